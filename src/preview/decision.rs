@@ -1,0 +1,200 @@
+//! The rule: a callout is valid if this agent was shown this number under this control ID, recently enough.
+
+use std::time::Duration;
+
+use super::{AgentPreviews, ControlId, DialedNumber, Timestamp};
+use crate::closed_list;
+
+/// What a `previewCallout` asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Callout {
+    /// `called`
+    pub called: DialedNumber,
+    /// `callcontrolid`
+    pub control_id: ControlId,
+}
+
+/// A callout that follows from a preview.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validated {
+    /// Time since the preview was announced (last, if more than once).
+    pub preview_age: Duration,
+}
+
+/// Why a callout does not follow from any preview.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No preview of this agent is known.
+    UnknownPreview,
+    /// The agent has previews, none with this control ID.
+    ControlIdMismatch,
+    /// The preview with this control ID does not list this number.
+    NumberNotInPreview {
+        /// Time since that preview was announced.
+        preview_age: Duration,
+    },
+    /// The preview and number match, but it was shown longer ago than the TTL.
+    PreviewExpired {
+        /// Time since that preview was announced.
+        preview_age: Duration,
+    },
+}
+
+/// Judges `callout` by the previews of the agent who makes it.
+///
+/// The number must be an element of the very preview that has the callout's control ID: a number of one preview under
+/// the control ID of another is refused. Numbers are compared whole and exactly; `100` is not in `1001,1002`. A
+/// preview is good up to and including the instant at which it is `ttl` old.
+///
+/// # Errors
+/// The first rule that fails, in the order of [`Refusal`]'s variants.
+pub fn decide(
+    callout: &Callout,
+    previews: &AgentPreviews,
+    now: Timestamp,
+    ttl: Duration,
+) -> Result<Validated, Refusal> {
+    if previews.is_empty() {
+        return Err(Refusal::UnknownPreview);
+    }
+    let preview = previews.find(callout.control_id).ok_or(Refusal::ControlIdMismatch)?;
+    let preview_age = now.since(preview.announced_at);
+    if !preview.numbers.contains(&callout.called) {
+        return Err(Refusal::NumberNotInPreview { preview_age });
+    }
+    if preview_age > ttl {
+        return Err(Refusal::PreviewExpired { preview_age });
+    }
+    Ok(Validated { preview_age })
+}
+
+impl Refusal {
+    /// The word for logs, metrics and the response header.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::UnknownPreview => Reason::UnknownPreview,
+            Self::ControlIdMismatch => Reason::ControlIdMismatch,
+            Self::NumberNotInPreview { .. } => Reason::NumberNotInPreview,
+            Self::PreviewExpired { .. } => Reason::PreviewExpired,
+        }
+    }
+
+    /// The age of the preview that was found, when one was.
+    pub fn preview_age(self) -> Option<Duration> {
+        match self {
+            Self::UnknownPreview | Self::ControlIdMismatch => None,
+            Self::NumberNotInPreview { preview_age } | Self::PreviewExpired { preview_age } => Some(preview_age),
+        }
+    }
+}
+
+closed_list! {
+    /// Why a request to the previewCallout resource had the outcome it had (design.md 2): the same word in the
+    /// decision log, the metrics and `X-Previewgate-Reason`.
+    pub enum Reason {
+        /// The callout follows from a preview.
+        Ok = "ok",
+        /// No preview of this agent is known.
+        UnknownPreview = "unknown_preview",
+        /// The agent has previews, none with this control ID.
+        ControlIdMismatch = "control_id_mismatch",
+        /// The preview with this control ID does not list this number.
+        NumberNotInPreview = "number_not_in_preview",
+        /// Shown, but longer ago than the TTL.
+        PreviewExpired = "preview_expired",
+        /// The body is not one unambiguous JSON object of the documented shape.
+        MalformedBody = "malformed_body",
+        /// `called` or `callcontrolid` is missing.
+        MissingField = "missing_field",
+        /// The agent ID in the path is not a plain decimal number from 101 to 999999.
+        InvalidAgentId = "invalid_agent_id",
+        /// Not JSON in UTF-8, or encoded.
+        InvalidContentType = "invalid_content_type",
+        /// No `Guid` header, or more than one.
+        MissingGuid = "missing_guid",
+        /// Not a plain PUT.
+        MethodNotAllowed = "method_not_allowed",
+        /// The path could be read in more than one way.
+        AmbiguousPath = "ambiguous_path",
+        /// The body is larger than `limits.callout_body`.
+        TooLarge = "too_large",
+        /// The gateway has too much to do.
+        Overloaded = "overloaded",
+        /// The upstream could not be reached or did not answer properly.
+        UpstreamFailure = "upstream_failure",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preview::{Announcement, Bounds, Change};
+
+    const TTL: Duration = Duration::from_secs(60);
+    const SHOWN_AT: Timestamp = Timestamp(1_000_000);
+
+    /// Control ID 7 with two numbers, control ID 8 with one.
+    fn two_previews() -> AgentPreviews {
+        let mut previews = AgentPreviews::default();
+        let bounds = Bounds { per_agent: 16 };
+        for (control_id, numbers) in [(7, &["1001", "1002"][..]), (8, &["2001"])] {
+            let numbers = numbers.iter().map(|n| DialedNumber::new(*n)).collect();
+            previews.apply(
+                Change::Shown(Announcement { control_id: ControlId(control_id), numbers }),
+                SHOWN_AT,
+                bounds,
+            );
+        }
+        previews
+    }
+
+    fn judged_after(age: Duration, control_id: i64, called: &str) -> Reason {
+        let callout = Callout { called: DialedNumber::new(called), control_id: ControlId(control_id) };
+        let now = Timestamp(SHOWN_AT.0 + age.as_millis() as u64);
+        decide(&callout, &two_previews(), now, TTL).map_or_else(Refusal::reason, |_| Reason::Ok)
+    }
+
+    #[test]
+    fn the_rule_by_table() {
+        let young = Duration::from_secs(1);
+        let past = TTL + Duration::from_millis(1);
+        for (age, control_id, called, expected) in [
+            (young, 7, "1001", Reason::Ok),
+            (young, 7, "1002", Reason::Ok),
+            (young, 8, "2001", Reason::Ok),
+            // The number of one preview under the control ID of another.
+            (young, 8, "1001", Reason::NumberNotInPreview),
+            // Never a substring, never a list, never a relative.
+            (young, 7, "100", Reason::NumberNotInPreview),
+            (young, 7, "10011", Reason::NumberNotInPreview),
+            (young, 7, "1001,1002", Reason::NumberNotInPreview),
+            (young, 7, "", Reason::NumberNotInPreview),
+            (young, 7, "+1001", Reason::NumberNotInPreview),
+            (young, 9, "1001", Reason::ControlIdMismatch),
+            (young, -7, "1001", Reason::ControlIdMismatch),
+            // The edge of the TTL.
+            (TTL, 7, "1001", Reason::Ok),
+            (past, 7, "1001", Reason::PreviewExpired),
+            // The graver reason first: that number was never shown.
+            (past, 7, "9999", Reason::NumberNotInPreview),
+        ] {
+            assert_eq!(judged_after(age, control_id, called), expected, "{control_id} {called:?} after {age:?}");
+        }
+    }
+
+    #[test]
+    fn without_previews_nothing_is_valid() {
+        let callout = Callout { called: DialedNumber::new("1001"), control_id: ControlId(7) };
+        assert_eq!(decide(&callout, &AgentPreviews::default(), SHOWN_AT, TTL), Err(Refusal::UnknownPreview));
+    }
+
+    #[test]
+    fn a_preview_without_numbers_validates_nothing() {
+        let mut previews = AgentPreviews::default();
+        let blank = Announcement { control_id: ControlId(7), numbers: vec![] };
+        previews.apply(Change::Shown(blank), SHOWN_AT, Bounds { per_agent: 16 });
+        let callout = Callout { called: DialedNumber::new(""), control_id: ControlId(7) };
+        let refusal = decide(&callout, &previews, SHOWN_AT, TTL).unwrap_err();
+        assert_eq!(refusal.reason(), Reason::NumberNotInPreview);
+    }
+}

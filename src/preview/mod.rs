@@ -1,0 +1,14 @@
+//! The domain: who was shown which numbers, and whether a callout follows from that.
+//!
+//! Pure: no I/O, no async, no HTTP, no JSON. Time comes in as a [`Timestamp`]. The rule of the whole product is
+//! [`decide`]; everything else in the crate exists to give it true facts and to carry out its verdict.
+
+mod agent_previews;
+mod clock;
+mod decision;
+mod identifiers;
+
+pub use agent_previews::{AgentPreviews, Announcement, Bounds, Change, Preview};
+pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use decision::{Callout, Reason, Refusal, Validated, decide};
+pub use identifiers::{AgentId, ControlId, DialedNumber, InvalidAgentId, InvalidControlId};
