@@ -1,5 +1,17 @@
 //! The vendor's dialect: bytes to domain and back, no sockets.
+//!
+//! - [`operation`]: what a request is for (method and path).
+//! - [`callout`]: the body of a `previewCallout`, read strictly, because a client wrote it.
+//! - [`event`]: event answers and pushes, read forgivingly, because the platform wrote them.
+//! - [`envelope`]: `message` / `retcode` / `result`, both ways.
 
-mod operation;
+pub mod callout;
+pub mod envelope;
+pub mod event;
+mod lenient;
+pub mod operation;
 
-pub use operation::{Delivery, EventType, OperationName};
+pub use callout::{CalloutError, parse_callout};
+pub use envelope::Envelope;
+pub use event::{Delivery, Event, EventError, EventType, Events, parse_events};
+pub use operation::{Operation, OperationName, Unclassified, classify};

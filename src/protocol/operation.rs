@@ -1,6 +1,243 @@
-//! What a request is for, decided once from method and path.
+//! What a request is for, decided once from method and path. Nothing looks at the path again.
+//!
+//! The upstream is a Java web application: it percent-decodes, drops `;parameters`, folds `//` and `/../`, and what
+//! its router and filters do beyond that is not public (protocol.md 1). So a path has one reading here or none:
+//! [`classify`] either knows what the upstream will make of it, or refuses it. How far an odd path is from a guarded
+//! word is settled in `lenient`.
 
+use http::Method;
+
+use super::lenient;
 use crate::closed_list;
+use crate::preview::{AgentId, Reason};
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// `PUT voicecall/{agent}/previewCallout`: to be judged.
+    PreviewCallout {
+        /// Who calls.
+        agent: AgentId,
+    },
+    /// `OPTIONS` of the guarded resource: passes if it is a CORS pre-flight.
+    CalloutPreflight,
+    /// `PUT voicecall/{agent}/cancelPreviewCallout`
+    CancelPreviewCallout {
+        /// Whose preview it is.
+        agent: AgentId,
+    },
+    /// `GET agentevent/{agent}`: a long poll.
+    PollEvents {
+        /// Whose events are asked for.
+        agent: AgentId,
+    },
+    /// `GET agentevent/allagentevent`: a long poll for many agents.
+    PollAllEvents,
+    /// A new session; on success the agent's earlier previews are void (protocol.md 7).
+    SignIn {
+        /// Who signs in.
+        agent: AgentId,
+        /// Which of the three sign-ins.
+        name: OperationName,
+    },
+    /// The end of a session; on success the agent's previews are void (protocol.md 7).
+    SignOut {
+        /// Who is signed out: the agent himself, or the one a supervisor signs out.
+        agent: AgentId,
+        /// Which of the sign-outs.
+        name: OperationName,
+    },
+    /// Anything else: streamed through.
+    Other {
+        /// The agent in the path, where there is one.
+        agent: Option<AgentId>,
+    },
+}
+
+impl Operation {
+    /// The word for logs and metrics.
+    pub fn name(self) -> OperationName {
+        match self {
+            Self::PreviewCallout { .. } | Self::CalloutPreflight => OperationName::PreviewCallout,
+            Self::CancelPreviewCallout { .. } => OperationName::CancelPreviewCallout,
+            Self::PollEvents { .. } => OperationName::GetAgentEvent,
+            Self::PollAllEvents => OperationName::GetAllAgentEvents,
+            Self::SignIn { name, .. } | Self::SignOut { name, .. } => name,
+            Self::Other { .. } => OperationName::Other,
+        }
+    }
+
+    /// The agent that the request is about.
+    pub fn agent(self) -> Option<AgentId> {
+        match self {
+            Self::PreviewCallout { agent }
+            | Self::CancelPreviewCallout { agent }
+            | Self::PollEvents { agent }
+            | Self::SignIn { agent, .. }
+            | Self::SignOut { agent, .. } => Some(agent),
+            Self::Other { agent } => agent,
+            Self::PollAllEvents | Self::CalloutPreflight => None,
+        }
+    }
+
+    /// Whether the upstream may hold the request for the length of a long poll.
+    pub fn is_long_poll(self) -> bool {
+        matches!(self, Self::PollEvents { .. } | Self::PollAllEvents)
+    }
+}
+
+/// Why a request has no operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unclassified {
+    /// Outside the allowed prefixes.
+    #[error("there is nothing at this path")]
+    NotFound,
+    /// More than one reading, and one of them is an operation that must not be missed.
+    #[error("the path can be read in more than one way")]
+    AmbiguousPath,
+    /// An agent ID is expected and something else stands there.
+    #[error("the agent ID in the path is not a plain decimal number from 101 to 999999")]
+    InvalidAgentId,
+    /// The resource does not allow this method, or the method is not a plain one.
+    #[error("the interface does not support this method")]
+    MethodNotAllowed,
+}
+
+impl Unclassified {
+    /// The reason for the log and the client; none for a plain 404.
+    pub fn reason(self) -> Option<Reason> {
+        match self {
+            Self::NotFound => None,
+            Self::AmbiguousPath => Some(Reason::AmbiguousPath),
+            Self::InvalidAgentId => Some(Reason::InvalidAgentId),
+            Self::MethodNotAllowed => Some(Reason::MethodNotAllowed),
+        }
+    }
+}
+
+/// Finds out what a request is for. `path` is the raw path of the request target, without the query; `prefixes` are
+/// the allowed path prefixes, each with a `/` at both ends.
+///
+/// # Errors
+/// See [`Unclassified`].
+pub fn classify(method: &Method, path: &str, prefixes: &[String]) -> Result<Operation, Unclassified> {
+    let below = prefixes.iter().find_map(|prefix| path.strip_prefix(prefix.as_str())).ok_or(Unclassified::NotFound)?;
+    if matches!(*method, Method::CONNECT | Method::TRACE) {
+        return Err(Unclassified::MethodNotAllowed);
+    }
+    let resource = match lenient::plain_segments(below) {
+        Some(segments) => plain_resource(&segments)?,
+        None if lenient::may_mean_an_operation(below) => return Err(Unclassified::AmbiguousPath),
+        None => Resource::Other(None),
+    };
+    resource.with_method(method)
+}
+
+/// Whether `path` could be meant for the guarded resource: an outcome belongs into the decision log even if the
+/// path, method or message was refused before it was understood.
+pub fn concerns_callouts(path: &str) -> bool {
+    lenient::mentions_callout(path)
+}
+
+/// What a path names, before the method is looked at.
+#[derive(Clone, Copy)]
+enum Resource {
+    Callout(AgentId),
+    CancelCallout(AgentId),
+    Events(AgentId),
+    AllEvents,
+    Session(AgentId, OperationName),
+    ForcedSignOut(AgentId),
+    Other(Option<AgentId>),
+}
+
+/// Reads a path that consists of plain segments only: one reading, up to letter case. A case-insensitive router would
+/// take `PREVIEWCALLOUT` for the guarded resource and another would not; treating it as guarded is right for both.
+fn plain_resource(segments: &[&str]) -> Result<Resource, Unclassified> {
+    let mut words = [""; 5];
+    for (word, segment) in words.iter_mut().zip(segments) {
+        *word = segment;
+    }
+    let is = |segment: &str, word: &str| segment.eq_ignore_ascii_case(word);
+    let [root, service, id, action, target] = words;
+    let resource = match segments.len() {
+        4 if is(root, "resource") && is(service, "voicecall") && is(action, "previewCallout") => {
+            Resource::Callout(id.parse().map_err(|_| Unclassified::InvalidAgentId)?)
+        }
+        _ if segments.iter().any(|segment| lenient::names_callout(segment)) => return Err(Unclassified::AmbiguousPath),
+        4 if is(root, "resource") && is(service, "voicecall") && is(action, "cancelPreviewCallout") => {
+            Resource::CancelCallout(agent_or_refuse(id)?.ok_or(Unclassified::InvalidAgentId)?)
+        }
+        3 if is(root, "resource") && is(service, "agentevent") && is(id, "allagentevent") => Resource::AllEvents,
+        3 if is(root, "resource") && is(service, "agentevent") => {
+            agent_or_refuse(id)?.map_or(Resource::Other(None), Resource::Events)
+        }
+        3 | 4 if is(root, "resource") && is(service, "onlineagent") => {
+            match (session_name(action), agent_or_refuse(id)?) {
+                (Some(name), Some(agent)) => Resource::Session(agent, name),
+                (_, agent) => Resource::Other(agent),
+            }
+        }
+        5 if is(root, "resource") && is(service, "qualitycontrol") && is(action, "forcelogout") => {
+            agent_or_refuse(target)?.map_or(Resource::Other(None), Resource::ForcedSignOut)
+        }
+        _ => Resource::Other(id.parse().ok()),
+    };
+    Ok(resource)
+}
+
+/// The session operation that the segment after the agent ID names; a bare `onlineagent/{id}` is the sign-in.
+fn session_name(action: &str) -> Option<OperationName> {
+    [
+        ("", OperationName::Login),
+        ("forcelogin", OperationName::ForceLogin),
+        ("loginex", OperationName::LoginEx),
+        ("logout", OperationName::Logout),
+        ("forcelogout", OperationName::ForceLogout),
+    ]
+    .into_iter()
+    .find_map(|(word, name)| action.eq_ignore_ascii_case(word).then_some(name))
+}
+
+/// An agent ID, or nothing if no parser would take the text for a number; a number in any other spelling is refused,
+/// because the upstream may know whom it means while the gateway does not.
+fn agent_or_refuse(id: &str) -> Result<Option<AgentId>, Unclassified> {
+    match id.parse() {
+        Ok(agent) => Ok(Some(agent)),
+        Err(_) if lenient::may_be_a_number(id) => Err(Unclassified::InvalidAgentId),
+        Err(_) => Ok(None),
+    }
+}
+
+impl Resource {
+    fn with_method(self, method: &Method) -> Result<Operation, Unclassified> {
+        use OperationName::{ForceLogin, ForceLogout, Login, LoginEx, Logout};
+        // `put` may be PUT to a lenient server; on a resource that matters that is one reading too many.
+        let plain_method = method.as_str().bytes().all(|byte| byte.is_ascii_uppercase());
+        if !plain_method && !matches!(self, Self::Other(_)) {
+            return Err(Unclassified::MethodNotAllowed);
+        }
+        let operation = match (self, method.as_str()) {
+            (Self::Callout(agent), "PUT") => Operation::PreviewCallout { agent },
+            (Self::Callout(_), "OPTIONS") => Operation::CalloutPreflight,
+            (Self::Callout(_), _) => return Err(Unclassified::MethodNotAllowed),
+            (Self::CancelCallout(agent), "PUT") => Operation::CancelPreviewCallout { agent },
+            (Self::Events(agent), "GET") => Operation::PollEvents { agent },
+            (Self::AllEvents, "GET") => Operation::PollAllEvents,
+            // A JAX-RS server answers HEAD by running the GET: the event would be gone, unseen by anybody.
+            (Self::Events(_) | Self::AllEvents, "HEAD") => return Err(Unclassified::MethodNotAllowed),
+            (Self::Session(agent, name @ (Login | ForceLogin | LoginEx)), "PUT") => Operation::SignIn { agent, name },
+            (Self::Session(agent, name @ (Logout | ForceLogout)), "DELETE") => Operation::SignOut { agent, name },
+            (Self::ForcedSignOut(agent), "POST") => Operation::SignOut { agent, name: ForceLogout },
+            (Self::CancelCallout(agent) | Self::Events(agent) | Self::Session(agent, _), _) => {
+                Operation::Other { agent: Some(agent) }
+            }
+            (Self::AllEvents | Self::ForcedSignOut(_), _) => Operation::Other { agent: None },
+            (Self::Other(agent), _) => Operation::Other { agent },
+        };
+        Ok(operation)
+    }
+}
 
 closed_list! {
     /// The operations that the gateway tells apart, by the vendor's method names in logs.
@@ -32,34 +269,143 @@ closed_list! {
     }
 }
 
-closed_list! {
-    /// The event types that matter here (protocol.md 5).
-    pub enum EventType {
-        /// A preview starts, with or without numbers.
-        Preview = "AgentEvent_Preview",
-        /// A preview to call, one number.
-        PreviewCallOut = "AgentEvent_Preview_CallOut",
-        /// A preview to call, several numbers.
-        PreviewCallOutEx = "AgentEvent_Preview_CallOut_Ex",
-        /// The agent's preview is over.
-        ReleasePreview = "AgentEvent_Release_Preview",
-        /// The agent is logged out.
-        ShutdownService = "AgentOther_ShutdownService",
-        /// One of the hundreds that change nothing here.
-        Other = "other",
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
 
-closed_list! {
-    /// How an event reached the application (protocol.md 6).
-    pub enum Delivery {
-        /// Polling one agent.
-        Poll = "poll",
-        /// Polling all agents.
-        PollAll = "poll_all",
-        /// Pushed, `eventList` form.
-        Push = "push",
-        /// Pushed, older `pushUrl` form.
-        PushUrl = "push_url",
+    fn classified(method: &str, path: &str) -> Result<Operation, Unclassified> {
+        classify(&method.parse().unwrap(), path, &["/agentgateway/".to_owned()])
+    }
+
+    fn agent(number: u32) -> AgentId {
+        AgentId::try_from(number).unwrap()
+    }
+
+    #[test]
+    fn the_documented_resources() {
+        use OperationName::*;
+        let a = agent(101);
+        for (method, path, expected) in [
+            ("PUT", "voicecall/101/previewCallout", Operation::PreviewCallout { agent: a }),
+            ("PUT", "voicecall/101/previewcallout", Operation::PreviewCallout { agent: a }),
+            ("PUT", "VoiceCall/101/PREVIEWCALLOUT", Operation::PreviewCallout { agent: a }),
+            ("OPTIONS", "voicecall/101/previewCallout", Operation::CalloutPreflight),
+            ("PUT", "voicecall/101/cancelPreviewCallout", Operation::CancelPreviewCallout { agent: a }),
+            ("GET", "agentevent/101", Operation::PollEvents { agent: a }),
+            ("GET", "agentevent/101/", Operation::PollEvents { agent: a }),
+            ("GET", "agentevent/allagentevent", Operation::PollAllEvents),
+            ("PUT", "onlineagent/101", Operation::SignIn { agent: a, name: Login }),
+            ("PUT", "onlineagent/101/forcelogin", Operation::SignIn { agent: a, name: ForceLogin }),
+            ("PUT", "onlineagent/101/loginex", Operation::SignIn { agent: a, name: LoginEx }),
+            ("DELETE", "onlineagent/101/logout", Operation::SignOut { agent: a, name: Logout }),
+            ("DELETE", "onlineagent/101/forcelogout", Operation::SignOut { agent: a, name: ForceLogout }),
+            ("POST", "qualitycontrol/102/forcelogout/101", Operation::SignOut { agent: a, name: ForceLogout }),
+            ("POST", "onlineagent/101/handshake", Operation::Other { agent: Some(a) }),
+            ("OPTIONS", "agentevent/101", Operation::Other { agent: Some(a) }),
+            ("POST", "voicecall/101/seconddial/%23", Operation::Other { agent: None }),
+            ("GET", "voicecall/101/answer", Operation::Other { agent: Some(a) }),
+            ("GET", "agentevent/H12", Operation::Other { agent: None }),
+            ("GET", "mediafile/101/a%20b;c=d/%E4%BD%A0", Operation::Other { agent: None }),
+            ("POST", "textchat/101/notes/log%20out", Operation::Other { agent: None }),
+            ("PUT", "onlineagent/101/skills/a%20b", Operation::Other { agent: None }),
+            ("GET", "voicecall/101/previewCalloutHistory", Operation::Other { agent: Some(a) }),
+            ("brew", "voicecall/101/answer", Operation::Other { agent: Some(a) }),
+        ] {
+            assert_eq!(classified(method, &format!("/agentgateway/resource/{path}")), Ok(expected), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_forwarded() {
+        use Unclassified::*;
+        for (method, path, expected) in [
+            ("GET", "/", NotFound),
+            ("GET", "/agentgateway", NotFound),
+            ("PUT", "/AgentGateway/resource/voicecall/101/previewCallout", NotFound),
+            ("PUT", "//agentgateway/resource/voicecall/101/previewCallout", NotFound),
+            ("GET", "/agentgateway/resource/voicecall/101/previewCallout", MethodNotAllowed),
+            ("POST", "/agentgateway/resource/voicecall/101/previewCallout", MethodNotAllowed),
+            ("put", "/agentgateway/resource/voicecall/101/previewCallout", MethodNotAllowed),
+            ("HEAD", "/agentgateway/resource/agentevent/101", MethodNotAllowed),
+            ("get", "/agentgateway/resource/agentevent/101", MethodNotAllowed),
+            ("TRACE", "/agentgateway/resource/x", MethodNotAllowed),
+            ("PUT", "/agentgateway/resource/voicecall/100/previewCallout", InvalidAgentId),
+            ("PUT", "/agentgateway/resource/voicecall/0101/previewCallout", InvalidAgentId),
+            ("PUT", "/agentgateway/resource/voicecall/abc/previewCallout", InvalidAgentId),
+            ("GET", "/agentgateway/resource/agentevent/0101", InvalidAgentId),
+            ("PUT", "/agentgateway/resource/onlineagent/-101", InvalidAgentId),
+            ("PUT", "/agentgateway/resource/voicecall/101/previewCallout/", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/voicecall/101/previewCallout.json", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/voicecall/101/previewCallout;a=b", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/voicecall/101/previewCallou%74", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/voicecall/101/previewCallou%2574", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/voicecall/%31%30%31/previewCallout", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/voicecall/101//previewCallout", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/voicecall/101/./previewCallout", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/voicecall/101/x/../previewCallout", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/voicecall/101%2FpreviewCallout", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/voicecall;a=b/101/previewCallout", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/voicecall/101/previewCallout%00", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/voicecall/101\\previewCallout", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/voicecall/101/%EF%BD%90reviewCallout", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/voicecall/101/prev%C4%B1ewCallout", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/voicecall/101/%C1%B0reviewCallout", AmbiguousPath),
+            ("PUT", "/agentgateway/voicecall/101/previewCallout", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/v1/voicecall/101/previewCallout", AmbiguousPath),
+            ("GET", "/agentgateway/resource/agentevent/101;x=1", AmbiguousPath),
+            ("GET", "/agentgateway/resource/agentevent/%31%30%31", AmbiguousPath),
+            ("DELETE", "/agentgateway/resource/onlineagent/101/%6Cogout", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/onlineagent/101;x=1", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/onlineagent//101/.", AmbiguousPath),
+            ("POST", "/agentgateway/resource/qualitycontrol/102/forcelogou%74/101", AmbiguousPath),
+            ("GET", "/agentgateway/../manager/html", AmbiguousPath),
+            ("GET", "/agentgateway/%2e%2E/manager/html", AmbiguousPath),
+        ] {
+            assert_eq!(classified(method, path), Err(expected), "{method} {path}");
+        }
+    }
+
+    proptest! {
+        /// However the guarded path is disguised by encodings, parameters and odd segments: refused or judged.
+        #[test]
+        fn a_disguised_callout_is_never_something_else(path in disguised_callout()) {
+            let verdict = classified("PUT", &path);
+            prop_assert!(
+                matches!(verdict, Ok(Operation::PreviewCallout { .. }) | Err(_)),
+                "{path} was taken for {verdict:?}"
+            );
+        }
+
+        #[test]
+        fn no_path_panics(path in "(/agentgateway/)?\\PC*") {
+            let _ = classified("PUT", &path);
+            let _ = concerns_callouts(&path);
+        }
+    }
+
+    /// The guarded path with every character encoded or not, in either case, and oddities before the slashes.
+    fn disguised_callout() -> impl Strategy<Value = String> {
+        let path = "resource/voicecall/101/previewCallout";
+        let spellings: Vec<_> = path.chars().map(spelled).collect();
+        spellings.prop_map(|parts| format!("/agentgateway/{}", parts.concat()))
+    }
+
+    fn spelled(character: char) -> BoxedStrategy<String> {
+        let plain = character.to_string();
+        if character == '/' {
+            const ODD: &[&str] =
+                &["/", "//", "/./", ";a=b/", ";/", "/x/../", "%2f", "%252F", "\\", "%5c", "/;x/", "/%2e/"];
+            return prop_oneof![6 => Just(plain), 4 => prop::sample::select(ODD).prop_map(str::to_owned)].boxed();
+        }
+        let code = u32::from(character);
+        prop_oneof![
+            12 => Just(plain.clone()),
+            1 => Just(plain.to_uppercase()),
+            1 => Just(format!("%{code:02x}")),
+            1 => Just(format!("%25{code:02X}")),
+            1 => Just(format!("%2525{code:02X}")),
+        ]
+        .boxed()
     }
 }

@@ -1,0 +1,207 @@
+//! The most lenient reading of a path: what *any* server, router or filter behind the gateway might make of it.
+//!
+//! Used only to refuse. A path that is plain is read exactly (`operation`); a path that is not is decoded until
+//! nothing is left to decode, cut wherever anything might cut it, and stripped of what anything might ignore. If a
+//! word that matters turns up then, the path is refused; otherwise it goes through untouched, because nothing can
+//! turn it into an operation that matters.
+
+/// Words that end or begin a session, below `onlineagent` or `qualitycontrol`.
+const SESSION_WORDS: [&str; 4] = ["forcelogin", "loginex", "logout", "forcelogout"];
+const CALLOUT: &str = "previewcallout";
+/// The longest word worth remembering while folding.
+const LONGEST_WORD: usize = 24;
+
+/// The segments of `path` if each has exactly one reading: non-empty, unreserved characters only (RFC 3986 2.3), no
+/// dot segment. One trailing `/` is allowed unless the last segment names the guarded resource: routers ignore it.
+pub(super) fn plain_segments(path: &str) -> Option<Vec<&str>> {
+    let trimmed = path.strip_suffix('/').unwrap_or(path);
+    let segments: Vec<&str> = trimmed.split('/').collect();
+    let slash_matters = trimmed.len() != path.len() && segments.last().is_some_and(|last| names_callout(last));
+    (!slash_matters && segments.iter().all(|segment| is_plain(segment))).then_some(segments)
+}
+
+fn is_plain(segment: &str) -> bool {
+    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    !segment.is_empty() && segment != "." && segment != ".." && segment.bytes().all(unreserved)
+}
+
+/// Whether some reading of a path that is not plain is an operation that matters, or leaves the allowed prefix.
+pub(super) fn may_mean_an_operation(path: &str) -> bool {
+    let decoded = decode_fully(path);
+    let mentions = |word: &str| tokens(&decoded).any(|token| reads_as(token, word));
+    let session = || SESSION_WORDS.iter().any(|word| mentions(word));
+    tokens(&decoded).any(|token| token == "..")
+        || mentions(CALLOUT)
+        || mentions("cancelpreviewcallout")
+        || mentions("agentevent")
+        || (mentions("onlineagent") && (session() || may_be_bare_sign_in(&decoded)))
+        || (mentions("qualitycontrol") && session())
+}
+
+/// Whether at most one real segment follows `onlineagent`: `onlineagent/{id}` itself is the sign-in.
+fn may_be_bare_sign_in(decoded: &str) -> bool {
+    let mut segments = decoded.split(['/', '\\']).filter(|segment| !matches!(*segment, "" | "."));
+    segments.by_ref().any(|segment| tokens(segment).any(|token| reads_as(token, "onlineagent")));
+    segments.count() <= 1
+}
+
+/// Whether some reading of `path` mentions the guarded resource.
+pub(super) fn mentions_callout(path: &str) -> bool {
+    // Most paths are plain, and most of those cannot contain the word: do not allocate for them.
+    let needs_decoding = path.bytes().any(|byte| byte == b'%' || !byte.is_ascii());
+    if needs_decoding {
+        let decoded = decode_fully(path);
+        tokens(&decoded).any(names_callout)
+    } else {
+        tokens(path).any(names_callout)
+    }
+}
+
+/// Whether a segment might be taken for `previewCallout`.
+pub(super) fn names_callout(segment: &str) -> bool {
+    reads_as(segment, CALLOUT)
+}
+
+/// Whether some number parser would accept the text (`0101`, `-101`, `0x65`).
+pub(super) fn may_be_a_number(text: &str) -> bool {
+    let digits = text.trim_start_matches(['-', '+']);
+    let hexadecimal = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X"));
+    match hexadecimal {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'),
+    }
+}
+
+/// Everything that some parser takes for the end of a segment.
+fn tokens(path: &str) -> impl Iterator<Item = &str> {
+    path.split(['/', '\\', ';', '?', '#'])
+}
+
+/// Whether `token` is `word` to a reader who ignores case, compatibility forms and everything that is not a letter
+/// or digit, and who may stop at such a character (`previewCallout.json`, `previewCallout%00x`).
+fn reads_as(token: &str, word: &str) -> bool {
+    let mut folded = String::new();
+    for character in token.chars() {
+        match fold(character) {
+            Some(letter) if folded.len() < LONGEST_WORD => folded.push(letter),
+            Some(_) => return false,
+            None if folded == word => return true,
+            None => {}
+        }
+    }
+    folded == word
+}
+
+/// The ASCII letter or digit that a case-insensitive or compatibility comparison may find in a character.
+fn fold(character: char) -> Option<char> {
+    let ascii = match character {
+        // Dotted and dotless i, long s, Kelvin sign: the characters that case mapping moves into ASCII.
+        '\u{130}' | '\u{131}' => 'i',
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        // Full-width forms.
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(character) - 0xfee0)?,
+        other => other,
+    };
+    ascii.is_ascii_alphanumeric().then(|| ascii.to_ascii_lowercase())
+}
+
+/// Percent-decodes (`%70`, and `%u0070` as some servers do) until nothing changes, then reads the bytes as UTF-8 as
+/// forgivingly as the worst decoder: overlong forms count as the character they stand for.
+fn decode_fully(path: &str) -> String {
+    let mut bytes = path.as_bytes().to_vec();
+    loop {
+        let decoded = decode_once(&bytes);
+        if decoded.len() == bytes.len() {
+            return forgiving_utf8(&decoded);
+        }
+        bytes = decoded;
+    }
+}
+
+/// One round; each escape that is decoded makes the text shorter.
+fn decode_once(mut rest: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(rest.len());
+    while let Some((&first, tail)) = rest.split_first() {
+        match rest {
+            [b'%', b'u' | b'U', a, b, c, d, after @ ..] => {
+                if let (Some(high), Some(low)) = (hex_pair(*a, *b), hex_pair(*c, *d)) {
+                    let code = u32::from(high) << 8 | u32::from(low);
+                    let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+                    decoded.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                    rest = after;
+                    continue;
+                }
+            }
+            [b'%', a, b, after @ ..] => {
+                if let Some(byte) = hex_pair(*a, *b) {
+                    decoded.push(byte);
+                    rest = after;
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        decoded.push(first);
+        rest = tail;
+    }
+    decoded
+}
+
+fn hex_pair(high: u8, low: u8) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    Some(digit(high)? << 4 | digit(low)?)
+}
+
+fn forgiving_utf8(mut rest: &[u8]) -> String {
+    let bits = |byte: u8| u32::from(byte & 0x3f);
+    let mut text = String::with_capacity(rest.len());
+    while let Some((&first, tail)) = rest.split_first() {
+        let (code, after) = match *rest {
+            [a @ 0xc0..=0xdf, b @ 0x80..=0xbf, ..] => (u32::from(a & 0x1f) << 6 | bits(b), 2),
+            [a @ 0xe0..=0xef, b @ 0x80..=0xbf, c @ 0x80..=0xbf, ..] => {
+                (u32::from(a & 0x0f) << 12 | bits(b) << 6 | bits(c), 3)
+            }
+            [a @ 0xf0..=0xf7, b @ 0x80..=0xbf, c @ 0x80..=0xbf, d @ 0x80..=0xbf, ..] => {
+                (u32::from(a & 0x07) << 18 | bits(b) << 12 | bits(c) << 6 | bits(d), 4)
+            }
+            _ => (u32::from(first), 1),
+        };
+        text.push(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
+        rest = if after == 1 { tail } else { rest.get(after..).unwrap_or_default() };
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decoding_goes_on_until_nothing_changes() {
+        for (encoded, expected) in [
+            ("a%2fb", "a/b"),
+            ("a%252fb", "a/b"),
+            ("a%25252Fb", "a/b"),
+            ("%u0070%U0041", "pA"),
+            ("%zz%4", "%zz%4"),
+            ("%c1%b0%e0%81%b0%f0%80%81%b0", "ppp"),
+            ("%E4%BD%A0", "你"),
+            ("%ff", "ÿ"),
+        ] {
+            assert_eq!(decode_fully(encoded), expected, "{encoded}");
+        }
+    }
+
+    #[test]
+    fn words_are_recognised_in_disguise_but_not_within_longer_words() {
+        for disguise in
+            ["previewCallout", "PREVIEWCALLOUT", "previewCallout.json", "preview-callout", "\0previewCallout "]
+        {
+            assert!(names_callout(disguise), "{disguise:?}");
+        }
+        for other in ["cancelPreviewCallout", "previewCalloutHistory", "previewCall", "callout", ""] {
+            assert!(!names_callout(other), "{other:?}");
+        }
+    }
+}
