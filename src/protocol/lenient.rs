@@ -25,13 +25,17 @@ fn is_plain(segment: &str) -> bool {
     !segment.is_empty() && segment != "." && segment != ".." && segment.bytes().all(unreserved)
 }
 
-/// Whether some reading of a path that is not plain is an operation that matters, or leaves the allowed prefix.
+/// Whether some reading of a path that is not plain leaves the allowed prefix.
+pub(super) fn may_climb(path: &str) -> bool {
+    tokens(&decode_fully(path)).any(|token| token == "..")
+}
+
+/// Whether some reading of a path that is not plain is an operation that matters.
 pub(super) fn may_mean_an_operation(path: &str) -> bool {
     let decoded = decode_fully(path);
     let mentions = |word: &str| tokens(&decoded).any(|token| reads_as(token, word));
     let session = || SESSION_WORDS.iter().any(|word| mentions(word));
-    tokens(&decoded).any(|token| token == "..")
-        || mentions(CALLOUT)
+    mentions(CALLOUT)
         || mentions("cancelpreviewcallout")
         || mentions("agentevent")
         || (mentions("onlineagent") && (session() || may_be_bare_sign_in(&decoded)))

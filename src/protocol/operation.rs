@@ -128,6 +128,7 @@ pub fn classify(method: &Method, path: &str, prefixes: &[String]) -> Result<Oper
     let resource = match lenient::plain_segments(below) {
         Some(segments) => plain_resource(&segments)?,
         None if lenient::may_mean_an_operation(below) => return Err(Unclassified::AmbiguousPath),
+        None if lenient::may_climb(below) => return Err(Unclassified::NotFound),
         None => Resource::Other(None),
     };
     resource.with_method(method)
@@ -359,8 +360,8 @@ mod tests {
             ("PUT", "/agentgateway/resource/onlineagent/101;x=1", AmbiguousPath),
             ("PUT", "/agentgateway/resource/onlineagent//101/.", AmbiguousPath),
             ("POST", "/agentgateway/resource/qualitycontrol/102/forcelogou%74/101", AmbiguousPath),
-            ("GET", "/agentgateway/../manager/html", AmbiguousPath),
-            ("GET", "/agentgateway/%2e%2E/manager/html", AmbiguousPath),
+            ("GET", "/agentgateway/../manager/html", NotFound),
+            ("GET", "/agentgateway/%2e%2E/manager/html", NotFound),
         ] {
             assert_eq!(classified(method, path), Err(expected), "{method} {path}");
         }

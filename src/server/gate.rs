@@ -1,0 +1,456 @@
+//! The gate between the socket and hyper: every byte of a client passes the [`Framer`] and every wait has an end.
+//!
+//! What the framer refuses never reaches hyper. A refused head is replaced by a harmless one of our own, so that the
+//! refusal is answered in its turn by the ordinary stack (with request id, envelope, log line and metrics); the stack
+//! recognises it by [`Connection::fault`], which no client can set.
+//!
+//! hyper has one timer for the head and the idle time together and none for a peer that stops reading or sending
+//! (field-notes.md). All the waits of one connection are kept here instead.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::framing::{Fault, Framer, HeadFault};
+use std::sync::Arc;
+
+/// What the gate and the service that serves the same connection know of each other.
+#[derive(Debug)]
+pub struct Connection {
+    /// The address at the other end of the TCP connection.
+    pub peer: SocketAddr,
+    /// Whether the connection is encrypted.
+    pub encrypted: bool,
+    in_flight: AtomicUsize,
+    fault: OnceLock<HeadFault>,
+}
+
+impl Connection {
+    /// A connection from `peer` on which nothing has happened yet.
+    pub fn new(peer: SocketAddr, encrypted: bool) -> Self {
+        Self { peer, encrypted, in_flight: AtomicUsize::new(0), fault: OnceLock::new() }
+    }
+
+    /// Why the gate refused the head of the request being served, if it did. It is then the connection's last.
+    pub fn fault(&self) -> Option<HeadFault> {
+        self.fault.get().copied()
+    }
+
+    /// Marks a request as being served until the result is dropped: meanwhile the connection is not idle.
+    pub fn serving(self: &Arc<Self>) -> Serving {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        Serving(Arc::clone(self))
+    }
+
+    fn is_serving(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// A request is being served on a connection. See [`Connection::serving`].
+#[derive(Debug)]
+pub struct Serving(Arc<Connection>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The waits of one connection; see `[limits]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Waits {
+    /// Established to the first byte.
+    pub first_byte: Duration,
+    /// First byte of a head to its last.
+    pub head: Duration,
+    /// Between two requests.
+    pub idle: Duration,
+    /// No byte of a body moved.
+    pub body: Duration,
+}
+
+/// How long a closing connection is still read, so that the last answer is not lost to a reset (RFC 9112 9.6).
+const LINGER: Duration = Duration::from_secs(1);
+/// What is read from the socket at once; a pending head can wait in memory up to `limits.head_size` beyond it.
+const READ_SIZE: usize = 16 * 1024;
+/// Stands in for a head that was refused.
+const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n";
+
+/// A client's socket, seen through the framer.
+pub struct Gate<S> {
+    socket: S,
+    connection: Arc<Connection>,
+    framer: Framer,
+    /// Read, but not passed on: `passable` bytes are checked, the rest is not.
+    waiting: Vec<u8>,
+    passable: usize,
+    waits: Waits,
+    clocks: Clocks,
+    /// Armed for the nearest deadline or before it; re-armed lazily, because most deadlines move before they are due.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// Since when the connection has been waiting for what.
+struct Clocks {
+    /// Last byte in either direction.
+    moved: Instant,
+    served_any: bool,
+    head_since: Option<Instant>,
+    read_since: Option<Instant>,
+    write_since: Option<Instant>,
+    closing_since: Option<Instant>,
+}
+
+thread_local! {
+    /// One read buffer for a worker: an idle connection keeps none.
+    static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_SIZE]);
+}
+
+impl<S> Gate<S> {
+    /// Puts the gate in front of `socket`.
+    pub fn new(socket: S, connection: Arc<Connection>, most_head_bytes: usize, waits: Waits) -> Self {
+        let clocks = Clocks {
+            moved: Instant::now(),
+            served_any: false,
+            head_since: None,
+            read_since: None,
+            write_since: None,
+            closing_since: None,
+        };
+        let framer = Framer::new(most_head_bytes);
+        Self { socket, connection, framer, waiting: Vec::new(), passable: 0, waits, clocks, timer: None }
+    }
+
+    /// When the present wait for input is over, and what that means.
+    fn read_deadline(&self) -> Option<(Instant, Overdue)> {
+        let Clocks { moved, served_any, head_since, read_since, .. } = self.clocks;
+        if !self.framer.in_head() {
+            return read_since.map(|since| (since + self.waits.body, Overdue::Body));
+        }
+        match head_since {
+            Some(since) => Some((since + self.waits.head, Overdue::Head)),
+            // The answer to the last request is still to come: that is the upstream's time, not the client's.
+            None if self.connection.is_serving() => None,
+            None if served_any => Some((moved + self.waits.idle, Overdue::Idle)),
+            None => Some((moved + self.waits.first_byte, Overdue::Idle)),
+        }
+    }
+
+    /// Whether `deadline` has passed; if not, makes sure that the task is woken by then.
+    fn is_overdue(&mut self, deadline: Instant, cx: &mut Context<'_>) -> bool {
+        loop {
+            if Instant::now() >= deadline {
+                return true;
+            }
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+            if timer.deadline() > deadline {
+                timer.as_mut().reset(deadline);
+            }
+            // Fired early, for a deadline that has moved since: arm it anew.
+            match timer.as_mut().poll(cx) {
+                Poll::Ready(()) => timer.as_mut().reset(deadline),
+                Poll::Pending => return false,
+            }
+        }
+    }
+
+    /// Lets the framer look at what is waiting. A refused head is replaced by the stand-in.
+    fn examine(&mut self) -> io::Result<()> {
+        match self.framer.advance(&self.waiting) {
+            Ok(passed) => self.passable = passed.bytes,
+            Err(Fault::Head(fault)) => self.refuse(fault),
+            Err(Fault::Body(fault)) => return Err(io::Error::new(io::ErrorKind::InvalidData, fault)),
+        }
+        self.clocks.head_since = match (self.passable, self.waiting.is_empty()) {
+            (0, false) => self.clocks.head_since.or_else(|| Some(Instant::now())),
+            _ => None,
+        };
+        Ok(())
+    }
+
+    fn refuse(&mut self, fault: HeadFault) {
+        let _ = self.connection.fault.set(fault);
+        self.waiting = STAND_IN.to_vec();
+        self.passable = STAND_IN.len();
+    }
+
+    /// Hands checked bytes to hyper.
+    fn pass_on(&mut self, out: &mut ReadBuf<'_>) {
+        let count = self.passable.min(out.remaining());
+        out.put_slice(self.waiting.get(..count).unwrap_or_default());
+        self.passable -= count;
+        self.clocks.served_any = true;
+        if count == self.waiting.len() {
+            // Also gives the memory back: the next request may be ten seconds away.
+            self.waiting = Vec::new();
+        } else {
+            self.waiting.drain(..count);
+        }
+    }
+
+    fn overdue(&mut self, overdue: Overdue) -> Poll<io::Result<()>> {
+        match overdue {
+            // Nothing was asked: close without a word.
+            Overdue::Idle => Poll::Ready(Ok(())),
+            Overdue::Head => {
+                self.refuse(HeadFault::Timeout);
+                self.clocks.head_since = None;
+                Poll::Pending
+            }
+            Overdue::Body => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+        }
+    }
+}
+
+/// What a missed deadline means.
+#[derive(Clone, Copy)]
+enum Overdue {
+    Idle,
+    Head,
+    Body,
+}
+
+impl<S: AsyncRead + Unpin> Gate<S> {
+    /// Reads from the socket behind what is waiting; says how many bytes came.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            let mut input = ReadBuf::new(buffer);
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut input))?;
+            self.waiting.extend_from_slice(input.filled());
+            Poll::Ready(Ok(input.filled().len()))
+        })
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let gate = self.get_mut();
+        loop {
+            if gate.passable > 0 {
+                gate.pass_on(out);
+                return Poll::Ready(Ok(()));
+            }
+            if gate.connection.fault().is_some() {
+                // The stand-in was the last request. An end of file here would make hyper drop its answer.
+                return Poll::Pending;
+            }
+            if !gate.waiting.is_empty() && gate.clocks.head_since.is_none() {
+                // Left over from an earlier read: the next request of a pipeline.
+                gate.examine()?;
+                continue;
+            }
+            match gate.poll_fill(cx)? {
+                Poll::Ready(0) => return Poll::Ready(Ok(())),
+                Poll::Ready(_) => {
+                    gate.clocks.moved = Instant::now();
+                    gate.clocks.read_since = None;
+                    gate.examine()?;
+                }
+                Poll::Pending => {
+                    gate.clocks.read_since.get_or_insert_with(Instant::now);
+                    let Some((deadline, overdue)) = gate.read_deadline() else { return Poll::Pending };
+                    if !gate.is_overdue(deadline, cx) {
+                        return Poll::Pending;
+                    }
+                    if let Poll::Ready(end) = gate.overdue(overdue) {
+                        return Poll::Ready(end);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Gate<S> {
+    /// Bounds how long the client may leave an answer unread.
+    fn watch_write<T>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if write.is_ready() {
+            self.clocks.moved = Instant::now();
+            self.clocks.write_since = None;
+            return write;
+        }
+        let since = *self.clocks.write_since.get_or_insert_with(Instant::now);
+        if self.is_overdue(since + self.waits.body, cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Pending
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let gate = self.get_mut();
+        let write = Pin::new(&mut gate.socket).poll_write(cx, bytes);
+        gate.watch_write(cx, write)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let gate = self.get_mut();
+        let write = Pin::new(&mut gate.socket).poll_write_vectored(cx, bytes);
+        gate.watch_write(cx, write)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let gate = self.get_mut();
+        let flush = Pin::new(&mut gate.socket).poll_flush(cx);
+        gate.watch_write(cx, flush)
+    }
+
+    /// Ends our side, then reads on for a moment where the client may still be sending: closing a socket with unread
+    /// input resets the connection, and the reset can overtake the answer.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let gate = self.get_mut();
+        let since = *gate.clocks.closing_since.get_or_insert_with(Instant::now);
+        let shut = Pin::new(&mut gate.socket).poll_shutdown(cx)?;
+        if gate.is_overdue(since + LINGER, cx) {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(shut);
+        let unread = gate.connection.fault().is_some() || !gate.framer.in_head() || !gate.waiting.is_empty();
+        if !unread {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            gate.waiting.clear();
+            match ready!(gate.poll_fill(cx)) {
+                Ok(0) | Err(_) => return Poll::Ready(Ok(())),
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    const WAITS: Waits = Waits {
+        first_byte: Duration::from_secs(10),
+        head: Duration::from_secs(5),
+        idle: Duration::from_secs(75),
+        body: Duration::from_secs(60),
+    };
+    const REQUEST: &[u8] = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab";
+
+    fn gate() -> (Gate<DuplexStream>, DuplexStream, Arc<Connection>) {
+        let (client, server) = tokio::io::duplex(64 * 1024);
+        let connection = Arc::new(Connection::new(([127, 0, 0, 1], 1).into(), false));
+        (Gate::new(server, Arc::clone(&connection), 4096, WAITS), client, connection)
+    }
+
+    async fn read(gate: &mut Gate<DuplexStream>, room: usize) -> io::Result<Vec<u8>> {
+        let mut out = vec![0; room];
+        let count = gate.read(&mut out).await?;
+        out.truncate(count);
+        Ok(out)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pipelined_requests_pass_one_by_one_and_whole() {
+        let (mut gate, mut client, _) = gate();
+        client.write_all(&[REQUEST, REQUEST].concat()).await.unwrap();
+        assert_eq!(read(&mut gate, 8192).await.unwrap(), REQUEST);
+        assert_eq!(read(&mut gate, 10).await.unwrap(), &REQUEST[..10]);
+        assert_eq!(read(&mut gate, 8192).await.unwrap(), &REQUEST[10..]);
+        drop(client);
+        assert_eq!(read(&mut gate, 8192).await.unwrap(), b"");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_head_is_replaced_and_nothing_follows_it() {
+        let (mut gate, mut client, connection) = gate();
+        client.write_all(REQUEST).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\nHost: a\r\n\r\nPUT /secret HTTP/1.1\r\n").await.unwrap();
+        assert_eq!(read(&mut gate, 8192).await.unwrap(), REQUEST);
+        assert_eq!(connection.fault(), None);
+        assert_eq!(read(&mut gate, 8192).await.unwrap(), STAND_IN);
+        assert_eq!(connection.fault(), Some(HeadFault::LineEnd));
+        let silence = tokio::time::timeout(Duration::from_secs(3600), read(&mut gate, 8192)).await;
+        assert!(silence.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_client_is_let_go() {
+        let (mut gate, _client, _) = gate();
+        let start = Instant::now();
+        assert_eq!(read(&mut gate, 8192).await.unwrap(), b"");
+        assert_eq!(start.elapsed().as_secs(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_trickles_in_is_refused_in_time() {
+        let (mut gate, mut client, connection) = gate();
+        let start = Instant::now();
+        let trickle = async {
+            for byte in b"GET / HTTP/1.1\r\n" {
+                client.write_all(&[*byte]).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let (head, ()) = tokio::join!(read(&mut gate, 8192), trickle);
+        assert_eq!(head.unwrap(), STAND_IN);
+        assert_eq!(connection.fault(), Some(HeadFault::Timeout));
+        assert!(start.elapsed() < Duration::from_secs(17));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_client_is_let_go_but_not_while_it_is_served() {
+        let (mut gate, mut client, connection) = gate();
+        client.write_all(REQUEST).await.unwrap();
+        read(&mut gate, 8192).await.unwrap();
+        let serving = connection.serving();
+        let wait = tokio::time::timeout(Duration::from_secs(3600), read(&mut gate, 8192)).await;
+        assert!(wait.is_err(), "a held poll is no idle connection");
+        gate.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        drop(serving);
+        let start = Instant::now();
+        assert_eq!(read(&mut gate, 8192).await.unwrap(), b"");
+        assert_eq!(start.elapsed().as_secs(), 75);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stops_is_given_up() {
+        let (mut gate, mut client, _) = gate();
+        client.write_all(&REQUEST[..REQUEST.len() - 1]).await.unwrap();
+        read(&mut gate, 8192).await.unwrap();
+        let start = Instant::now();
+        assert_eq!(read(&mut gate, 8192).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_stops_reading_is_given_up() {
+        let (mut gate, _client, _) = gate();
+        let answer = vec![b'x'; 1024 * 1024];
+        let start = Instant::now();
+        assert_eq!(gate.write_all(&answer).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn broken_chunks_end_the_connection() {
+        let (mut gate, mut client, _) = gate();
+        client.write_all(b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+        read(&mut gate, 8192).await.unwrap();
+        client.write_all(b"2;x\r\nab\r\n").await.unwrap();
+        assert_eq!(read(&mut gate, 8192).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+}
