@@ -7,5 +7,6 @@
 
 mod closed_list;
 
+pub mod config;
 pub mod preview;
 pub mod protocol;
