@@ -7,6 +7,7 @@
 
 mod closed_list;
 
+pub mod config;
 pub mod preview;
 pub mod protocol;
 pub mod server;

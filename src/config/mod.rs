@@ -1,18 +1,93 @@
 //! The checked configuration: what the rest of the program may rely on.
 //!
-//! A file is read in two stages. [`file`] is the TOML exactly as the operator typed it; [`check`] turns it into a
-//! [`Config`] or into *all* the problems at once. Nothing outside this module sees an unchecked value, and nothing
-//! here touches a socket. Limits and defaults are documented where an operator reads them:
-//! `config/previewgate.toml`.
+//! A file becomes a [`Config`] or *all* its problems at once:
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | [`keys`] | **every key, its kind, range and default: the table to look at first** |
+//! | [`kinds`], [`addresses`], [`files`] | how a duration, an endpoint, a certificate file … is read and written |
+//! | [`conflicts`] | what is wrong only between two keys |
+//! | [`warnings`](mod@warnings) | what is allowed, but should not go unnoticed |
+//! | [`entry`], [`reading`] | the machinery: the table is walked to read a document and to write one |
+//! | [`problem`] | how a mistake is told |
+//!
+//! A new key is a field here, a line in [`keys`], and its lines in `config/previewgate.toml`, where limits and defaults
+//! are documented for operators; tests hold the three together. Nothing outside this module sees an unchecked value,
+//! and nothing here touches a socket.
 
-mod check;
-mod file;
+mod addresses;
+mod conflicts;
+mod entry;
+mod files;
+mod keys;
+mod kinds;
+mod problem;
+mod reading;
+#[cfg(test)]
+mod tests;
+mod warnings;
 
+use std::fmt;
+use std::io::Read;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use check::{Problem, Problems, load, parse};
+use crate::closed_list;
+
+pub use problem::{Problem, Problems};
+pub use reading::Files;
+use reading::Reading;
+
+/// Reads, checks and completes the configuration in the file at `path`.
+///
+/// # Errors
+/// Every problem of the file, or the one that it cannot be read.
+pub fn load(path: &Path, files: Files) -> Result<Config, Problems> {
+    let name = path.display().to_string();
+    let text = read_text(path).map_err(|problems| Problems::new(&name, problems))?;
+    checked(&text, path.parent().unwrap_or(Path::new("")), files).map_err(|problems| Problems::new(&name, problems))
+}
+
+/// The same from text; relative paths are taken from `base`.
+///
+/// # Errors
+/// Every problem of the text.
+pub fn parse(text: &str, base: &Path, files: Files) -> Result<Config, Problems> {
+    checked(text, base, files).map_err(|problems| Problems::new("configuration", problems))
+}
+
+fn checked(text: &str, base: &Path, files: Files) -> Result<Config, Vec<Problem>> {
+    let mut reading = Reading::new(text, base, files);
+    let document = reading.document()?;
+    let config = keys::read(&mut reading, Some(document.get_ref()));
+    conflicts::find(&config, &mut reading);
+    let problems = reading.finish();
+    if problems.is_empty() { Ok(config) } else { Err(problems) }
+}
+
+/// Far more than any configuration; what is longer is some other file.
+const LONGEST_FILE: u64 = 256 * 1024;
+
+fn read_text(path: &Path) -> Result<String, Vec<Problem>> {
+    let mut text = String::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(LONGEST_FILE + 1).read_to_string(&mut text));
+    match read {
+        Ok(length) if length as u64 <= LONGEST_FILE => Ok(text),
+        Ok(_) => Err(Problems::single("longer than 256 KiB".to_owned(), "name a previewgate configuration file")),
+        Err(error) => Err(Problems::single(
+            format!("cannot be read: {error}"),
+            "name a configuration file in UTF-8 that this user may read",
+        )),
+    }
+}
+
+impl Config {
+    /// The effective configuration as TOML, every default filled in, secrets redacted. It reads as the same `Config`.
+    pub fn to_toml(&self) -> String {
+        keys::write(self)
+    }
+}
 
 /// The effective configuration, every value checked and every default filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +121,7 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
 }
 
-/// `[listener.tls]`; paths are absolute or relative to the working directory once checked.
+/// `[listener.tls]`; paths are absolute once checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListenerTls {
     /// PEM chain, leaf first.
@@ -91,13 +166,32 @@ pub struct Endpoint {
     pub port: u16,
 }
 
-/// Whether TLS is spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Scheme {
-    /// Plain HTTP/1.1.
-    Http,
-    /// HTTP/1.1 over TLS 1.2 or 1.3.
-    Https,
+closed_list! {
+    /// Whether TLS is spoken.
+    pub enum Scheme {
+        /// Plain HTTP/1.1.
+        Http = "http",
+        /// HTTP/1.1 over TLS 1.2 or 1.3.
+        Https = "https",
+    }
+}
+
+impl Scheme {
+    /// The port of an endpoint that names none.
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// As in the configuration, the port always written.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scheme, host, port } = self;
+        if host.contains(':') { write!(f, "{scheme}://[{host}]:{port}") } else { write!(f, "{scheme}://{host}:{port}") }
+    }
 }
 
 /// `[upstream.tls]`
@@ -126,22 +220,24 @@ pub struct Validation {
     pub reject_status: u16,
 }
 
-/// `validation.mode`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// A callout that fails validation is refused.
-    Enforce,
-    /// It is logged and counted as refused would be, and forwarded.
-    Monitor,
+closed_list! {
+    /// `validation.mode`
+    pub enum Mode {
+        /// A callout that fails validation is refused.
+        Enforce = "enforce",
+        /// It is logged and counted as refused would be, and forwarded.
+        Monitor = "monitor",
+    }
 }
 
-/// `validation.on_unknown_preview`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnUnknownPreview {
-    /// Refuse: nothing proves that the agent was shown the number.
-    Reject,
-    /// Forward as `unverified`.
-    Forward,
+closed_list! {
+    /// `validation.on_unknown_preview`
+    pub enum OnUnknownPreview {
+        /// Refuse: nothing proves that the agent was shown the number.
+        Reject = "reject",
+        /// Forward as `unverified`.
+        Forward = "forward",
+    }
 }
 
 /// `[previews]`
@@ -186,24 +282,26 @@ pub struct Log {
     pub hash_key: Option<PathBuf>,
 }
 
-/// `log.format`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For machines.
-    Json,
-    /// For people.
-    Text,
+closed_list! {
+    /// `log.format`
+    pub enum LogFormat {
+        /// For machines.
+        Json = "json",
+        /// For people.
+        Text = "text",
+    }
 }
 
-/// `log.access`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccessLog {
-    /// No request.
-    None,
-    /// Requests to the previewCallout resource.
-    Callouts,
-    /// Every request.
-    All,
+closed_list! {
+    /// `log.access`
+    pub enum AccessLog {
+        /// No request.
+        None = "none",
+        /// Requests to the previewCallout resource.
+        Callouts = "callouts",
+        /// Every request.
+        All = "all",
+    }
 }
 
 /// `[runtime]`

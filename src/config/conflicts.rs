@@ -1,0 +1,93 @@
+//! What is wrong only between two keys, each of which is fine by itself.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::reading::{Files, Reading};
+use super::{Config, Scheme, files};
+
+/// Records every conflict among the sound keys of `config`.
+pub(super) fn find(config: &Config, reading: &mut Reading<'_>) {
+    one_port_twice(config, reading);
+    mixed_schemes(config, reading);
+    tls_for_nobody(config, reading);
+    half_an_identity(reading);
+    if let Some(tls) = &config.listener.tls {
+        let keys = ["listener.tls.certificate", "listener.tls.private_key"];
+        foreign_key(keys, &tls.certificate, &tls.private_key, reading);
+    }
+    let tls = &config.upstream.tls;
+    if let (Some(certificate), Some(key)) = (&tls.client_certificate, &tls.client_private_key) {
+        foreign_key(["upstream.tls.client_certificate", "upstream.tls.client_private_key"], certificate, key, reading);
+    }
+}
+
+fn one_port_twice(config: &Config, reading: &mut Reading<'_>) {
+    let sound = reading.is_sound("listener.address") && reading.is_sound("admin.address");
+    if sound && overlap(config.listener.address, config.admin.address) {
+        // Either may stand at its default: point at the one that is written.
+        let key = if reading.mentions("admin.address") { "admin.address" } else { "listener.address" };
+        let message = format!(
+            "listener.address {} and admin.address {} are the same port",
+            config.listener.address, config.admin.address
+        );
+        reading.conflict(key, &message, "give each its own port, such as 8043 and 9043");
+    }
+}
+
+/// An address and a wildcard of the same port overlap too: the second to bind would fail, or take connections away.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_ip = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    same_ip && one.port() == other.port() && one.port() != 0
+}
+
+fn mixed_schemes(config: &Config, reading: &mut Reading<'_>) {
+    let endpoints = &config.upstream.endpoints;
+    let Some(first) = endpoints.first() else { return };
+    if let Some(other) = endpoints.iter().find(|endpoint| endpoint.scheme != first.scheme) {
+        let message = format!("mixes schemes: {first} and {other}");
+        let cure = "write all with https (or all with http): a failover must not change the protection";
+        reading.conflict("upstream.endpoints", &message, cure);
+    }
+}
+
+fn tls_for_nobody(config: &Config, reading: &mut Reading<'_>) {
+    let endpoints = &config.upstream.endpoints;
+    let sound = reading.is_sound("upstream.endpoints") && reading.is_sound("upstream.tls");
+    let plain = sound && endpoints.iter().all(|endpoint| endpoint.scheme == Scheme::Http);
+    if plain && reading.mentions("upstream.tls") {
+        let cure = "write https:// in upstream.endpoints, or remove [upstream.tls]";
+        reading.conflict("upstream.tls", "settings for TLS, but no endpoint is https", cure);
+    }
+}
+
+fn half_an_identity(reading: &mut Reading<'_>) {
+    let keys = ["upstream.tls.client_certificate", "upstream.tls.client_private_key"];
+    for (there, absent) in [(keys[0], keys[1]), (keys[1], keys[0])] {
+        if reading.mentions(there) && !reading.mentions(absent) {
+            reading.conflict(there, &format!("is nothing without {absent}"), "set both, or neither");
+        }
+    }
+}
+
+fn foreign_key(keys: [&str; 2], certificate: &Path, private_key: &Path, reading: &mut Reading<'_>) {
+    if reading.files == Files::Skip || !keys.iter().all(|key| reading.is_sound(key)) {
+        return;
+    }
+    let [certificate_key, private_key_key] = keys;
+    match files::mismatch(certificate, private_key) {
+        None => {}
+        Some(rustls::Error::InconsistentKeys(_)) => {
+            let message = format!("is not the private key of the first certificate in {}", certificate.display());
+            reading.conflict(
+                private_key_key,
+                &message,
+                "name the pair; the chain begins with the server's own certificate",
+            );
+        }
+        Some(error) => {
+            let message = format!("certificate and private key cannot be used: {error}");
+            reading.conflict(certificate_key, &message, "issue them anew, with an RSA, ECDSA or Ed25519 key");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Files that the configuration refers to: they are there, readable, and hold what they should.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use super::kinds::{Kind, quoted};
+use super::reading::{Files, Spot};
+
+/// What a file must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// At least one certificate, PEM.
+    Certificates,
+    /// A private key, PEM.
+    PrivateKey,
+    /// At least one usable trust anchor, PEM.
+    Roots,
+    /// At least 16 bytes.
+    HashKey,
+}
+
+/// A path, relative to the configuration file's directory.
+pub(super) struct FilePath(Holds);
+
+/// See [`FilePath`].
+pub(super) fn file(holds: Holds) -> FilePath {
+    FilePath(holds)
+}
+
+impl Kind for FilePath {
+    type Value = PathBuf;
+
+    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<PathBuf> {
+        // Some write the secret itself here. Until a file of that name is found, the value may be one.
+        let secret = matches!(self.0, Holds::PrivateKey | Holds::HashKey);
+        spot.withhold(secret);
+        let text = spot.text("the path of a file in quotes")?;
+        if text.is_empty() || text.contains(['\0', '\n']) || text.contains("-----BEGIN") {
+            return spot.wrong("is not a path", "write the path of a file, not its content");
+        }
+        let path = spot.reading.resolve(text);
+        if spot.reading.files == Files::Check {
+            self.check(spot, &path)?;
+        }
+        Some(path)
+    }
+
+    fn write(&self, value: &PathBuf) -> String {
+        quoted(&value.to_string_lossy())
+    }
+}
+
+impl FilePath {
+    fn check(&self, spot: &mut Spot<'_, '_>, path: &Path) -> Option<()> {
+        let content = match content(path) {
+            Ok(content) => content,
+            Err(error) => {
+                let message = format!("cannot be read: {error}");
+                let base = spot.reading.base().display();
+                let cure = format!("name a file that this user may read; relative paths are taken from {base}");
+                return spot.wrong(&message, &cure);
+            }
+        };
+        spot.withhold(false);
+        match self.0.fault(&content) {
+            None => Some(()),
+            Some((message, cure)) => spot.wrong(message, cure),
+        }
+    }
+}
+
+impl Holds {
+    /// What is wrong with `content`, and the cure.
+    fn fault(self, content: &[u8]) -> Option<(&'static str, &'static str)> {
+        const CERTIFICATE_CURE: &str = "name a file with `-----BEGIN CERTIFICATE-----`";
+        const KEY_CURE: &str = "name a file with `-----BEGIN PRIVATE KEY-----` (or RSA or EC)";
+        match self {
+            Self::Certificates => certificates(content)
+                .is_none()
+                .then_some(("is a file without a readable PEM certificate", CERTIFICATE_CURE)),
+            Self::Roots => (!has_roots(content))
+                .then_some(("is a file without a PEM certificate that can be trusted as a CA", CERTIFICATE_CURE)),
+            Self::PrivateKey if private_key(content).is_some() => None,
+            Self::PrivateKey if is_encrypted(content) => Some((
+                "is a file with an encrypted private key, and there is no one to ask for its password",
+                "decrypt it with `openssl pkey` and restrict the file's permissions",
+            )),
+            Self::PrivateKey => Some(("is a file without a readable PEM private key", KEY_CURE)),
+            Self::HashKey => (content.len() < 16)
+                .then_some(("is a file of less than 16 bytes", "make one with `openssl rand -out FILE 32`")),
+        }
+    }
+}
+
+/// What keeps the certificate chain and the private key from being used together, if both can be read.
+pub(super) fn mismatch(certificate: &Path, private_key: &Path) -> Option<rustls::Error> {
+    let chain = certificates(&content(certificate).ok()?)?;
+    let key = self::private_key(&content(private_key).ok()?)?;
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).err()
+}
+
+/// The content of a regular file: a device or a pipe could keep the check waiting for ever.
+fn content(path: &Path) -> io::Result<Vec<u8>> {
+    const LONGEST: u64 = 8 * 1024 * 1024;
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut content = Vec::new();
+    std::fs::File::open(path)?.take(LONGEST).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+fn certificates(content: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(content).collect::<Result<_, _>>().ok()?;
+    (!chain.is_empty()).then_some(chain)
+}
+
+/// All of them must be usable: a CA that is silently left out is found out about by those whom it would have let in.
+fn has_roots(content: &[u8]) -> bool {
+    let mut roots = RootCertStore::empty();
+    certificates(content).is_some_and(|chain| chain.into_iter().all(|certificate| roots.add(certificate).is_ok()))
+}
+
+fn private_key(content: &[u8]) -> Option<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_slice(content).ok()
+}
+
+fn is_encrypted(content: &[u8]) -> bool {
+    String::from_utf8_lossy(content).contains("ENCRYPTED")
+}

@@ -1,0 +1,199 @@
+//! **Every key of the configuration**: its kind, its range and its default.
+//!
+//! One table serves to read a document, to write the effective one, and to know which keys exist. The meaning of each
+//! key is documented at its field in [`super`], and for operators in `config/previewgate.toml`.
+
+use std::num::NonZero;
+use std::time::Duration;
+
+use tracing::Level;
+
+use super::addresses::{EndpointUrl, PathPrefix, VerifiedName};
+use super::entry::{Entry, Table, Writer, optional_table, table};
+use super::files::{Holds, file};
+use super::kinds::{Address, Flag, KIB, Kind, MIB, list, number, size, span, word};
+use super::reading::{Reading, Section, Spot};
+use super::{
+    AccessLog, Admin, Config, Limits, Listener, ListenerTls, Log, LogFormat, Mode, OnUnknownPreview, Previews, Runtime,
+    Scheme, Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
+};
+
+/// Reads all tables; `None` reads as an empty document.
+pub(super) fn read<'v>(reading: &mut Reading<'v>, document: Option<&'v toml::de::DeTable<'v>>) -> Config {
+    let mut root = Section::root(reading, document);
+    let config = Config::read(&mut root);
+    root.finish();
+    config
+}
+
+/// The effective configuration.
+pub(super) fn write(config: &Config) -> String {
+    // Without TLS towards the upstream, its settings would be refused when the text is read again.
+    let encrypted = config.upstream.endpoints.iter().any(|endpoint| endpoint.scheme == Scheme::Https);
+    let mut writer = Writer::new((!encrypted).then_some("upstream.tls"));
+    config.write(&mut writer);
+    writer.into_toml()
+}
+
+/// Declares the entries of a table. The field names are the keys; the compiler sees to it that none is forgotten.
+macro_rules! keys {
+    ($Table:ident { $($field:ident: $entry:expr),+ $(,)? }) => {
+        impl Table for $Table {
+            fn read(section: &mut Section<'_, '_>) -> Self {
+                Self { $($field: $entry.read(section, stringify!($field)),)+ }
+            }
+
+            fn write(&self, writer: &mut Writer) {
+                $($entry.write(&self.$field, stringify!($field), writer);)+
+            }
+        }
+    };
+}
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const DAY: Duration = seconds(24 * 60 * 60);
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+keys!(Config {
+    listener: table(),
+    upstream: table(),
+    validation: table(),
+    previews: table(),
+    admin: table(),
+    log: table(),
+    runtime: table(),
+    shutdown: table(),
+    limits: table(),
+});
+
+keys!(Listener { address: Address.or(([0, 0, 0, 0], 8043).into()), tls: optional_table() });
+
+keys!(ListenerTls {
+    certificate: file(Holds::Certificates).required("name the PEM file with the server's certificate chain"),
+    private_key: file(Holds::PrivateKey).required("name the PEM file with the private key of the certificate"),
+    client_ca: file(Holds::Roots).optional(),
+});
+
+keys!(Upstream {
+    endpoints: list(EndpointUrl, "a list of endpoints, such as [\"https://10.0.0.11:8043\"]")
+        .required("add `endpoints = [\"https://HOST:8043\"]` to [upstream]: the CC-Gateway or NSLB to protect"),
+    connect_timeout: span(MILLISECOND..=DAY).or(seconds(2)),
+    response_timeout: span(seconds(11)..=DAY)
+        .because("the server holds an event poll for 10s, and a poll that is cut off signs its agent out")
+        .or(seconds(30)),
+    idle_timeout: span(MILLISECOND..=DAY).or(seconds(15)),
+    max_idle_per_endpoint: number(0..=65_536).or(1024),
+    preserve_host: Flag.or(false),
+    forwarded_headers: Flag.or(true),
+    path_prefixes: list(PathPrefix, "a list of paths, such as [\"/agentgateway/\"]")
+        .or(vec!["/agentgateway/".to_owned()]),
+    tls: table(),
+});
+
+keys!(UpstreamTls {
+    ca: file(Holds::Roots).optional(),
+    server_name: VerifiedName.optional(),
+    client_certificate: file(Holds::Certificates).optional(),
+    client_private_key: file(Holds::PrivateKey).optional(),
+    insecure_skip_verify: Flag.or(false),
+});
+
+keys!(Validation {
+    mode: word(Mode::ALL, Mode::as_str).or(Mode::Enforce),
+    on_unknown_preview: word(OnUnknownPreview::ALL, OnUnknownPreview::as_str).or(OnUnknownPreview::Reject),
+    reject_status: number(200..=499).or(200),
+});
+
+keys!(Previews {
+    ttl: span(MILLISECOND..=DAY).or(seconds(30 * 60)),
+    per_agent: number(1..=1024).or(16),
+    max_agents: number(1..=10_000_000).or(100_000),
+    store: table(),
+});
+
+/// Written by hand: the keys beside `kind` will depend on it.
+impl Table for StoreKind {
+    fn read(section: &mut Section<'_, '_>) -> Self {
+        store_kind().read(section, "kind");
+        Self::Memory
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        match self {
+            Self::Memory => store_kind().write(&"memory", "kind", writer),
+        }
+    }
+}
+
+fn store_kind() -> impl Entry<Value = &'static str> {
+    word(&["memory"], |word| word).or("memory")
+}
+
+keys!(Admin { address: Address.or(([127, 0, 0, 1], 9043).into()) });
+
+keys!(Log {
+    format: word(LogFormat::ALL, LogFormat::as_str).or(LogFormat::Json),
+    level: word(&[Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE], level_word).or(Level::INFO),
+    mask_numbers: Flag.or(true),
+    access: word(AccessLog::ALL, AccessLog::as_str).or(AccessLog::Callouts),
+    hash_key: file(Holds::HashKey).optional(),
+});
+
+fn level_word(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}
+
+keys!(Runtime { workers: Workers.or(one_per_core()) });
+
+/// A number of threads; 0 stands for one per core and is resolved when read.
+struct Workers;
+
+const MOST_WORKERS: usize = 1024;
+
+fn one_per_core() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get).min(MOST_WORKERS)
+}
+
+impl Kind for Workers {
+    type Value = usize;
+
+    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<usize> {
+        let workers = number(0..=MOST_WORKERS).read(spot)?;
+        Some(if workers == 0 { one_per_core() } else { workers })
+    }
+
+    fn write(&self, value: &usize) -> String {
+        value.to_string()
+    }
+}
+
+keys!(Shutdown {
+    delay: span(Duration::ZERO..=DAY).or(Duration::ZERO),
+    drain: span(MILLISECOND..=DAY).or(seconds(30)),
+});
+
+keys!(Limits {
+    connections: number(1..=1_000_000).or(20_000),
+    held_polls: number(1..=1_000_000).or(10_000),
+    requests: number(1..=1_000_000).or(4000),
+    head_size: size(4 * KIB..=256 * KIB).or(32 * KIB),
+    head_timeout: span(MILLISECOND..=DAY).or(seconds(10)),
+    handshake_timeout: span(MILLISECOND..=DAY).or(seconds(10)),
+    first_byte_timeout: span(MILLISECOND..=DAY).or(seconds(10)),
+    idle_timeout: span(seconds(5)..=DAY)
+        .because("an application pauses between two polls and would have to connect anew for each")
+        .or(seconds(75)),
+    body_idle_timeout: span(MILLISECOND..=DAY).or(seconds(60)),
+    callout_body: size(256..=MIB).or(64 * KIB),
+    callout_body_timeout: span(MILLISECOND..=DAY).or(seconds(10)),
+    event_body: size(KIB..=64 * MIB).or(MIB),
+});

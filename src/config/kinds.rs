@@ -1,0 +1,265 @@
+//! The kinds of value a key can have: how each is read, what to say when it is not one, how it is written.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::entry::{Optional, Required, WithDefault};
+use super::reading::Spot;
+
+/// A kind of value.
+pub(super) trait Kind: Sized {
+    /// What the checked configuration holds.
+    type Value;
+
+    /// The value, or `None` with at least one problem recorded.
+    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<Self::Value>;
+
+    /// The value as TOML that reads the same again.
+    fn write(&self, value: &Self::Value) -> String;
+
+    /// A key of this kind with a default.
+    fn or(self, default: Self::Value) -> WithDefault<Self> {
+        WithDefault(self, default)
+    }
+
+    /// A key of this kind without default; `cure` tells the operator what to add.
+    fn required(self, cure: &'static str) -> Required<Self> {
+        Required(self, cure)
+    }
+
+    /// A key of this kind that may be absent.
+    fn optional(self) -> Optional<Self> {
+        Optional(self)
+    }
+}
+
+/// Text as a TOML string.
+pub(super) fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+/// `true` or `false`.
+pub(super) struct Flag;
+
+impl Kind for Flag {
+    type Value = bool;
+
+    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<bool> {
+        match spot.value() {
+            DeValue::Boolean(truth) => Some(*truth),
+            _ => spot.wrong_type("true or false, without quotes"),
+        }
+    }
+
+    fn write(&self, value: &bool) -> String {
+        value.to_string()
+    }
+}
+
+/// A whole number within a range.
+pub(super) struct Number<N>(RangeInclusive<N>);
+
+/// See [`Number`].
+pub(super) fn number<N>(range: RangeInclusive<N>) -> Number<N> {
+    Number(range)
+}
+
+impl<N: Copy + TryFrom<u64> + PartialOrd + ToString> Kind for Number<N> {
+    type Value = N;
+
+    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<N> {
+        let (least, most) = (self.0.start().to_string(), self.0.end().to_string());
+        let wanted = format!("a whole number from {least} to {most}, without quotes");
+        let DeValue::Integer(integer) = spot.value() else { return spot.wrong_type(&wanted) };
+        let number = u64::from_str_radix(integer.as_str(), integer.radix()).ok().and_then(|n| N::try_from(n).ok());
+        match number.filter(|number| self.0.contains(number)) {
+            Some(number) => Some(number),
+            None => spot.wrong(&format!("is not within {least} to {most}"), &format!("write {wanted}")),
+        }
+    }
+
+    fn write(&self, value: &N) -> String {
+        value.to_string()
+    }
+}
+
+/// One of a closed list of words.
+pub(super) struct Word<T: 'static>(&'static [T], fn(T) -> &'static str);
+
+/// See [`Word`].
+pub(super) fn word<T>(all: &'static [T], spelling: fn(T) -> &'static str) -> Word<T> {
+    Word(all, spelling)
+}
+
+impl<T: Copy> Kind for Word<T> {
+    type Value = T;
+
+    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<T> {
+        let words: Vec<_> = self.0.iter().map(|word| quoted((self.1)(*word))).collect();
+        let wanted = words.join(" or ");
+        let text = spot.text(&wanted)?;
+        match self.0.iter().find(|word| (self.1)(**word) == text) {
+            Some(word) => Some(*word),
+            None => spot.wrong("is none of the words that can stand here", &format!("write {wanted}")),
+        }
+    }
+
+    fn write(&self, value: &T) -> String {
+        quoted((self.1)(*value))
+    }
+}
+
+/// An IP address with a port.
+pub(super) struct Address;
+
+impl Kind for Address {
+    type Value = SocketAddr;
+
+    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<SocketAddr> {
+        const CURE: &str = "write an IP address and a port, such as \"0.0.0.0:8043\" or \"[::]:8043\"";
+        let text = spot.text("an IP address and a port, such as \"0.0.0.0:8043\"")?;
+        match text.parse() {
+            Ok(address) => Some(address),
+            Err(_) if text.parse::<std::net::IpAddr>().is_ok() => spot.wrong("has no port", CURE),
+            Err(_) => spot.wrong("is not an IP address with a port; names are not resolved here", CURE),
+        }
+    }
+
+    fn write(&self, value: &SocketAddr) -> String {
+        quoted(&value.to_string())
+    }
+}
+
+/// A length of time within a range.
+pub(super) struct Span {
+    range: RangeInclusive<Duration>,
+    why: Option<&'static str>,
+}
+
+/// See [`Span`].
+pub(super) fn span(range: RangeInclusive<Duration>) -> Span {
+    Span { range, why: None }
+}
+
+impl Span {
+    /// Why the range is what it is, for those who meet its end.
+    pub(super) fn because(self, why: &'static str) -> Self {
+        Self { why: Some(why), ..self }
+    }
+
+    fn bounded(&self, spot: &mut Spot<'_, '_>, time: Duration) -> Option<Duration> {
+        if self.range.contains(&time) {
+            return Some(time);
+        }
+        let why = self.why.filter(|_| time < *self.range.start()).map(|why| format!(": {why}")).unwrap_or_default();
+        let (too, end) = if time < *self.range.start() { ("short", "at least") } else { ("long", "at most") };
+        let bound = if time < *self.range.start() { self.range.start() } else { self.range.end() };
+        spot.wrong(&format!("is too {too}{why}"), &format!("write {end} {}", self.write(bound)))
+    }
+}
+
+impl Kind for Span {
+    type Value = Duration;
+
+    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<Duration> {
+        const WANTED: &str = "a duration with its unit in quotes, such as \"10s\", \"250ms\" or \"2m30s\"";
+        if let DeValue::Integer(number) = spot.value() {
+            let cure = format!("write \"{}s\" if seconds are meant", number.as_str());
+            return spot.wrong("is a duration without a unit", &cure);
+        }
+        match humantime::parse_duration(spot.text(WANTED)?) {
+            Ok(time) => self.bounded(spot, time),
+            Err(_) => spot.wrong("is not a duration", &format!("write {WANTED}")),
+        }
+    }
+
+    fn write(&self, value: &Duration) -> String {
+        quoted(&humantime::format_duration(*value).to_string().replace(' ', ""))
+    }
+}
+
+/// A number of bytes within a range.
+pub(super) struct Size(RangeInclusive<usize>);
+
+/// See [`Size`].
+pub(super) fn size(range: RangeInclusive<usize>) -> Size {
+    Size(range)
+}
+
+/// 1024 bytes.
+pub(super) const KIB: usize = 1024;
+/// 1024 KiB.
+pub(super) const MIB: usize = 1024 * KIB;
+
+/// Larger first: the first that divides a size is the one to write it with.
+const UNITS: [(&str, usize); 3] = [("MiB", MIB), ("KiB", KIB), ("B", 1)];
+
+impl Kind for Size {
+    type Value = usize;
+
+    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<usize> {
+        const WANTED: &str = "a size such as \"32KiB\" or \"1MiB\", or a plain number of bytes";
+        let bytes = match spot.value() {
+            DeValue::Integer(integer) => usize::from_str_radix(integer.as_str(), integer.radix()).ok(),
+            _ => bytes_of(spot.text(WANTED)?),
+        };
+        let range = format!("from {} to {}", size_text(*self.0.start()), size_text(*self.0.end()));
+        match bytes {
+            Some(bytes) if self.0.contains(&bytes) => Some(bytes),
+            Some(_) => spot.wrong("is out of range", &format!("write a size {range}")),
+            None => spot.wrong("is not a size", &format!("write {WANTED}, {range}")),
+        }
+    }
+
+    fn write(&self, value: &usize) -> String {
+        quoted(&size_text(*value))
+    }
+}
+
+fn bytes_of(text: &str) -> Option<usize> {
+    let (unit, factor) = UNITS.iter().find(|(unit, _)| text.ends_with(unit))?;
+    text.strip_suffix(unit)?.trim_end().parse::<usize>().ok()?.checked_mul(*factor)
+}
+
+fn size_text(bytes: usize) -> String {
+    let exact = UNITS.iter().find(|(_, factor)| bytes.is_multiple_of(*factor));
+    exact.map_or_else(|| bytes.to_string(), |(unit, factor)| format!("{}{unit}", bytes / factor))
+}
+
+/// A list of at least one value, without repetitions.
+pub(super) struct List<K>(K, &'static str);
+
+/// `wanted` says what the list is to hold.
+pub(super) fn list<K>(kind: K, wanted: &'static str) -> List<K> {
+    List(kind, wanted)
+}
+
+impl<K: Kind<Value: PartialEq>> Kind for List<K> {
+    type Value = Vec<K::Value>;
+
+    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<Vec<K::Value>> {
+        let length = spot.list(self.1)?;
+        if length == 0 {
+            return spot.wrong("is empty", &format!("write {}", self.1));
+        }
+        let mut values = Vec::new();
+        for index in 0..length {
+            let Some(mut element) = spot.element(index) else { continue };
+            match self.0.read(&mut element) {
+                Some(value) if values.contains(&value) => element.report("stands in the list twice", "remove it here"),
+                Some(value) => values.push(value),
+                None => {}
+            }
+        }
+        // The good ones, so that they can still be compared with other keys: the problems of the rest are recorded.
+        Some(values)
+    }
+
+    fn write(&self, values: &Vec<K::Value>) -> String {
+        let values: Vec<_> = values.iter().map(|value| self.0.write(value)).collect();
+        format!("[{}]", values.join(", "))
+    }
+}

@@ -1,0 +1,70 @@
+//! What is wrong with a configuration file, said so that an operator can put it right without the documentation.
+
+use std::fmt;
+
+/// One mistake in a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where, counted from 1. For something missing: the table it is missing from, if that is there.
+    pub line: Option<usize>,
+    /// Column of `line`, in characters, counted from 1.
+    pub column: Option<usize>,
+    /// The key, as in `upstream.endpoints[1]`; empty when the file as a whole is meant.
+    pub key: String,
+    /// The value as it was written, if it may be shown: no secrets, nothing long.
+    pub value: Option<String>,
+    /// What is wrong, in words that follow the key.
+    pub message: String,
+    /// What to do about it.
+    pub cure: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.line, self.column) {
+            (Some(line), Some(column)) => write!(f, "line {line}, column {column}")?,
+            (Some(line), None) => write!(f, "line {line}")?,
+            (None, _) => f.write_str("in the file")?,
+        }
+        if !self.key.is_empty() {
+            write!(f, ": {}", self.key)?;
+        }
+        if let Some(value) = &self.value {
+            write!(f, " = {value}")?;
+        }
+        write!(f, "\n    {}\n    cure: {}", self.message, self.cure)
+    }
+}
+
+/// Every problem of one configuration file, in the order of its lines; never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems {
+    /// The file's name, as the operator gave it.
+    pub file: String,
+    /// At least one.
+    pub problems: Vec<Problem>,
+}
+
+impl Problems {
+    /// Sorted by line; what has no line comes last.
+    pub(super) fn new(file: &str, mut problems: Vec<Problem>) -> Self {
+        problems.sort_by_key(|problem| (problem.line.unwrap_or(usize::MAX), problem.column));
+        Self { file: file.to_owned(), problems }
+    }
+
+    /// A single problem that leaves nothing else to look at.
+    pub(super) fn single(message: String, cure: &str) -> Vec<Problem> {
+        vec![Problem { line: None, column: None, key: String::new(), value: None, message, cure: cure.to_owned() }]
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.problems.len();
+        let noun = if count == 1 { "problem" } else { "problems" };
+        write!(f, "{}: {count} {noun}", self.file)?;
+        self.problems.iter().try_for_each(|problem| write!(f, "\n\n  {problem}"))
+    }
+}
+
+impl std::error::Error for Problems {}

@@ -1,0 +1,364 @@
+//! Walks a parsed TOML document, remembers which keys were asked for, and collects problems instead of stopping.
+//!
+//! serde's `deny_unknown_fields` stops at the first mistake, and an operator who mends a file wants them all. So the
+//! document is kept with its positions, each key is read by itself, and a bad one is replaced by its default, only so
+//! that the reading can go on: with a problem recorded no configuration comes out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::Problem;
+
+/// Whether the files that a configuration refers to are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// They must be there and hold what they should: always before the gateway runs.
+    Check,
+    /// The machine that checks the configuration is not the one that will run it (`check --skip-files`).
+    Skip,
+}
+
+/// One document being read, and what was found out so far.
+pub(super) struct Reading<'v> {
+    text: &'v str,
+    base: PathBuf,
+    /// Whether to look at files.
+    pub(super) files: Files,
+    known: BTreeSet<String>,
+    unknown: Vec<(String, usize)>,
+    offsets: BTreeMap<String, usize>,
+    problems: Vec<Problem>,
+}
+
+impl<'v> Reading<'v> {
+    /// Relative paths will be taken from `base`.
+    pub(super) fn new(text: &'v str, base: &Path, files: Files) -> Self {
+        // The effective configuration is printed with absolute paths: it means the same wherever it is saved.
+        let base = if base.as_os_str().is_empty() { Path::new(".") } else { base };
+        let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
+        Self {
+            text,
+            base,
+            files,
+            known: BTreeSet::new(),
+            unknown: Vec::new(),
+            offsets: BTreeMap::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// The document, or the first syntax error: what follows one is guesswork.
+    pub(super) fn document(&self) -> Result<Spanned<DeTable<'v>>, Vec<Problem>> {
+        DeTable::parse(self.text).map_err(|error| {
+            let cure = "correct the TOML here; text, durations (\"10s\") and sizes (\"32KiB\") stand in double quotes";
+            // Only the message: the error's own Display quotes the line, which may hold a secret.
+            vec![self.problem(error.span().map(|span| span.start), "", None, error.message(), cure)]
+        })
+    }
+
+    /// `path` as seen from the directory of the configuration file.
+    pub(super) fn resolve(&self, path: &str) -> PathBuf {
+        self.base.join(path)
+    }
+
+    /// The directory that relative paths are taken from.
+    pub(super) fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// Whether `key` (a value or a table) is written in the document.
+    pub(super) fn mentions(&self, key: &str) -> bool {
+        self.offsets.contains_key(key)
+    }
+
+    /// Whether nothing is wrong with `key` so far: conflicts between keys are looked for among sound ones only, as
+    /// a bad one was replaced by its default.
+    pub(super) fn is_sound(&self, key: &str) -> bool {
+        let part_of =
+            |found: &str| found.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('['));
+        !self.problems.iter().any(|problem| part_of(&problem.key))
+    }
+
+    /// Records that `key` contradicts another one.
+    pub(super) fn conflict(&mut self, key: &str, message: &str, cure: &str) {
+        let offset = self.offsets.get(key).copied();
+        self.problems.push(self.problem(offset, key, None, message, cure));
+    }
+
+    /// Every key and table that exists, written or not.
+    #[cfg(test)]
+    pub(super) fn known(&self) -> &BTreeSet<String> {
+        &self.known
+    }
+
+    /// All problems, unknown keys among them.
+    pub(super) fn finish(mut self) -> Vec<Problem> {
+        for (key, offset) in std::mem::take(&mut self.unknown) {
+            let cure = match self.nearest(&key) {
+                Some(nearest) => format!("did you mean `{nearest}`?"),
+                None => "remove it; config/previewgate.toml lists every key".to_owned(),
+            };
+            // Never the value: a misspelt key may well hold a secret.
+            self.problems.push(self.problem(Some(offset), &key, None, "unknown key", &cure));
+        }
+        self.problems
+    }
+
+    /// The known key that was probably meant: one spelt alike in the same table, or the same word in another table.
+    fn nearest(&self, key: &str) -> Option<&str> {
+        let (table, word) = split(key);
+        let neighbours = self.known.iter().filter(|known| split(known).0 == table);
+        let alike = neighbours.map(|known| (likeness(word, split(known).1), known));
+        let best = alike.max_by(|(one, _), (other, _)| one.total_cmp(other)).filter(|(score, _)| *score >= 0.85);
+        let elsewhere = || self.known.iter().find(|known| split(known).1 == word);
+        best.map(|(_, known)| known).or_else(elsewhere).map(String::as_str)
+    }
+
+    fn problem(&self, offset: Option<usize>, key: &str, value: Option<String>, message: &str, cure: &str) -> Problem {
+        let position = offset.map(|offset| position(self.text, offset));
+        Problem {
+            line: position.map(|(line, _)| line),
+            column: position.map(|(_, column)| column),
+            key: key.to_owned(),
+            value,
+            message: message.to_owned(),
+            cure: cure.to_owned(),
+        }
+    }
+}
+
+/// `upstream.tls.ca` is `ca` of `upstream.tls`.
+fn split(key: &str) -> (&str, &str) {
+    key.rsplit_once('.').unwrap_or(("", key))
+}
+
+/// 0 to 1. Two letters swapped make little of a short word to Jaro-Winkler (`tsl`), but they are one slip of the hand.
+fn likeness(typed: &str, known: &str) -> f64 {
+    let one_slip = if strsim::osa_distance(typed, known) == 1 { 0.9 } else { 0.0 };
+    strsim::jaro_winkler(typed, known).max(one_slip)
+}
+
+/// Line and column, both from 1.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
+    (before.matches('\n').count() + 1, column)
+}
+
+/// One table of the document, or the place of an absent one.
+pub(super) struct Section<'r, 'v> {
+    /// The document it belongs to.
+    pub(super) reading: &'r mut Reading<'v>,
+    path: String,
+    table: Option<&'v DeTable<'v>>,
+    asked: Vec<&'static str>,
+}
+
+impl<'r, 'v> Section<'r, 'v> {
+    /// The document itself; `None` reads as an empty one.
+    pub(super) fn root(reading: &'r mut Reading<'v>, table: Option<&'v DeTable<'v>>) -> Self {
+        Self { reading, path: String::new(), table, asked: Vec::new() }
+    }
+
+    /// The value of `name`, if there is one; from now on `name` is a known key.
+    pub(super) fn find(&mut self, name: &'static str) -> Option<Spot<'_, 'v>> {
+        let key = self.key(name);
+        self.asked.push(name);
+        self.reading.known.insert(key.clone());
+        let value = self.table?.get(name)?;
+        self.reading.offsets.insert(key.clone(), value.span().start);
+        Some(Spot { reading: self.reading, key, value, withheld: false })
+    }
+
+    /// Reads the table `name` with `read`, as an empty one if it is absent.
+    pub(super) fn table<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Section<'_, 'v>) -> T) -> T {
+        match self.find(name).map(|mut spot| spot.table()) {
+            Some(None) => self.silently(|section| section.inner(name, None, read)),
+            found => self.inner(name, found.flatten(), read),
+        }
+    }
+
+    /// Reads the table `name` if it is there; makes its keys known in any case.
+    pub(super) fn optional_table<T>(
+        &mut self,
+        name: &'static str,
+        read: impl Fn(&mut Section<'_, 'v>) -> T,
+    ) -> Option<T> {
+        if self.find(name).is_some() {
+            return Some(self.table(name, read));
+        }
+        self.silently(|section| section.table(name, read));
+        None
+    }
+
+    /// What a table lacks that is absent, or no table, is no problem of its own.
+    fn silently<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let problems = std::mem::take(&mut self.reading.problems);
+        let value = read(self);
+        self.reading.problems = problems;
+        value
+    }
+
+    fn inner<T>(
+        &mut self,
+        name: &'static str,
+        table: Option<&'v DeTable<'v>>,
+        read: impl FnOnce(&mut Section<'_, 'v>) -> T,
+    ) -> T {
+        let mut inner = Section { path: self.key(name), reading: self.reading, table, asked: Vec::new() };
+        let value = read(&mut inner);
+        inner.finish();
+        value
+    }
+
+    /// Records that a key without default is missing.
+    pub(super) fn missing(&mut self, name: &'static str, cure: &str) {
+        let offset = self.reading.offsets.get(&self.path).copied();
+        let problem = self.reading.problem(offset, &self.key(name), None, "missing, and there is no default", cure);
+        self.reading.problems.push(problem);
+    }
+
+    /// What was written but never asked for is unknown.
+    pub(super) fn finish(self) {
+        for key in self.table.iter().flat_map(|table| table.keys()) {
+            if !self.asked.iter().any(|asked| *asked == key.get_ref().as_ref()) {
+                let path = self.key(&shown_key(key.get_ref()));
+                self.reading.unknown.push((path, key.span().start));
+            }
+        }
+    }
+
+    fn key(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+}
+
+/// One value of the document, with its key.
+pub(super) struct Spot<'r, 'v> {
+    /// The document it belongs to.
+    pub(super) reading: &'r mut Reading<'v>,
+    key: String,
+    value: &'v Spanned<DeValue<'v>>,
+    withheld: bool,
+}
+
+impl<'v> Spot<'_, 'v> {
+    /// The value.
+    pub(super) fn value(&self) -> &'v DeValue<'v> {
+        self.value.get_ref()
+    }
+
+    /// Do not show the value in problems (`true`), or do after all.
+    pub(super) fn withhold(&mut self, withheld: bool) {
+        self.withheld = withheld;
+    }
+
+    /// Records what is wrong with the value and how to mend it. `None`, so that a reader can end with it.
+    pub(super) fn wrong<T>(&mut self, message: &str, cure: &str) -> Option<T> {
+        self.report(message, cure);
+        None
+    }
+
+    /// Records what is wrong with the value and how to mend it.
+    pub(super) fn report(&mut self, message: &str, cure: &str) {
+        let value = if self.withheld { "(not shown)".to_owned() } else { shown(self.value()) };
+        let offset = Some(self.value.span().start);
+        let problem = self.reading.problem(offset, &self.key, Some(value), message, cure);
+        self.reading.problems.push(problem);
+    }
+
+    /// The value is of another TOML type than the `wanted` one.
+    pub(super) fn wrong_type<T>(&mut self, wanted: &str) -> Option<T> {
+        let message = format!("is {}", type_name(self.value()));
+        self.wrong(&message, &format!("write {wanted}"))
+    }
+
+    /// The text of a string; `wanted` says what should stand there otherwise.
+    pub(super) fn text(&mut self, wanted: &str) -> Option<&'v str> {
+        match self.value() {
+            DeValue::String(text) => Some(text),
+            _ => self.wrong_type(wanted),
+        }
+    }
+
+    /// The length of a list.
+    pub(super) fn list(&mut self, wanted: &str) -> Option<usize> {
+        match self.value() {
+            DeValue::Array(elements) => Some(elements.len()),
+            _ => self.wrong_type(wanted),
+        }
+    }
+
+    /// Element `index` of a list, with its own key.
+    pub(super) fn element(&mut self, index: usize) -> Option<Spot<'_, 'v>> {
+        let value = self.value().get(index)?;
+        let key = format!("{}[{index}]", self.key);
+        self.reading.offsets.insert(key.clone(), value.span().start);
+        Some(Spot { reading: self.reading, key, value, withheld: self.withheld })
+    }
+
+    fn table(&mut self) -> Option<&'v DeTable<'v>> {
+        match self.value() {
+            DeValue::Table(table) => Some(table),
+            _ => self.wrong_type(&format!("a table: a line `[{}]` with its keys below", self.key)),
+        }
+    }
+}
+
+fn type_name(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "a truth value",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// A value for the eyes of an operator; of lists and tables only that they are some.
+fn shown(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => shown_text(text),
+        DeValue::Integer(number) => shown_key(&number.to_string()),
+        DeValue::Float(number) => shown_key(&number.to_string()),
+        DeValue::Boolean(truth) => truth.to_string(),
+        DeValue::Datetime(time) => time.to_string(),
+        DeValue::Array(_) => "[…]".to_owned(),
+        DeValue::Table(_) => "{…}".to_owned(),
+    }
+}
+
+/// Text in quotes, without what may be secret wherever it turns up: pasted PEM, URL user names and queries.
+fn shown_text(text: &str) -> String {
+    if text.contains('\n') || text.contains("-----BEGIN") {
+        return format!("(text of {} characters, not shown)", text.chars().count());
+    }
+    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
+    let rest = rest.rsplit_once('@').map_or_else(|| rest.to_owned(), |(_, host)| format!("***@{host}"));
+    let separator = if scheme.is_empty() { "" } else { "://" };
+    let without_query = match rest.split_once('?') {
+        Some((before, _)) if !scheme.is_empty() => format!("{before}?…"),
+        _ => rest,
+    };
+    format!("{:?}", shortened(&format!("{scheme}{separator}{without_query}")))
+}
+
+/// A key or number as written, quoted only when it has to be.
+fn shown_key(key: &str) -> String {
+    let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-+.".contains(c));
+    if bare { shortened(key) } else { format!("{:?}", shortened(key)) }
+}
+
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 80;
+    if text.chars().count() <= LONGEST {
+        return text.to_owned();
+    }
+    text.chars().take(LONGEST).chain(['…']).collect()
+}
