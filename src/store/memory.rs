@@ -1,0 +1,156 @@
+//! Previews in this process: a bounded cache, least recently used agents forgotten first.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use moka::notification::RemovalCause;
+use moka::ops::compute::Op;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+
+use crate::config::Previews;
+use crate::preview::{AgentId, AgentPreviews, Bounds, Change, Clock};
+use crate::telemetry::metrics::{EvictionCause, PreviewMetrics};
+
+/// The previews of all agents, in memory.
+///
+/// Freshness is judged by `preview::decide`; the cache's own expiry is hygiene and comes later, so that a callout of
+/// an expired preview is refused as expired and not as unknown.
+pub struct MemoryStore {
+    agents: Cache<AgentId, Arc<AgentPreviews>>,
+    bounds: Bounds,
+    clock: Arc<dyn Clock>,
+    cached: Arc<AtomicU64>,
+    metrics: Arc<PreviewMetrics>,
+}
+
+impl MemoryStore {
+    /// An empty store. The number of previews in it is read from `metrics` at each scrape.
+    pub fn new(config: &Previews, clock: Arc<dyn Clock>, metrics: Arc<PreviewMetrics>) -> Self {
+        let cached = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&cached);
+        metrics.cached_from(move || counted.load(Ordering::Relaxed));
+        let (counted, evictions) = (Arc::clone(&cached), Arc::clone(&metrics));
+        let agents = Cache::builder()
+            .max_capacity(config.max_agents)
+            // The default policy (TinyLFU) may refuse a new key when full: the very preview about to be called.
+            .eviction_policy(EvictionPolicy::lru())
+            .time_to_live(config.ttl.saturating_mul(2))
+            .eviction_listener(move |_, previews: Arc<AgentPreviews>, cause| {
+                let count = previews.len() as u64;
+                counted.fetch_sub(count, Ordering::Relaxed);
+                match cause {
+                    RemovalCause::Size => evictions.evicted(EvictionCause::Capacity, count),
+                    RemovalCause::Expired => evictions.evicted(EvictionCause::Expired, count),
+                    RemovalCause::Replaced | RemovalCause::Explicit => {}
+                }
+            })
+            .build();
+        Self { agents, bounds: Bounds { per_agent: config.per_agent }, clock, cached, metrics }
+    }
+
+    /// What `agent` was shown, as of now. Later changes do not alter what is returned: a callout is judged by the
+    /// previews of one instant.
+    pub fn previews(&self, agent: AgentId) -> Option<Arc<AgentPreviews>> {
+        self.agents.get(&agent)
+    }
+
+    /// Applies changes of one agent in order, as one step: two polls of an agent that are answered at the same time
+    /// cannot lose each other's previews.
+    pub fn apply(&self, agent: AgentId, changes: impl IntoIterator<Item = Change>) {
+        let now = self.clock.now();
+        let mut crowded_out = 0;
+        self.agents.entry(agent).and_compute_with(|known| {
+            let was_known = known.is_some();
+            let mut previews = known.map(|entry| AgentPreviews::clone(entry.value())).unwrap_or_default();
+            crowded_out = changes.into_iter().map(|change| previews.apply(change, now, self.bounds)).sum();
+            match (previews.is_empty(), was_known) {
+                (true, true) => Op::Remove,
+                (true, false) => Op::Nop,
+                (false, _) => {
+                    self.cached.fetch_add(previews.len() as u64, Ordering::Relaxed);
+                    Op::Put(Arc::new(previews))
+                }
+            }
+        });
+        if crowded_out > 0 {
+            self.metrics.evicted(EvictionCause::PerAgent, crowded_out as u64);
+        }
+    }
+
+    /// Does the cache's pending housekeeping. Called now and then from a thread of its own, so that it need not
+    /// happen on the data path.
+    pub fn maintain(&self) {
+        self.agents.run_pending_tasks();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::StoreKind;
+    use crate::preview::{Announcement, ControlId, DialedNumber, ManualClock, Timestamp};
+    use crate::telemetry::metrics::Metrics;
+    use std::time::Duration;
+
+    fn store(per_agent: usize, max_agents: u64) -> (MemoryStore, Metrics) {
+        let metrics = Metrics::new();
+        let ttl = Duration::from_secs(60);
+        let config = Previews { ttl, per_agent, max_agents, store: StoreKind::Memory };
+        let clock = Arc::new(ManualClock::new(Timestamp(1000)));
+        (MemoryStore::new(&config, clock, Arc::clone(&metrics.previews)), metrics)
+    }
+
+    fn agent(number: u32) -> AgentId {
+        AgentId::try_from(number).unwrap()
+    }
+
+    fn shown(control_id: i64) -> Change {
+        Change::Shown(Announcement { control_id: ControlId(control_id), numbers: vec![DialedNumber::new("100")] })
+    }
+
+    #[test]
+    fn what_was_read_does_not_change_under_the_reader() {
+        let (store, _) = store(4, 100);
+        store.apply(agent(101), [shown(1)]);
+        let before = store.previews(agent(101)).unwrap();
+        store.apply(agent(101), [Change::Ended]);
+        assert_eq!(before.len(), 1);
+        assert_eq!(store.previews(agent(101)), None);
+        assert_eq!(store.previews(agent(102)), None);
+    }
+
+    #[test]
+    fn the_newest_agent_always_finds_room() {
+        let (store, metrics) = store(4, 50);
+        for number in 101..=300 {
+            store.apply(agent(number), [shown(1)]);
+            store.maintain();
+            assert!(store.previews(agent(number)).is_some(), "agent {number}");
+        }
+        let text = metrics.encode();
+        assert!(text.contains("previewgate_previews_evicted_total{cause=\"capacity\"} 150"), "{text}");
+        assert!(text.contains("previewgate_previews_cached 50"), "{text}");
+    }
+
+    #[test]
+    fn changes_at_the_same_time_are_all_kept() {
+        let (store, metrics) = store(1024, 100);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let store = &store;
+                scope.spawn(move || (0..100).for_each(|n| store.apply(agent(101), [shown(thread * 100 + n)])));
+            }
+        });
+        assert_eq!(store.previews(agent(101)).unwrap().len(), 400);
+        store.maintain();
+        assert!(metrics.encode().contains("previewgate_previews_cached 400"));
+    }
+
+    #[test]
+    fn what_one_agent_crowds_out_is_counted() {
+        let (store, metrics) = store(2, 100);
+        store.apply(agent(101), [shown(1), shown(2), shown(3)]);
+        assert!(metrics.encode().contains("previewgate_previews_evicted_total{cause=\"per_agent\"} 1"));
+    }
+}

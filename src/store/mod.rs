@@ -1,0 +1,5 @@
+//! Where the previews of all agents are kept, shared by every worker. Outlives a connection, a session and a reload.
+
+mod memory;
+
+pub use memory::MemoryStore;

@@ -1,0 +1,147 @@
+//! Bodies on their way to and from the upstream.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::pool::Lease;
+use crate::telemetry::metrics::{EndpointMetrics, FailureKind};
+
+/// The body of a request to the upstream.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// In memory: the very bytes that were judged.
+    Whole(Bytes),
+    /// As it comes from the client.
+    Streamed(Incoming),
+    /// The beginning was read already, the rest is still to come.
+    Resumed(Option<Bytes>, Incoming),
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Resumed(beginning @ Some(_), _) => Poll::Ready(beginning.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Streamed(body) | Self::Resumed(None, body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Streamed(body) | Self::Resumed(None, body) => body.is_end_stream(),
+            Self::Resumed(Some(_), _) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Streamed(body) | Self::Resumed(None, body) => body.size_hint(),
+            Self::Resumed(Some(beginning), body) => {
+                let rest = body.size_hint();
+                let length = beginning.len() as u64;
+                let mut hint = SizeHint::new();
+                hint.set_lower(rest.lower().saturating_add(length));
+                if let Some(upper) = rest.upper() {
+                    hint.set_upper(upper.saturating_add(length));
+                }
+                hint
+            }
+        }
+    }
+}
+
+/// The body of an answer. When it has been read to the end, its connection is free for the next request; when it is
+/// dropped before, the connection is closed, because what is left on it belongs to nobody.
+#[derive(Debug)]
+pub struct AnswerBody {
+    incoming: Incoming,
+    lease: Option<Lease>,
+    most_silence: Duration,
+    silence: Option<Pin<Box<Sleep>>>,
+    endpoint: Arc<EndpointMetrics>,
+}
+
+impl AnswerBody {
+    pub(super) fn new(
+        incoming: Incoming,
+        lease: Lease,
+        most_silence: Duration,
+        endpoint: Arc<EndpointMetrics>,
+    ) -> Self {
+        let mut body = Self { incoming, lease: Some(lease), most_silence, silence: None, endpoint };
+        body.release_at_end();
+        body
+    }
+
+    fn release_at_end(&mut self) {
+        if self.incoming.is_end_stream() {
+            self.release();
+        }
+    }
+
+    fn release(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
+
+    fn fail(&mut self, kind: FailureKind, error: io::Error) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        self.endpoint.failed(kind);
+        self.lease = None;
+        Poll::Ready(Some(Err(error)))
+    }
+
+    /// Nothing has come yet: bounds how long that may last.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let due = Instant::now() + self.most_silence;
+        self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due))).as_mut().poll(cx)
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let body = self.get_mut();
+        match Pin::new(&mut body.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                body.silence = None;
+                // hyper stops asking once it has written a Content-Length in full: the end is noticed here or never.
+                body.release_at_end();
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => body.fail(FailureKind::Reset, io::Error::other(error)),
+            Poll::Ready(None) => {
+                body.release();
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                ready!(body.poll_silence(cx));
+                body.fail(FailureKind::Timeout, io::ErrorKind::TimedOut.into())
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

@@ -1,0 +1,81 @@
+//! Connections of one worker that wait for their next request.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hyper::client::conn::http1::SendRequest;
+use tokio::time::Instant;
+
+use super::RequestBody;
+
+/// Idle connections to one endpoint, the most recently used last.
+pub(super) struct Pool {
+    idle: Mutex<Vec<Idle>>,
+    most: usize,
+    idle_timeout: Duration,
+}
+
+struct Idle {
+    sender: SendRequest<RequestBody>,
+    since: Instant,
+}
+
+impl Pool {
+    pub(super) fn new(most: usize, idle_timeout: Duration) -> Arc<Self> {
+        Arc::new(Self { idle: Mutex::new(Vec::new()), most, idle_timeout })
+    }
+
+    /// The most recently used connection that can take a request.
+    ///
+    /// A connection is given back when its last answer has been read, which can be a moment before hyper has seen to
+    /// it that the connection is clean; until then it is passed over.
+    pub(super) fn take(&self) -> Option<SendRequest<RequestBody>> {
+        let now = Instant::now();
+        let mut idle = self.lock();
+        idle.retain(|connection| self.is_good(connection, now));
+        let ready = idle.iter().rposition(|connection| connection.sender.is_ready())?;
+        Some(idle.remove(ready).sender)
+    }
+
+    /// Closes what has been idle for too long. Without it, unused connections would stay until the upstream closes.
+    pub(super) fn expire(&self) {
+        let now = Instant::now();
+        self.lock().retain(|connection| self.is_good(connection, now));
+    }
+
+    fn is_good(&self, connection: &Idle, now: Instant) -> bool {
+        !connection.sender.is_closed() && now.duration_since(connection.since) < self.idle_timeout
+    }
+
+    fn put(&self, sender: SendRequest<RequestBody>) {
+        let mut idle = self.lock();
+        if idle.len() < self.most && !sender.is_closed() {
+            idle.push(Idle { sender, since: Instant::now() });
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Idle>> {
+        // The list is whole between any two statements that hold the lock.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection in use. Dropping it closes the connection.
+pub(super) struct Lease {
+    pub(super) sender: SendRequest<RequestBody>,
+    pub(super) pool: Arc<Pool>,
+}
+
+impl Lease {
+    /// The answer has been read to its end: the connection may be used again.
+    pub(super) fn give_back(self) {
+        self.pool.put(self.sender);
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lease")
+    }
+}
