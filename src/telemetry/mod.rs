@@ -1,0 +1,48 @@
+//! What operators and compliance officers see of the gateway: log lines, decision records, metrics.
+//!
+//! - [`Logging`]: the log of one gateway, from `tracing` events to lines ([`LogWriter`] takes them off the data path).
+//! - [`Redactor`], [`sanitized`]: what may be said of numbers, and of text that a client chose.
+//!
+//! Nothing here is global: two gateways of one process share neither a log nor a counter.
+
+mod line;
+mod logging;
+mod redact;
+mod writer;
+
+pub use logging::{LevelHandle, Logging};
+pub use redact::{CalledHash, HashKey, LogText, Redactor, ShownNumber, sanitized};
+pub use writer::{DropNotice, LogGuard, LogWriter, Sink, WriterLimits, stdout};
+
+/// Target of decision records.
+pub const DECISION_TARGET: &str = "previewgate::decision";
+/// Target of access records.
+pub const ACCESS_TARGET: &str = "previewgate::access";
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! A sink that tests can read.
+
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    /// What was logged; clones share it.
+    #[derive(Clone, Default)]
+    pub(crate) struct CapturedLog(Arc<Mutex<Vec<u8>>>);
+
+    impl CapturedLog {
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for CapturedLog {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+}
