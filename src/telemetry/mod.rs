@@ -3,6 +3,7 @@
 //! - [`Logging`]: the log of one gateway, from `tracing` events to lines ([`LogWriter`] takes them off the data path).
 //! - [`DecisionRecord`], [`AccessRecord`]: the two lines of a request, written whatever the level.
 //! - [`Redactor`], [`sanitized`]: what may be said of numbers, and of text that a client chose.
+//! - [`Metrics`]: every family of `GET /metrics`, one struct per subsystem.
 //!
 //! Nothing here is global: two gateways of one process share neither a log nor a counter.
 
@@ -10,12 +11,14 @@ mod access;
 mod decision;
 mod line;
 mod logging;
+pub mod metrics;
 mod redact;
 mod writer;
 
 pub use access::{AccessRecord, Blame};
 pub use decision::{DecisionRecord, Verdict};
 pub use logging::{LevelHandle, Logging};
+pub use metrics::Metrics;
 pub use redact::{CalledHash, HashKey, LogText, Redactor, ShownNumber, sanitized};
 pub use writer::{DropNotice, LogGuard, LogWriter, Sink, WriterLimits, stdout};
 
