@@ -418,4 +418,30 @@ mod tests {
         drop(guard);
         assert_eq!(log.text(), "whole\ntor\nwell again\n2 dropped\n");
     }
+
+    /// Complains first, as a pipe does that somebody else made non-blocking; then takes three bytes at a time.
+    struct Reluctant(Vec<ErrorKind>, CapturedLog);
+
+    impl Write for Reluctant {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match self.0.pop() {
+                Some(complaint) => Err(complaint.into()),
+                None => self.1.write(&bytes[..bytes.len().min(3)]),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_sink_that_is_merely_slow_loses_nothing() {
+        let log = CapturedLog::default();
+        let sink = Reluctant(vec![ErrorKind::Interrupted, ErrorKind::WouldBlock], log.clone());
+        let (writer, _guard) = LogWriter::start(Box::new(sink), LIMITS, notice()).unwrap();
+        writer.write(b"a line of some length\n");
+        assert!(writer.flush(PATIENCE));
+        assert_eq!((log.text().as_str(), writer.dropped()), ("a line of some length\n", 0));
+    }
 }
