@@ -11,3 +11,6 @@ pub mod config;
 pub mod preview;
 pub mod protocol;
 pub mod server;
+pub mod store;
+pub mod telemetry;
+pub mod upstream;

@@ -1,0 +1,197 @@
+//! The decision log: one line for each request to the previewCallout resource (design.md 2).
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tracing::field::display;
+
+use super::{DECISION_TARGET, Redactor, millis, mode_word, sanitized};
+use crate::closed_list;
+use crate::config::Mode;
+use crate::preview::{AgentId, ControlId, DialedNumber, Reason};
+use crate::protocol::OperationName;
+
+closed_list! {
+    /// What became of a request to the previewCallout resource.
+    pub enum Verdict {
+        /// The rule said yes.
+        Forwarded = "forwarded",
+        /// The rule said no, and the upstream never saw it.
+        Rejected = "rejected",
+        /// Forwarded though the rule said no or could not say; the reason is the one it would have been refused for.
+        Unverified = "unverified",
+    }
+}
+
+/// Longest text in a record that the upstream or a client chose.
+const TEXT_SHOWN: usize = 128;
+
+/// Everything that the decision log holds of one request. Absent values are absent from the line.
+#[derive(Clone, Debug)]
+pub struct DecisionRecord<'a> {
+    /// From the path, when it holds a valid one.
+    pub agent_id: Option<AgentId>,
+    /// What became of the request.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason,
+    /// The mode in which it was decided.
+    pub mode: Mode,
+    /// `called`, when it could be read; [`DecisionRecord::emit`] masks it.
+    pub called: Option<&'a DialedNumber>,
+    /// `callcontrolid`, when it could be read.
+    pub control_id: Option<ControlId>,
+    /// Time since the preview that was found had been announced.
+    pub preview_age: Option<Duration>,
+    /// The one that the client got.
+    pub retcode: Option<&'a str>,
+    /// `result` of a successful answer.
+    pub call_id: Option<&'a str>,
+    /// The endpoint that answered.
+    pub upstream: Option<&'a str>,
+    /// The HTTP status that the client got; absent when it was gone before.
+    pub status: Option<u16>,
+    /// From the request head to the end of the answer.
+    pub duration: Duration,
+    /// The upstream's part in it.
+    pub upstream_duration: Option<Duration>,
+    /// The request's ID, as the client can see it too.
+    pub request_id: &'a str,
+    /// The client's address.
+    pub client: Option<SocketAddr>,
+}
+
+impl DecisionRecord<'_> {
+    /// Writes the line. INFO whatever was decided, and written whatever the level.
+    pub fn emit(&self, redactor: &Redactor) {
+        let chosen = |text| display(sanitized(text, TEXT_SHOWN));
+        tracing::info!(
+            target: DECISION_TARGET,
+            method = OperationName::PreviewCallout.as_str(),
+            agent_id = self.agent_id.map(AgentId::as_u32),
+            decision = self.verdict.as_str(),
+            reason = self.reason.as_str(),
+            mode = mode_word(self.mode),
+            called = self.called.map(|number| display(redactor.shown(number))),
+            called_hash = self.called.map(|number| display(redactor.hash(number))),
+            control_id = self.control_id.map(|id| id.0),
+            preview_age_ms = self.preview_age.map(millis),
+            retcode = self.retcode.map(chosen),
+            call_id = self.call_id.map(chosen),
+            upstream = self.upstream,
+            status = self.status,
+            duration_ms = millis(self.duration),
+            upstream_ms = self.upstream_duration.map(millis),
+            request_id = chosen(self.request_id),
+            client = self.client.map(display),
+            "previewCallout {}",
+            self.verdict
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::LogFormat;
+    use crate::telemetry::testing::CapturedLog;
+    use crate::telemetry::{HashKey, Logging};
+    use serde_json::json;
+
+    fn emitted(format: LogFormat, mask: bool, record: &DecisionRecord<'_>) -> String {
+        let captured = CapturedLog::default();
+        let log = Logging::start(format, tracing::Level::ERROR, Box::new(captured.clone())).unwrap();
+        let redactor = Redactor::new(mask, HashKey::from_bytes(b"sixteen bytes..."));
+        tracing::dispatcher::with_default(&log.dispatch, || record.emit(&redactor));
+        assert!(log.writer.flush(Duration::from_secs(20)));
+        captured.text()
+    }
+
+    fn full(called: &DialedNumber) -> DecisionRecord<'_> {
+        DecisionRecord {
+            agent_id: Some("1001".parse().unwrap()),
+            verdict: Verdict::Unverified,
+            reason: Reason::NumberNotInPreview,
+            mode: Mode::Monitor,
+            called: Some(called),
+            control_id: Some(ControlId(11_776)),
+            preview_age: Some(Duration::from_millis(2500)),
+            retcode: Some("0"),
+            call_id: Some("1455885056-1095"),
+            upstream: Some("https://10.0.0.11:8043"),
+            status: Some(200),
+            duration: Duration::from_nanos(12_345_678),
+            upstream_duration: Some(Duration::from_micros(12_000)),
+            request_id: "0f3c",
+            client: Some("192.0.2.7:50123".parse().unwrap()),
+        }
+    }
+
+    #[test]
+    fn every_documented_field_with_its_type() {
+        let called = DialedNumber::new("88889039");
+        let line = emitted(LogFormat::Json, true, &full(&called));
+        let mut line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let fields = line.as_object_mut().unwrap();
+        assert!(fields.remove("ts").unwrap().is_string());
+        assert_eq!(fields.remove("called_hash").unwrap().as_str().unwrap().len(), 16);
+        assert_eq!(
+            line,
+            json!({
+                "level": "INFO", "message": "previewCallout unverified", "method": "previewCallout",
+                "agent_id": 1001, "decision": "unverified", "reason": "number_not_in_preview", "mode": "monitor",
+                "called": "******39", "control_id": 11776, "preview_age_ms": 2500.0, "retcode": "0",
+                "call_id": "1455885056-1095", "upstream": "https://10.0.0.11:8043", "status": 200,
+                "duration_ms": 12.346, "upstream_ms": 12.0, "request_id": "0f3c", "client": "192.0.2.7:50123",
+            })
+        );
+    }
+
+    #[test]
+    fn absent_values_leave_no_field() {
+        let called = DialedNumber::new("");
+        let record = DecisionRecord {
+            agent_id: None,
+            called: None,
+            control_id: None,
+            preview_age: None,
+            retcode: None,
+            call_id: None,
+            upstream: None,
+            status: None,
+            upstream_duration: None,
+            client: None,
+            ..full(&called)
+        };
+        let line: serde_json::Map<_, _> = serde_json::from_str(&emitted(LogFormat::Json, true, &record)).unwrap();
+        let names: Vec<_> = line.keys().map(String::as_str).collect();
+        let mut expected =
+            ["ts", "level", "message", "method", "decision", "reason", "mode", "duration_ms", "request_id"];
+        expected.sort_unstable();
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn numbers_appear_whole_only_when_the_operator_wants_them() {
+        let called = DialedNumber::new("88889039");
+        for format in [LogFormat::Json, LogFormat::Text] {
+            assert!(!emitted(format, true, &full(&called)).contains("8888"));
+            assert!(emitted(format, false, &full(&called)).contains("88889039"));
+        }
+    }
+
+    #[test]
+    fn hostile_answers_and_ids_stay_in_bounds() {
+        let called = DialedNumber::new("1\n2\u{1b}3".repeat(10_000));
+        let hostile = "\n{\"decision\":\"forwarded\"} ".repeat(10_000);
+        let record =
+            DecisionRecord { retcode: Some(&hostile), call_id: Some(&hostile), request_id: &hostile, ..full(&called) };
+        for mask in [true, false] {
+            let line = emitted(LogFormat::Json, mask, &record);
+            assert_eq!(line.matches('\n').count(), 1);
+            assert!(line.len() < 3000, "{}", line.len());
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(line["decision"], "unverified");
+        }
+    }
+}

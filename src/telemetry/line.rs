@@ -1,0 +1,266 @@
+//! One event, one line: JSON for machines, text for people.
+//!
+//! Whatever a field holds, it can neither end the line nor begin another field: both formats escape the same
+//! characters in the same way, and no value is longer than [`VALUE_MAX`].
+
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use tracing::Event;
+use tracing::field::{Field, Visit};
+
+use super::redact::is_unprintable;
+use crate::config::LogFormat;
+
+/// Bytes of one value in a line, about; longer ones end in `…`. Nothing that the gateway logs comes near it.
+pub(super) const VALUE_MAX: usize = 8 << 10;
+
+/// Appends the line of `event`, line feed included.
+pub(super) fn append_event(line: &mut Vec<u8>, format: LogFormat, at: SystemTime, event: &Event<'_>) {
+    match format {
+        LogFormat::Json => {
+            start_json(line, at, *event.metadata().level());
+            event.record(&mut JsonFields { line });
+            line.extend_from_slice(b"}\n");
+        }
+        LogFormat::Text => {
+            start_text(line, at, *event.metadata().level());
+            let message_at = line.len();
+            event.record(&mut TextFields { line, message_at });
+            line.push(b'\n');
+        }
+    }
+}
+
+/// The line that tells of lines that are not there.
+pub(super) fn drop_notice(format: LogFormat, at: SystemTime, dropped: u64) -> Vec<u8> {
+    let mut line = Vec::new();
+    let level = tracing::Level::WARN;
+    // Writing into a vector cannot fail, here and below.
+    let _ = match format {
+        LogFormat::Json => {
+            start_json(&mut line, at, level);
+            writeln!(line, r#","message":"{dropped} log lines dropped","dropped":{dropped}}}"#)
+        }
+        LogFormat::Text => {
+            start_text(&mut line, at, level);
+            writeln!(line, " {dropped} log lines dropped dropped={dropped}")
+        }
+    };
+    line
+}
+
+fn start_json(line: &mut Vec<u8>, at: SystemTime, level: tracing::Level) {
+    line.extend_from_slice(b"{\"ts\":\"");
+    append_time(line, at);
+    line.extend_from_slice(b"\",\"level\":\"");
+    line.extend_from_slice(level.as_str().as_bytes());
+    line.push(b'"');
+}
+
+fn start_text(line: &mut Vec<u8>, at: SystemTime, level: tracing::Level) {
+    append_time(line, at);
+    line.push(b' ');
+    line.extend_from_slice(level.as_str().as_bytes());
+    if level.as_str().len() < "ERROR".len() {
+        line.push(b' ');
+    }
+}
+
+/// RFC 3339, UTC, milliseconds. `humantime` panics on times before 1970, which a machine without a clock can have.
+fn append_time(line: &mut Vec<u8>, at: SystemTime) {
+    let _ = write!(line, "{}", humantime::format_rfc3339_millis(at.max(UNIX_EPOCH)));
+}
+
+/// Fields as members of a JSON object. `tracing` records the message first.
+struct JsonFields<'a> {
+    line: &'a mut Vec<u8>,
+}
+
+impl FieldSink for JsonFields<'_> {
+    fn number(&mut self, field: &Field, number: impl Serialize) {
+        self.name(field);
+        let _ = serde_json::to_writer(&mut *self.line, &number);
+    }
+
+    fn text(&mut self, field: &Field, text: impl FnOnce(&mut Escaping<'_>) -> fmt::Result) {
+        self.name(field);
+        self.line.push(b'"');
+        Escaping::append(self.line, Quotes::Escaped, text);
+        self.line.push(b'"');
+    }
+}
+
+impl JsonFields<'_> {
+    /// Names are the program's own identifiers: nothing to escape.
+    fn name(&mut self, field: &Field) {
+        self.line.extend_from_slice(b",\"");
+        self.line.extend_from_slice(field.name().as_bytes());
+        self.line.extend_from_slice(b"\":");
+    }
+}
+
+/// The message, then `name=value`, quoted where a reader could mistake its extent.
+struct TextFields<'a> {
+    line: &'a mut Vec<u8>,
+    /// Where the message goes, wherever among the fields it is recorded.
+    message_at: usize,
+}
+
+impl FieldSink for TextFields<'_> {
+    fn number(&mut self, field: &Field, number: impl Serialize) {
+        self.name(field);
+        let _ = serde_json::to_writer(&mut *self.line, &number);
+    }
+
+    fn text(&mut self, field: &Field, text: impl FnOnce(&mut Escaping<'_>) -> fmt::Result) {
+        if field.name() == "message" {
+            return self.message(text);
+        }
+        self.name(field);
+        let start = self.line.len();
+        self.line.push(b'"');
+        if Escaping::append(self.line, Quotes::Escaped, text) == Extent::Plain {
+            self.line.remove(start);
+        } else {
+            self.line.push(b'"');
+        }
+    }
+}
+
+impl TextFields<'_> {
+    fn name(&mut self, field: &Field) {
+        self.line.push(b' ');
+        self.line.extend_from_slice(field.name().as_bytes());
+        self.line.push(b'=');
+    }
+
+    fn message(&mut self, text: impl FnOnce(&mut Escaping<'_>) -> fmt::Result) {
+        let fields = self.line.split_off(self.message_at);
+        self.line.push(b' ');
+        Escaping::append(self.line, Quotes::AsTheyAre, text);
+        self.line.extend_from_slice(&fields);
+    }
+}
+
+/// The two things a field can be.
+trait FieldSink {
+    /// A number or a truth value, which serde_json spells; what JSON cannot say (NaN) becomes `null`.
+    fn number(&mut self, field: &Field, number: impl Serialize);
+    fn text(&mut self, field: &Field, text: impl FnOnce(&mut Escaping<'_>) -> fmt::Result);
+}
+
+macro_rules! visit_fields {
+    ($Fields:ident) => {
+        impl Visit for $Fields<'_> {
+            fn record_f64(&mut self, field: &Field, value: f64) {
+                self.number(field, value);
+            }
+            fn record_i64(&mut self, field: &Field, value: i64) {
+                self.number(field, value);
+            }
+            fn record_u64(&mut self, field: &Field, value: u64) {
+                self.number(field, value);
+            }
+            fn record_bool(&mut self, field: &Field, value: bool) {
+                self.number(field, value);
+            }
+            fn record_str(&mut self, field: &Field, value: &str) {
+                self.text(field, |out| out.write_str(value));
+            }
+            fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+                self.text(field, |out| write!(out, "{value:?}"));
+            }
+        }
+    };
+}
+
+visit_fields!(JsonFields);
+visit_fields!(TextFields);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quotes {
+    Escaped,
+    AsTheyAre,
+}
+
+/// Whether a value reads the same without quotes around it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Plain,
+    NeedsQuotes,
+}
+
+/// Writes text with JSON's escapes, up to [`VALUE_MAX`].
+struct Escaping<'a> {
+    line: &'a mut Vec<u8>,
+    quotes: Quotes,
+    extent: Extent,
+    /// The line's length at which the value is cut.
+    end: usize,
+    cut: bool,
+}
+
+impl Escaping<'_> {
+    fn append(line: &mut Vec<u8>, quotes: Quotes, text: impl FnOnce(&mut Escaping<'_>) -> fmt::Result) -> Extent {
+        let start = line.len();
+        let end = start.saturating_add(VALUE_MAX);
+        let mut escaping = Escaping { line, quotes, extent: Extent::Plain, end, cut: false };
+        // An error is either the cut or a `Display` that fails; what there is stays.
+        let _ = text(&mut escaping);
+        if escaping.cut {
+            escaping.line.extend_from_slice("…".as_bytes());
+        }
+        if escaping.line.len() == start { Extent::NeedsQuotes } else { escaping.extent }
+    }
+
+    fn character(&mut self, character: char) {
+        match character {
+            '"' if self.quotes == Quotes::AsTheyAre => self.line.push(b'"'),
+            '"' => self.escape(b"\\\""),
+            '\\' => self.escape(b"\\\\"),
+            '\n' => self.escape(b"\\n"),
+            '\r' => self.escape(b"\\r"),
+            '\t' => self.escape(b"\\t"),
+            other if is_unprintable(other) => {
+                self.extent = Extent::NeedsQuotes;
+                // All of them lie in the basic plane: one UTF-16 unit each.
+                let _ = write!(self.line, "\\u{:04x}", u32::from(other));
+            }
+            other => self.line.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+
+    fn escape(&mut self, escape: &[u8]) {
+        self.extent = Extent::NeedsQuotes;
+        self.line.extend_from_slice(escape);
+    }
+}
+
+impl fmt::Write for Escaping<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.bytes().any(|byte| matches!(byte, b' ' | b'=')) {
+            self.extent = Extent::NeedsQuotes;
+        }
+        // Nearly every value: plain ASCII that fits.
+        if self.line.len().saturating_add(text.len()) <= self.end && text.bytes().all(is_plain) {
+            self.line.extend_from_slice(text.as_bytes());
+            return Ok(());
+        }
+        for character in text.chars() {
+            if self.line.len() >= self.end {
+                self.cut = true;
+                // Stops the formatting of the rest, however long it is.
+                return Err(fmt::Error);
+            }
+            self.character(character);
+        }
+        Ok(())
+    }
+}
+
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
+}

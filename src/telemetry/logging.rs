@@ -1,0 +1,335 @@
+//! Events to lines: the `tracing` subscriber of one gateway.
+//!
+//! It is installed per thread or passed around as a [`Dispatch`], never as a global, so that two gateways of one
+//! process keep their logs apart. The gateway uses no spans: everything that belongs to a request stands in its line.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
+
+use super::line::{append_event, drop_notice};
+use super::writer::{LogGuard, LogWriter, Sink, WriterLimits};
+use super::{ACCESS_TARGET, DECISION_TARGET};
+use crate::config::LogFormat;
+
+/// The log of one gateway.
+#[derive(Debug)]
+pub struct Logging {
+    /// Where events go: `tracing::dispatcher::set_default` on each thread of the gateway.
+    pub dispatch: Dispatch,
+    /// Changes the level while the gateway runs.
+    pub level: LevelHandle,
+    /// For its counters, and to flush.
+    pub writer: LogWriter,
+    /// Writes what remains when dropped: keep it to the very end.
+    pub guard: LogGuard,
+}
+
+impl Logging {
+    /// Starts a log that writes events of `level` and more severe ones to `sink`.
+    ///
+    /// Decisions and access lines are written whatever the level, and only events of this crate are written at all:
+    /// what a library may say about a header or a body is not ours to publish.
+    ///
+    /// # Errors
+    /// When the system refuses the writer's thread.
+    pub fn start(format: LogFormat, level: Level, sink: Sink) -> io::Result<Self> {
+        let notice = Box::new(move |dropped| drop_notice(format, SystemTime::now(), dropped));
+        let (writer, guard) = LogWriter::start(sink, WriterLimits::default(), notice)?;
+        let level = LevelHandle::new(level);
+        let subscriber = LineSubscriber { format, level: level.clone(), writer: writer.clone(), now: SystemTime::now };
+        Ok(Self { dispatch: Dispatch::new(subscriber), level, writer, guard })
+    }
+}
+
+/// The level of a running log.
+#[derive(Clone)]
+pub struct LevelHandle(Arc<AtomicUsize>);
+
+/// In the order of severity; a [`LevelHandle`] holds a position in it.
+const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
+
+impl LevelHandle {
+    fn new(level: Level) -> Self {
+        let handle = Self(Arc::new(AtomicUsize::new(0)));
+        handle.store(level);
+        handle
+    }
+
+    /// From now on events of `level` and more severe ones are written.
+    pub fn set(&self, level: Level) {
+        self.store(level);
+        // Each call site remembers whether anybody wants its events.
+        tracing::callsite::rebuild_interest_cache();
+    }
+
+    /// The present level.
+    pub fn current(&self) -> Level {
+        LEVELS.get(self.0.load(Ordering::Relaxed)).copied().unwrap_or(Level::TRACE)
+    }
+
+    fn store(&self, level: Level) {
+        let position = LEVELS.iter().position(|known| *known == level).unwrap_or(LEVELS.len());
+        self.0.store(position, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for LevelHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LevelHandle({})", self.current())
+    }
+}
+
+/// A bare subscriber rather than a layer over a registry: without spans there is nothing to register.
+struct LineSubscriber {
+    format: LogFormat,
+    level: LevelHandle,
+    writer: LogWriter,
+    now: fn() -> SystemTime,
+}
+
+impl Subscriber for LineSubscriber {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        // Asked once for each place in the code, and again when the level changes: an event that nobody wants then
+        // costs one load.
+        if self.enabled(metadata) { Interest::always() } else { Interest::never() }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let target = metadata.target();
+        // A compliance record does not vanish because somebody wants less noise.
+        let exempt = matches!(target, DECISION_TARGET | ACCESS_TARGET);
+        metadata.is_event() && is_ours(target) && (exempt || *metadata.level() <= self.level.current())
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        // Never below INFO, the level of the exempt records.
+        Some(LevelFilter::from_level(self.level.current().max(Level::INFO)))
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        with_scratch(|line| {
+            append_event(line, self.format, (self.now)(), event);
+            self.writer.write(line);
+        });
+    }
+
+    // Spans are never enabled, so none of these is called for one of ours.
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+/// `previewgate` and its modules, but not a crate that is merely called `previewgate_something`.
+fn is_ours(target: &str) -> bool {
+    target.strip_prefix("previewgate").is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// Lends an empty buffer that keeps its memory from line to line.
+fn with_scratch(use_it: impl FnOnce(&mut Vec<u8>)) {
+    /// Memory that a thread keeps; a longer line is an exception.
+    const KEPT: usize = 16 << 10;
+    thread_local!(static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) });
+    // Taken, not borrowed: a field whose formatting logs in turn finds an empty buffer of its own. And a thread that
+    // is ending has none any more.
+    let mut line = SCRATCH.try_with(Cell::take).unwrap_or_default();
+    line.clear();
+    use_it(&mut line);
+    if line.capacity() <= KEPT {
+        let _ = SCRATCH.try_with(|scratch| scratch.set(line));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::line::VALUE_MAX;
+    use crate::telemetry::sanitized;
+    use crate::telemetry::testing::CapturedLog;
+    use std::time::{Duration, UNIX_EPOCH};
+    use tracing::dispatcher::with_default;
+    use tracing::{debug, error, info, trace, warn};
+
+    fn at_a_fixed_time() -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(1_795_339_237_123)
+    }
+
+    /// What the log holds after `log` ran under it.
+    fn logged(format: LogFormat, level: Level, log: impl FnOnce(&LevelHandle)) -> String {
+        let captured = CapturedLog::default();
+        let notice = Box::new(move |dropped| drop_notice(format, at_a_fixed_time(), dropped));
+        let limits = WriterLimits { exit: Duration::from_secs(20), ..WriterLimits::default() };
+        let (writer, guard) = LogWriter::start(Box::new(captured.clone()), limits, notice).unwrap();
+        let level = LevelHandle::new(level);
+        let subscriber = LineSubscriber { format, level: level.clone(), writer, now: at_a_fixed_time };
+        with_default(&Dispatch::new(subscriber), || log(&level));
+        drop(guard);
+        captured.text()
+    }
+
+    fn parsed(line: &str) -> serde_json::Map<String, serde_json::Value> {
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))
+    }
+
+    const HOSTILE: &str = "x\"}\n{\"level\":\"ERROR\"}\r\t\\ \u{1b}[31m \u{9b} \u{2028} \u{202e} \0 ключ=значение";
+
+    #[test]
+    fn json_snapshot() {
+        let line = logged(LogFormat::Json, Level::INFO, |_| {
+            let (absent, present): (Option<u64>, _) = (None, Some(7_u64));
+            info!(agent_id = 101, ratio = 0.125, ok = true, absent, present, word = "two words", "listening on {}", 1);
+        });
+        assert_eq!(
+            line,
+            concat!(
+                r#"{"ts":"2026-11-22T09:20:37.123Z","level":"INFO","message":"listening on 1","agent_id":101,"#,
+                r#""ratio":0.125,"ok":true,"present":7,"word":"two words"}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn text_snapshot() {
+        let lines = logged(LogFormat::Text, Level::DEBUG, |_| {
+            info!(
+                agent_id = 101,
+                share = 0.5,
+                ok = true,
+                word = "one",
+                words = "two words",
+                empty = "",
+                "it is \"on\""
+            );
+            error!(path = r"a\b", "broken\nline");
+            warn!(first = 1, message = "recorded late", last = -2);
+            debug!("bare");
+        });
+        assert_eq!(
+            lines,
+            [
+                r#"2026-11-22T09:20:37.123Z INFO  it is "on" agent_id=101 share=0.5 ok=true word=one words="two words" empty="""#,
+                r#"2026-11-22T09:20:37.123Z ERROR broken\nline path="a\\b""#,
+                "2026-11-22T09:20:37.123Z WARN  recorded late first=1 last=-2",
+                "2026-11-22T09:20:37.123Z DEBUG bare",
+                ""
+            ]
+            .join("\n")
+        );
+    }
+
+    #[test]
+    fn hostile_values_stay_in_their_field() {
+        let json = logged(LogFormat::Json, Level::INFO, |_| {
+            info!(text = HOSTILE, display = %HOSTILE, debug = ?HOSTILE, nan = f64::NAN, "{HOSTILE}");
+        });
+        assert_eq!(json.matches('\n').count(), 1);
+        let line = parsed(&json);
+        for field in ["message", "text", "display"] {
+            assert_eq!(line[field], HOSTILE, "{field}");
+        }
+        assert_eq!((&line["level"], &line["nan"]), (&"INFO".into(), &serde_json::Value::Null));
+        let text = logged(LogFormat::Text, Level::INFO, |_| info!(text = HOSTILE, "{HOSTILE}"));
+        for log in [json, text] {
+            let log = log.strip_suffix('\n').unwrap();
+            assert!(!log.contains(|c: char| c.is_control() || c == '\u{2028}' || c == '\u{202e}'), "{log}");
+        }
+    }
+
+    #[test]
+    fn a_value_cannot_fill_the_log() {
+        let huge = HOSTILE.repeat(20_000);
+        for format in [LogFormat::Json, LogFormat::Text] {
+            let log = logged(format, Level::INFO, |_| {
+                info!(text = huge, debug = ?huge, chosen = %sanitized(&huge, 50), after = 1, "{huge}");
+            });
+            assert_eq!(log.matches('\n').count(), 1);
+            assert!(log.len() < 4 * VALUE_MAX, "{}", log.len());
+            assert!(log.contains('…') && log.contains("after"));
+            if format == LogFormat::Json {
+                assert_eq!(parsed(&log)["after"], 1);
+            }
+        }
+    }
+
+    #[test]
+    fn only_this_crate_is_heard() {
+        let log = logged(LogFormat::Json, Level::TRACE, |_| {
+            error!(target: "hyper::proto", guid = "SECRET-1", "SECRET-2");
+            error!(target: "previewgate_plugin", "SECRET-3");
+            let _span = tracing::info_span!("request", guid = "SECRET-4").entered();
+            trace!(target: "previewgate", "ours");
+            trace!("ours too");
+        });
+        assert_eq!(log.lines().count(), 2, "{log}");
+        assert!(!log.contains("SECRET"));
+    }
+
+    #[test]
+    fn the_level_can_change_and_never_hides_a_decision() {
+        let log = logged(LogFormat::Text, Level::ERROR, |level| {
+            let say = |word| {
+                warn!("{word}");
+                info!(target: DECISION_TARGET, "decision");
+                info!(target: ACCESS_TARGET, "access");
+            };
+            say("hidden");
+            level.set(Level::WARN);
+            say("shown");
+            level.set(Level::ERROR);
+            say("hidden");
+            assert_eq!(level.current(), Level::ERROR);
+        });
+        let words: Vec<_> = log.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+        assert_eq!(words, ["decision", "access", "shown", "decision", "access", "decision", "access"]);
+    }
+
+    #[test]
+    fn two_gateways_in_one_process_keep_their_logs_apart() {
+        let inner = Cell::new(String::new());
+        let outer = logged(LogFormat::Text, Level::INFO, |_| {
+            inner.set(logged(LogFormat::Json, Level::ERROR, |_| info!("for the other")));
+            info!("for this one");
+        });
+        assert_eq!((inner.take(), outer.lines().count()), (String::new(), 1));
+    }
+
+    #[test]
+    fn the_notice_of_drops_is_a_line_like_any_other() {
+        let text = drop_notice(LogFormat::Text, at_a_fixed_time(), 5);
+        assert_eq!(text, b"2026-11-22T09:20:37.123Z WARN  5 log lines dropped dropped=5\n");
+        let json = String::from_utf8(drop_notice(LogFormat::Json, at_a_fixed_time(), 5)).unwrap();
+        assert_eq!(parsed(&json)["dropped"], 5);
+    }
+
+    #[test]
+    fn formatting_that_logs_does_not_harm_its_own_line() {
+        struct Chatty;
+        impl fmt::Display for Chatty {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                info!("from within");
+                f.write_str("value")
+            }
+        }
+        let log = logged(LogFormat::Json, Level::INFO, |_| info!(chatty = %Chatty, "outer"));
+        assert_eq!(parsed(log.lines().last().unwrap())["chatty"], "value");
+    }
+
+    #[test]
+    fn a_clock_before_1970_is_no_reason_to_panic() {
+        let early = UNIX_EPOCH - Duration::from_secs(1);
+        assert!(drop_notice(LogFormat::Text, early, 1).starts_with(b"1970-01-01T00:00:00.000Z"));
+    }
+}

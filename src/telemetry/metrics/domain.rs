@@ -1,0 +1,129 @@
+//! Decisions, events, and the previews that are remembered.
+
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::cells::{ReadAs, ReadAtScrape, Rows};
+use super::words;
+use crate::closed_list;
+use crate::preview::Reason;
+use crate::protocol::{Delivery, EventType};
+use crate::telemetry::Verdict;
+
+// The encoder appends `_total` to counters.
+const PREVIEW_CALLOUTS: &str = "previewgate_preview_callouts";
+const PREVIEW_AGE: &str = "previewgate_preview_age_seconds";
+const PREVIEW_EVENTS: &str = "previewgate_preview_events";
+const EVENT_PARSE_FAILURES: &str = "previewgate_event_parse_failures";
+const EVENT_BODIES_UNREAD: &str = "previewgate_event_bodies_unread";
+const PREVIEWS_CACHED: &str = "previewgate_previews_cached";
+const PREVIEWS_EVICTED: &str = "previewgate_previews_evicted";
+
+/// Seconds: an agent looks at a contact for seconds to minutes; an hour is beyond any sensible TTL.
+const AGE_BUCKETS: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0];
+
+/// Requests to the previewCallout resource.
+#[derive(Debug)]
+pub struct CalloutMetrics {
+    decided: Rows<Counter>,
+    preview_age: Histogram,
+}
+
+impl CalloutMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let decided = Rows::by_pair(("decision", words!(Verdict)), ("reason", words!(Reason)), Counter::default);
+        let preview_age = Histogram::new(AGE_BUCKETS);
+        registry.register(PREVIEW_CALLOUTS, "Requests to the previewCallout resource", decided.clone());
+        registry.register(PREVIEW_AGE, "Age of the preview when it was called", preview_age.clone());
+        Self { decided, preview_age }
+    }
+
+    /// One request was decided.
+    pub fn decided(&self, verdict: Verdict, reason: Reason) {
+        self.decided.count(verdict.index() * Reason::ALL.len() + reason.index());
+    }
+
+    /// A callout named a preview of this age, good or too old.
+    pub fn preview_age(&self, age: Duration) {
+        self.preview_age.observe(age.as_secs_f64());
+    }
+}
+
+/// Events on their way to applications.
+#[derive(Debug)]
+pub struct EventMetrics {
+    seen: Rows<Counter>,
+    parse_failures: Counter,
+    bodies_unread: Counter,
+}
+
+impl EventMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let seen = Rows::by_pair(("event_type", words!(EventType)), ("delivery", words!(Delivery)), Counter::default);
+        let (parse_failures, bodies_unread) = (Counter::default(), Counter::default());
+        registry.register(PREVIEW_EVENTS, "Events seen on their way to applications", seen.clone());
+        registry.register(EVENT_PARSE_FAILURES, "Event bodies that could not be understood", parse_failures.clone());
+        let help = "Event bodies that passed unseen, being too large to look into";
+        registry.register(EVENT_BODIES_UNREAD, help, bodies_unread.clone());
+        Self { seen, parse_failures, bodies_unread }
+    }
+
+    /// One event went by.
+    pub fn seen(&self, event_type: EventType, delivery: Delivery) {
+        self.seen.count(event_type.index() * Delivery::ALL.len() + delivery.index());
+    }
+
+    /// A body that should hold events could not be understood: previews may be missing.
+    pub fn parse_failed(&self) {
+        self.parse_failures.inc();
+    }
+
+    /// A body was larger than `limits.event_body` and passed unseen: previews may be missing.
+    pub fn body_unread(&self) {
+        self.bodies_unread.inc();
+    }
+}
+
+closed_list! {
+    /// Why a preview is no longer remembered, other than by an event.
+    pub enum EvictionCause {
+        /// The agent was forgotten because of `previews.max_agents`.
+        Capacity = "capacity",
+        /// Newer previews of the same agent took its place.
+        PerAgent = "per_agent",
+        /// Older than the TTL.
+        Expired = "expired",
+    }
+}
+
+/// What is remembered.
+#[derive(Debug)]
+pub struct PreviewMetrics {
+    cached: ReadAtScrape,
+    evicted: Rows<Counter>,
+}
+
+impl PreviewMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let cached = ReadAtScrape::new(ReadAs::Gauge);
+        let evicted = Rows::by("cause", words!(EvictionCause), Counter::default);
+        registry.register(PREVIEWS_CACHED, "Previews that are remembered", cached.clone());
+        registry.register(PREVIEWS_EVICTED, "Previews that were forgotten without an event", evicted.clone());
+        Self { cached, evicted }
+    }
+
+    /// How many previews there are, asked at each scrape. A source that owns these metrics should be held weakly.
+    pub fn cached_from(&self, source: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.cached.read_from(source);
+    }
+
+    /// So many previews were forgotten.
+    pub fn evicted(&self, cause: EvictionCause, previews: u64) {
+        if let Some(counter) = self.evicted.at(cause.index()) {
+            counter.inc_by(previews);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The metrics of one gateway (design.md 2), as `GET /metrics` shows them.
+//!
+//! One struct for each subsystem, each with the methods that its subsystem calls; names are constants beside it. Label
+//! values are words of closed lists, or endpoints from the configuration: nothing that a client chose.
+
+mod cells;
+mod data_path;
+mod domain;
+mod process;
+mod upstream;
+
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+pub use data_path::{ConnectionMetrics, OpenConnections, OpenGuard, RequestMetrics, ShedKind, Side, StatusClass};
+pub use domain::{CalloutMetrics, EventMetrics, EvictionCause, PreviewMetrics};
+pub use process::{CertificateRole, LogMetrics, ProcessMetrics};
+pub use upstream::{EndpointMetrics, FailureKind, UpstreamMetrics};
+
+/// Seconds, from the gateway's own overhead (100 us) to the longest polls; dense around 10 s, where an unanswered poll
+/// should end.
+const DURATION_BUCKETS: [f64; 21] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 8.0, 9.0, 10.0,
+    11.0, 12.0, 15.0,
+];
+
+/// Every metric of one gateway. Shared by reference; all methods of its parts take `&self`.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Decisions.
+    pub callouts: CalloutMetrics,
+    /// Events that went by.
+    pub events: EventMetrics,
+    /// What is remembered.
+    pub previews: PreviewMetrics,
+    /// Requests of clients.
+    pub requests: RequestMetrics,
+    /// Connections, both sides.
+    pub connections: ConnectionMetrics,
+    /// Requests to CC-Gateway or NSLB.
+    pub upstream: UpstreamMetrics,
+    /// The log itself.
+    pub log: LogMetrics,
+    /// Configuration, certificates, panics.
+    pub process: ProcessMetrics,
+    registry: Registry,
+}
+
+impl Metrics {
+    /// The `Content-Type` of [`Metrics::encode`].
+    pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+    /// Everything at zero; no endpoint, no certificate, and no validation mode yet.
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        Self {
+            callouts: CalloutMetrics::register(&mut registry),
+            events: EventMetrics::register(&mut registry),
+            previews: PreviewMetrics::register(&mut registry),
+            requests: RequestMetrics::register(&mut registry),
+            connections: ConnectionMetrics::register(&mut registry),
+            upstream: UpstreamMetrics::register(&mut registry),
+            log: LogMetrics::register(&mut registry),
+            process: ProcessMetrics::register(&mut registry),
+            registry,
+        }
+    }
+
+    /// OpenMetrics text.
+    pub fn encode(&self) -> String {
+        let mut page = String::with_capacity(64 << 10);
+        // Writing into a string does not fail. Were it to, the missing end mark would tell the scraper.
+        let _ = text::encode(&mut page, &self.registry);
+        page
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn duration_histogram() -> Histogram {
+    Histogram::new(DURATION_BUCKETS)
+}
+
+/// The words of a closed list.
+macro_rules! words {
+    ($List:ty) => {
+        &<$List>::ALL.iter().map(|word| word.as_str()).collect::<Vec<_>>()[..]
+    };
+}
+use words;
+
+#[cfg(test)]
+mod tests;

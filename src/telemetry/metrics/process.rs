@@ -1,0 +1,110 @@
+//! The gateway as a process: its log, configuration, certificates and defects.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use super::cells::{OptionalRows, ReadAs, ReadAtScrape, Rows};
+use super::words;
+use crate::closed_list;
+use crate::config::Mode;
+use crate::telemetry::mode_word;
+
+const VALIDATION_MODE: &str = "previewgate_validation_mode";
+const LOG_LINES_DROPPED: &str = "previewgate_log_lines_dropped";
+const LAST_RELOAD_SUCCESSFUL: &str = "previewgate_config_last_reload_successful";
+const CERTIFICATE_NOT_AFTER: &str = "previewgate_certificate_not_after_timestamp_seconds";
+const PANICS: &str = "previewgate_panics";
+/// The encoder appends `_info`.
+const BUILD: &str = "previewgate_build";
+
+/// The log itself.
+#[derive(Debug)]
+pub struct LogMetrics {
+    dropped: ReadAtScrape,
+}
+
+impl LogMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let dropped = ReadAtScrape::new(ReadAs::Counter);
+        registry.register(LOG_LINES_DROPPED, "Log lines that nobody will read", dropped.clone());
+        Self { dropped }
+    }
+
+    /// Where the number of dropped lines is read at each scrape.
+    pub fn dropped_from(&self, source: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.dropped.read_from(source);
+    }
+}
+
+closed_list! {
+    /// What a certificate is for.
+    pub enum CertificateRole {
+        /// The gateway's own, towards clients.
+        Server = "server",
+        /// Signs the clients' certificates.
+        ClientCa = "client_ca",
+        /// The gateway's identity towards endpoints.
+        UpstreamClient = "upstream_client",
+        /// Signs the endpoints' certificates.
+        UpstreamCa = "upstream_ca",
+    }
+}
+
+/// Configuration, certificates, defects.
+#[derive(Debug)]
+pub struct ProcessMetrics {
+    mode: Rows<Gauge>,
+    last_reload_successful: Gauge,
+    not_after: OptionalRows,
+    panics: Counter,
+}
+
+/// In the order of the rows of `mode`.
+const MODES: [Mode; 2] = [Mode::Enforce, Mode::Monitor];
+
+impl ProcessMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            mode: Rows::by("mode", &MODES.map(mode_word), Gauge::default),
+            last_reload_successful: Gauge::default(),
+            not_after: OptionalRows::by("role", words!(CertificateRole)),
+            panics: Counter::default(),
+        };
+        // The configuration that the process started with was good.
+        metrics.reloaded(true);
+        registry.register(VALIDATION_MODE, "1 for the mode that is on", metrics.mode.clone());
+        let help = "1 when the running configuration is the latest one";
+        registry.register(LAST_RELOAD_SUCCESSFUL, help, metrics.last_reload_successful.clone());
+        let help = "When the certificate that ends first becomes invalid";
+        registry.register(CERTIFICATE_NOT_AFTER, help, metrics.not_after.clone());
+        registry.register(PANICS, "Defects that were caught", metrics.panics.clone());
+        let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register(BUILD, "The running version", version);
+        metrics
+    }
+
+    /// The mode that is on.
+    pub fn mode(&self, mode: Mode) {
+        if let Some(position) = MODES.iter().position(|known| *known == mode) {
+            self.mode.select(position);
+        }
+    }
+
+    /// A new configuration was taken, or refused and the old one kept.
+    pub fn reloaded(&self, successful: bool) {
+        self.last_reload_successful.set(i64::from(successful));
+    }
+
+    /// The end of the certificate of this role (the earliest, if there are several), in seconds since the Unix epoch;
+    /// `None` when there is none.
+    pub fn certificate_not_after(&self, role: CertificateRole, timestamp: Option<i64>) {
+        self.not_after.set(role.index(), timestamp);
+    }
+
+    /// A panic was caught.
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+}

@@ -1,0 +1,254 @@
+//! The page as a scraper sees it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::*;
+use crate::config::Mode;
+use crate::preview::Reason;
+use crate::protocol::{Delivery, EventType, OperationName};
+use crate::telemetry::Verdict;
+
+/// Design.md 2, and what was added: sample name without a histogram's suffix, type, labels.
+const FAMILIES: &[(&str, &str, &[&str])] = &[
+    ("previewgate_preview_callouts_total", "counter", &["decision", "reason"]),
+    ("previewgate_preview_events_total", "counter", &["event_type", "delivery"]),
+    ("previewgate_previews_cached", "gauge", &[]),
+    ("previewgate_previews_evicted_total", "counter", &["cause"]),
+    ("previewgate_requests_total", "counter", &["operation", "status_class"]),
+    ("previewgate_request_duration_seconds", "histogram", &["operation"]),
+    ("previewgate_upstream_duration_seconds", "histogram", &["operation"]),
+    ("previewgate_upstream_failures_total", "counter", &["endpoint", "kind"]),
+    ("previewgate_upstream_healthy", "gauge", &["endpoint"]),
+    ("previewgate_connections_open", "gauge", &["side"]),
+    ("previewgate_event_parse_failures_total", "counter", &[]),
+    ("previewgate_event_bodies_unread_total", "counter", &[]),
+    ("previewgate_requests_shed_total", "counter", &["kind"]),
+    ("previewgate_head_faults_total", "counter", &[]),
+    ("previewgate_preview_age_seconds", "histogram", &[]),
+    ("previewgate_validation_mode", "gauge", &["mode"]),
+    ("previewgate_log_lines_dropped_total", "counter", &[]),
+    ("previewgate_config_last_reload_successful", "gauge", &[]),
+    ("previewgate_certificate_not_after_timestamp_seconds", "gauge", &["role"]),
+    ("previewgate_panics_total", "counter", &[]),
+    ("previewgate_build_info", "info", &["version"]),
+];
+
+const ENDPOINT: &str = "https://10.0.0.11:8043";
+
+/// With every family in use.
+fn used() -> Metrics {
+    let metrics = Metrics::new();
+    metrics.callouts.decided(Verdict::Rejected, Reason::NumberNotInPreview);
+    metrics.callouts.preview_age(Duration::from_secs(3));
+    metrics.events.seen(EventType::PreviewCallOutEx, Delivery::Push);
+    metrics.requests.finished(OperationName::GetAgentEvent, None, Duration::from_millis(10_050));
+    metrics.upstream.answered(OperationName::Unroutable, Duration::from_micros(150));
+    metrics.upstream.endpoint(ENDPOINT).failed(FailureKind::Closed);
+    metrics.process.certificate_not_after(CertificateRole::UpstreamCa, Some(1_800_000_000));
+    metrics.process.mode(Mode::Monitor);
+    metrics
+}
+
+#[derive(Debug)]
+struct Sample<'a> {
+    name: &'a str,
+    labels: Vec<(&'a str, &'a str)>,
+    value: &'a str,
+}
+
+impl<'a> Sample<'a> {
+    fn parse(line: &'a str) -> Self {
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        let (name, labels) =
+            series.split_once('{').map_or((series, ""), |(name, rest)| (name, rest.strip_suffix('}').unwrap()));
+        let label = |label: &'a str| {
+            let (key, quoted) = label.split_once('=').unwrap();
+            (key, quoted.strip_prefix('"').unwrap().strip_suffix('"').unwrap())
+        };
+        Self { name, labels: labels.split(',').filter(|label| !label.is_empty()).map(label).collect(), value }
+    }
+
+    /// Whether it belongs to the family, histograms with their three kinds of sample.
+    fn is_of(&self, (name, kind, _): &(&str, &str, &[&str])) -> bool {
+        match self.name.strip_prefix(name) {
+            Some("") => *kind != "histogram",
+            Some("_bucket" | "_sum" | "_count") => *kind == "histogram",
+            _ => false,
+        }
+    }
+}
+
+fn samples(page: &str) -> Vec<Sample<'_>> {
+    page.lines().filter(|line| !line.starts_with('#')).map(Sample::parse).collect()
+}
+
+fn value(page: &str, series: &str) -> String {
+    let found = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    found.unwrap_or_else(|| panic!("no {series} in {page}")).to_owned()
+}
+
+#[test]
+fn every_documented_family_is_there_and_nothing_else() {
+    let page = used().encode();
+    let samples = samples(&page);
+    for family in FAMILIES {
+        let (name, kind, labels) = family;
+        let described = name.strip_suffix("_total").or_else(|| name.strip_suffix("_info")).unwrap_or(name);
+        assert!(page.contains(&format!("# TYPE {described} {kind}\n")), "{name}");
+        let of_family: Vec<_> = samples.iter().filter(|sample| sample.is_of(family)).collect();
+        assert!(!of_family.is_empty(), "{name}");
+        for sample in of_family {
+            let keys: Vec<_> = sample.labels.iter().map(|(key, _)| *key).filter(|key| *key != "le").collect();
+            assert_eq!(keys, *labels, "{sample:?}");
+        }
+    }
+    for sample in &samples {
+        assert!(FAMILIES.iter().any(|family| sample.is_of(family)), "{sample:?}");
+    }
+}
+
+#[test]
+fn the_page_is_well_formed() {
+    let page = used().encode();
+    assert!(page.ends_with("# EOF\n"));
+    assert_eq!(page.matches("# EOF").count(), 1);
+    let mut series = BTreeSet::new();
+    let mut types = BTreeSet::new();
+    for line in page.lines() {
+        assert!(
+            line.starts_with("# HELP ") || line.starts_with("# TYPE ") || line == "# EOF" || !line.starts_with('#')
+        );
+        if let Some(described) = line.strip_prefix("# TYPE ") {
+            assert!(types.insert(described.split(' ').next().unwrap()), "twice: {line}");
+        }
+    }
+    for sample in samples(&page) {
+        assert!(sample.value.parse::<f64>().is_ok(), "{sample:?}");
+        assert!(series.insert((sample.name, format!("{:?}", sample.labels))), "twice: {sample:?}");
+    }
+}
+
+#[test]
+fn labels_are_words_of_closed_lists_and_endpoints_of_the_configuration() {
+    let mut allowed: BTreeSet<&str> = [ENDPOINT, env!("CARGO_PKG_VERSION"), "enforce", "monitor"].into();
+    for words in [
+        words!(Verdict),
+        words!(Reason),
+        words!(EventType),
+        words!(Delivery),
+        words!(OperationName),
+        words!(EvictionCause),
+        words!(StatusClass),
+        words!(FailureKind),
+        words!(ShedKind),
+        words!(CertificateRole),
+        words!(Side),
+    ] {
+        allowed.extend(words);
+    }
+    let page = used().encode();
+    for sample in samples(&page) {
+        for (key, value) in sample.labels {
+            assert!(key == "le" || allowed.contains(value), "{key}={value}");
+        }
+    }
+}
+
+#[test]
+fn every_pair_counts_in_its_own_row() {
+    let metrics = Metrics::new();
+    let mut expected = Vec::new();
+    let pairs = Verdict::ALL.iter().flat_map(|verdict| Reason::ALL.iter().map(move |reason| (*verdict, *reason)));
+    for (times, (verdict, reason)) in (1..).zip(pairs) {
+        (0..times).for_each(|_| metrics.callouts.decided(verdict, reason));
+        let series = format!("previewgate_preview_callouts_total{{decision=\"{verdict}\",reason=\"{reason}\"}}");
+        expected.push((series, times.to_string()));
+    }
+    let page = metrics.encode();
+    for (series, times) in expected {
+        assert_eq!(value(&page, &series), times, "{series}");
+    }
+}
+
+#[test]
+fn counts_arrive_where_they_belong() {
+    let metrics = used();
+    metrics.previews.evicted(EvictionCause::PerAgent, 3);
+    metrics.previews.cached_from(|| 17);
+    metrics.log.dropped_from(|| 5);
+    metrics.requests.shed(ShedKind::Poll);
+    metrics.requests.head_fault();
+    metrics.events.parse_failed();
+    metrics.events.body_unread();
+    metrics.process.panicked();
+    metrics.process.reloaded(false);
+    let page = metrics.encode();
+    for (series, expected) in [
+        ("previewgate_preview_events_total{event_type=\"AgentEvent_Preview_CallOut_Ex\",delivery=\"push\"}", "1"),
+        ("previewgate_previews_evicted_total{cause=\"per_agent\"}", "3"),
+        ("previewgate_previews_cached", "17"),
+        ("previewgate_log_lines_dropped_total", "5"),
+        ("previewgate_requests_total{operation=\"getAgentEvent\",status_class=\"none\"}", "1"),
+        ("previewgate_request_duration_seconds_bucket{le=\"10.0\",operation=\"getAgentEvent\"}", "0"),
+        ("previewgate_request_duration_seconds_bucket{le=\"11.0\",operation=\"getAgentEvent\"}", "1"),
+        ("previewgate_upstream_duration_seconds_count{operation=\"unroutable\"}", "1"),
+        ("previewgate_upstream_failures_total{endpoint=\"https://10.0.0.11:8043\",kind=\"closed\"}", "1"),
+        ("previewgate_upstream_healthy{endpoint=\"https://10.0.0.11:8043\"}", "1"),
+        ("previewgate_requests_shed_total{kind=\"poll\"}", "1"),
+        ("previewgate_head_faults_total", "1"),
+        ("previewgate_event_parse_failures_total", "1"),
+        ("previewgate_event_bodies_unread_total", "1"),
+        ("previewgate_preview_age_seconds_bucket{le=\"5.0\"}", "1"),
+        ("previewgate_validation_mode{mode=\"enforce\"}", "0"),
+        ("previewgate_validation_mode{mode=\"monitor\"}", "1"),
+        ("previewgate_config_last_reload_successful", "0"),
+        ("previewgate_certificate_not_after_timestamp_seconds{role=\"upstream_ca\"}", "1800000000"),
+        ("previewgate_panics_total", "1"),
+    ] {
+        assert_eq!(value(&page, series), expected, "{series}");
+    }
+    // Not configured, so not there: 0 would read as expired.
+    assert!(!page.contains("role=\"server\""));
+}
+
+#[test]
+fn statuses_fall_into_their_class() {
+    let class = |status| StatusClass::of(Some(status)).as_str();
+    assert_eq!(
+        [101, 200, 299, 304, 408, 499, 502, 999].map(class),
+        ["1xx", "2xx", "2xx", "3xx", "4xx", "4xx", "5xx", "5xx"]
+    );
+    assert_eq!(StatusClass::of(None).as_str(), "none");
+}
+
+#[test]
+fn open_connections_follow_their_guards() {
+    let metrics = Metrics::new();
+    let guards = (metrics.connections.downstream.enter(), metrics.connections.downstream.enter());
+    assert_eq!((metrics.connections.downstream.open(), metrics.connections.upstream.open()), (2, 0));
+    assert_eq!(value(&metrics.encode(), "previewgate_connections_open{side=\"downstream\"}"), "2");
+    drop(guards);
+    assert_eq!(metrics.connections.downstream.open(), 0);
+}
+
+#[test]
+fn endpoints_come_and_go_with_the_configuration() {
+    let metrics = Metrics::new();
+    let first = metrics.upstream.endpoint("a");
+    metrics.upstream.endpoint("b").healthy(false);
+    metrics.upstream.endpoint("a").failed(FailureKind::Reset);
+    first.failed(FailureKind::Reset);
+    let page = metrics.encode();
+    assert_eq!(value(&page, "previewgate_upstream_failures_total{endpoint=\"a\",kind=\"reset\"}"), "2");
+    assert_eq!(value(&page, "previewgate_upstream_healthy{endpoint=\"b\"}"), "0");
+    metrics.upstream.retain_endpoints(|name| name == "a");
+    assert!(!metrics.encode().contains("endpoint=\"b\""));
+}
+
+#[test]
+fn two_gateways_share_no_counter() {
+    let (one, other) = (Metrics::new(), Metrics::new());
+    one.process.panicked();
+    assert_eq!(value(&other.encode(), "previewgate_panics_total"), "0");
+}

@@ -1,0 +1,150 @@
+//! Requests to CC-Gateway or NSLB, and the state of each endpoint.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::cells::Rows;
+use super::{duration_histogram, words};
+use crate::closed_list;
+use crate::protocol::OperationName;
+
+const UPSTREAM_DURATION: &str = "previewgate_upstream_duration_seconds";
+const UPSTREAM_FAILURES: &str = "previewgate_upstream_failures";
+const UPSTREAM_HEALTHY: &str = "previewgate_upstream_healthy";
+
+closed_list! {
+    /// How an attempt at an endpoint failed.
+    pub enum FailureKind {
+        /// Its name has no address.
+        Resolve = "resolve",
+        /// Refused or unreachable.
+        Connect = "connect",
+        /// Not connected within `upstream.connect_timeout`.
+        ConnectTimeout = "connect_timeout",
+        /// The TLS handshake failed.
+        Tls = "tls",
+        /// The connection was reset.
+        Reset = "reset",
+        /// No answer within `upstream.response_timeout`.
+        Timeout = "timeout",
+        /// The answer was not HTTP.
+        Protocol = "protocol",
+        /// The connection was closed before the answer was complete.
+        Closed = "closed",
+    }
+}
+
+/// Requests to endpoints.
+#[derive(Debug)]
+pub struct UpstreamMetrics {
+    duration: Rows<Histogram>,
+    endpoints: Endpoints,
+}
+
+impl UpstreamMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let duration = Rows::by("operation", words!(OperationName), duration_histogram);
+        let endpoints = Endpoints::default();
+        registry.register(UPSTREAM_DURATION, "From the request sent to the response head", duration.clone());
+        registry.register(UPSTREAM_FAILURES, "Failed attempts", FailuresFamily(endpoints.clone()));
+        registry.register(UPSTREAM_HEALTHY, "1 when the endpoint is in use", HealthyFamily(endpoints.clone()));
+        Self { duration, endpoints }
+    }
+
+    /// A response head came.
+    pub fn answered(&self, operation: OperationName, duration: Duration) {
+        self.duration.observe(operation.index(), duration.as_secs_f64());
+    }
+
+    /// The metrics of one endpoint, to be kept by whoever talks to it; the same ones for the same name. `name` comes
+    /// from the configuration.
+    pub fn endpoint(&self, name: &str) -> Arc<EndpointMetrics> {
+        let mut endpoints = self.endpoints.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = endpoints.iter().find(|endpoint| endpoint.name == name) {
+            return Arc::clone(known);
+        }
+        let new = Arc::new(EndpointMetrics::new(name));
+        endpoints.push(Arc::clone(&new));
+        new
+    }
+
+    /// Forgets the endpoints that a new configuration no longer names.
+    pub fn retain_endpoints(&self, named: impl Fn(&str) -> bool) {
+        let mut endpoints = self.endpoints.0.write().unwrap_or_else(PoisonError::into_inner);
+        endpoints.retain(|endpoint| named(&endpoint.name));
+    }
+}
+
+/// One endpoint, healthy until found otherwise.
+#[derive(Debug)]
+pub struct EndpointMetrics {
+    name: String,
+    failures: Rows<Counter>,
+    healthy: Gauge,
+}
+
+impl EndpointMetrics {
+    fn new(name: &str) -> Self {
+        let failures = Rows::by_pair(("endpoint", &[name]), ("kind", words!(FailureKind)), Counter::default);
+        let healthy = Gauge::default();
+        healthy.set(1);
+        Self { name: name.to_owned(), failures, healthy }
+    }
+
+    /// An attempt failed.
+    pub fn failed(&self, kind: FailureKind) {
+        self.failures.count(kind.index());
+    }
+
+    /// The endpoint is in use again, or no longer.
+    pub fn healthy(&self, healthy: bool) {
+        self.healthy.set(i64::from(healthy));
+    }
+}
+
+/// In the order in which they were named.
+#[derive(Clone, Debug, Default)]
+struct Endpoints(Arc<RwLock<Vec<Arc<EndpointMetrics>>>>);
+
+impl Endpoints {
+    fn try_each(&self, encode: impl FnMut(&Arc<EndpointMetrics>) -> fmt::Result) -> fmt::Result {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).iter().try_for_each(encode)
+    }
+}
+
+#[derive(Debug)]
+struct FailuresFamily(Endpoints);
+
+impl EncodeMetric for FailuresFamily {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        self.0.try_each(|endpoint| endpoint.failures.encode_rows(&mut encoder))
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Counter
+    }
+}
+
+#[derive(Debug)]
+struct HealthyFamily(Endpoints);
+
+impl EncodeMetric for HealthyFamily {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        self.0.try_each(|endpoint| {
+            let labels = [("endpoint", endpoint.name.as_str())];
+            endpoint.healthy.encode(encoder.encode_family(&labels)?)
+        })
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+}

@@ -1,0 +1,447 @@
+//! The only way from a log line to the outside: a bounded buffer and one thread that empties it.
+//!
+//! A blocked stdout can park a whole runtime. Here a producer copies its line into memory and goes on; when the
+//! buffer is full the line is dropped and counted, and the operator is told how many were as soon as one can be
+//! written again. Availability before completeness: a disk that is full must not stop calls.
+
+use std::io::{self, ErrorKind, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// Where finished lines go.
+pub type Sink = Box<dyn Write + Send>;
+
+/// Makes the line (with its line feed) that says how many lines were dropped.
+pub type DropNotice = Box<dyn Fn(u64) -> Vec<u8> + Send>;
+
+/// How much the writer holds, and how long it may take.
+#[derive(Clone, Copy, Debug)]
+pub struct WriterLimits {
+    /// Bytes of lines that wait; further lines are dropped.
+    pub buffer: usize,
+    /// Least time between two batches: a busy gateway pays for one write in this time and not for one per line.
+    pub pause: Duration,
+    /// How long the exit may wait for lines that are still in the buffer.
+    pub exit: Duration,
+}
+
+impl Default for WriterLimits {
+    /// 8 MiB are some 15,000 decision lines; nobody sees a delay of 2 ms in a log.
+    fn default() -> Self {
+        Self { buffer: 8 << 20, pause: Duration::from_millis(2), exit: Duration::from_secs(1) }
+    }
+}
+
+/// Takes lines, never blocks on the sink. Clones write to the same sink.
+#[derive(Clone, Debug)]
+pub struct LogWriter(Arc<Shared>);
+
+/// Ends the writer when dropped: what remains is written first, for as long as [`WriterLimits::exit`] allows.
+#[derive(Debug)]
+#[must_use = "dropping the guard ends the log"]
+pub struct LogGuard {
+    shared: Arc<Shared>,
+    thread: Option<thread::JoinHandle<()>>,
+    patience: Duration,
+}
+
+impl LogWriter {
+    /// Starts the writer thread.
+    ///
+    /// # Errors
+    /// When the system refuses another thread.
+    pub fn start(sink: Sink, limits: WriterLimits, notice: DropNotice) -> io::Result<(Self, LogGuard)> {
+        let shared = Arc::new(Shared::new(limits.buffer));
+        let pump = Pump { shared: Arc::clone(&shared), output: Output { sink, torn: false }, notice, reported: 0 };
+        let thread = thread::Builder::new().name("log".into()).spawn(move || pump.run(limits))?;
+        let guard = LogGuard { shared: Arc::clone(&shared), thread: Some(thread), patience: limits.exit };
+        Ok((Self(shared), guard))
+    }
+
+    /// Puts one or more whole lines, line feeds included, into the buffer, or drops them.
+    pub fn write(&self, line: &[u8]) {
+        let mut state = self.0.lock();
+        if state.closing || state.buffer.len().saturating_add(line.len()) > self.0.capacity {
+            drop(state);
+            self.0.dropped.fetch_add(line_feeds(line), Ordering::Relaxed);
+            return;
+        }
+        state.buffer.extend_from_slice(line);
+        state.accepted = state.accepted.wrapping_add(1);
+        // Only a thread that found the buffer empty waits; all other times the line is picked up without a wake-up.
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        if waiting {
+            self.0.work.notify_one();
+        }
+    }
+
+    /// Waits until every line accepted so far went to the sink (or was lost there); false when `patience` ran out.
+    pub fn flush(&self, patience: Duration) -> bool {
+        let state = self.0.lock();
+        let target = state.accepted;
+        self.0.wait_for(state, patience, |state| state.settled >= target)
+    }
+
+    /// Lines that nobody will read: the buffer was full, the sink failed, or the writer had ended.
+    pub fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Failed writes to the sink.
+    pub fn write_errors(&self) -> u64 {
+        self.0.write_errors.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.closing = true;
+        self.shared.work.notify_one();
+        let finished = self.shared.wait_for(state, self.patience, |state| state.finished);
+        // A thread that hangs in a blocked sink is left behind; the process ends without it.
+        if finished && let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The standard output, unbuffered and without the lock of `std::io::stdout`: a writer that hangs in it must not hang
+/// whoever prints at the exit, and what was really written must be known.
+pub fn stdout() -> Sink {
+    use std::os::fd::AsFd;
+    match io::stdout().as_fd().try_clone_to_owned() {
+        Ok(descriptor) => Box::new(std::fs::File::from(descriptor)),
+        Err(_) => Box::new(io::stdout()),
+    }
+}
+
+/// What producers, the thread and the guard share.
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Wakes the thread: a first line, or the end.
+    work: Condvar,
+    /// Wakes who waits for the thread; never a producer.
+    progress: Condvar,
+    capacity: usize,
+    dropped: AtomicU64,
+    write_errors: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    buffer: Vec<u8>,
+    /// Calls of `write` that were taken into the buffer.
+    accepted: u64,
+    /// Of these, how many the thread is done with.
+    settled: u64,
+    /// The thread waits for a first line.
+    waiting: bool,
+    closing: bool,
+    finished: bool,
+}
+
+impl Shared {
+    fn new(capacity: usize) -> Self {
+        // The whole capacity at once: untouched memory costs nothing, and nobody grows it while holding the lock.
+        let buffer = Vec::with_capacity(capacity);
+        let state = State { buffer, accepted: 0, settled: 0, waiting: false, closing: false, finished: false };
+        Self {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+            capacity,
+            dropped: AtomicU64::new(0),
+            write_errors: AtomicU64::new(0),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code panics while it holds the lock; and a log that lives on is better than one that does not.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_for(&self, state: MutexGuard<'_, State>, patience: Duration, done: impl Fn(&State) -> bool) -> bool {
+        let waited = self.progress.wait_timeout_while(state, patience, |state| !done(state));
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        done(&state)
+    }
+}
+
+/// The thread's side.
+struct Pump {
+    shared: Arc<Shared>,
+    output: Output,
+    notice: DropNotice,
+    /// How many of the dropped lines the log already tells of.
+    reported: u64,
+}
+
+impl Pump {
+    fn run(mut self, limits: WriterLimits) {
+        let mut batch = Vec::with_capacity(limits.buffer);
+        while let Some(accepted) = self.next_batch(&mut batch) {
+            if self.put(&batch) {
+                self.report_drops();
+            }
+            self.settle(accepted);
+            self.rest(limits.pause);
+        }
+        self.shared.lock().finished = true;
+        self.shared.progress.notify_all();
+    }
+
+    /// Waits for lines and takes all there are; `None` at the end. Yields the `accepted` that the batch completes.
+    fn next_batch(&self, batch: &mut Vec<u8>) -> Option<u64> {
+        batch.clear();
+        let mut state = self.shared.lock();
+        while state.buffer.is_empty() && !state.closing {
+            state.waiting = true;
+            state = self.shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.waiting = false;
+        std::mem::swap(&mut state.buffer, batch);
+        (!batch.is_empty()).then_some(state.accepted)
+    }
+
+    /// Whether all of it arrived; what did not is counted.
+    fn put(&mut self, lines: &[u8]) -> bool {
+        let unwritten = self.output.write(lines);
+        let complete = unwritten.is_empty() && self.output.sink.flush().is_ok();
+        if !complete {
+            self.shared.write_errors.fetch_add(1, Ordering::Relaxed);
+            self.shared.dropped.fetch_add(line_feeds(unwritten), Ordering::Relaxed);
+        }
+        complete
+    }
+
+    /// Tells of drops after the lines that were accepted before them. The notice itself is not counted when it fails:
+    /// the next batch brings it again.
+    fn report_drops(&mut self) {
+        let dropped = self.shared.dropped.load(Ordering::Relaxed);
+        let news = dropped.saturating_sub(self.reported);
+        if news > 0 && self.output.write(&(self.notice)(news)).is_empty() {
+            let _ = self.output.sink.flush();
+            self.reported = dropped;
+        }
+    }
+
+    fn settle(&self, accepted: u64) {
+        self.shared.lock().settled = accepted;
+        self.shared.progress.notify_all();
+    }
+
+    /// Lets lines gather. `waiting` is off, so only the end of the log cuts this short.
+    fn rest(&self, pause: Duration) {
+        let state = self.shared.lock();
+        drop(self.shared.work.wait_timeout_while(state, pause, |state| !state.closing));
+    }
+}
+
+struct Output {
+    sink: Sink,
+    /// The last write ended within a line: what follows must not be taken for its continuation.
+    torn: bool,
+}
+
+impl Output {
+    /// Yields what could not be written.
+    fn write<'a>(&mut self, lines: &'a [u8]) -> &'a [u8] {
+        if self.torn && !write_most(&mut self.sink, b"\n").is_empty() {
+            return lines;
+        }
+        let unwritten = write_most(&mut self.sink, lines);
+        let written = lines.len().saturating_sub(unwritten.len());
+        self.torn = lines.get(..written).and_then(|written| written.last()).is_some_and(|last| *last != b'\n');
+        unwritten
+    }
+}
+
+/// Like `write_all`, but tells what is left.
+fn write_most<'a>(sink: &mut Sink, bytes: &'a [u8]) -> &'a [u8] {
+    // A standard output that somebody else made non-blocking: wait as a blocking one would.
+    const RETRY: Duration = Duration::from_millis(5);
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match sink.write(rest) {
+            Ok(0) => break,
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY),
+            Err(_) => break,
+        }
+    }
+    rest
+}
+
+fn line_feeds(lines: &[u8]) -> u64 {
+    lines.iter().map(|byte| u64::from(*byte == b'\n')).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::testing::CapturedLog;
+    use std::sync::mpsc;
+    use std::time::Instant;
+
+    const LIMITS: WriterLimits =
+        WriterLimits { buffer: 64, pause: Duration::from_micros(100), exit: Duration::from_millis(50) };
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn notice() -> DropNotice {
+        Box::new(|dropped| format!("{dropped} dropped\n").into_bytes())
+    }
+
+    /// Says when a write began, and lets it go on when told to.
+    struct GatedSink {
+        began: mpsc::Sender<()>,
+        gate: mpsc::Receiver<()>,
+        log: CapturedLog,
+    }
+
+    impl Write for GatedSink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.began.send(());
+            let _ = self.gate.recv();
+            self.log.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn gated() -> (GatedSink, mpsc::Receiver<()>, mpsc::Sender<()>, CapturedLog) {
+        let (began, beginning) = mpsc::channel();
+        let (open, gate) = mpsc::channel();
+        let log = CapturedLog::default();
+        (GatedSink { began, gate, log: log.clone() }, beginning, open, log)
+    }
+
+    #[test]
+    fn what_was_accepted_is_written_in_order_before_the_guard_is_gone() {
+        let log = CapturedLog::default();
+        let limits = WriterLimits { exit: PATIENCE, ..WriterLimits::default() };
+        let (writer, guard) = LogWriter::start(Box::new(log.clone()), limits, notice()).unwrap();
+        let expected: String = (0..10_000).map(|n| format!("line {n}\n")).collect();
+        for line in expected.split_inclusive('\n') {
+            writer.write(line.as_bytes());
+        }
+        drop(guard);
+        assert_eq!(log.text(), expected);
+        writer.write(b"too late\n");
+        assert_eq!(writer.dropped(), 1);
+    }
+
+    #[test]
+    fn flush_waits_for_the_sink() {
+        let log = CapturedLog::default();
+        let (writer, _guard) = LogWriter::start(Box::new(log.clone()), LIMITS, notice()).unwrap();
+        for round in 1..50 {
+            writer.write(b"x\n");
+            assert!(writer.flush(PATIENCE));
+            assert_eq!(log.text().len(), 2 * round);
+        }
+    }
+
+    #[test]
+    fn a_blocked_sink_blocks_nobody_and_the_drops_are_told_later() {
+        let (sink, beginning, open, log) = gated();
+        let (writer, guard) = LogWriter::start(Box::new(sink), LIMITS, notice()).unwrap();
+        writer.write(b"first\n");
+        beginning.recv().unwrap();
+        // The thread hangs in the sink: 64 bytes are 8 lines of 8.
+        for _ in 0..100 {
+            writer.write(b"another\n");
+        }
+        assert_eq!(writer.dropped(), 92);
+        assert!(!writer.flush(Duration::from_millis(1)));
+        drop(open);
+        assert!(writer.flush(PATIENCE));
+        drop(guard);
+        let told = log.text();
+        let (notices, lines): (Vec<_>, Vec<_>) = told.lines().partition(|line| line.ends_with("dropped"));
+        assert_eq!(lines.len(), 9, "{told}");
+        assert_eq!(notices, ["92 dropped"], "{told}");
+    }
+
+    #[test]
+    fn a_sink_that_blocks_for_ever_does_not_hold_up_the_exit() {
+        let (sink, beginning, _open, _log) = gated();
+        let (writer, guard) = LogWriter::start(Box::new(sink), LIMITS, notice()).unwrap();
+        writer.write(b"first\n");
+        beginning.recv().unwrap();
+        let started = Instant::now();
+        drop(guard);
+        assert!(started.elapsed() < PATIENCE);
+    }
+
+    /// Takes `room` bytes, then fails until the room is renewed.
+    struct FullDisk {
+        room: Arc<AtomicU64>,
+        log: CapturedLog,
+    }
+
+    impl Write for FullDisk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let room = self.room.load(Ordering::SeqCst).min(bytes.len() as u64);
+            if room == 0 {
+                return Err(io::Error::from(ErrorKind::StorageFull));
+            }
+            self.room.fetch_sub(room, Ordering::SeqCst);
+            self.log.write(&bytes[..room as usize])
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_lost_to_a_failing_sink_are_counted_and_a_torn_line_is_ended() {
+        let (room, log) = (Arc::new(AtomicU64::new(9)), CapturedLog::default());
+        let sink = FullDisk { room: Arc::clone(&room), log: log.clone() };
+        let (writer, guard) = LogWriter::start(Box::new(sink), LIMITS, notice()).unwrap();
+        for line in [&b"whole\n"[..], b"torn line\n", b"lost\n"] {
+            writer.write(line);
+            assert!(writer.flush(PATIENCE));
+        }
+        assert_eq!((writer.dropped(), writer.write_errors()), (2, 2));
+        room.store(1000, Ordering::SeqCst);
+        writer.write(b"well again\n");
+        assert!(writer.flush(PATIENCE));
+        drop(guard);
+        assert_eq!(log.text(), "whole\ntor\nwell again\n2 dropped\n");
+    }
+
+    /// Complains first, as a pipe does that somebody else made non-blocking; then takes three bytes at a time.
+    struct Reluctant(Vec<ErrorKind>, CapturedLog);
+
+    impl Write for Reluctant {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match self.0.pop() {
+                Some(complaint) => Err(complaint.into()),
+                None => self.1.write(&bytes[..bytes.len().min(3)]),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_sink_that_is_merely_slow_loses_nothing() {
+        let log = CapturedLog::default();
+        let sink = Reluctant(vec![ErrorKind::Interrupted, ErrorKind::WouldBlock], log.clone());
+        let (writer, _guard) = LogWriter::start(Box::new(sink), LIMITS, notice()).unwrap();
+        writer.write(b"a line of some length\n");
+        assert!(writer.flush(PATIENCE));
+        assert_eq!((log.text().as_str(), writer.dropped()), ("a line of some length\n", 0));
+    }
+}
