@@ -9,3 +9,4 @@ mod closed_list;
 
 pub mod preview;
 pub mod protocol;
+pub mod simulator;
