@@ -20,7 +20,7 @@ use super::{control, vendor};
 /// How much of a request body is kept; the rest is counted.
 const KEPT_BODY: usize = 256 * 1024;
 /// How long a peer may take to notice an orderly end.
-const LINGER: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves a connection that was just accepted.
 pub(super) async fn serve(socket: TcpStream, peer: SocketAddr, open: Open) {

@@ -20,6 +20,9 @@ use super::request::Request;
 use super::shared::Shared;
 use crate::preview::AgentId;
 
+const MISBEHAVIOUR_KEYS: [&str; 11] =
+    ["fault", "at", "how", "method", "path", "agent", "times", "milliseconds", "status", "count", "bytes"];
+
 /// Answers a request below `/simulator/`: HTTP 200, or 400 with the cause, or 404.
 pub(super) fn answer(shared: &Shared, request: &Request) -> Answer {
     let segments = request.resource.segments();
@@ -95,7 +98,13 @@ fn journal(shared: &Shared) -> Value {
 }
 
 fn misbehave(shared: &Shared, request: &Request) -> Result<Value, String> {
-    let rule: Misbehaviour = serde_json::from_slice(&request.body).map_err(|error| error.to_string())?;
+    let body = body(request)?;
+    let mut keys = body.as_object().into_iter().flat_map(|object| object.keys());
+    // A flattened structure cannot refuse unknown keys by itself, and a typo must not break every request.
+    if let Some(unknown) = keys.find(|key| !MISBEHAVIOUR_KEYS.contains(&key.as_str())) {
+        return Err(format!("{unknown}: unknown; known are {}", MISBEHAVIOUR_KEYS.join(", ")));
+    }
+    let rule: Misbehaviour = serde_json::from_value(body).map_err(|error| error.to_string())?;
     shared.rules.add(rule);
     Ok(Value::Null)
 }

@@ -119,7 +119,7 @@ impl<S: Socket> Connection<S> {
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Writes and flushes.

@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
 
+use super::events::text;
 use super::request::Resource;
 use crate::preview::AgentId;
 
@@ -154,8 +155,9 @@ fn once() -> u32 {
 }
 
 fn agent_id<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<AgentId>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    text.parse().map(Some).map_err(serde::de::Error::custom)
+    let id = serde_json::Value::deserialize(deserializer)?;
+    let id = text(&id).ok_or_else(|| serde::de::Error::custom("an agent ID is a string or a number"))?;
+    id.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 /// The rules in force, oldest first; the first that matches is used up.

@@ -98,7 +98,7 @@ fn decode(segment: &str) -> Option<String> {
             byte => decoded.push(byte),
         }
     }
-    String::from_utf8(decoded).ok()
+    Some(String::from_utf8_lossy(&decoded).into_owned())
 }
 
 #[cfg(test)]

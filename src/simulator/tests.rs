@@ -245,6 +245,7 @@ async fn bodies_of_any_framing_are_counted_and_downloads_generated_over_tls() {
     assert!(
         all.contains("Transfer-Encoding: chunked") && all.contains("\r\n\r\nfb00\r\n") && all.ends_with("0\r\n\r\n")
     );
+    drop(client);
     handle.wait_for_connections_open(0).await;
     assert_eq!(handle.journal()[0].body, "hello!");
 }
@@ -351,9 +352,11 @@ async fn the_control_interface_does_what_the_handle_does() {
     assert_eq!(client.ask("POST", "/simulator/agents/101/release", "", "").await["ok"], true);
     let agents = client.ask("GET", "/simulator/agents", "", "").await;
     assert_eq!(agents["result"], json!([{"agent": "101", "waiting": 2}]));
-    let rule = r#"{"fault": "break", "at": "after_request", "how": "close", "path": "agentevent", "agent": "101"}"#;
+    let rule = r#"{"fault": "break", "at": "after_request", "how": "close", "path": "agentevent", "agent": 101}"#;
     assert_eq!(client.ask("POST", "/simulator/misbehave", "", rule).await["ok"], true);
     assert_eq!(client.ask("POST", "/simulator/misbehave", "", r#"{"fault": "magic"}"#).await["ok"], false);
+    let typo = r#"{"fault": "garbage_body", "time": 3}"#;
+    assert_eq!(client.ask("POST", "/simulator/misbehave", "", typo).await["ok"], false);
     client.send("GET", &format!("{BASE}/agentevent/101"), &guid, "").await;
     assert!(client.read_to_end().await.unwrap().is_empty());
     let mut client = Client::connect(&simulator).await;
@@ -367,7 +370,7 @@ async fn events_are_pushed_in_order_to_who_asked_for_it() {
     let certificates = self_signed(&["localhost"]).unwrap();
     let tls = Some(certificates.server_config().unwrap());
     let (application, received) = with(SimulatorConfig { tls, ..Default::default() }).await;
-    let (simulator, handle) = simulator().await;
+    let (simulator, handle) = with(SimulatorConfig { follow_ups: false, ..Default::default() }).await;
     let mut client = Client::connect(&simulator).await;
     let uri = format!("https://localhost:{}/agentgateway/push?a=b", application.address().port());
     let body = json!({"callBackUri": uri, "serviceToken": "token"}).to_string();
@@ -391,8 +394,9 @@ async fn events_are_pushed_in_order_to_who_asked_for_it() {
     let other = "102".parse().unwrap();
     handle.preview(other, ControlId(6), "100");
     handle.release(other);
-    received.wait_for_requests(received.requests().max(3)).await;
-    handle.sign_out_directly(other);
+    handle.wait_for_pushes(3).await;
+    let types: Vec<_> = received.journal().iter().map(|post| post.json()["event"]["eventType"].clone()).collect();
+    assert_eq!(types, ["AgentEvent_Preview_CallOut", "AgentEvent_Release_Preview"]);
 }
 
 #[tokio::test]
@@ -407,4 +411,21 @@ async fn it_stops_at_once_and_starts_again_on_the_same_port() {
     assert!(client.read_to_end().await.map_or(true, |bytes| bytes.is_empty()));
     assert_eq!((handle.connections_open(), handle.requests()), (0, 1));
     with(SimulatorConfig { address, ..Default::default() }).await;
+}
+
+#[tokio::test]
+async fn polls_are_held_side_by_side_and_let_go_with_their_connections() {
+    let (simulator, handle) = simulator().await;
+    let guid = handle.sign_in_directly(agent());
+    let mut clients = Vec::new();
+    for _ in 0..400 {
+        let mut client = Client::connect(&simulator).await;
+        client.send("GET", &format!("{BASE}/agentevent/101"), &guid, "").await;
+        clients.push(client);
+    }
+    handle.wait_for_held_polls(400).await;
+    assert_eq!(handle.connections_open(), 400);
+    drop(clients);
+    handle.wait_for_connections_open(0).await;
+    assert_eq!(handle.held_polls(), 0);
 }
