@@ -11,6 +11,7 @@ pub mod config;
 pub mod preview;
 pub mod protocol;
 pub mod server;
+pub mod simulator;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;

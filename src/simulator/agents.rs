@@ -1,0 +1,343 @@
+//! The simulated platform's memory: who is signed in, what waits for whom, who was shown what.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::AuthMode;
+use super::events::Meaning;
+use crate::preview::AgentId;
+
+/// The failures that the simulator knows how to answer (protocol.md 3).
+#[derive(Clone, Copy)]
+pub(super) enum Failure {
+    InvalidParameter,
+    NoPermission,
+    SignInParameter,
+    SignedInAlready,
+    NotSignedIn,
+    WrongNumber,
+}
+
+impl Failure {
+    pub(super) fn retcode(self) -> &'static str {
+        match self {
+            Self::InvalidParameter => "000-002",
+            Self::NoPermission => "000-003",
+            Self::SignInParameter => "100-001",
+            Self::SignedInAlready => "100-002",
+            Self::NotSignedIn => "100-006",
+            Self::WrongNumber => "200-001",
+        }
+    }
+
+    pub(super) fn message(self) -> &'static str {
+        match self {
+            Self::InvalidParameter => "invalid URL or interface parameter",
+            Self::NoPermission => "no permission, authentication may have expired",
+            Self::SignInParameter => "a sign-in parameter is empty or invalid",
+            Self::SignedInAlready => "the agent has signed in",
+            Self::NotSignedIn => "the agent is not signed in",
+            Self::WrongNumber => "the number to call is wrong",
+        }
+    }
+}
+
+/// Where a session wants its events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// The application polls.
+    Poll,
+    /// POSTs of `eventList` to the `callBackUri`, with the `service_token` (protocol.md 6.3).
+    Push {
+        /// `callBackUri`
+        uri: String,
+        /// `serviceToken`
+        token: String,
+    },
+    /// POSTs of one envelope each to the `pushUrl` (protocol.md 6.4).
+    PushUrl {
+        /// `pushUrl`
+        uri: String,
+    },
+}
+
+/// An answer to a poll, byte for byte.
+pub(super) struct RawAnswer {
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Bytes,
+}
+
+/// What the next poll of an agent gets.
+pub(super) enum Next {
+    Event(Value),
+    Raw(RawAnswer),
+}
+
+/// A session that was just opened.
+pub(super) struct Opened {
+    pub(super) guid: String,
+    /// Tells it from the agent's other sessions; a GUID does not, it may be renewed.
+    pub(super) serial: u64,
+}
+
+#[derive(Default)]
+struct Agent {
+    serial: u64,
+    session: Option<Session>,
+    queue: VecDeque<Value>,
+    raw: VecDeque<RawAnswer>,
+    wake: Arc<Notify>,
+    delivered: u64,
+}
+
+struct Session {
+    guid: String,
+    /// Still good after a renewal: a request may have been under way.
+    earlier_guid: Option<String>,
+    polls: u32,
+    last_seen: Instant,
+    shown: Vec<(String, Vec<String>)>,
+    delivery: Delivery,
+}
+
+/// All agents. Every operation is one short critical section; nothing waits inside.
+pub(super) struct Agents {
+    book: Mutex<HashMap<AgentId, Agent>>,
+    /// Wakes the polls of all agents at once.
+    pub(super) any_wake: Notify,
+    node: String,
+    auth: AuthMode,
+    idle_sign_out: Duration,
+}
+
+impl Agents {
+    pub(super) fn new(node: &str, auth: AuthMode, idle_sign_out: Duration) -> Self {
+        Self { book: Mutex::default(), any_wake: Notify::new(), node: node.to_owned(), auth, idle_sign_out }
+    }
+
+    /// Opens a session. What was injected before the sign-in stays queued.
+    pub(super) fn sign_in(&self, agent: AgentId, force: bool, delivery: Delivery) -> Result<Opened, Failure> {
+        let mut book = self.live(agent);
+        let agent = book.entry(agent).or_default();
+        if agent.session.is_some() && !force {
+            return Err(Failure::SignedInAlready);
+        }
+        let guid = self.new_guid();
+        agent.serial += 1;
+        agent.session = Some(Session {
+            guid: guid.clone(),
+            earlier_guid: None,
+            polls: 0,
+            last_seen: Instant::now(),
+            shown: Vec::new(),
+            delivery,
+        });
+        agent.wake.notify_waiters(); // a poll of the session that was pushed out ends
+        Ok(Opened { guid, serial: agent.serial })
+    }
+
+    pub(super) fn sign_out(&self, agent: AgentId) {
+        if let Some(agent) = self.lock().get_mut(&agent) {
+            agent.sign_out();
+        }
+    }
+
+    /// Whether this agent is signed in and this is its GUID; counts as a sign of life.
+    pub(super) fn check(&self, agent: AgentId, guid: Option<&str>) -> Result<(), Failure> {
+        let mut book = self.live(agent);
+        let session = book.get_mut(&agent).and_then(|agent| agent.session.as_mut()).ok_or(Failure::NotSignedIn)?;
+        let known = guid.is_some_and(|guid| guid == session.guid || session.earlier_guid.as_deref() == Some(guid));
+        if !known {
+            return Err(Failure::NoPermission);
+        }
+        session.last_seen = Instant::now();
+        Ok(())
+    }
+
+    /// Whether any signed-in agent has this GUID.
+    pub(super) fn check_any(&self, guid: Option<&str>) -> Result<(), Failure> {
+        let book = self.lock();
+        let mut sessions = book.values().filter_map(|agent| agent.session.as_ref());
+        if sessions.any(|session| guid == Some(session.guid.as_str())) { Ok(()) } else { Err(Failure::NoPermission) }
+    }
+
+    /// With dynamic authentication, now and then a new GUID (protocol.md 2).
+    pub(super) fn renewed_guid(&self, agent: AgentId) -> Option<String> {
+        let AuthMode::Dynamic { every } = self.auth else { return None };
+        let mut book = self.lock();
+        let session = book.get_mut(&agent)?.session.as_mut()?;
+        session.polls += 1;
+        if session.polls < every {
+            return None;
+        }
+        session.polls = 0;
+        let guid = self.new_guid();
+        session.earlier_guid = Some(std::mem::replace(&mut session.guid, guid.clone()));
+        Some(guid)
+    }
+
+    /// Queues an event and wakes who waits for it.
+    pub(super) fn inject(&self, agent: AgentId, event: Value) {
+        let mut book = self.lock();
+        let agent = book.entry(agent).or_default();
+        agent.queue.push_back(event);
+        agent.wake.notify_waiters();
+        self.any_wake.notify_waiters();
+    }
+
+    pub(super) fn inject_raw(&self, agent: AgentId, answer: RawAnswer) {
+        let mut book = self.lock();
+        let agent = book.entry(agent).or_default();
+        agent.raw.push_back(answer);
+        agent.wake.notify_waiters();
+    }
+
+    /// What a waiting poll of this agent waits on.
+    pub(super) fn wake_of(&self, agent: AgentId) -> Arc<Notify> {
+        self.lock().entry(agent).or_default().wake.clone()
+    }
+
+    /// Takes what the next poll of this agent gets; it counts as shown from here on.
+    pub(super) fn next(&self, agent: AgentId) -> Option<Next> {
+        let mut book = self.lock();
+        let agent = book.get_mut(&agent)?;
+        match agent.raw.pop_front() {
+            Some(raw) => Some(Next::Raw(raw)),
+            None => agent.deliver_one().map(Next::Event),
+        }
+    }
+
+    /// Takes everything that waits for this agent, oldest first.
+    pub(super) fn take_all(&self, agent: AgentId) -> Vec<Value> {
+        self.lock().get_mut(&agent).map(Agent::deliver_all).unwrap_or_default()
+    }
+
+    /// Takes everything that waits for any agent that polls.
+    pub(super) fn take_all_of_everybody(&self) -> Vec<Value> {
+        let mut book = self.lock();
+        book.values_mut().filter(|agent| agent.polls()).flat_map(Agent::deliver_all).collect()
+    }
+
+    /// Notes a preview as shown, whatever way it reached the agent.
+    pub(super) fn show(&self, agent: AgentId, control_id: String, numbers: Vec<String>) {
+        let mut book = self.lock();
+        if let Some(session) = book.get_mut(&agent).and_then(|agent| agent.session.as_mut()) {
+            session.shown.push((control_id, numbers));
+        }
+    }
+
+    /// Whether this agent was shown this number under this control ID.
+    pub(super) fn was_shown(&self, agent: AgentId, control_id: &str, number: &str) -> bool {
+        let book = self.lock();
+        let session = book.get(&agent).and_then(|agent| agent.session.as_ref());
+        session.is_some_and(|session| {
+            session.shown.iter().any(|(id, numbers)| id == control_id && numbers.iter().any(|n| n == number))
+        })
+    }
+
+    /// Gives a preview back; false when it was never shown.
+    pub(super) fn cancel(&self, agent: AgentId, control_id: &str) -> bool {
+        let mut book = self.lock();
+        let Some(session) = book.get_mut(&agent).and_then(|agent| agent.session.as_mut()) else { return false };
+        let before = session.shown.len();
+        session.shown.retain(|(id, _)| id != control_id);
+        session.shown.len() < before
+    }
+
+    /// The present GUID; `None` when the agent is not signed in.
+    pub(super) fn guid(&self, agent: AgentId) -> Option<String> {
+        self.lock().get(&agent)?.session.as_ref().map(|session| session.guid.clone())
+    }
+
+    /// The present GUID of this very session; `None` when it is over.
+    pub(super) fn guid_of_session(&self, agent: AgentId, serial: u64) -> Option<String> {
+        let book = self.lock();
+        let agent = book.get(&agent).filter(|agent| agent.serial == serial)?;
+        agent.session.as_ref().map(|session| session.guid.clone())
+    }
+
+    /// How the present session wants its events.
+    pub(super) fn delivery(&self, agent: AgentId) -> Option<Delivery> {
+        self.lock().get(&agent)?.session.as_ref().map(|session| session.delivery.clone())
+    }
+
+    pub(super) fn signed_in(&self) -> Vec<AgentId> {
+        let book = self.lock();
+        let mut agents: Vec<_> = book.iter().filter(|(_, agent)| agent.session.is_some()).map(|(id, _)| *id).collect();
+        agents.sort_unstable();
+        agents
+    }
+
+    pub(super) fn delivered(&self, agent: AgentId) -> u64 {
+        self.lock().get(&agent).map_or(0, |agent| agent.delivered)
+    }
+
+    pub(super) fn waiting(&self, agent: AgentId) -> usize {
+        self.lock().get(&agent).map_or(0, |agent| agent.queue.len() + agent.raw.len())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<AgentId, Agent>> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The book, after this agent was signed out if nothing was heard of it for too long.
+    fn live(&self, agent: AgentId) -> MutexGuard<'_, HashMap<AgentId, Agent>> {
+        let mut book = self.lock();
+        if let Some(agent) = book.get_mut(&agent) {
+            let idle = agent.session.as_ref().is_some_and(|s| s.last_seen.elapsed() > self.idle_sign_out);
+            if idle {
+                agent.sign_out();
+            }
+        }
+        book
+    }
+
+    fn new_guid(&self) -> String {
+        format!("{}.{}", uuid(), self.node)
+    }
+}
+
+impl Agent {
+    fn sign_out(&mut self) {
+        self.session = None;
+        self.queue.clear();
+        self.raw.clear();
+        self.wake.notify_waiters();
+    }
+
+    fn polls(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.delivery == Delivery::Poll)
+    }
+
+    fn deliver_all(&mut self) -> Vec<Value> {
+        std::iter::from_fn(|| self.deliver_one()).collect()
+    }
+
+    fn deliver_one(&mut self) -> Option<Value> {
+        let event = self.queue.pop_front()?;
+        self.delivered += 1;
+        match (Meaning::of(&event), self.session.as_mut()) {
+            (Meaning::Shown { control_id, numbers }, Some(session)) => session.shown.push((control_id, numbers)),
+            (Meaning::Released, Some(session)) => session.shown.clear(),
+            (Meaning::SignedOut, _) => self.sign_out(),
+            _ => {}
+        }
+        Some(event)
+    }
+}
+
+/// A random UUID (version 4).
+pub(super) fn uuid() -> String {
+    let mut bytes = [0_u8; 16];
+    // Cannot fail with the system's generator; all zeros would still be a well-formed, if predictable, UUID.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    let number = u128::from_be_bytes(bytes) & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{number:032x}");
+    [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| hex.get(range).unwrap_or_default()).join("-")
+}

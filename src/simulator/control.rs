@@ -1,0 +1,118 @@
+//! The control interface, for people with `curl`: everything below `/simulator/`.
+//!
+//! | request | effect |
+//! |---|---|
+//! | `GET /simulator/agents` | who is signed in, and how many events wait |
+//! | `POST /simulator/agents/{id}/events` | queues the event object in the body |
+//! | `POST /simulator/agents/{id}/preview` | `{"controlid": 11776, "dialeddigits": "100,101"}` becomes a preview |
+//! | `POST /simulator/agents/{id}/release` | the agent's preview is over |
+//! | `GET /simulator/journal` | what arrived, credentials redacted; `DELETE` empties it |
+//! | `POST /simulator/misbehave` | a [`Misbehaviour`]: `{"fault": "break", "at": "after_request", "how": "reset", "path": "previewCallout", "agent": "101", "times": 2}`; `DELETE` clears all |
+//!
+//! Its own requests are not journaled and never befallen by a fault.
+
+use serde_json::{Value, json};
+
+use super::Misbehaviour;
+use super::answer::Answer;
+use super::events::text;
+use super::request::Request;
+use super::shared::Shared;
+use crate::preview::AgentId;
+
+const MISBEHAVIOUR_KEYS: [&str; 11] =
+    ["fault", "at", "how", "method", "path", "agent", "times", "milliseconds", "status", "count", "bytes"];
+
+/// Answers a request below `/simulator/`: HTTP 200, or 400 with the cause, or 404.
+pub(super) fn answer(shared: &Shared, request: &Request) -> Answer {
+    let segments = request.resource.segments();
+    let outcome = match (request.head.method.as_str(), segments.get(1..).unwrap_or_default()) {
+        ("GET", ["agents"]) => Ok(agents(shared)),
+        ("POST", ["agents", id, "events"]) => event(shared, request, id),
+        ("POST", ["agents", id, "preview"]) => preview(shared, request, id),
+        ("POST", ["agents", id, "release"]) => release(shared, id),
+        ("GET", ["journal"]) => Ok(journal(shared)),
+        ("DELETE", ["journal"]) => {
+            shared.journal.clear();
+            Ok(Value::Null)
+        }
+        ("POST", ["misbehave"]) => misbehave(shared, request),
+        ("DELETE", ["misbehave"]) => {
+            shared.rules.clear();
+            Ok(Value::Null)
+        }
+        _ => return Answer::json(404, &json!({"error": "no such control; see /simulator/ in the documentation"})),
+    };
+    match outcome {
+        Ok(result) => Answer::json(200, &json!({"ok": true, "result": result})),
+        Err(error) => Answer::json(400, &json!({"ok": false, "error": error})),
+    }
+}
+
+fn agents(shared: &Shared) -> Value {
+    let agents = shared.agents.signed_in();
+    agents.iter().map(|&id| json!({"agent": id.to_string(), "waiting": shared.agents.waiting(id)})).collect()
+}
+
+fn event(shared: &Shared, request: &Request, id: &str) -> Result<Value, String> {
+    let event = body(request)?;
+    if !event.is_object() {
+        return Err("an event is a JSON object".to_owned());
+    }
+    shared.agents.inject(agent(id)?, event);
+    Ok(Value::Null)
+}
+
+fn preview(shared: &Shared, request: &Request, id: &str) -> Result<Value, String> {
+    let (agent, body) = (agent(id)?, body(request)?);
+    let control_id = body.get("controlid").and_then(text).and_then(|id| id.parse().ok());
+    let control_id = control_id.ok_or("controlid: a 64-bit integer is needed")?;
+    let numbers = body.get("dialeddigits").and_then(Value::as_str).ok_or("dialeddigits: a string is needed")?;
+    let event = shared.config.events.preview(agent, control_id, numbers);
+    shared.agents.inject(agent, event.clone());
+    Ok(event)
+}
+
+fn release(shared: &Shared, id: &str) -> Result<Value, String> {
+    let agent = agent(id)?;
+    shared.agents.inject(agent, shared.config.events.release(agent));
+    Ok(Value::Null)
+}
+
+fn journal(shared: &Shared) -> Value {
+    let entries = shared.journal.entries();
+    let shown = entries.iter().map(|entry| {
+        // Such bodies hold the agent's password, or the token of its application.
+        let signs_in = entry.resolved_path.as_deref().is_none_or(|path| path.contains("/onlineagent/"));
+        json!({
+            "method": entry.method,
+            "target": entry.target,
+            "headers": entry.redacted_headers(),
+            "body": if signs_in { "[redacted]".into() } else { String::from_utf8_lossy(&entry.body) },
+            "body_length": entry.body_length,
+            "complete": entry.complete,
+            "peer": entry.peer.to_string(),
+        })
+    });
+    shown.collect()
+}
+
+fn misbehave(shared: &Shared, request: &Request) -> Result<Value, String> {
+    let body = body(request)?;
+    let mut keys = body.as_object().into_iter().flat_map(|object| object.keys());
+    // A flattened structure cannot refuse unknown keys by itself, and a typo must not break every request.
+    if let Some(unknown) = keys.find(|key| !MISBEHAVIOUR_KEYS.contains(&key.as_str())) {
+        return Err(format!("{unknown}: unknown; known are {}", MISBEHAVIOUR_KEYS.join(", ")));
+    }
+    let rule: Misbehaviour = serde_json::from_value(body).map_err(|error| error.to_string())?;
+    shared.rules.add(rule);
+    Ok(Value::Null)
+}
+
+fn body(request: &Request) -> Result<Value, String> {
+    serde_json::from_slice(&request.body).map_err(|error| error.to_string())
+}
+
+fn agent(id: &str) -> Result<AgentId, String> {
+    id.parse().map_err(|error: crate::preview::InvalidAgentId| error.to_string())
+}

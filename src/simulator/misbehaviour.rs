@@ -1,0 +1,200 @@
+//! How the simulator misbehaves on command: what is broken, for which requests, how often.
+
+use std::sync::{Mutex, PoisonError};
+
+use serde::Deserialize;
+
+use super::events::text;
+use super::request::Resource;
+use crate::preview::AgentId;
+
+/// One way to break an exchange.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "fault", rename_all = "snake_case")]
+pub enum Fault {
+    /// Nothing is wrong but the time: the honest answer comes this much later.
+    Delay {
+        /// How much later.
+        milliseconds: u64,
+    },
+    /// The exchange ends early.
+    Break {
+        /// After how much of it.
+        at: Stage,
+        /// In which way.
+        how: Ending,
+    },
+    /// Something that is not HTTP instead of the answer, then the end of the connection.
+    GarbageStatusLine,
+    /// The honest head, and a body that is not JSON.
+    GarbageBody,
+    /// This status with an HTML page; the request itself is not carried out.
+    ServerError {
+        /// 500 to 599.
+        status: u16,
+    },
+    /// The honest answer, then the end of the connection that no header announced.
+    CloseAfterAnswer,
+    /// The honest answer, and right behind it a second one that nobody asked for.
+    ExtraResponse,
+    /// The honest answer with both `Content-Length` and `Transfer-Encoding: chunked`, sent in chunks.
+    LengthAndChunked,
+    /// So many interim answers (102 and 103 in turn) before the honest one.
+    Informational {
+        /// How many.
+        count: u32,
+    },
+    /// An envelope with one event of about this size instead of the honest answer.
+    HugeEvent {
+        /// Size of its `callData`.
+        bytes: usize,
+    },
+}
+
+/// How far an exchange gets before it breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// The next connection, before its first byte and before any TLS handshake. No request is known yet: the rule's
+    /// method, path and agent do not count.
+    OnAccept,
+    /// The head was seen, the body not; the request is not carried out.
+    BeforeRequest,
+    /// The request is carried out (a callout rings), but not answered.
+    AfterRequest,
+    /// After half of the response head.
+    InsideHead,
+    /// After the response head.
+    AfterHead,
+    /// After half of the response body.
+    InsideBody,
+}
+
+/// How an exchange that breaks ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// TCP reset.
+    Reset,
+    /// An orderly end: FIN, and `close_notify` under TLS.
+    Close,
+    /// Nothing more, ever; the connection stays open until the peer or the simulator ends.
+    Stall,
+}
+
+/// A fault with the requests that it befalls: by default the next one, whatever it is.
+///
+/// ```
+/// use previewgate::simulator::{Ending, Fault, Misbehaviour, Stage};
+/// Misbehaviour::new(Fault::Break { at: Stage::AfterRequest, how: Ending::Reset }).on("previewCallout").times(2);
+/// ```
+#[derive(Clone, Debug, Deserialize)]
+pub struct Misbehaviour {
+    #[serde(flatten)]
+    fault: Fault,
+    #[serde(default)]
+    method: Option<String>,
+    #[serde(default)]
+    path: Option<String>,
+    #[serde(default, deserialize_with = "agent_id")]
+    agent: Option<AgentId>,
+    #[serde(default = "once")]
+    times: u32,
+}
+
+impl Misbehaviour {
+    /// Befalls the next request.
+    pub fn new(fault: Fault) -> Self {
+        Self { fault, method: None, path: None, agent: None, times: 1 }
+    }
+
+    /// Only requests whose path contains this, ASCII case-insensitively: `previewCallout`, `agentevent/101`.
+    pub fn on(mut self, path: impl Into<String>) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
+    /// Only requests with this method.
+    pub fn with_method(mut self, method: impl Into<String>) -> Self {
+        self.method = Some(method.into());
+        self
+    }
+
+    /// Only requests of this agent.
+    pub fn of(mut self, agent: AgentId) -> Self {
+        self.agent = Some(agent);
+        self
+    }
+
+    /// For so many matching requests.
+    pub fn times(mut self, times: u32) -> Self {
+        self.times = times;
+        self
+    }
+
+    /// For every matching request until it is cleared.
+    pub fn always(self) -> Self {
+        self.times(u32::MAX)
+    }
+
+    fn befalls(&self, method: &str, resource: &Resource) -> bool {
+        let path = || resource.path().to_ascii_lowercase();
+        !self.is_on_accept()
+            && self.method.as_deref().is_none_or(|wanted| wanted == method)
+            && self.path.as_deref().is_none_or(|part| path().contains(&part.to_ascii_lowercase()))
+            && (self.agent.is_none() || self.agent == resource.agent())
+    }
+
+    fn is_on_accept(&self) -> bool {
+        matches!(self.fault, Fault::Break { at: Stage::OnAccept, .. })
+    }
+}
+
+fn once() -> u32 {
+    1
+}
+
+fn agent_id<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<AgentId>, D::Error> {
+    let id = serde_json::Value::deserialize(deserializer)?;
+    let id = text(&id).ok_or_else(|| serde::de::Error::custom("an agent ID is a string or a number"))?;
+    id.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+/// The rules in force, oldest first; the first that matches is used up.
+#[derive(Default)]
+pub(super) struct Rules(Mutex<Vec<Misbehaviour>>);
+
+impl Rules {
+    pub(super) fn add(&self, rule: Misbehaviour) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(rule);
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// The fault of this request, if one is due.
+    pub(super) fn take(&self, method: &str, resource: &Resource) -> Option<Fault> {
+        self.take_first(|rule| rule.befalls(method, resource))
+    }
+
+    /// How the connection that was just accepted ends, if it is to end at once.
+    pub(super) fn take_on_accept(&self) -> Option<Ending> {
+        match self.take_first(Misbehaviour::is_on_accept)? {
+            Fault::Break { how, .. } => Some(how),
+            _ => None,
+        }
+    }
+
+    fn take_first(&self, matches: impl Fn(&Misbehaviour) -> bool) -> Option<Fault> {
+        let mut rules = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let position = rules.iter().position(|rule| rule.times > 0 && matches(rule))?;
+        let rule = rules.get_mut(position)?;
+        let fault = rule.fault.clone();
+        if rule.times != u32::MAX {
+            rule.times -= 1;
+        }
+        rules.retain(|rule| rule.times > 0);
+        Some(fault)
+    }
+}

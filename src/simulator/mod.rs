@@ -1,0 +1,174 @@
+//! A CC-Gateway for tests, the demo and integrators: honest by default, able to misbehave on command.
+//!
+//! It speaks the agent API as far as the gateway cares (`vendor`), is a source, sink and mirror of any size for the
+//! rest (`transfer`), pushes events to applications that ask for it (`push`), writes down everything that arrives
+//! ([`JournalEntry`]), and can be played with over HTTP (`control`). It owns its sockets down to the byte
+//! (`http1`, `connection`), because half of its worth lies in breaking HTTP on purpose ([`Fault`]).
+//!
+//! Reads paths like the Java server that it stands for: generously. What slips past the gateway in disguise arrives
+//! here as what it is.
+
+mod agents;
+mod answer;
+mod certificates;
+mod connection;
+mod control;
+mod events;
+mod handle;
+mod http1;
+mod journal;
+mod misbehaviour;
+mod push;
+mod request;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod transfer;
+mod vendor;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub use agents::Delivery;
+pub use certificates::{Authority, SelfSigned, self_signed};
+pub use events::EventShape;
+pub use handle::SimulatorHandle;
+pub use journal::JournalEntry;
+pub use misbehaviour::{Ending, Fault, Misbehaviour, Stage};
+pub use push::PushDelivery;
+use shared::{Open, Shared};
+
+/// Enough for ten thousand clients that all connect at once.
+const BACKLOG: u32 = 8192;
+/// After a failed accept (no file descriptors left, most likely).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// How GUIDs live (protocol.md 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMode {
+    /// A GUID lasts as long as its session.
+    Static,
+    /// Every so many answers to polls and handshakes a new one is issued; the one before stays good.
+    Dynamic {
+        /// How many answers.
+        every: u32,
+    },
+}
+
+/// What kind of CC-Gateway to be.
+#[derive(Clone, Debug)]
+pub struct SimulatorConfig {
+    /// Where to listen; port 0 for any.
+    pub address: SocketAddr,
+    /// Absent: plain HTTP.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// How long a poll waits for an event: 10 s as documented.
+    pub poll_wait: Duration,
+    /// An agent that is silent for longer is signed out: 2 minutes as documented.
+    pub idle_sign_out: Duration,
+    /// The node's name, at the end of each GUID.
+    pub node: String,
+    /// How GUIDs live.
+    pub auth: AuthMode,
+    /// How preview events are spelled.
+    pub events: EventShape,
+    /// Whether a callout is followed by PhoneAlerting, PhoneOffhook and Talking.
+    pub follow_ups: bool,
+    /// Whether every callout succeeds, whatever it says: to prove that it was the gateway that refused one.
+    pub lenient_callouts: bool,
+    /// Whether `/simulator/` is served.
+    pub control: bool,
+    /// How many requests the journal keeps.
+    pub journal_entries: usize,
+}
+
+impl Default for SimulatorConfig {
+    fn default() -> Self {
+        Self {
+            address: (Ipv4Addr::LOCALHOST, 0).into(),
+            tls: None,
+            poll_wait: vendor::DOCUMENTED_POLL_WAIT,
+            idle_sign_out: Duration::from_secs(120),
+            node: "AgentGateway1".to_owned(),
+            auth: AuthMode::Static,
+            events: EventShape::default(),
+            follow_ups: true,
+            lenient_callouts: false,
+            control: true,
+            journal_entries: 10_000,
+        }
+    }
+}
+
+/// A running simulator. Dropping it ends every connection at once.
+pub struct Simulator {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: JoinHandle<()>,
+    stop: watch::Sender<()>,
+}
+
+impl std::fmt::Debug for Simulator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Simulator").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Simulator {
+    /// Binds and serves, on the runtime of the caller.
+    pub async fn start(config: SimulatorConfig) -> io::Result<Simulator> {
+        let listener = bind(config.address)?;
+        let address = listener.local_addr()?;
+        let (stop, stopped) = watch::channel(());
+        let shared = Shared::new(config, stopped);
+        let accepting = shared.spawn(accept(listener, shared.clone()));
+        Ok(Self { address, shared, accepting, stop })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its remote control.
+    pub fn handle(&self) -> SimulatorHandle {
+        SimulatorHandle(self.shared.clone())
+    }
+
+    /// Ends every connection and waits until they and the listener are gone.
+    pub async fn stop(self) {
+        drop(self.stop);
+        let _ = self.accepting.await;
+        SimulatorHandle(self.shared).wait_for_connections_open(0).await;
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?; // restarted on the same port by failover tests
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    loop {
+        match listener.accept().await {
+            Ok((socket, peer)) => {
+                // Without it a long poll's answer could wait for an acknowledgement.
+                let _ = socket.set_nodelay(true);
+                shared.spawn(connection::serve(socket, peer, Open::new(&shared)));
+            }
+            Err(error) => {
+                tracing::debug!(%error, "simulator: accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Pushed events: the simulated platform as an HTTP client of the application (protocol.md 6.3 and 6.4).
+//!
+//! One task per session that asked for push; it posts in order and waits for each answer. A failed post is recorded
+//! and not repeated: nothing public says that the platform would.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::agents::Delivery;
+use super::certificates::provider;
+use super::shared::Shared;
+use crate::preview::AgentId;
+
+const LONGEST_ANSWER: usize = 64 * 1024;
+
+/// One post of events, and what became of it.
+#[derive(Clone, Debug)]
+pub struct PushDelivery {
+    /// Whose events.
+    pub agent: AgentId,
+    /// Where to.
+    pub uri: String,
+    /// How many events were in it.
+    pub events: usize,
+    /// The application's HTTP status and body, or why there is none.
+    pub answer: Result<(u16, Bytes), String>,
+}
+
+/// Starts to push to this session, if it asked for that.
+pub(super) fn start(shared: &Arc<Shared>, agent: AgentId, serial: u64, delivery: Delivery) {
+    if delivery != Delivery::Poll {
+        shared.spawn(push_until_over(shared.clone(), agent, serial, delivery));
+    }
+}
+
+async fn push_until_over(shared: Arc<Shared>, agent: AgentId, serial: u64, delivery: Delivery) {
+    let wake = shared.agents.wake_of(agent);
+    loop {
+        let mut woken = std::pin::pin!(wake.notified());
+        woken.as_mut().enable();
+        let Some(guid) = shared.agents.guid_of_session(agent, serial) else { return };
+        let events = shared.agents.take_all(agent);
+        if events.is_empty() {
+            woken.await;
+            continue;
+        }
+        match &delivery {
+            Delivery::Poll => return,
+            Delivery::Push { uri, token } => {
+                let body = json!({"workNo": agent.to_string(), "eventList": events});
+                record(&shared, agent, uri, events.len(), post(uri, &guid, Some(token), &body).await);
+            }
+            Delivery::PushUrl { uri } => {
+                for event in events {
+                    let body = json!({"message": "", "retcode": "0", "event": event});
+                    record(&shared, agent, uri, 1, post(uri, &guid, None, &body).await);
+                }
+            }
+        }
+    }
+}
+
+fn record(shared: &Shared, agent: AgentId, uri: &str, events: usize, outcome: io::Result<(u16, Bytes)>) {
+    let answer = outcome.map_err(|error| error.to_string());
+    shared.pushes.send_modify(|pushes| pushes.push(PushDelivery { agent, uri: uri.to_owned(), events, answer }));
+}
+
+async fn post(uri: &str, guid: &str, token: Option<&str>, body: &Value) -> io::Result<(u16, Bytes)> {
+    let uri: Uri = uri.parse().map_err(io::Error::other)?;
+    let host = uri.host().ok_or_else(|| io::Error::other("the URI names no host"))?.to_owned();
+    let tls = uri.scheme_str() == Some("https");
+    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    let mut request = Request::post(uri.path_and_query().map_or("/", |path| path.as_str()))
+        .header("Host", uri.authority().map_or(host.as_str(), |authority| authority.as_str()))
+        .header("Content-Type", "application/json;charset=UTF-8")
+        .header("Guid", guid);
+    if let Some(token) = token {
+        request = request.header("service_token", token);
+    }
+    let request = request.body(Full::new(Bytes::from(body.to_string()))).map_err(io::Error::other)?;
+    let host = host.trim_matches(['[', ']']);
+    let socket = TcpStream::connect((host, port)).await?;
+    if !tls {
+        return exchange(socket, request).await;
+    }
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    exchange(TlsConnector::from(trusting_client()?).connect(name, socket).await?, request).await
+}
+
+async fn exchange<S>(socket: S, request: Request<Full<Bytes>>) -> io::Result<(u16, Bytes)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.map_err(io::Error::other)?;
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(io::Error::other)?;
+        let status = response.status().as_u16();
+        let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await.map_err(io::Error::other)?;
+        Ok((status, body.to_bytes()))
+    };
+    let mut answer = std::pin::pin!(answer);
+    tokio::select! {
+        outcome = &mut answer => outcome,
+        _ = connection => answer.await,
+    }
+}
+
+fn trusting_client() -> io::Result<Arc<ClientConfig>> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(TrustsEverybody))
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// Accepts any certificate: the application of a test has one that nobody knows, and the simulator has no secrets.
+#[derive(Debug)]
+struct TrustsEverybody;
+
+impl ServerCertVerifier for TrustsEverybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
