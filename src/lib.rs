@@ -8,10 +8,13 @@
 mod closed_list;
 
 pub mod config;
+pub mod downstream;
+pub mod gateway;
 pub mod preview;
 pub mod protocol;
 pub mod server;
 pub mod simulator;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod upstream;

@@ -50,6 +50,12 @@ pub fn parse_callout(body: &[u8]) -> Result<Callout, CalloutError> {
     Ok(Callout { called: number(&called)?, control_id })
 }
 
+/// The control ID that a successful `cancelPreviewCallout` gives back; nothing if that is not beyond doubt.
+pub fn parse_cancelled(body: &[u8]) -> Option<ControlId> {
+    let text = std::str::from_utf8(body).ok()?;
+    serde_json::from_str::<Fields<'_>>(text).ok()?.control_id
+}
+
 const CALLED: &str = "called";
 const CONTROL_ID: &str = "callcontrolid";
 
@@ -366,6 +372,16 @@ mod tests {
         ] {
             let explanation = parse_callout(body.as_bytes()).unwrap_err().to_string();
             assert!(!explanation.contains("88889039"), "{body}: {explanation}");
+        }
+    }
+
+    #[test]
+    fn what_is_cancelled() {
+        let cancelled = |body: &str| parse_cancelled(body.as_bytes()).map(|id| id.0);
+        assert_eq!(cancelled(r#"{"callcontrolid":7}"#), Some(7));
+        assert_eq!(cancelled(r#"{"callcontrolid":"7","x":null}"#), Some(7));
+        for doubtful in ["", "{}", "7", r#"{"callcontrolid":7,"callcontrolid":8}"#, r#"{"callControlId":7}"#] {
+            assert_eq!(cancelled(doubtful), None, "{doubtful}");
         }
     }
 

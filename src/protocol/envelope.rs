@@ -38,11 +38,11 @@ impl Envelope {
     pub fn is_success(&self) -> bool {
         self.retcode.as_deref() == Some(SUCCESS)
     }
+}
 
-    /// Whether the answer says that the agent has no session: not signed in (100-006) or signed out (100-008).
-    pub fn says_signed_out(&self) -> bool {
-        matches!(self.retcode.as_deref(), Some("100-006" | "100-008"))
-    }
+/// Whether a `retcode` says that the agent has no session: not signed in (100-006) or signed out (100-008).
+pub fn says_signed_out(retcode: &str) -> bool {
+    matches!(retcode, "100-006" | "100-008")
 }
 
 /// A string or number; anything else is of no interest here.

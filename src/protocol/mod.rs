@@ -3,9 +3,11 @@
 //! - [`operation`]: what a request is for (method and path).
 //! - [`callout`]: the body of a `previewCallout`, read strictly, because a client wrote it.
 //! - [`event`]: event answers and pushes, read forgivingly, because the platform wrote them.
+//! - [`content`]: content codings and charsets, undone before either is read.
 //! - [`envelope`]: `message` / `retcode` / `result`, both ways.
 
 pub mod callout;
+pub mod content;
 pub mod envelope;
 pub mod event;
 mod lenient;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::field::display;
 
-use super::{DECISION_TARGET, Redactor, millis, mode_word, sanitized};
+use super::{DECISION_TARGET, Redactor, millis, sanitized};
 use crate::closed_list;
 use crate::config::Mode;
 use crate::preview::{AgentId, ControlId, DialedNumber, Reason};
@@ -71,7 +71,7 @@ impl DecisionRecord<'_> {
             agent_id = self.agent_id.map(AgentId::as_u32),
             decision = self.verdict.as_str(),
             reason = self.reason.as_str(),
-            mode = mode_word(self.mode),
+            mode = self.mode.as_str(),
             called = self.called.map(|number| display(redactor.shown(number))),
             called_hash = self.called.map(|number| display(redactor.hash(number))),
             control_id = self.control_id.map(|id| id.0),

@@ -13,6 +13,7 @@ mod line;
 mod logging;
 pub mod metrics;
 mod redact;
+mod sparingly;
 mod writer;
 
 pub use access::{AccessRecord, Blame};
@@ -20,15 +21,8 @@ pub use decision::{DecisionRecord, Verdict};
 pub use logging::{LevelHandle, Logging};
 pub use metrics::Metrics;
 pub use redact::{CalledHash, HashKey, LogText, Redactor, ShownNumber, sanitized};
+pub use sparingly::Sparingly;
 pub use writer::{DropNotice, LogGuard, LogWriter, Sink, WriterLimits, stdout};
-
-/// `validation.mode` as logs and metrics spell it.
-fn mode_word(mode: crate::config::Mode) -> &'static str {
-    match mode {
-        crate::config::Mode::Enforce => "enforce",
-        crate::config::Mode::Monitor => "monitor",
-    }
-}
 
 /// Milliseconds with three decimals: microseconds are as exact as a line of a log needs to be.
 fn millis(duration: std::time::Duration) -> f64 {

@@ -8,11 +8,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::pool::Lease;
+use super::{Cause, Endpoint};
 use crate::telemetry::metrics::{EndpointMetrics, FailureKind};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A request body that is passed on as it comes.
+pub type StreamedBody = UnsyncBoxBody<Bytes, BoxError>;
 
 /// The body of a request to the upstream.
 #[derive(Debug)]
@@ -20,16 +27,16 @@ pub enum RequestBody {
     /// In memory: the very bytes that were judged.
     Whole(Bytes),
     /// As it comes from the client.
-    Streamed(Incoming),
+    Streamed(StreamedBody),
     /// The beginning was read already, the rest is still to come.
-    Resumed(Option<Bytes>, Incoming),
+    Resumed(Option<Bytes>, StreamedBody),
 }
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
@@ -72,19 +79,22 @@ pub struct AnswerBody {
     lease: Option<Lease>,
     most_silence: Duration,
     silence: Option<Pin<Box<Sleep>>>,
-    endpoint: Arc<EndpointMetrics>,
+    endpoint: Arc<str>,
+    metrics: Arc<EndpointMetrics>,
 }
 
 impl AnswerBody {
-    pub(super) fn new(
-        incoming: Incoming,
-        lease: Lease,
-        most_silence: Duration,
-        endpoint: Arc<EndpointMetrics>,
-    ) -> Self {
-        let mut body = Self { incoming, lease: Some(lease), most_silence, silence: None, endpoint };
+    pub(super) fn new(incoming: Incoming, lease: Lease, most_silence: Duration, endpoint: &Endpoint) -> Self {
+        let (name, metrics) = (Arc::clone(&endpoint.name), Arc::clone(&endpoint.metrics));
+        let mut body = Self { incoming, lease: Some(lease), most_silence, silence: None, endpoint: name, metrics };
         body.release_at_end();
         body
+    }
+
+    /// What an error while reading this body means.
+    pub fn broken(&self, error: io::Error) -> Cause {
+        let kind = if error.kind() == io::ErrorKind::TimedOut { FailureKind::Timeout } else { FailureKind::Reset };
+        Cause { kind, endpoint: Arc::clone(&self.endpoint), source: Some(Box::new(error)) }
     }
 
     fn release_at_end(&mut self) {
@@ -100,7 +110,7 @@ impl AnswerBody {
     }
 
     fn fail(&mut self, kind: FailureKind, error: io::Error) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        self.endpoint.failed(kind);
+        self.metrics.failed(kind);
         self.lease = None;
         Poll::Ready(Some(Err(error)))
     }

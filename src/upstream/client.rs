@@ -117,8 +117,7 @@ impl Client {
         match timeout_at(deadline, sender.try_send_request(request)).await {
             Ok(Ok(response)) => {
                 let lease = Lease { sender, pool: Arc::clone(pool) };
-                let metrics = Arc::clone(&endpoint.metrics);
-                let wrap = |incoming| AnswerBody::new(incoming, lease, settings.body_idle_timeout, metrics);
+                let wrap = |incoming| AnswerBody::new(incoming, lease, settings.body_idle_timeout, endpoint);
                 Attempt::Answered(Answer { response: response.map(wrap), endpoint: position })
             }
             // hyper gives the request back only if not a byte of it was written.

@@ -77,7 +77,10 @@ fn prepare(socket: &TcpStream) {
     let _ = SockRef::from(socket).set_tcp_keepalive(&keepalive);
 }
 
-async fn http<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(upstream: &Upstream, stream: S) -> Result<Sender, Stage> {
+async fn http<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    upstream: &Upstream,
+    stream: S,
+) -> Result<Sender, Stage> {
     let (sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
         .max_buf_size(LARGEST_HEAD)

@@ -1,16 +1,16 @@
 //! One upstream address and how it has been doing.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
 
-use super::TlsError;
 use crate::config;
 use crate::telemetry::metrics::{EndpointMetrics, UpstreamMetrics};
+use crate::tls::TlsError;
 
 /// Failures to connect, one after the other, before an endpoint is passed over.
 const FAILURES_TO_EJECT: u32 = 1;

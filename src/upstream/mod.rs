@@ -17,13 +17,13 @@ use std::time::Duration;
 
 use http::Response;
 
-pub use body::{AnswerBody, RequestBody};
+pub use body::{AnswerBody, RequestBody, StreamedBody};
 pub use client::Client;
 pub use endpoint::Endpoint;
-pub use tls::TlsError;
 
 use crate::config;
 use crate::telemetry::metrics::{FailureKind, Metrics};
+use crate::tls::TlsError;
 
 /// The upstream as all workers see it.
 pub struct Upstream {

@@ -1,46 +1,16 @@
 //! TLS towards the upstream.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_rustls::TlsConnector;
 
 use crate::config::{Scheme, Upstream};
-
-/// Why TLS cannot be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// A PEM file cannot be read.
-    #[error("{}: {source}", path.display())]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: rustls::pki_types::pem::Error,
-    },
-    /// Certificates and keys that do not work together.
-    #[error("TLS cannot be set up: {0}")]
-    Rustls(#[from] rustls::Error),
-    /// A set of root certificates that cannot be used.
-    #[error("the client CA cannot be used: {0}")]
-    ClientCa(#[from] rustls::server::VerifierBuilderError),
-    /// The system has no root certificates and none are configured.
-    #[error("no root certificates: set upstream.tls.ca")]
-    NoRoots,
-    /// A name that no certificate can be verified for.
-    #[error("{0} is neither a DNS name nor an IP address")]
-    ServerName(String),
-}
-
-/// The one crypto provider of this program, passed explicitly: two in one process panic at run time.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
-}
+use crate::tls::{TlsError, certificates, private_key, provider, roots};
 
 /// The connector for `https` endpoints, if there are any.
 pub(super) fn connector(upstream: &Upstream) -> Result<Option<TlsConnector>, TlsError> {
@@ -53,7 +23,7 @@ pub(super) fn connector(upstream: &Upstream) -> Result<Option<TlsConnector>, Tls
         let verifier = AcceptAny(provider().signature_verification_algorithms);
         builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
     } else {
-        builder.with_root_certificates(roots(tls.ca.as_deref())?)
+        builder.with_root_certificates(trusted(tls.ca.as_deref())?)
     };
     let mut config = match (&tls.client_certificate, &tls.client_private_key) {
         (Some(chain), Some(key)) => builder.with_client_auth_cert(certificates(chain)?, private_key(key)?)?,
@@ -63,31 +33,14 @@ pub(super) fn connector(upstream: &Upstream) -> Result<Option<TlsConnector>, Tls
     Ok(Some(TlsConnector::from(Arc::new(config))))
 }
 
-fn roots(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(path) => {
-            for certificate in certificates(path)? {
-                roots.add(certificate)?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
+/// The roots to trust: those of the file, else the system's.
+fn trusted(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {
+    if let Some(path) = ca {
+        return roots(path);
     }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() { Err(TlsError::NoRoots) } else { Ok(roots) }
-}
-
-/// All certificates of a PEM file.
-pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|source| TlsError::Pem { path: path.to_owned(), source })
-}
-
-/// The first private key of a PEM file.
-pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|source| TlsError::Pem { path: path.to_owned(), source })
 }
 
 /// For laboratories (`insecure_skip_verify`): any certificate will do, but the handshake itself is still checked.

@@ -9,7 +9,6 @@ use super::cells::{OptionalRows, ReadAs, ReadAtScrape, Rows};
 use super::words;
 use crate::closed_list;
 use crate::config::Mode;
-use crate::telemetry::mode_word;
 
 const VALIDATION_MODE: &str = "previewgate_validation_mode";
 const LOG_LINES_DROPPED: &str = "previewgate_log_lines_dropped";
@@ -61,13 +60,10 @@ pub struct ProcessMetrics {
     panics: Counter,
 }
 
-/// In the order of the rows of `mode`.
-const MODES: [Mode; 2] = [Mode::Enforce, Mode::Monitor];
-
 impl ProcessMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
-            mode: Rows::by("mode", &MODES.map(mode_word), Gauge::default),
+            mode: Rows::by("mode", words!(Mode), Gauge::default),
             last_reload_successful: Gauge::default(),
             not_after: OptionalRows::by("role", words!(CertificateRole)),
             panics: Counter::default(),
@@ -87,9 +83,7 @@ impl ProcessMetrics {
 
     /// The mode that is on.
     pub fn mode(&self, mode: Mode) {
-        if let Some(position) = MODES.iter().position(|known| *known == mode) {
-            self.mode.select(position);
-        }
+        self.mode.select(mode.index());
     }
 
     /// A new configuration was taken, or refused and the old one kept.

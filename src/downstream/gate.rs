@@ -11,16 +11,16 @@ use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
 use super::framing::{Fault, Framer, HeadFault};
-use std::sync::Arc;
 
 /// What the gate and the service that serves the same connection know of each other.
 #[derive(Debug)]
@@ -31,12 +31,14 @@ pub struct Connection {
     pub encrypted: bool,
     in_flight: AtomicUsize,
     fault: OnceLock<HeadFault>,
+    /// Kept as long as anything goes on for this connection: a worker that ends waits for it.
+    _alive: mpsc::Sender<()>,
 }
 
 impl Connection {
-    /// A connection from `peer` on which nothing has happened yet.
-    pub fn new(peer: SocketAddr, encrypted: bool) -> Self {
-        Self { peer, encrypted, in_flight: AtomicUsize::new(0), fault: OnceLock::new() }
+    /// A connection from `peer` on which nothing has happened yet. `alive` is dropped with the last exchange.
+    pub fn new(peer: SocketAddr, encrypted: bool, alive: mpsc::Sender<()>) -> Self {
+        Self { peer, encrypted, in_flight: AtomicUsize::new(0), fault: OnceLock::new(), _alive: alive }
     }
 
     /// Why the gate refused the head of the request being served, if it did. It is then the connection's last.
@@ -352,7 +354,7 @@ mod tests {
 
     fn gate() -> (Gate<DuplexStream>, DuplexStream, Arc<Connection>) {
         let (client, server) = tokio::io::duplex(64 * 1024);
-        let connection = Arc::new(Connection::new(([127, 0, 0, 1], 1).into(), false));
+        let connection = Arc::new(Connection::new(([127, 0, 0, 1], 1).into(), false, mpsc::channel(1).0));
         (Gate::new(server, Arc::clone(&connection), 4096, WAITS), client, connection)
     }
 

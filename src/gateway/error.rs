@@ -1,0 +1,208 @@
+//! From what went wrong to what the client gets: one table.
+//!
+//! A refusal that an agent should see is a 200 with a non-zero `retcode`, because the vendor's clients read nothing
+//! else (protocol.md 3). A failure of the gateway or the upstream looks like one (502, 503, 504), because there a
+//! client should fail over. Every answer is an envelope and carries the request ID.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Response, StatusCode};
+
+use super::body::GatewayBody;
+use super::exchange::Exchange;
+use super::headers::{REASON, REQUEST_ID};
+use crate::downstream::framing::HeadFault;
+use crate::preview::Reason;
+use crate::protocol::Unclassified;
+use crate::protocol::envelope::{self, Envelope};
+use crate::telemetry::metrics::FailureKind;
+use crate::telemetry::{Blame, Verdict};
+use crate::upstream::Failure;
+
+/// Why a request is not answered by the upstream.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// A head that can be read in more than one way; the connection ends with the answer.
+    #[error("the request head is not valid: {0}")]
+    Head(HeadFault),
+    /// A WebSocket handshake.
+    #[error("WebSocket is not allowed here")]
+    WebSocket,
+    /// No operation, or one that does not allow the method.
+    #[error(transparent)]
+    Unclassified(#[from] Unclassified),
+    /// A callout that is not valid.
+    #[error("{message}")]
+    Refused {
+        /// The word for it.
+        reason: Reason,
+        /// What was wrong, in one sentence for the client.
+        message: Cow<'static, str>,
+    },
+    /// The client stopped sending before its request was complete.
+    #[error("the message body did not arrive in time")]
+    BodyTimeout,
+    /// Too much to do.
+    #[error("the gateway is overloaded")]
+    Overloaded,
+    /// No answer from the upstream.
+    #[error("the upstream failed: {0}")]
+    Upstream(#[from] Failure),
+    /// A defect of the gateway was caught.
+    #[error("internal error")]
+    Defect,
+}
+
+/// An answer before it is written.
+struct Answer {
+    status: StatusCode,
+    reason: Option<Reason>,
+    message: Cow<'static, str>,
+    /// End the connection with this answer.
+    close: bool,
+    /// Whose fault it was, and the word for it.
+    blame: Option<(Blame, &'static str)>,
+}
+
+impl GatewayError {
+    /// The answer for the client; tells the exchange what it needs to be recorded.
+    pub(super) fn answer(&self, exchange: &Arc<Exchange>) -> Response<GatewayBody> {
+        let answer = self.table(exchange);
+        let retcode = answer.reason.map_or_else(|| self.retcode(), envelope::retcode_of);
+        exchange.learn(|facts| {
+            facts.blame = answer.blame;
+            facts.envelope = Envelope { retcode: Some(retcode.to_owned()), result: None };
+            facts.judgement = self.judgement(facts.judgement, answer.reason);
+        });
+        if let Self::Upstream(failure) = self {
+            let request_id = exchange.request_id.to_str().unwrap_or_default();
+            let operation = exchange.operation_name().as_str();
+            tracing::warn!(target: "previewgate::upstream", operation, request_id, error = %failure, "request failed");
+        }
+        answer.write(retcode, exchange)
+    }
+
+    fn table(&self, exchange: &Exchange) -> Answer {
+        let reject_status = exchange.gateway.config.validation.reject_status;
+        let rejected = StatusCode::from_u16(reject_status).unwrap_or(StatusCode::OK);
+        let told = |status| Answer {
+            status,
+            reason: None,
+            message: Cow::Owned(self.to_string()),
+            close: false,
+            blame: Some((Blame::Client, "refused")),
+        };
+        match self {
+            Self::Head(fault) => {
+                let blame = Some((Blame::Client, fault.as_str()));
+                Answer { close: true, blame, ..told(status_of_head(*fault)) }
+            }
+            Self::WebSocket => Answer { close: true, ..told(StatusCode::FORBIDDEN) },
+            Self::Unclassified(Unclassified::NotFound) => told(StatusCode::NOT_FOUND),
+            Self::Unclassified(
+                unclassified @ (Unclassified::AmbiguousPath
+                | Unclassified::InvalidAgentId
+                | Unclassified::MethodNotAllowed),
+            ) => Answer { reason: unclassified.reason(), ..told(rejected) },
+            Self::Refused { reason, .. } => Answer { reason: Some(*reason), ..told(rejected) },
+            Self::BodyTimeout => {
+                Answer { reason: Some(Reason::MalformedBody), close: true, ..told(StatusCode::REQUEST_TIMEOUT) }
+            }
+            Self::Overloaded => Answer {
+                reason: Some(Reason::Overloaded),
+                blame: Some((Blame::Gateway, Reason::Overloaded.as_str())),
+                ..told(StatusCode::SERVICE_UNAVAILABLE)
+            },
+            Self::Upstream(failure) => Answer {
+                reason: Some(Reason::UpstreamFailure),
+                message: Cow::Borrowed(sentence(failure)),
+                blame: Some((Blame::Upstream, failure.cause().kind.as_str())),
+                ..told(status_of_failure(failure))
+            },
+            Self::Defect => {
+                exchange.gateway.metrics.process.panicked();
+                Answer { blame: Some((Blame::Gateway, "defect")), ..told(StatusCode::INTERNAL_SERVER_ERROR) }
+            }
+        }
+    }
+
+    /// The vendor's code where there is no reason from the closed list.
+    fn retcode(&self) -> &'static str {
+        match self {
+            Self::Defect | Self::Upstream(_) | Self::Overloaded => "100-007",
+            Self::Head(_) | Self::WebSocket | Self::Unclassified(_) | Self::Refused { .. } | Self::BodyTimeout => {
+                "000-002"
+            }
+        }
+    }
+
+    /// What the decision log says. A callout that failed on its way keeps what it was judged to be.
+    fn judgement(&self, judged: Option<(Verdict, Reason)>, reason: Option<Reason>) -> Option<(Verdict, Reason)> {
+        match (self, judged) {
+            (Self::Upstream(Failure::MaybeSent(_)), Some((verdict, Reason::Ok))) => {
+                Some((verdict, Reason::UpstreamFailure))
+            }
+            (Self::Upstream(Failure::MaybeSent(_)), judged @ Some(_)) => judged,
+            (Self::Defect, Some(judged)) => Some(judged),
+            _ => Some((Verdict::Rejected, reason.unwrap_or(Reason::UpstreamFailure))),
+        }
+    }
+}
+
+fn status_of_head(fault: HeadFault) -> StatusCode {
+    match fault {
+        HeadFault::TooLarge | HeadFault::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        HeadFault::Timeout => StatusCode::REQUEST_TIMEOUT,
+        HeadFault::LineEnd
+        | HeadFault::RequestLine
+        | HeadFault::Target
+        | HeadFault::FieldName
+        | HeadFault::FieldValue
+        | HeadFault::Host
+        | HeadFault::Repeated
+        | HeadFault::Length
+        | HeadFault::Coding => StatusCode::BAD_REQUEST,
+    }
+}
+
+fn status_of_failure(failure: &Failure) -> StatusCode {
+    match failure.cause().kind {
+        FailureKind::Timeout | FailureKind::ConnectTimeout => StatusCode::GATEWAY_TIMEOUT,
+        FailureKind::Resolve
+        | FailureKind::Connect
+        | FailureKind::Tls
+        | FailureKind::Reset
+        | FailureKind::Protocol
+        | FailureKind::Closed => StatusCode::BAD_GATEWAY,
+    }
+}
+
+/// Says what is known, and nothing of the inside.
+fn sentence(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::NotSent(_) => "CC-Gateway cannot be reached; the request was not sent",
+        Failure::MaybeSent(_) => "CC-Gateway did not answer properly; the outcome of the request is unknown",
+    }
+}
+
+impl Answer {
+    fn write(self, retcode: &str, exchange: &Exchange) -> Response<GatewayBody> {
+        let body = Bytes::from(envelope::refusal(&self.message, retcode));
+        let mut response = Response::new(GatewayBody::Whole(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json;charset=UTF-8"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(REQUEST_ID, exchange.request_id.clone());
+        if let Some(reason) = self.reason {
+            headers.insert(REASON, HeaderValue::from_static(reason.as_str()));
+        }
+        if self.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}

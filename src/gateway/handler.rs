@@ -1,0 +1,91 @@
+//! Innermost: each operation's own handling, and the plain way to the upstream.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{Request, Response, request};
+use http_body::Body;
+use http_body_util::BodyExt;
+use tower::Service;
+
+use super::body::{GatewayBody, Inbound};
+use super::error::GatewayError;
+use super::exchange::Exchange;
+use super::headers::{prepare_request, prepare_response};
+use super::{callout, observe};
+use crate::protocol::Operation;
+use crate::upstream::{Answer, AnswerBody, Client, RequestBody};
+
+/// See the module.
+#[derive(Clone)]
+pub(super) struct Handler(Arc<Client>);
+
+impl Handler {
+    pub(super) fn new(client: &Arc<Client>) -> Self {
+        Self(Arc::clone(client))
+    }
+}
+
+impl Service<Request<Inbound>> for Handler {
+    type Response = Response<GatewayBody>;
+    type Error = GatewayError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<GatewayBody>, GatewayError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), GatewayError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Inbound>) -> Self::Future {
+        let client = Arc::clone(&self.0);
+        match request.body().exchange.operation {
+            Ok(Operation::PreviewCallout { agent }) => Box::pin(callout::judge_and_forward(client, request, agent)),
+            Ok(Operation::PollEvents { agent }) => Box::pin(observe::poll(client, request, Some(agent))),
+            Ok(Operation::PollAllEvents) => Box::pin(observe::poll(client, request, None)),
+            Ok(Operation::CancelPreviewCallout { agent }) => Box::pin(observe::cancel(client, request, agent)),
+            Ok(Operation::SignIn { agent, .. } | Operation::SignOut { agent, .. }) => {
+                Box::pin(observe::session(client, request, agent))
+            }
+            // Unclassified requests come this far in monitor mode only.
+            Ok(Operation::Other { .. } | Operation::CalloutPreflight) | Err(_) => Box::pin(stream(client, request)),
+        }
+    }
+}
+
+/// Streams a request through, both ways, without looking at it.
+async fn stream(client: Arc<Client>, request: Request<Inbound>) -> Result<Response<GatewayBody>, GatewayError> {
+    let (head, body) = request.into_parts();
+    let exchange = Arc::clone(&body.exchange);
+    let response = send(&client, &exchange, head, streamed(body)).await?;
+    Ok(observe::watched(response, &exchange))
+}
+
+/// A body that is passed on as it comes.
+pub(super) fn streamed(body: Inbound) -> RequestBody {
+    if body.is_end_stream() { RequestBody::Whole(Bytes::new()) } else { RequestBody::Streamed(boxed(body)) }
+}
+
+pub(super) fn boxed(body: Inbound) -> crate::upstream::StreamedBody {
+    body.map_err(Into::into).boxed_unsync()
+}
+
+/// Sends a request on and returns the answer, its head made fit for the client.
+pub(super) async fn send(
+    client: &Client,
+    exchange: &Exchange,
+    mut head: request::Parts,
+    body: RequestBody,
+) -> Result<Response<AnswerBody>, GatewayError> {
+    prepare_request(&mut head, exchange);
+    let sent = Instant::now();
+    let Answer { response, endpoint } = client.send(Request::from_parts(head, body)).await?;
+    if let Some(answered) = client.upstream().endpoints().get(endpoint) {
+        exchange.upstream_answered(&answered.name, sent.elapsed());
+    }
+    let (mut head, body) = response.into_parts();
+    prepare_response(&mut head);
+    Ok(Response::from_parts(head, body))
+}

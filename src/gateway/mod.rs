@@ -1,0 +1,76 @@
+//! The data path: what happens to a request between hyper and the upstream.
+//!
+//! A request's life, in the order of the files: [`entry`] (begins and records the exchange) → [`checks`] (what has
+//! more than one reading goes no further) → [`shed`] (too much is refused early) → [`handler`] (by operation):
+//! [`callout`] judges, [`observe`] watches events and sessions, everything else is streamed through. [`error`] is the
+//! one table from what went wrong to what the client gets.
+
+mod body;
+mod callout;
+mod checks;
+mod detached;
+mod entry;
+mod error;
+mod exchange;
+mod handler;
+mod headers;
+mod observe;
+mod shed;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tower::{Service, ServiceBuilder};
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub use entry::AnsweredBody;
+pub use error::GatewayError;
+pub use shed::Load;
+
+use crate::config::Config;
+use crate::downstream::Connection;
+use crate::preview::Clock;
+use crate::store::MemoryStore;
+use crate::telemetry::{Metrics, Redactor, Sparingly};
+use crate::upstream::Client;
+
+/// What the data path works with, shared by all workers.
+pub struct Gateway {
+    /// The configuration that requests are handled by.
+    pub config: Config,
+    /// The previews of all agents.
+    pub store: Arc<MemoryStore>,
+    /// The time by which previews are judged.
+    pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What may be said of numbers.
+    pub redactor: Redactor,
+    /// How much is being done at once.
+    pub load: Arc<Load>,
+    /// Keeps a broken upstream from filling the log.
+    pub event_warnings: Sparingly,
+}
+
+/// The service for one client connection: every layer of the data path, the outermost first.
+pub fn stack(
+    gateway: &Arc<Gateway>,
+    client: &Arc<Client>,
+    connection: &Arc<Connection>,
+) -> impl Service<Request<Incoming>, Response = Response<AnsweredBody>, Error = Infallible, Future: Send> + Clone + use<>
+{
+    ServiceBuilder::new()
+        // Outermost, so that whatever happens further in is answered, timed, counted and logged exactly once, also
+        // when the client goes away in the middle.
+        .layer(entry::EntryLayer::new(gateway, connection))
+        // Outside everything that could have a defect, inside entry, which turns a panic into an answer like others.
+        .layer(CatchPanicLayer::custom(entry::Panicked))
+        // Before shedding: shedding must know a held poll from a callout, so that polls cannot starve callouts, and
+        // knowing them takes microseconds. What was refused here has cost nothing yet.
+        .layer(checks::ChecksLayer::new(gateway))
+        // Before any body is read or any connection opened.
+        .layer(shed::ShedLayer::new(gateway))
+        .service(handler::Handler::new(client))
+}

@@ -1,0 +1,243 @@
+//! What the gateway learns from answers: previews from events, and ends of sessions from return codes.
+//!
+//! Always before the client sees it: an answer is read whole, its changes are recorded, and only then does the first
+//! byte go out. A client that has seen an event can act on it at once, through any connection.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap};
+use http::{Request, Response, StatusCode, response};
+use http_body::{Body, Frame, SizeHint};
+
+use super::body::{GatewayBody, Inbound, Unread, read_whole};
+use super::detached::Detached;
+use super::error::GatewayError;
+use super::exchange::Exchange;
+use super::handler::{boxed, send, streamed};
+use super::headers::ask_for_readable;
+use crate::preview::{AgentId, Change};
+use crate::protocol::callout::parse_cancelled;
+use crate::protocol::content;
+use crate::protocol::{Delivery, Envelope, Event, parse_events};
+use crate::upstream::{AnswerBody, Client, Failure, RequestBody};
+
+/// Longest answer to a session operation, and longest answer to any other, that is looked at for its `retcode`.
+const LONGEST_ENVELOPE: usize = 64 * 1024;
+const LONGEST_WATCHED: usize = 1024;
+
+/// An event poll, of one agent or of all.
+pub(super) async fn poll(
+    client: Arc<Client>,
+    request: Request<Inbound>,
+    agent: Option<AgentId>,
+) -> Result<Response<GatewayBody>, GatewayError> {
+    let (mut head, body) = request.into_parts();
+    let exchange = Arc::clone(&body.exchange);
+    ask_for_readable(&mut head.headers);
+    // Until the answer begins, a client that goes away takes its poll with it: the event stays in the platform's
+    // queue for the next poll. Once it has begun the platform counts the event as delivered, so it must be recorded.
+    let response = send(&client, &exchange, head, streamed(body)).await?;
+    Detached::new(record_and_pass(exchange, response, agent)).await
+}
+
+async fn record_and_pass(
+    exchange: Arc<Exchange>,
+    response: Response<AnswerBody>,
+    agent: Option<AgentId>,
+) -> Result<Response<GatewayBody>, GatewayError> {
+    let (head, mut body) = response.into_parts();
+    match read_whole(&mut body, exchange.gateway.config.limits.event_body).await {
+        Ok(bytes) => {
+            if head.status == StatusCode::OK {
+                record_events(&exchange, &head.headers, &bytes, agent);
+            }
+            Ok(Response::from_parts(head, GatewayBody::Whole(bytes)))
+        }
+        Err(Unread::TooLarge(beginning)) => {
+            exchange.gateway.metrics.events.body_unread();
+            warn(&exchange, "event answer is too large to be looked into: its previews are unknown");
+            Ok(Response::from_parts(head, GatewayBody::Resumed(Some(beginning), body)))
+        }
+        Err(Unread::Broken(error)) => Err(Failure::MaybeSent(body.broken(error)).into()),
+    }
+}
+
+/// Records what an answer tells about previews. `polled` is the agent who was asked about, if it was one.
+fn record_events(exchange: &Exchange, headers: &HeaderMap, body: &Bytes, polled: Option<AgentId>) {
+    let gateway = &exchange.gateway;
+    let most = gateway.config.limits.event_body;
+    let parsed = content::decoded(headers, body, most).ok().and_then(|text| parse_events(&text).ok());
+    let Some(found) = parsed else {
+        gateway.metrics.events.parse_failed();
+        return warn(exchange, "event answer cannot be read: its previews are unknown");
+    };
+    heed_sign_out(exchange, found.retcode.as_deref());
+    let mut unreadable = found.unreadable;
+    let delivery = if polled.is_some() { Delivery::Poll } else { Delivery::PollAll };
+    for event in found.events {
+        gateway.metrics.events.seen(event.event_type, delivery);
+        unreadable += usize::from(!record(exchange, event, polled));
+    }
+    for _ in 0..unreadable {
+        gateway.metrics.events.parse_failed();
+    }
+    if unreadable > 0 {
+        warn(exchange, "event cannot be read: its preview is unknown");
+    }
+}
+
+/// Applies one event; false if it cannot be told whose it is.
+fn record(exchange: &Exchange, event: Event, polled: Option<AgentId>) -> bool {
+    let Some(change) = event.change else { return true };
+    // In a poll of one agent `workNo` can only say the same; an event that names somebody else was not meant for the
+    // one it was shown to, and proves nothing about either.
+    match (polled, event.agent) {
+        (Some(polled), Some(named)) if polled != named => return false,
+        (None, None) => return false,
+        (Some(agent), _) | (None, Some(agent)) => exchange.gateway.store.apply(agent, [change]),
+    }
+    true
+}
+
+fn warn(exchange: &Exchange, message: &'static str) {
+    let agent_id = exchange.operation.ok().and_then(|operation| operation.agent()).map(AgentId::as_u32);
+    let request_id = exchange.request_id.to_str().unwrap_or_default();
+    if exchange.gateway.event_warnings.now() {
+        tracing::warn!(target: "previewgate::events", agent_id, request_id, "{message}");
+    }
+}
+
+/// A sign-in or sign-out: on success the previews of `agent` are void (protocol.md 7).
+pub(super) async fn session(
+    client: Arc<Client>,
+    request: Request<Inbound>,
+    agent: AgentId,
+) -> Result<Response<GatewayBody>, GatewayError> {
+    let (head, body) = request.into_parts();
+    let exchange = Arc::clone(&body.exchange);
+    let response = send(&client, &exchange, head, streamed(body)).await?;
+    Detached::new(apply_on_success(exchange, response, agent, Change::Ended)).await
+}
+
+/// `cancelPreviewCallout`: on success that one preview is void.
+pub(super) async fn cancel(
+    client: Arc<Client>,
+    request: Request<Inbound>,
+    agent: AgentId,
+) -> Result<Response<GatewayBody>, GatewayError> {
+    let (head, mut body) = request.into_parts();
+    let exchange = Arc::clone(&body.exchange);
+    let limits = &exchange.gateway.config.limits;
+    let read = tokio::time::timeout(limits.callout_body_timeout, read_whole(&mut body, limits.callout_body)).await;
+    // If it cannot be told which preview the upstream gives back, none of the agent's can be trusted any more.
+    let (change, body) = match read {
+        Ok(Ok(bytes)) => (parse_cancelled(&bytes).map_or(Change::Ended, Change::Cancelled), RequestBody::Whole(bytes)),
+        Ok(Err(Unread::TooLarge(beginning))) => (Change::Ended, RequestBody::Resumed(Some(beginning), boxed(body))),
+        Ok(Err(Unread::Broken(_))) | Err(_) => return Err(GatewayError::BodyTimeout),
+    };
+    let response = send(&client, &exchange, head, body).await?;
+    Detached::new(apply_on_success(exchange, response, agent, change)).await
+}
+
+async fn apply_on_success(
+    exchange: Arc<Exchange>,
+    response: Response<AnswerBody>,
+    agent: AgentId,
+    change: Change,
+) -> Result<Response<GatewayBody>, GatewayError> {
+    let (head, mut body) = response.into_parts();
+    match read_whole(&mut body, LONGEST_ENVELOPE).await {
+        Ok(bytes) => {
+            let envelope = read_envelope(&head, &bytes);
+            if envelope.is_success() {
+                exchange.gateway.store.apply(agent, [change]);
+            }
+            heed_sign_out(&exchange, envelope.retcode.as_deref());
+            Ok(Response::from_parts(head, GatewayBody::Whole(bytes)))
+        }
+        Err(Unread::TooLarge(beginning)) => Ok(Response::from_parts(head, GatewayBody::Resumed(Some(beginning), body))),
+        Err(Unread::Broken(error)) => Err(Failure::MaybeSent(body.broken(error)).into()),
+    }
+}
+
+fn read_envelope(head: &response::Parts, body: &Bytes) -> Envelope {
+    content::decoded(&head.headers, body, LONGEST_ENVELOPE).map(|text| Envelope::read(&text)).unwrap_or_default()
+}
+
+/// Any request of an agent answered 100-006 or 100-008 says that the agent has no session (protocol.md 7).
+pub(super) fn heed_sign_out(exchange: &Exchange, retcode: Option<&str>) {
+    let says_signed_out = retcode.is_some_and(crate::protocol::envelope::says_signed_out);
+    if let (true, Some(agent)) = (says_signed_out, exchange.operation.ok().and_then(|operation| operation.agent())) {
+        exchange.gateway.store.apply(agent, [Change::Ended]);
+    }
+}
+
+/// The answer to a request that is streamed through. A short JSON answer about an agent is looked at on its way.
+pub(super) fn watched(response: Response<AnswerBody>, exchange: &Arc<Exchange>) -> Response<GatewayBody> {
+    let about_an_agent = exchange.operation.ok().and_then(|operation| operation.agent()).is_some();
+    let (head, body) = response.into_parts();
+    let short = body.size_hint().upper().is_none_or(|most| most <= LONGEST_WATCHED as u64);
+    let body = if about_an_agent && short && is_plain_json(&head.headers) {
+        let exchange = Arc::clone(exchange);
+        GatewayBody::Watched(Box::new(Watched { body, exchange, seen: Some(Vec::new()) }))
+    } else {
+        GatewayBody::Streamed(body)
+    };
+    Response::from_parts(head, body)
+}
+
+fn is_plain_json(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes).unwrap_or_default();
+    !headers.contains_key(header::CONTENT_ENCODING) && content_type.windows(4).any(|w| w.eq_ignore_ascii_case(b"json"))
+}
+
+/// A body that passes by while its `retcode` is read. Nothing is held back but the frame that completes it, for the
+/// moment it takes to look.
+pub(super) struct Watched {
+    body: AnswerBody,
+    exchange: Arc<Exchange>,
+    /// What went by so far; nothing once it is too long to be an envelope without content.
+    seen: Option<Vec<u8>>,
+}
+
+impl Watched {
+    fn look(&mut self, bytes: &[u8]) {
+        let Some(mut seen) = self.seen.take() else { return };
+        seen.extend_from_slice(bytes);
+        if seen.len() > LONGEST_WATCHED {
+            return;
+        }
+        if self.body.is_end_stream() {
+            heed_sign_out(&self.exchange, Envelope::read(&seen).retcode.as_deref());
+        }
+        self.seen = Some(seen);
+    }
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let watched = self.get_mut();
+        let frame = ready!(Pin::new(&mut watched.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => watched.look(frame.data_ref().map(Bytes::as_ref).unwrap_or_default()),
+            Some(Err(_)) => {}
+            None => watched.look(&[]),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

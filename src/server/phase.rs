@@ -1,0 +1,57 @@
+//! The phases in which a process ends, announced to everybody who has to do something about it.
+
+use tokio::sync::watch;
+
+/// Where the process is in its life. Only ever moves on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Serves, and says that it is ready.
+    Serving,
+    /// Serves, but says that it is not ready: load balancers go elsewhere.
+    NotReady,
+    /// Accepts nothing new; each connection ends with its present answer.
+    Draining,
+    /// Out of time: what is still open is cut.
+    Cut,
+    /// Nobody waits any longer.
+    Ended,
+}
+
+/// Announces phases.
+#[derive(Debug)]
+pub struct PhaseControl(watch::Sender<Phase>);
+
+/// Learns of phases.
+#[derive(Clone, Debug)]
+pub struct PhaseWatch(watch::Receiver<Phase>);
+
+impl PhaseControl {
+    /// Begins with [`Phase::Serving`].
+    pub fn new() -> (Self, PhaseWatch) {
+        let (sender, receiver) = watch::channel(Phase::Serving);
+        (Self(sender), PhaseWatch(receiver))
+    }
+
+    /// Moves on; moving back is ignored.
+    pub fn announce(&self, phase: Phase) {
+        self.0.send_if_modified(|present| {
+            let later = phase > *present;
+            *present = phase.max(*present);
+            later
+        });
+    }
+}
+
+impl PhaseWatch {
+    /// The present phase.
+    pub fn now(&self) -> Phase {
+        *self.0.borrow()
+    }
+
+    /// Waits for `phase` or a later one. Without anybody to announce it, waits for ever.
+    pub async fn until(&mut self, phase: Phase) {
+        if self.0.wait_for(|present| *present >= phase).await.is_err() {
+            std::future::pending().await
+        }
+    }
+}

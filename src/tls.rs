@@ -1,0 +1,69 @@
+//! What both sides' TLS is made of: PEM files and the one crypto provider.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Why TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A PEM file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// Certificates and keys that do not work together.
+    #[error("TLS cannot be set up: {0}")]
+    Rustls(#[from] rustls::Error),
+    /// A set of root certificates that cannot be used.
+    #[error("the client CA cannot be used: {0}")]
+    ClientCa(#[from] rustls::server::VerifierBuilderError),
+    /// The system has no root certificates and none are configured.
+    #[error("no root certificates: set upstream.tls.ca")]
+    NoRoots,
+    /// A name that no certificate can be verified for.
+    #[error("{0} is neither a DNS name nor an IP address")]
+    ServerName(String),
+}
+
+/// The one crypto provider of this program, passed explicitly: two in one process panic at run time.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// All certificates of a PEM file.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|source| TlsError::Pem { path: path.to_owned(), source })
+}
+
+/// The first private key of a PEM file.
+pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|source| TlsError::Pem { path: path.to_owned(), source })
+}
+
+/// The certificates of a PEM file as roots to verify against.
+pub(crate) fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate)?;
+    }
+    Ok(roots)
+}
+
+/// When the first of the certificates in a PEM file ends, in seconds since the Unix epoch; nothing if none is readable.
+pub(crate) fn earliest_end(path: &Path) -> Option<i64> {
+    let ends = |certificate: &CertificateDer<'_>| {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        Some(parsed.validity().not_after.timestamp())
+    };
+    certificates(path).ok()?.iter().filter_map(ends).min()
+}
