@@ -3,10 +3,20 @@
 //! It stands between CTI applications and CC-Gateway (or NSLB), watches preview events go by, and lets a
 //! `previewCallout` through only if it names a number and a control ID that this agent was really shown.
 //!
-//! Where to look first: the rule is [`preview::decide`].
+//! Where to look first:
+//! - the rule: [`preview::decide`]
+//! - how events are read: [`protocol::parse_events`]
+//! - the layers of the data path, in order: [`gateway::stack`]
+//! - how it is put together: [`app`]
+//!
+//! Imports point down: `app` → `server`, `admin`, `simulator` → `gateway` → `upstream`, `downstream`, `store` →
+//! `protocol` → `preview`; `config` and `telemetry` are used everywhere and use none of them but the domain's words.
 
 mod closed_list;
 
+pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod downstream;
 pub mod gateway;

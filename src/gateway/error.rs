@@ -77,7 +77,9 @@ impl GatewayError {
             facts.envelope = Envelope { retcode: Some(retcode.to_owned()), result: None };
             facts.judgement = self.judgement(facts.judgement, answer.reason);
         });
-        if let Self::Upstream(failure) = self {
+        if let Self::Upstream(failure) = self
+            && exchange.gateway.upstream_warnings.now()
+        {
             let request_id = exchange.request_id.to_str().unwrap_or_default();
             let operation = exchange.operation_name().as_str();
             tracing::warn!(target: "previewgate::upstream", operation, request_id, error = %failure, "request failed");

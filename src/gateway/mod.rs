@@ -50,8 +50,10 @@ pub struct Gateway {
     pub redactor: Redactor,
     /// How much is being done at once.
     pub load: Arc<Load>,
-    /// Keeps a broken upstream from filling the log.
+    /// Keep a broken upstream from filling the log.
     pub event_warnings: Sparingly,
+    /// See `event_warnings`.
+    pub upstream_warnings: Sparingly,
 }
 
 /// The service for one client connection: every layer of the data path, the outermost first.

@@ -10,7 +10,8 @@ use moka::sync::Cache;
 
 use crate::config::Previews;
 use crate::preview::{AgentId, AgentPreviews, Bounds, Change, Clock};
-use crate::telemetry::metrics::{EvictionCause, PreviewMetrics};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::EvictionCause;
 
 /// The previews of all agents, in memory.
 ///
@@ -21,15 +22,15 @@ pub struct MemoryStore {
     bounds: Bounds,
     clock: Arc<dyn Clock>,
     cached: Arc<AtomicU64>,
-    metrics: Arc<PreviewMetrics>,
+    metrics: Arc<Metrics>,
 }
 
 impl MemoryStore {
     /// An empty store. The number of previews in it is read from `metrics` at each scrape.
-    pub fn new(config: &Previews, clock: Arc<dyn Clock>, metrics: Arc<PreviewMetrics>) -> Self {
+    pub fn new(config: &Previews, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let cached = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&cached);
-        metrics.cached_from(move || counted.load(Ordering::Relaxed));
+        metrics.previews.cached_from(move || counted.load(Ordering::Relaxed));
         let (counted, evictions) = (Arc::clone(&cached), Arc::clone(&metrics));
         let agents = Cache::builder()
             .max_capacity(config.max_agents)
@@ -40,8 +41,8 @@ impl MemoryStore {
                 let count = previews.len() as u64;
                 counted.fetch_sub(count, Ordering::Relaxed);
                 match cause {
-                    RemovalCause::Size => evictions.evicted(EvictionCause::Capacity, count),
-                    RemovalCause::Expired => evictions.evicted(EvictionCause::Expired, count),
+                    RemovalCause::Size => evictions.previews.evicted(EvictionCause::Capacity, count),
+                    RemovalCause::Expired => evictions.previews.evicted(EvictionCause::Expired, count),
                     RemovalCause::Replaced | RemovalCause::Explicit => {}
                 }
             })
@@ -74,7 +75,7 @@ impl MemoryStore {
             }
         });
         if crowded_out > 0 {
-            self.metrics.evicted(EvictionCause::PerAgent, crowded_out as u64);
+            self.metrics.previews.evicted(EvictionCause::PerAgent, crowded_out as u64);
         }
     }
 
@@ -90,15 +91,14 @@ mod tests {
     use super::*;
     use crate::config::StoreKind;
     use crate::preview::{Announcement, ControlId, DialedNumber, ManualClock, Timestamp};
-    use crate::telemetry::metrics::Metrics;
     use std::time::Duration;
 
-    fn store(per_agent: usize, max_agents: u64) -> (MemoryStore, Metrics) {
-        let metrics = Metrics::new();
+    fn store(per_agent: usize, max_agents: u64) -> (MemoryStore, Arc<Metrics>) {
+        let metrics = Arc::new(Metrics::new());
         let ttl = Duration::from_secs(60);
         let config = Previews { ttl, per_agent, max_agents, store: StoreKind::Memory };
         let clock = Arc::new(ManualClock::new(Timestamp(1000)));
-        (MemoryStore::new(&config, clock, Arc::clone(&metrics.previews)), metrics)
+        (MemoryStore::new(&config, clock, Arc::clone(&metrics)), metrics)
     }
 
     fn agent(number: u32) -> AgentId {

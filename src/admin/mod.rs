@@ -1,0 +1,156 @@
+//! The operators' listener: health, metrics, the effective configuration, and what is known about an agent.
+//!
+//! Reads only. No secret and no whole number is shown, but there is no authentication either: loopback by default.
+
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::config::Config;
+use crate::gateway::Gateway;
+use crate::preview::{AgentId, Preview};
+use crate::server::{Phase, PhaseWatch};
+use crate::telemetry::Metrics;
+use crate::upstream::Upstream;
+
+/// Operators and their scrapers; everybody else has to wait.
+const MOST_CONNECTIONS: usize = 64;
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What the admin listener shows. Cheap to clone.
+#[derive(Clone)]
+pub struct Admin {
+    config: Arc<str>,
+    gateway: Arc<Gateway>,
+    upstream: Arc<Upstream>,
+    phase: PhaseWatch,
+}
+
+/// Every path, in the order in which `/` lists them.
+const PATHS: [(&str, &str); 6] = [
+    ("/livez", "200 while the process runs"),
+    ("/readyz", "200 when it should get traffic, 503 when not; says nothing about the upstream"),
+    ("/metrics", "OpenMetrics"),
+    ("/config", "the effective configuration, secrets redacted"),
+    ("/upstreams", "the endpoints and whether they are passed over"),
+    ("/previews/{agentid}", "what is known about an agent, numbers masked"),
+];
+
+impl Admin {
+    /// Shows `gateway` and its surroundings.
+    pub fn new(config: &Config, gateway: &Arc<Gateway>, upstream: &Arc<Upstream>, phase: PhaseWatch) -> Self {
+        Self { config: config.to_toml().into(), gateway: Arc::clone(gateway), upstream: Arc::clone(upstream), phase }
+    }
+
+    /// Serves until the runtime ends.
+    pub async fn run(self, listener: TcpListener) {
+        let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let Ok((socket, _)) = listener.accept().await else {
+                tokio::time::sleep(RETRY_PAUSE).await;
+                continue;
+            };
+            let admin = self.clone();
+            tokio::spawn(async move {
+                let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(admin.answer(&request))));
+                let _ = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD_TIMEOUT)
+                    .serve_connection(TokioIo::new(socket), service)
+                    .await;
+                drop(place);
+            });
+        }
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".to_owned());
+        }
+        match request.uri().path() {
+            "/" => answer(StatusCode::OK, TEXT, index()),
+            "/livez" => answer(StatusCode::OK, TEXT, "ok\n".to_owned()),
+            "/readyz" => self.readiness(),
+            "/metrics" => answer(StatusCode::OK, Metrics::CONTENT_TYPE, self.gateway.metrics.encode()),
+            "/config" => answer(StatusCode::OK, "application/toml", self.config.to_string()),
+            "/upstreams" => self.upstreams(),
+            path => match path.strip_prefix("/previews/") {
+                Some(agent) => self.previews(agent),
+                None => answer(StatusCode::NOT_FOUND, TEXT, index()),
+            },
+        }
+    }
+
+    fn readiness(&self) -> Response<Full<Bytes>> {
+        match self.phase.now() {
+            Phase::Serving => answer(StatusCode::OK, TEXT, "ready\n".to_owned()),
+            Phase::NotReady | Phase::Draining | Phase::Cut | Phase::Ended => {
+                answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "shutting down\n".to_owned())
+            }
+        }
+    }
+
+    fn upstreams(&self) -> Response<Full<Bytes>> {
+        let endpoint =
+            |e: &crate::upstream::Endpoint| json!({ "endpoint": &*e.name, "passed_over": !e.is_available() });
+        let endpoints: Vec<_> = self.upstream.endpoints().iter().map(endpoint).collect();
+        answer(StatusCode::OK, JSON, format!("{}\n", json!({ "upstreams": endpoints })))
+    }
+
+    fn previews(&self, agent: &str) -> Response<Full<Bytes>> {
+        let Ok(agent) = agent.parse::<AgentId>() else {
+            let explanation = json!({ "error": "an agent ID is a plain decimal number from 101 to 999999" });
+            return answer(StatusCode::BAD_REQUEST, JSON, format!("{explanation}\n"));
+        };
+        let (now, ttl) = (self.gateway.clock.now(), self.gateway.config.previews.ttl);
+        let shown = |preview: &Preview| {
+            let age = now.since(preview.announced_at);
+            let numbers: Vec<_> = preview.numbers.iter().map(|number| number.masked().to_string()).collect();
+            json!({
+                "control_id": preview.control_id.0,
+                "numbers": numbers,
+                "age_ms": u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+                "expired": age > ttl,
+            })
+        };
+        let known = self.gateway.store.previews(agent);
+        let previews: Vec<_> = known.iter().flat_map(|previews| previews.iter()).map(shown).collect();
+        let body = json!({ "agent_id": agent.as_u32(), "previews": previews });
+        answer(StatusCode::OK, JSON, format!("{body}\n"))
+    }
+}
+
+fn index() -> String {
+    PATHS.iter().fold("previewgate\n\n".to_owned(), |mut text, (path, meaning)| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "GET {path:20} {meaning}");
+        text
+    })
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,284 @@
+//! The composition root: from a checked configuration to a running gateway, and to its orderly end.
+//!
+//! Nothing here or below is global: two gateways run in one process side by side (the tests do).
+//!
+//! Threads: one per worker with its own runtime, listener and upstream connections, and one supervisor for everything
+//! that must not disturb them: the admin listener, housekeeping, and the order of shutting down.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+use tracing::Dispatch;
+
+use crate::admin::Admin;
+use crate::config::{Config, ListenerTls, Log};
+use crate::gateway::{Gateway, Load};
+use crate::preview::SystemClock;
+use crate::server::{self, Phase, PhaseControl, Worker};
+use crate::store::MemoryStore;
+use crate::telemetry::metrics::CertificateRole;
+use crate::telemetry::{HashKey, Logging, Metrics, Redactor, Sparingly};
+use crate::tls::{self, TlsError};
+use crate::upstream::{Client, Upstream};
+
+/// How often the cache's and the pools' housekeeping is done.
+const HOUSEKEEPING: Duration = Duration::from_millis(250);
+/// What is cut at the drain deadline gets this long to be recorded.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// A broken upstream may say so in the log this often.
+const WARNING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why the gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be bound.
+    #[error("{key} {address} cannot be bound: {source}")]
+    Bind {
+        /// Where the address is configured.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// Certificates or keys cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The key of `called_hash` cannot be read or made.
+    #[error("log.hash_key {}: {source}", path.display())]
+    HashKey {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// The system's random numbers are not available.
+    #[error("the system has no random numbers")]
+    NoRandomness,
+    /// Threads or their runtimes cannot be made.
+    #[error("a worker cannot be started: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// A gateway that is bound to its addresses and serves nobody yet.
+pub struct App {
+    config: Config,
+    gateway: Arc<Gateway>,
+    upstream: Arc<Upstream>,
+    acceptor: Option<TlsAcceptor>,
+    listeners: Vec<std::net::TcpListener>,
+    admin: std::net::TcpListener,
+    address: SocketAddr,
+    admin_address: SocketAddr,
+    dispatch: Dispatch,
+}
+
+impl App {
+    /// Reads certificates and keys and binds all addresses.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left bound.
+    pub fn bind(config: Config, logging: &Logging) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new());
+        let writer = logging.writer.clone();
+        metrics.log.dropped_from(move || writer.dropped());
+        metrics.process.mode(config.validation.mode);
+        note_certificates(&config, &metrics);
+        let upstream = Arc::new(Upstream::new(&config, Arc::clone(&metrics))?);
+        let acceptor = config.listener.tls.as_ref().map(server::acceptor).transpose()?;
+        let gateway = Arc::new(gateway(&config, &metrics)?);
+        let bound = |key, address| move |source| StartError::Bind { key, address, source };
+        let listeners = server::bind(config.listener.address, config.runtime.workers)
+            .map_err(bound("listener.address", config.listener.address))?;
+        let admin =
+            std::net::TcpListener::bind(config.admin.address).map_err(bound("admin.address", config.admin.address))?;
+        let address = listeners.first().map_or(Ok(config.listener.address), std::net::TcpListener::local_addr)?;
+        let admin_address = admin.local_addr()?;
+        let dispatch = logging.dispatch.clone();
+        Ok(Self { config, gateway, upstream, acceptor, listeners, admin, address, admin_address, dispatch })
+    }
+
+    /// Starts to serve.
+    ///
+    /// # Errors
+    /// When threads or runtimes cannot be made.
+    pub fn start(self) -> Result<Running, StartError> {
+        let (control, phase) = PhaseControl::new();
+        let (alive, gone) = mpsc::channel::<()>(1);
+        let mut threads = Vec::new();
+        for (number, listener) in self.listeners.into_iter().enumerate() {
+            listener.set_nonblocking(true)?;
+            let worker = Worker {
+                gateway: Arc::clone(&self.gateway),
+                client: Arc::new(Client::new(Arc::clone(&self.upstream))),
+                acceptor: self.acceptor.clone(),
+                phase: phase.clone(),
+            };
+            let alive = alive.clone();
+            threads.push(thread(&format!("worker-{number}"), &self.dispatch, async move {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                tokio::spawn(expire_idle(Arc::downgrade(&worker.client)));
+                worker.run(listener).await;
+                drop(alive);
+                Ok(())
+            })?);
+        }
+        drop(alive);
+        let (stop, stopped) = watch::channel(false);
+        let supervisor = Supervisor {
+            admin: Admin::new(&self.config, &self.gateway, &self.upstream, phase),
+            gateway: Arc::clone(&self.gateway),
+            config: self.config,
+            control,
+            gone,
+        };
+        let admin = self.admin;
+        admin.set_nonblocking(true)?;
+        threads.push(thread("supervisor", &self.dispatch, async move {
+            let admin = tokio::net::TcpListener::from_std(admin)?;
+            supervisor.run(admin, stopped).await;
+            Ok(())
+        })?);
+        let (address, admin_address) = (self.address, self.admin_address);
+        Ok(Running { address, admin_address, gateway: self.gateway, stop, threads })
+    }
+}
+
+/// A gateway that serves.
+pub struct Running {
+    /// Where applications connect to.
+    pub address: SocketAddr,
+    /// Where operators look.
+    pub admin_address: SocketAddr,
+    /// What it works with; for tests.
+    pub gateway: Arc<Gateway>,
+    stop: watch::Sender<bool>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl Running {
+    /// Begins the orderly end: not ready, delay, drain, cut. Returns at once.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits until every thread has ended.
+    ///
+    /// # Errors
+    /// When a thread could not do its work.
+    pub fn wait(self) -> io::Result<()> {
+        let join = |thread: JoinHandle<io::Result<()>>| {
+            thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the gateway panicked")))
+        };
+        // Joins all before it complains about one.
+        self.threads.into_iter().map(join).fold(Ok(()), Result::and)
+    }
+}
+
+struct Supervisor {
+    admin: Admin,
+    gateway: Arc<Gateway>,
+    config: Config,
+    control: PhaseControl,
+    /// Closed when the last worker has ended.
+    gone: mpsc::Receiver<()>,
+}
+
+impl Supervisor {
+    async fn run(mut self, admin: tokio::net::TcpListener, mut stopped: watch::Receiver<bool>) {
+        tokio::spawn(self.admin.clone().run(admin));
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        loop {
+            tokio::select! {
+                _ = housekeeping.tick() => self.gateway.store.maintain(),
+                _ = stopped.wait_for(|stop| *stop) => break,
+            }
+        }
+        self.shut_down().await;
+    }
+
+    async fn shut_down(&mut self) {
+        let shutdown = &self.config.shutdown;
+        let open = || self.gateway.metrics.connections.downstream.open();
+        tracing::info!(target: "previewgate", connections = open(), "shutting down: not ready any more");
+        self.control.announce(Phase::NotReady);
+        tokio::time::sleep(shutdown.delay).await;
+        tracing::info!(target: "previewgate", connections = open(), "draining: no new connections");
+        self.control.announce(Phase::Draining);
+        if tokio::time::timeout(shutdown.drain, self.gone.recv()).await.is_err() {
+            tracing::warn!(target: "previewgate", connections = open(), "drain deadline: cutting what is still open");
+            self.control.announce(Phase::Cut);
+            let _ = tokio::time::timeout(LAST_WORDS, self.gone.recv()).await;
+        }
+        self.control.announce(Phase::Ended);
+        tracing::info!(target: "previewgate", "ended");
+    }
+}
+
+/// A thread with a runtime of its own, whose log goes where the gateway's goes.
+fn thread(
+    name: &str,
+    dispatch: &Dispatch,
+    work: impl Future<Output = io::Result<()>> + Send + 'static,
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    let dispatch = dispatch.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _log = tracing::dispatcher::set_default(&dispatch);
+        runtime.block_on(work)
+    })
+}
+
+async fn expire_idle(client: Weak<Client>) {
+    let mut housekeeping = tokio::time::interval(HOUSEKEEPING * 4);
+    loop {
+        housekeeping.tick().await;
+        let Some(client) = client.upgrade() else { return };
+        client.expire_idle();
+    }
+}
+
+fn gateway(config: &Config, metrics: &Arc<Metrics>) -> Result<Gateway, StartError> {
+    let clock = Arc::new(SystemClock::new());
+    let store = MemoryStore::new(&config.previews, clock.clone(), Arc::clone(metrics));
+    Ok(Gateway {
+        store: Arc::new(store),
+        clock,
+        metrics: Arc::clone(metrics),
+        redactor: Redactor::new(config.log.mask_numbers, hash_key(&config.log)?),
+        load: Arc::new(Load::default()),
+        event_warnings: Sparingly::every(WARNING_INTERVAL),
+        upstream_warnings: Sparingly::every(WARNING_INTERVAL),
+        config: config.clone(),
+    })
+}
+
+fn hash_key(log: &Log) -> Result<HashKey, StartError> {
+    match &log.hash_key {
+        Some(path) => {
+            let wrong = |source| StartError::HashKey { path: path.clone(), source };
+            std::fs::read(path).map(|secret| HashKey::from_bytes(&secret)).map_err(wrong)
+        }
+        None => HashKey::random().map_err(|_| StartError::NoRandomness),
+    }
+}
+
+fn note_certificates(config: &Config, metrics: &Metrics) {
+    let own = config.listener.tls.as_ref();
+    let upstream = &config.upstream.tls;
+    let files = [
+        (CertificateRole::Server, own.map(|tls: &ListenerTls| &tls.certificate)),
+        (CertificateRole::ClientCa, own.and_then(|tls| tls.client_ca.as_ref())),
+        (CertificateRole::UpstreamCa, upstream.ca.as_ref()),
+        (CertificateRole::UpstreamClient, upstream.client_certificate.as_ref()),
+    ];
+    for (role, file) in files {
+        metrics.process.certificate_not_after(role, file.and_then(|path| tls::earliest_end(path)));
+    }
+}

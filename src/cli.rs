@@ -1,0 +1,147 @@
+//! The commands.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::{App, Running};
+use crate::config::{self, Config, Files};
+use crate::telemetry::{Logging, stdout};
+
+/// Exit code for a configuration that was refused (`EX_CONFIG` of sysexits.h).
+const BAD_CONFIGURATION: u8 = 78;
+
+/// A validating reverse proxy for Huawei CC-Gateway: no previewCallout without a preview.
+#[derive(Parser)]
+#[command(name = "previewgate", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve, until SIGTERM or SIGINT.
+    Run {
+        /// The configuration file (TOML).
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check a configuration with the real loader; print the effective one, or every problem.
+    Check {
+        /// The configuration file (TOML).
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Do not open the certificates and keys that it names.
+        #[arg(long)]
+        skip_files: bool,
+    },
+    /// Print a completion script.
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Carries out the command line; the exit code is 0 if all went well, 2 for wrong usage, 78 for a bad configuration, 1
+/// for anything else.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let outcome = match arguments.command {
+        Command::Run { config } => run(&config),
+        Command::Check { config, skip_files } => check(&config, if skip_files { Files::Skip } else { Files::Check }),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "previewgate", &mut io::stdout());
+            Ok(())
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, message }) => {
+            let _ = writeln!(io::stderr(), "{message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Why a command failed: what to print and how to exit.
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl From<config::Problems> for Failure {
+    fn from(problems: config::Problems) -> Self {
+        Self { code: BAD_CONFIGURATION, message: problems.to_string() }
+    }
+}
+
+/// Everything that is not the configuration's fault.
+fn other(error: impl std::fmt::Display) -> Failure {
+    Failure { code: 1, message: format!("previewgate: {error}") }
+}
+
+fn check(path: &Path, files: Files) -> Result<(), Failure> {
+    let config = config::load(path, files)?;
+    for warning in config.warnings() {
+        writeln!(io::stderr(), "warning: {warning}").map_err(other)?;
+    }
+    write!(io::stdout(), "{}", config.to_toml()).map_err(other)
+}
+
+fn run(path: &Path) -> Result<(), Failure> {
+    let config = config::load(path, Files::Check)?;
+    let logging = Logging::start(config.log.format, config.log.level, stdout()).map_err(other)?;
+    let _log = tracing::dispatcher::set_default(&logging.dispatch);
+    announce(&config);
+    let running = App::bind(config, &logging).and_then(App::start).map_err(other)?;
+    tracing::info!(
+        target: "previewgate",
+        address = %running.address,
+        admin = %running.admin_address,
+        "ready"
+    );
+    stop_at_signal(&running).map_err(other)?;
+    running.wait().map_err(other)
+}
+
+fn announce(config: &Config) {
+    let endpoints: Vec<_> = config.upstream.endpoints.iter().map(ToString::to_string).collect();
+    tracing::info!(
+        target: "previewgate",
+        version = env!("CARGO_PKG_VERSION"),
+        mode = config.validation.mode.as_str(),
+        on_unknown_preview = config.validation.on_unknown_preview.as_str(),
+        upstream = endpoints.join(" "),
+        workers = config.runtime.workers,
+        "starting"
+    );
+    for warning in config.warnings() {
+        tracing::warn!(target: "previewgate", "{warning}");
+    }
+}
+
+/// Waits for SIGTERM or SIGINT, then begins the orderly end.
+fn stop_at_signal(running: &Running) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        running.stop();
+        Ok(())
+    })
+}
