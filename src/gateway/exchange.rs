@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Request};
 use hyper::body::Incoming;
 
 use super::Gateway;
+use super::checks::is_preflight;
 use super::headers::REQUEST_ID;
 use super::shed::Permit;
 use crate::config::AccessLog;
@@ -73,7 +74,9 @@ impl Exchange {
             None => classify(request.method(), path, &gateway.config.upstream.path_prefixes),
         };
         let concerns_callouts = match operation {
-            Ok(operation) => matches!(operation, Operation::PreviewCallout { .. }),
+            Ok(Operation::PreviewCallout { .. }) => true,
+            Ok(Operation::CalloutPreflight) => !is_preflight(request),
+            Ok(_) => false,
             Err(Unclassified::NotFound) => false,
             Err(_) => concerns_callouts(path),
         };
