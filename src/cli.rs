@@ -104,7 +104,8 @@ fn run(path: &Path) -> Result<(), Failure> {
     let logging = Logging::start(config.log.format, config.log.level, stdout()).map_err(other)?;
     let _log = tracing::dispatcher::set_default(&logging.dispatch);
     announce(&config);
-    let running = App::bind(config, &logging).and_then(App::start).map_err(other)?;
+    let app = App::bind(config, &logging).map_err(other)?.reloading(path.to_owned());
+    let running = app.start().map_err(other)?;
     tracing::info!(
         target: "previewgate",
         address = %running.address,
@@ -131,15 +132,20 @@ fn announce(config: &Config) {
     }
 }
 
-/// Waits for SIGTERM or SIGINT, then begins the orderly end.
+/// SIGHUP reloads; SIGTERM and SIGINT begin the orderly end.
 fn stop_at_signal(running: &Running) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        let mut hang_up = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                // The outcome is logged.
+                _ = hang_up.recv() => drop(running.reload()),
+            }
         }
         running.stop();
         Ok(())

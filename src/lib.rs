@@ -22,6 +22,7 @@ pub mod downstream;
 pub mod gateway;
 pub mod preview;
 pub mod protocol;
+pub mod reload;
 pub mod server;
 pub mod simulator;
 pub mod store;
