@@ -18,6 +18,7 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod downstream;
 pub mod gateway;
 pub mod preview;
