@@ -18,7 +18,7 @@ use tracing::Dispatch;
 
 use crate::admin::Admin;
 use crate::config::{Config, ListenerTls, Log};
-use crate::gateway::{Gateway, Load};
+use crate::gateway::{Gateway, Load, RequestIds};
 use crate::preview::SystemClock;
 use crate::server::{self, Phase, PhaseControl, Worker};
 use crate::store::MemoryStore;
@@ -252,6 +252,7 @@ fn gateway(config: &Config, metrics: &Arc<Metrics>) -> Result<Gateway, StartErro
         clock,
         metrics: Arc::clone(metrics),
         redactor: Redactor::new(config.log.mask_numbers, hash_key(&config.log)?),
+        request_ids: RequestIds::new(),
         load: Arc::new(Load::default()),
         event_warnings: Sparingly::every(WARNING_INTERVAL),
         upstream_warnings: Sparingly::every(WARNING_INTERVAL),

@@ -27,6 +27,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use entry::AnsweredBody;
 pub use error::GatewayError;
+pub use exchange::RequestIds;
 pub use shed::Load;
 
 use crate::config::Config;
@@ -48,6 +49,8 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// What may be said of numbers.
     pub redactor: Redactor,
+    /// Names requests that come without a name.
+    pub request_ids: RequestIds,
     /// How much is being done at once.
     pub load: Arc<Load>,
     /// Keep a broken upstream from filling the log.
