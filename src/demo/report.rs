@@ -140,7 +140,7 @@ fn got(outcome: &Outcome) -> String {
 }
 
 fn row([number, what, verdict, reason, got, upstream, ok]: [&str; 7]) -> String {
-    format!("{number:>2}  {what:<39}  {verdict:<9}  {reason:<21}  {got:<26}  {upstream:<8}  {ok}")
+    format!("{number:>2}  {what:<35}  {verdict:<10}  {reason:<21}  {got:<26}  {upstream:<8}  {ok}")
 }
 
 /// Breaks a line at blanks; what continues is indented.

@@ -12,7 +12,7 @@ pub(super) const COLLEAGUE: u32 = 1002;
 
 /// One request, and what may have happened on the platform just before.
 pub(super) struct Step {
-    /// For the reader; fits the table's column.
+    /// For the reader; at most 35 characters, the width of its column.
     pub(super) what: &'static str,
     /// What the platform does first.
     pub(super) platform: Platform,
@@ -122,7 +122,7 @@ pub(super) const SCRIPT: [Step; 19] = [
     step("callout 7009, 5550101: wrong ID", callout(r#"{"called":"5550101","callcontrolid":"7009"}"#),
         rejected(Reason::ControlIdMismatch, "000-002")),
 
-    step("poll: preview 7002 of 5550201 to …203", Act::Poll(AGENT), passed(&["AgentEvent_Preview_CallOut_Ex"]))
+    step("poll: preview 7002 of 5550201 … 203", Act::Poll(AGENT), passed(&["AgentEvent_Preview_CallOut_Ex"]))
         .after(shows(AGENT, 7002, "5550201,5550202,5550203")),
     step("callout 7002, 5550203", callout(r#"{"called":"5550203","callcontrolid":7002}"#), forwarded()),
     step("callout 7002, 555020: a fragment", callout(r#"{"called":"555020","callcontrolid":7002}"#),
@@ -138,7 +138,7 @@ pub(super) const SCRIPT: [Step; 19] = [
         callout_by(AGENT, "previewCallou%74", r#"{"called":"5550199","callcontrolid":7002}"#),
         rejected(Reason::AmbiguousPath, "000-002")),
 
-    step("poll of all agents: 7003 for agent 1002", Act::PollAll, passed(&["AgentEvent_Preview_CallOut"]))
+    step("poll of all agents: 7003 for 1002", Act::PollAll, passed(&["AgentEvent_Preview_CallOut"]))
         .after(shows(COLLEAGUE, 7003, "5550301")),
     step("callout 7003, 5550301 by agent 1002",
         callout_by(COLLEAGUE, "previewCallout", r#"{"called":"5550301","callcontrolid":7003}"#), forwarded()),
