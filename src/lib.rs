@@ -9,7 +9,7 @@
 //! - the layers of the data path, in order: [`gateway::stack`]
 //! - how it is put together: [`app`]
 //!
-//! Imports point down: `app` → `server`, `admin`, `simulator` → `gateway` → `upstream`, `downstream`, `store` →
+//! Imports point down: `cli` → `demo` → `app` → `server`, `admin`, `simulator` → `gateway` → `upstream`, `downstream`, `store` →
 //! `protocol` → `preview`; `config` and `telemetry` are used everywhere and use none of them but the domain's words.
 
 mod closed_list;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::invitation::shell_word;
 use super::{DemoError, Signals};
 use crate::simulator::{AuthMode, Authority, Simulator, SimulatorConfig};
 
@@ -56,7 +57,8 @@ pub fn simulate(options: &SimulateOptions) -> Result<(), DemoError> {
 
 async fn serve(options: &SimulateOptions, out: &mut dyn Write) -> Result<(), DemoError> {
     let mut signals = Signals::register()?;
-    let simulator = Simulator::start(options.simulator_config()?).await?;
+    let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", options.address));
+    let simulator = Simulator::start(options.simulator_config()?).await.map_err(told)?;
     options.explain(out, simulator.address())?;
     signals.any().await;
     simulator.stop().await;
@@ -94,7 +96,7 @@ impl SimulateOptions {
         let base = format!("{scheme}://{}", reachable(address));
         let curl = match (&self.ca_out, self.plain) {
             (_, true) => "curl -w '\\n'".to_owned(),
-            (Some(file), _) => format!("curl -w '\\n' --cacert {}", file.display()),
+            (Some(file), _) => format!("curl -w '\\n' --cacert {}", shell_word(file)),
             (None, _) => "curl -w '\\n' -k".to_owned(),
         };
         write!(
