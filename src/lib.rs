@@ -9,8 +9,9 @@
 //! - the layers of the data path, in order: [`gateway::stack`]
 //! - how it is put together: [`app`]
 //!
-//! Imports point down: `cli` → `demo` → `app` → `server`, `admin`, `simulator` → `gateway` → `upstream`, `downstream`, `store` →
-//! `protocol` → `preview`; `config` and `telemetry` are used everywhere and use none of them but the domain's words.
+//! Imports point down: `cli` → `demo` → `app` → `server`, `admin`, `simulator` → `gateway` → `upstream`, `downstream`,
+//! `store` → `protocol` → `preview`; `config` and `telemetry` are used everywhere and use none of them but the domain's
+//! words.
 
 mod closed_list;
 
