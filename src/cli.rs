@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{App, Running};
 use crate::config::{self, Config, Files};
+use crate::demo::{self, Afterwards, SimulateOptions};
 use crate::telemetry::{Logging, stdout};
 
 /// Exit code for a configuration that was refused (`EX_CONFIG` of sysexits.h).
@@ -40,6 +41,14 @@ enum Command {
         #[arg(long)]
         skip_files: bool,
     },
+    /// See it work: a simulated CC-Gateway, previewgate in front of it and a scripted agent, all on loopback.
+    Demo {
+        /// Exit after the script, instead of serving until SIGTERM or SIGINT.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Serve a simulated CC-Gateway alone, until SIGTERM or SIGINT.
+    Simulate(SimulateOptions),
     /// Print a completion script.
     Completions {
         /// For which shell.
@@ -60,6 +69,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match arguments.command {
         Command::Run { config } => run(&config),
         Command::Check { config, skip_files } => check(&config, if skip_files { Files::Skip } else { Files::Check }),
+        Command::Demo { once } => demo::demo(if once { Afterwards::Exit } else { Afterwards::Serve }).map_err(other),
+        Command::Simulate(options) => demo::simulate(&options).map_err(other),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "previewgate", &mut io::stdout());
             Ok(())
