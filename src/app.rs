@@ -21,7 +21,7 @@ use crate::gateway::{Gateway, Load, RequestIds};
 use crate::preview::SystemClock;
 use crate::reload::{self, ReloadError, Reloader};
 use crate::server::{self, Live, Phase, PhaseControl, Worker};
-use crate::store::MemoryStore;
+use crate::store::PreviewStore;
 use crate::telemetry::{HashKey, Logging, Metrics, Redactor, Sparingly};
 use crate::tls::TlsError;
 
@@ -127,6 +127,18 @@ impl App {
             })?);
         }
         drop(alive);
+        let store = Arc::clone(&self.live.generation().gateway.store);
+        if store.is_shared() {
+            // A thread of its own: everybody who waits for the shared store waits for it.
+            let mut phase = phase.clone();
+            threads.push(thread("store", &self.dispatch, async move {
+                tokio::select! {
+                    () = store.keep() => {}
+                    () = phase.until(Phase::Ended) => {}
+                }
+                Ok(())
+            })?);
+        }
         let (stop, stopped) = watch::channel(false);
         let reloader = Arc::new(self.reloader);
         let supervisor = Supervisor {
@@ -255,7 +267,7 @@ fn thread(
 
 fn gateway(config: &Config, metrics: &Arc<Metrics>) -> Result<Gateway, StartError> {
     let clock = Arc::new(SystemClock::new());
-    let store = MemoryStore::new(&config.previews, clock.clone(), Arc::clone(metrics));
+    let store = PreviewStore::new(&config.previews, clock.clone(), Arc::clone(metrics));
     Ok(Gateway {
         store: Arc::new(store),
         clock,

@@ -50,7 +50,7 @@ const PATHS: [(&str, &str); 7] = [
     ("GET /metrics", "OpenMetrics"),
     ("GET /config", "the effective configuration, secrets redacted"),
     ("GET /upstreams", "the endpoints and whether they are passed over"),
-    ("GET /previews/{agentid}", "what is known about an agent, numbers masked"),
+    ("GET /previews/{agentid}", "what this gateway knows about an agent, numbers masked, and how the store is"),
     ("POST /reload", "read the configuration file anew; answers what is wrong with it, if anything"),
 ];
 
@@ -148,9 +148,10 @@ fn previews(gateway: &Gateway, agent: &str) -> Response<Full<Bytes>> {
             "expired": age > ttl,
         })
     };
-    let known = gateway.store.previews(agent);
+    // What this gateway has seen itself; others may know more.
+    let known = gateway.store.local().previews(agent);
     let previews: Vec<_> = known.iter().flat_map(|previews| previews.iter()).map(shown).collect();
-    let body = json!({ "agent_id": agent.as_u32(), "previews": previews });
+    let body = json!({ "agent_id": agent.as_u32(), "previews": previews, "store": gateway.store.state().as_str() });
     answer(StatusCode::OK, JSON, format!("{body}\n"))
 }
 

@@ -9,7 +9,7 @@ use super::reading::Spot;
 use super::{Endpoint, Scheme};
 
 /// What is wrong, and the cure.
-type Fault = (&'static str, String);
+pub(super) type Fault = (&'static str, String);
 
 /// `scheme://host[:port]`, see [`Endpoint`].
 pub(super) struct EndpointUrl;
@@ -55,7 +55,7 @@ fn endpoint(text: &str) -> Result<Endpoint, Fault> {
 }
 
 /// The host in its one spelling, so that the same endpoint written twice is seen as such.
-fn host_and_port(authority: &str) -> Result<(String, Option<u16>), Fault> {
+pub(super) fn host_and_port(authority: &str) -> Result<(String, Option<u16>), Fault> {
     if let Some(bracketed) = authority.strip_prefix('[') {
         let (host, rest) = bracketed.split_once(']').ok_or_else(bad_ipv6)?;
         let address: Ipv6Addr = host.parse().map_err(|_| bad_ipv6())?;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::reading::{Files, Reading};
-use super::{Config, Scheme, files};
+use super::{Config, Scheme, StoreKind, files};
 
 /// Records every conflict among the sound keys of `config`.
 pub(super) fn find(config: &Config, reading: &mut Reading<'_>) {
@@ -12,6 +12,8 @@ pub(super) fn find(config: &Config, reading: &mut Reading<'_>) {
     mixed_schemes(config, reading);
     tls_for_nobody(config, reading);
     half_an_identity(reading);
+    redis_for_nobody(config, reading);
+    redis_settings(config, reading);
     if let Some(tls) = &config.listener.tls {
         let keys = ["listener.tls.certificate", "listener.tls.private_key"];
         foreign_key(keys, &tls.certificate, &tls.private_key, reading);
@@ -67,6 +69,30 @@ fn half_an_identity(reading: &mut Reading<'_>) {
         if reading.mentions(there) && !reading.mentions(absent) {
             reading.conflict(there, &format!("is nothing without {absent}"), "set both, or neither");
         }
+    }
+}
+
+fn redis_for_nobody(config: &Config, reading: &mut Reading<'_>) {
+    let sound = reading.is_sound("previews.store.kind");
+    if sound && config.previews.store == StoreKind::Memory {
+        let keys = ["url", "username", "password_file", "ca", "prefix", "timeout", "on_store_failure"];
+        let key = keys.map(|key| format!("previews.store.{key}")).into_iter().find(|key| reading.mentions(key));
+        if let Some(key) = key {
+            let cure = "write kind = \"redis\" in [previews.store], or remove the keys beside kind";
+            reading.conflict(&key, "is a setting for Redis, but previews are kept in memory", cure);
+        }
+    }
+}
+
+fn redis_settings(config: &Config, reading: &mut Reading<'_>) {
+    let StoreKind::Redis(redis) = &config.previews.store else { return };
+    let (ca, username, password) = ("previews.store.ca", "previews.store.username", "previews.store.password_file");
+    if reading.is_sound("previews.store.url") && !redis.url.tls && reading.mentions(ca) {
+        let cure = "write rediss:// in previews.store.url, or remove ca";
+        reading.conflict(ca, "is a setting for TLS, but the url is not rediss", cure);
+    }
+    if reading.mentions(username) && !reading.mentions(password) {
+        reading.conflict(username, "is nothing without previews.store.password_file", "set both, or neither");
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) enum Holds {
     Roots,
     /// At least 16 bytes.
     HashKey,
+    /// One line of text.
+    Password,
 }
 
 /// A path, relative to the configuration file's directory.
@@ -38,7 +40,7 @@ impl Kind for FilePath {
 
     fn read(&self, spot: &mut Spot<'_, '_>) -> Option<PathBuf> {
         // Some write the secret itself here. Until a file of that name is found, the value may be one.
-        let secret = matches!(self.0, Holds::PrivateKey | Holds::HashKey);
+        let secret = matches!(self.0, Holds::PrivateKey | Holds::HashKey | Holds::Password);
         spot.withhold(secret);
         let text = spot.text("the path of a file in quotes")?;
         if text.is_empty() || text.contains(['\0', '\n']) || text.contains("-----BEGIN") {
@@ -94,6 +96,10 @@ impl Holds {
             Self::PrivateKey => Some(("is a file without a readable PEM private key", KEY_CURE)),
             Self::HashKey => (content.len() < 16)
                 .then_some(("is a file of less than 16 bytes", "make one with `openssl rand -out FILE 32`")),
+            Self::Password => password(content).is_none().then_some((
+                "is a file without a password",
+                "write the password, and nothing else, into its only line",
+            )),
         }
     }
 }
@@ -125,6 +131,12 @@ fn certificates(content: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
 fn has_roots(content: &[u8]) -> bool {
     let mut roots = RootCertStore::empty();
     certificates(content).is_some_and(|chain| chain.into_iter().all(|certificate| roots.add(certificate).is_ok()))
+}
+
+/// The only line of a password file; nothing if it is not one line of text.
+pub(crate) fn password(content: &[u8]) -> Option<&str> {
+    let line = std::str::from_utf8(content).ok()?.trim_end_matches(['\r', '\n']);
+    (!line.is_empty() && !line.contains(char::is_control)).then_some(line)
 }
 
 fn private_key(content: &[u8]) -> Option<PrivateKeyDer<'static>> {

@@ -13,9 +13,10 @@ use super::entry::{Entry, Table, Writer, optional_table, table};
 use super::files::{Holds, file};
 use super::kinds::{Address, Flag, KIB, Kind, MIB, list, number, size, span, word};
 use super::reading::{Reading, Section, Spot};
+use super::redis::{PlainText, RedisAddress};
 use super::{
-    AccessLog, Admin, Config, Limits, Listener, ListenerTls, Log, LogFormat, Mode, OnUnknownPreview, Previews, Runtime,
-    Scheme, Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
+    AccessLog, Admin, Config, Limits, Listener, ListenerTls, Log, LogFormat, Mode, OnStoreFailure, OnUnknownPreview,
+    Previews, RedisStore, Runtime, Scheme, Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
 };
 
 /// Reads all tables; `None` reads as an empty document.
@@ -114,23 +115,46 @@ keys!(Previews {
     store: table(),
 });
 
-/// Written by hand: the keys beside `kind` will depend on it.
+/// Written by hand: which keys stand beside `kind` depends on it.
 impl Table for StoreKind {
     fn read(section: &mut Section<'_, '_>) -> Self {
-        store_kind().read(section, "kind");
-        Self::Memory
+        match store_kind().read(section, "kind") {
+            REDIS => Self::Redis(RedisStore::read(section)),
+            _ => {
+                // So that they are known, and found to be in the wrong company rather than misspelt.
+                section.silently(RedisStore::read);
+                Self::Memory
+            }
+        }
     }
 
     fn write(&self, writer: &mut Writer) {
         match self {
-            Self::Memory => store_kind().write(&"memory", "kind", writer),
+            Self::Memory => store_kind().write(&MEMORY, "kind", writer),
+            Self::Redis(redis) => {
+                store_kind().write(&REDIS, "kind", writer);
+                redis.write(writer);
+            }
         }
     }
 }
 
+const MEMORY: &str = "memory";
+const REDIS: &str = "redis";
+
 fn store_kind() -> impl Entry<Value = &'static str> {
-    word(&["memory"], |word| word).or("memory")
+    word(&[MEMORY, REDIS], |word| word).or(MEMORY)
 }
+
+keys!(RedisStore {
+    url: RedisAddress.required("add `url = \"rediss://HOST:6379\"` to [previews.store]: the Redis that gateways share"),
+    username: PlainText.optional(),
+    password_file: file(Holds::Password).optional(),
+    ca: file(Holds::Roots).optional(),
+    prefix: PlainText.or("previewgate:".to_owned()),
+    timeout: span(MILLISECOND..=seconds(1)).or(Duration::from_millis(200)),
+    on_store_failure: word(OnStoreFailure::ALL, OnStoreFailure::as_str).or(OnStoreFailure::Local),
+});
 
 keys!(Admin { address: Address.or(([127, 0, 0, 1], 9043).into()) });
 

@@ -23,6 +23,7 @@ mod keys;
 mod kinds;
 mod problem;
 mod reading;
+mod redis;
 #[cfg(test)]
 mod tests;
 mod warnings;
@@ -35,9 +36,11 @@ use std::time::Duration;
 
 use crate::closed_list;
 
+pub(crate) use files::password;
 pub use problem::{Problem, Problems};
 pub use reading::Files;
 use reading::Reading;
+pub use redis::{OnStoreFailure, RedisStore, RedisUrl};
 
 /// Reads, checks and completes the configuration in the file at `path`.
 ///
@@ -258,6 +261,8 @@ pub struct Previews {
 pub enum StoreKind {
     /// In this process.
     Memory,
+    /// In a Redis that several gateways share.
+    Redis(RedisStore),
 }
 
 /// `[admin]`

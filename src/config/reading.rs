@@ -196,7 +196,7 @@ impl<'r, 'v> Section<'r, 'v> {
     }
 
     /// What a table lacks that is absent, or no table, is no problem of its own.
-    fn silently<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+    pub(super) fn silently<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
         let problems = std::mem::take(&mut self.reading.problems);
         let value = read(self);
         self.reading.problems = problems;

@@ -72,7 +72,16 @@ const BAD_VALUES: &[Case] = &[
     ("log", "format = \"xml\"", "log.format", None, "none of", "\"json\" or \"text\""),
     ("log", "level = \"INFO\"", "log.level", None, "none of", "\"info\""),
     ("log", "access = \"some\"", "log.access", None, "none of", "\"callouts\""),
-    ("previews.store", "kind = \"disk\"", "previews.store.kind", Some("\"disk\""), "none of", "\"memory\""),
+    (
+        "previews.store",
+        "kind = \"disk\"",
+        "previews.store.kind",
+        Some("\"disk\""),
+        "none of",
+        "\"memory\" or \"redis\"",
+    ),
+    ("previews.store", "prefix = \"x\"", "previews.store.prefix", None, "for Redis", "kind = \"redis\""),
+    ("previews.store", "prefx = \"x\"", "previews.store.prefx", None, "unknown", "`previews.store.prefix`"),
     // Addresses.
     ("listener", "address = \"0.0.0.0\"", "listener.address", None, "has no port", "\"0.0.0.0:8043\""),
     ("listener", "address = \"localhost:80\"", "listener.address", None, "names are not resolved", "[::]:8043"),
@@ -173,6 +182,57 @@ fn endpoints_are_compared_in_one_spelling() {
     ] {
         let found = endpoints(list).unwrap_err().problems;
         assert!(found.len() == 1 && found[0].key == key && found[0].message.contains(message), "{found:#?}");
+    }
+}
+
+/// `[previews.store]` with a line or two beside `kind` and `url`.
+fn redis(url: &str, lines: &str) -> String {
+    document("previews.store", &format!("kind = \"redis\"\nurl = {url:?}\n{lines}"))
+}
+
+#[test]
+fn each_bad_redis_setting_is_told_with_its_reason() {
+    for (url, lines, key, message, cure) in [
+        ("redis.example:6379", "", "url", "has no scheme", "rediss://HOST"),
+        ("http://h", "", "url", "neither rediss nor redis", "rediss://HOST"),
+        ("redis://:hunter2@h", "", "url", "user name or password", "password_file"),
+        ("rediss://user:hunter2@h:6379/0", "", "url", "user name or password", "password_file"),
+        ("redis://h/hunter2", "", "url", "no database number", "rediss://HOST"),
+        ("redis://h/70000", "", "url", "no database number", "rediss://HOST"),
+        ("redis://h?password=hunter2", "", "url", "query", "rediss://HOST"),
+        ("redis://h:0", "", "url", "port", "1 to 65535"),
+        ("redis://", "", "url", "neither a DNS name", ""),
+        ("redis://h", "ca = \"ca.crt\"", "ca", "is not rediss", "rediss://"),
+        ("redis://h", "username = \"u\"", "username", "nothing without", "set both"),
+        ("redis://h", "username = \"u v\"\npassword_file = \"p\"", "username", "other characters", "visible"),
+        ("redis://h", "prefix = \"\"", "prefix", "is empty", "1 to 64"),
+        ("redis://h", "timeout = \"2s\"", "timeout", "too long", "at most \"1s\""),
+        ("redis://h", "on_store_failure = \"ignore\"", "on_store_failure", "none of", "\"local\""),
+        ("redis://h", "password = \"hunter2\"", "password", "unknown", "previews.store.password_file"),
+    ] {
+        let found = problems(&redis(url, lines));
+        assert_eq!(found.len(), 1, "{url} {lines}: {found:#?}");
+        assert_eq!(found[0].key, format!("previews.store.{key}"), "{}", found[0]);
+        assert!(found[0].message.contains(message) && found[0].cure.contains(cure), "{}", found[0]);
+        assert!(!found[0].to_string().contains("hunter2"), "{}", found[0]);
+    }
+    let found = problems(&document("previews.store", "kind = \"redis\""));
+    assert_eq!((found.len(), found[0].key.as_str()), (1, "previews.store.url"), "{found:#?}");
+}
+
+#[test]
+fn redis_has_defaults_and_survives() {
+    for (url, shown) in [
+        ("redis://Redis.Example", "redis://redis.example:6379/0"),
+        ("REDISS://[2001:db8::1]:7000/3", "rediss://[2001:db8::1]:7000/3"),
+        ("redis://10.0.0.1/", "redis://10.0.0.1:6379/0"),
+    ] {
+        let config = skip(&redis(url, "")).unwrap();
+        let StoreKind::Redis(store) = &config.previews.store else { panic!("{url}") };
+        assert_eq!(store.url.to_string(), shown);
+        assert_eq!((store.prefix.as_str(), store.timeout), ("previewgate:", Duration::from_millis(200)));
+        assert_eq!(store.on_store_failure, OnStoreFailure::Local);
+        assert_eq!(skip(&config.to_toml()).unwrap(), config);
     }
 }
 
@@ -286,6 +346,14 @@ fn warnings_name_the_key() {
         let warnings = skip(&document(table, line)).unwrap().warnings();
         assert!(warnings.iter().any(|warning| warning.starts_with(key)), "{key} {warnings:?}");
     }
+    for (url, line, key) in [
+        ("redis://10.0.0.1", "", "previews.store.url:"),
+        ("rediss://10.0.0.1", "on_store_failure = \"forward\"", "previews.store.on_store_failure:"),
+    ] {
+        let warnings = skip(&redis(url, line)).unwrap().warnings();
+        let about_store: Vec<_> = warnings.iter().filter(|warning| warning.starts_with("previews.store")).collect();
+        assert!(about_store.len() == 1 && about_store[0].starts_with(key), "{key} {warnings:?}");
+    }
     let plain = |host: &str| skip(&format!("[upstream]\nendpoints = [\"http://{host}\"]")).unwrap().warnings();
     assert!(plain("10.0.0.11").iter().any(|warning| warning.starts_with("upstream.endpoints:")));
     assert!(!plain("localhost").iter().any(|warning| warning.starts_with("upstream.endpoints:")));
@@ -298,6 +366,7 @@ mod round_trip {
     fn every_optional_key_survives() {
         let config = skip(&uncommented(&example("previewgate.toml"))).unwrap();
         assert!(config.listener.tls.is_some() && config.log.hash_key.is_some());
+        assert!(matches!(&config.previews.store, StoreKind::Redis(redis) if redis.username.is_some()));
         assert_eq!(skip(&config.to_toml()).unwrap(), config);
         // Paths are absolute: the text means the same wherever it is saved.
         assert_eq!(parse(&config.to_toml(), Path::new("elsewhere"), Files::Skip).unwrap(), config);
@@ -377,8 +446,9 @@ fn example(name: &str) -> String {
     fs::read_to_string(example_directory().join(name)).unwrap()
 }
 
-/// With every `# key = value` and `# [table]` line in effect.
+/// With every `# key = value` and `# [table]` line in effect, and previews where every key of theirs means something.
 fn uncommented(text: &str) -> String {
+    let text = text.replace("kind = \"memory\"", "kind = \"redis\"");
     let line = |line: &str| match line.strip_prefix("# ") {
         Some(setting) if setting.starts_with('[') || is_setting(setting) => format!("{setting}\n"),
         _ => format!("{line}\n"),
@@ -526,6 +596,24 @@ mod referenced_files {
         let error = parse(&document("log", "hash_key = \"hash.key\""), directory.path(), Files::Check).unwrap_err();
         assert_single(&error.problems, "log.hash_key", "less than 16 bytes");
         assert_eq!(error.problems[0].value.as_deref(), Some("\"hash.key\""));
+    }
+
+    #[test]
+    fn a_password_file_holds_one_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let check = |content: &str| {
+            fs::write(directory.path().join("redis.password"), content).unwrap();
+            parse(&redis("redis://h", "password_file = \"redis.password\""), directory.path(), Files::Check)
+        };
+        for good in ["hunter2", "hunter2\n", "hunter 2\r\n"] {
+            assert!(check(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", "\n", "two\nlines\n", "\u{0}"] {
+            assert_single(&check(bad).unwrap_err().problems, "previews.store.password_file", "without a password");
+        }
+        let text = redis("redis://h", "password_file = \"hunter2\"");
+        let absent = parse(&text, Path::new("/nowhere"), Files::Check).unwrap_err();
+        assert!(!absent.to_string().contains("hunter2"), "{absent}");
     }
 
     #[test]

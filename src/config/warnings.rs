@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Config, Endpoint, Mode, OnUnknownPreview, Scheme};
+use super::{Config, Endpoint, Mode, OnStoreFailure, OnUnknownPreview, Scheme, StoreKind};
 
 /// Tomcat closes an idle connection after 20 s unless told otherwise.
 const SHORTEST_UPSTREAM_KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -12,6 +12,10 @@ impl Config {
     /// One sentence for each setting that weakens protection or is likely to cause trouble, its key first.
     pub fn warnings(&self) -> Vec<String> {
         let upstream_plain = self.upstream.endpoints.iter().any(|endpoint| is_plain(endpoint) && !is_local(endpoint));
+        let redis = match &self.previews.store {
+            StoreKind::Memory => None,
+            StoreKind::Redis(redis) => Some(redis),
+        };
         let listener_plain = self.listener.tls.is_none() && !self.listener.address.ip().is_loopback();
         [
             (
@@ -36,6 +40,14 @@ impl Config {
                 self.upstream.idle_timeout >= SHORTEST_UPSTREAM_KEEP_ALIVE,
                 "upstream.idle_timeout: Tomcat may close idle connections after 20s: stay below, or some requests fail",
             ),
+            (
+                redis.is_some_and(|redis| !redis.url.tls && !is_this_machine(&redis.url.host)),
+                "previews.store.url: telephone numbers cross the network unencrypted; use rediss",
+            ),
+            (
+                redis.is_some_and(|redis| redis.on_store_failure == OnStoreFailure::Forward),
+                "previews.store.on_store_failure: \"forward\" lets every agent call any number while Redis is away",
+            ),
         ]
         .into_iter()
         .filter(|(applies, _)| *applies)
@@ -49,5 +61,9 @@ fn is_plain(endpoint: &Endpoint) -> bool {
 }
 
 fn is_local(endpoint: &Endpoint) -> bool {
-    endpoint.host == "localhost" || endpoint.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    is_this_machine(&endpoint.host)
+}
+
+fn is_this_machine(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }

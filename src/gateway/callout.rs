@@ -17,6 +17,7 @@ use super::observe::heed_sign_out;
 use crate::config::{Mode, OnUnknownPreview};
 use crate::preview::{AgentId, AgentPreviews, Reason, Refusal, Validated, decide};
 use crate::protocol::{Envelope, parse_callout};
+use crate::store::Unavailable;
 use crate::telemetry::{Blame, Verdict};
 use crate::upstream::{AnswerBody, Client, Failure, RequestBody};
 
@@ -31,7 +32,10 @@ pub(super) async fn judge_and_forward(
     let objection = check_head(&head.headers);
     let (verdict, reason, body) = match read_body(&exchange, &mut body).await? {
         Read::Whole(bytes) => {
-            let judged = objection.and_then(|()| judge(&exchange, agent, &bytes));
+            let judged = match objection {
+                Ok(()) => judge(&exchange, agent, &bytes).await,
+                Err(objection) => Err(objection),
+            };
             let (verdict, reason) = settle(&exchange, judged)?;
             (verdict, reason, RequestBody::Whole(bytes))
         }
@@ -45,10 +49,16 @@ pub(super) async fn judge_and_forward(
     Detached::new(forward(client, exchange, head, body)).await
 }
 
-type Objection = (Reason, Cow<'static, str>);
+/// Why a callout should not be made.
+enum Objection {
+    /// It does not follow from a preview.
+    Invalid(Reason, Cow<'static, str>),
+    /// Nobody can say whether it does.
+    Unknowable(Unavailable),
+}
 
 fn refused(reason: Reason, message: &'static str) -> Objection {
-    (reason, Cow::Borrowed(message))
+    Objection::Invalid(reason, Cow::Borrowed(message))
 }
 
 /// The header fields that the interface demands (previewCallout page, table 2).
@@ -101,10 +111,17 @@ async fn read_body(exchange: &Exchange, body: &mut Inbound) -> Result<Read, Gate
 
 /// The rule, applied to the previews of this instant. A release that arrives a moment later does not undo it, as it
 /// would not have undone a callout that had reached the platform a moment earlier.
-fn judge(exchange: &Exchange, agent: AgentId, body: &[u8]) -> Result<(), Objection> {
+async fn judge(exchange: &Exchange, agent: AgentId, body: &[u8]) -> Result<(), Objection> {
     let gateway = &exchange.gateway;
-    let callout = parse_callout(body).map_err(|error| (error.reason(), Cow::Owned(error.to_string())))?;
-    let previews = gateway.store.previews(agent);
+    let callout =
+        parse_callout(body).map_err(|error| Objection::Invalid(error.reason(), Cow::Owned(error.to_string())))?;
+    let previews = match gateway.store.previews(agent).await {
+        Ok(previews) => previews,
+        Err(unavailable) => {
+            exchange.learn(|facts| facts.callout = Some(callout));
+            return Err(Objection::Unknowable(unavailable));
+        }
+    };
     let none = AgentPreviews::default();
     let previews = previews.as_deref().unwrap_or(&none);
     let decision = decide(&callout, previews, gateway.clock.now(), gateway.config.previews.ttl);
@@ -115,7 +132,7 @@ fn judge(exchange: &Exchange, agent: AgentId, body: &[u8]) -> Result<(), Objecti
             Err(refusal) => refusal.preview_age(),
         };
     });
-    decision.map(|_| ()).map_err(|refusal| (refusal.reason(), Cow::Borrowed(explain(refusal))))
+    decision.map(|_| ()).map_err(|refusal| refused(refusal.reason(), explain(refusal)))
 }
 
 /// One sentence for the client that names no number.
@@ -131,12 +148,17 @@ fn explain(refusal: Refusal) -> &'static str {
 /// What follows from a judgement under the configured policy.
 fn settle(exchange: &Exchange, judged: Result<(), Objection>) -> Result<(Verdict, Reason), GatewayError> {
     let policy = &exchange.gateway.config.validation;
-    let Err((reason, message)) = judged else { return Ok((Verdict::Forwarded, Reason::Ok)) };
-    let lenient = reason == Reason::UnknownPreview && policy.on_unknown_preview == OnUnknownPreview::Forward;
-    if lenient || policy.mode == Mode::Monitor {
-        return Ok((Verdict::Unverified, reason));
-    }
-    Err(GatewayError::Refused { reason, message })
+    let Err(objection) = judged else { return Ok((Verdict::Forwarded, Reason::Ok)) };
+    let (reason, lenient, error) = match objection {
+        Objection::Invalid(reason, message) => {
+            let lenient = reason == Reason::UnknownPreview && policy.on_unknown_preview == OnUnknownPreview::Forward;
+            (reason, lenient, GatewayError::Refused { reason, message })
+        }
+        Objection::Unknowable(Unavailable::Reject) => (Reason::Overloaded, false, GatewayError::StoreUnavailable),
+        // Not known is not known, whoever is to blame.
+        Objection::Unknowable(Unavailable::Forward) => (Reason::UnknownPreview, true, GatewayError::StoreUnavailable),
+    };
+    if lenient || policy.mode == Mode::Monitor { Ok((Verdict::Unverified, reason)) } else { Err(error) }
 }
 
 /// Sends the judged bytes on, once, and notes what the upstream said.
@@ -166,7 +188,7 @@ async fn read_answer(
     match read_whole(&mut body, exchange.gateway.config.limits.callout_body).await {
         Ok(bytes) => {
             let envelope = Envelope::read(&bytes);
-            heed_sign_out(exchange, envelope.retcode.as_deref());
+            heed_sign_out(exchange, envelope.retcode.as_deref()).await;
             exchange.learn(|facts| facts.envelope = envelope);
             Ok(Response::from_parts(head, GatewayBody::Whole(bytes)))
         }

@@ -48,6 +48,10 @@ pub enum GatewayError {
     /// Too much to do.
     #[error("the gateway is overloaded")]
     Overloaded,
+    /// The shared store does not answer, and nothing is to be forwarded without it. A 503, because another gateway may
+    /// still reach it; `overloaded`, because the closed list has no nearer word and clients know what to do with it.
+    #[error("the gateway cannot look up previews at present")]
+    StoreUnavailable,
     /// No answer from the upstream.
     #[error("the upstream failed: {0}")]
     Upstream(#[from] Failure),
@@ -118,6 +122,11 @@ impl GatewayError {
                 blame: Some((Blame::Gateway, Reason::Overloaded.as_str())),
                 ..told(StatusCode::SERVICE_UNAVAILABLE)
             },
+            Self::StoreUnavailable => Answer {
+                reason: Some(Reason::Overloaded),
+                blame: Some((Blame::Gateway, "store")),
+                ..told(StatusCode::SERVICE_UNAVAILABLE)
+            },
             Self::Upstream(failure) => Answer {
                 reason: Some(Reason::UpstreamFailure),
                 message: Cow::Borrowed(sentence(failure)),
@@ -134,7 +143,7 @@ impl GatewayError {
     /// The vendor's code where there is no reason from the closed list.
     fn retcode(&self) -> &'static str {
         match self {
-            Self::Defect | Self::Upstream(_) | Self::Overloaded => "100-007",
+            Self::Defect | Self::Upstream(_) | Self::Overloaded | Self::StoreUnavailable => "100-007",
             Self::Head(_) | Self::WebSocket | Self::Unclassified(_) | Self::Refused { .. } | Self::BodyTimeout => {
                 "000-002"
             }

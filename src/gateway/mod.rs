@@ -33,7 +33,7 @@ pub use shed::Load;
 use crate::config::Config;
 use crate::downstream::Connection;
 use crate::preview::Clock;
-use crate::store::MemoryStore;
+use crate::store::PreviewStore;
 use crate::telemetry::{Metrics, Redactor, Sparingly};
 use crate::upstream::Client;
 
@@ -44,7 +44,7 @@ pub struct Gateway {
     /// The configuration that requests are handled by.
     pub config: Config,
     /// The previews of all agents.
-    pub store: Arc<MemoryStore>,
+    pub store: Arc<PreviewStore>,
     /// The time by which previews are judged.
     pub clock: Arc<dyn Clock>,
     /// What is counted.

@@ -53,7 +53,8 @@ async fn record_and_pass(
     match read_whole(&mut body, exchange.gateway.config.limits.event_body).await {
         Ok(bytes) => {
             if head.status == StatusCode::OK {
-                record_events(&exchange, &head.headers, &bytes, agent);
+                let agents = record_events(&exchange, &head.headers, &bytes, agent);
+                exchange.gateway.store.share(&agents).await;
             }
             Ok(Response::from_parts(head, GatewayBody::Whole(bytes)))
         }
@@ -66,21 +67,28 @@ async fn record_and_pass(
     }
 }
 
-/// Records what an answer tells about previews. `polled` is the agent who was asked about, if it was one.
-fn record_events(exchange: &Exchange, headers: &HeaderMap, body: &Bytes, polled: Option<AgentId>) {
+/// Records what an answer tells about previews; returns whose. `polled` is the agent who was asked about, if it was one.
+fn record_events(exchange: &Exchange, headers: &HeaderMap, body: &Bytes, polled: Option<AgentId>) -> Vec<AgentId> {
     let gateway = &exchange.gateway;
     let most = gateway.config.limits.event_body;
     let parsed = content::decoded(headers, body, most).ok().and_then(|text| parse_events(&text).ok());
     let Some(found) = parsed else {
         gateway.metrics.events.parse_failed();
-        return warn(exchange, "event answer cannot be read: its previews are unknown");
+        warn(exchange, "event answer cannot be read: its previews are unknown");
+        return Vec::new();
     };
-    heed_sign_out(exchange, found.retcode.as_deref());
+    let mut agents: Vec<_> = note_sign_out(exchange, found.retcode.as_deref()).into_iter().collect();
     let mut unreadable = found.unreadable;
     let delivery = if polled.is_some() { Delivery::Poll } else { Delivery::PollAll };
     for event in found.events {
         gateway.metrics.events.seen(event.event_type, delivery);
-        unreadable += usize::from(!record(exchange, event, polled));
+        match record(exchange, event, polled) {
+            Recorded::Nothing => {}
+            // Most answers hold one event, and one agent's stand together.
+            Recorded::Of(agent) if agents.last() == Some(&agent) => {}
+            Recorded::Of(agent) => agents.push(agent),
+            Recorded::OfNobody => unreadable += 1,
+        }
     }
     for _ in 0..unreadable {
         gateway.metrics.events.parse_failed();
@@ -88,19 +96,32 @@ fn record_events(exchange: &Exchange, headers: &HeaderMap, body: &Bytes, polled:
     if unreadable > 0 {
         warn(exchange, "event cannot be read: its preview is unknown");
     }
+    agents
 }
 
-/// Applies one event; false if it cannot be told whose it is.
-fn record(exchange: &Exchange, event: Event, polled: Option<AgentId>) -> bool {
-    let Some(change) = event.change else { return true };
+/// What became of an event.
+enum Recorded {
+    /// It does not concern previews.
+    Nothing,
+    /// It changed the previews of this agent.
+    Of(AgentId),
+    /// It cannot be told whose it is.
+    OfNobody,
+}
+
+/// Applies one event.
+fn record(exchange: &Exchange, event: Event, polled: Option<AgentId>) -> Recorded {
+    let Some(change) = event.change else { return Recorded::Nothing };
     // In a poll of one agent `workNo` can only say the same; an event that names somebody else was not meant for the
     // one it was shown to, and proves nothing about either.
     match (polled, event.agent) {
-        (Some(polled), Some(named)) if polled != named => return false,
-        (None, None) => return false,
-        (Some(agent), _) | (None, Some(agent)) => exchange.gateway.store.apply(agent, [change]),
+        (Some(polled), Some(named)) if polled != named => Recorded::OfNobody,
+        (None, None) => Recorded::OfNobody,
+        (Some(agent), _) | (None, Some(agent)) => {
+            exchange.gateway.store.apply(agent, [change]);
+            Recorded::Of(agent)
+        }
     }
-    true
 }
 
 fn warn(exchange: &Exchange, message: &'static str) {
@@ -155,8 +176,9 @@ async fn apply_on_success(
             let envelope = read_envelope(&head, &bytes);
             if envelope.is_success() {
                 exchange.gateway.store.apply(agent, [change]);
+                exchange.gateway.store.share(&[agent]).await;
             }
-            heed_sign_out(&exchange, envelope.retcode.as_deref());
+            heed_sign_out(&exchange, envelope.retcode.as_deref()).await;
             Ok(Response::from_parts(head, GatewayBody::Whole(bytes)))
         }
         Err(Unread::TooLarge(beginning)) => Ok(Response::from_parts(head, GatewayBody::Resumed(Some(beginning), body))),
@@ -169,11 +191,18 @@ fn read_envelope(head: &response::Parts, body: &Bytes) -> Envelope {
 }
 
 /// Any request of an agent answered 100-006 or 100-008 says that the agent has no session (protocol.md 7).
-pub(super) fn heed_sign_out(exchange: &Exchange, retcode: Option<&str>) {
-    let says_signed_out = retcode.is_some_and(crate::protocol::envelope::says_signed_out);
-    if let (true, Some(agent)) = (says_signed_out, exchange.operation.ok().and_then(|operation| operation.agent())) {
-        exchange.gateway.store.apply(agent, [Change::Ended]);
+pub(super) async fn heed_sign_out(exchange: &Exchange, retcode: Option<&str>) {
+    if let Some(agent) = note_sign_out(exchange, retcode) {
+        exchange.gateway.store.share(&[agent]).await;
     }
+}
+
+/// The same, but does not wait until other gateways know it; returns of whom they should.
+fn note_sign_out(exchange: &Exchange, retcode: Option<&str>) -> Option<AgentId> {
+    let says_signed_out = retcode.is_some_and(crate::protocol::envelope::says_signed_out);
+    let agent = exchange.operation.ok().and_then(|operation| operation.agent()).filter(|_| says_signed_out)?;
+    exchange.gateway.store.apply(agent, [Change::Ended]);
+    Some(agent)
 }
 
 /// The answer to a request that is streamed through. A short JSON answer about an agent is looked at on its way.
@@ -212,7 +241,10 @@ impl Watched {
             return;
         }
         if self.body.is_end_stream() {
-            heed_sign_out(&self.exchange, Envelope::read(&seen).retcode.as_deref());
+            // A body cannot wait for anything else than its bytes.
+            if note_sign_out(&self.exchange, Envelope::read(&seen).retcode.as_deref()).is_some() {
+                self.exchange.gateway.store.share_soon();
+            }
         }
         self.seen = Some(seen);
     }

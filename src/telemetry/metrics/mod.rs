@@ -7,6 +7,7 @@ mod cells;
 mod data_path;
 mod domain;
 mod process;
+mod store;
 mod upstream;
 
 use prometheus_client::encoding::text;
@@ -16,6 +17,7 @@ use prometheus_client::registry::Registry;
 pub use data_path::{ConnectionMetrics, OpenConnections, OpenGuard, RequestMetrics, ShedKind, Side, StatusClass};
 pub use domain::{CalloutMetrics, EventMetrics, EvictionCause, PreviewMetrics};
 pub use process::{CertificateRole, LogMetrics, ProcessMetrics};
+pub use store::{StoreMetrics, StoreOperation, StoreOutcome};
 pub use upstream::{EndpointMetrics, FailureKind, UpstreamMetrics};
 
 /// Seconds, from the gateway's own overhead (100 us) to the longest polls; dense around 10 s, where an unanswered poll
@@ -34,6 +36,8 @@ pub struct Metrics {
     pub events: EventMetrics,
     /// What is remembered.
     pub previews: PreviewMetrics,
+    /// The Redis that gateways share.
+    pub store: StoreMetrics,
     /// Requests of clients.
     pub requests: RequestMetrics,
     /// Connections, both sides.
@@ -58,6 +62,7 @@ impl Metrics {
             callouts: CalloutMetrics::register(&mut registry),
             events: EventMetrics::register(&mut registry),
             previews: PreviewMetrics::register(&mut registry),
+            store: StoreMetrics::register(&mut registry),
             requests: RequestMetrics::register(&mut registry),
             connections: ConnectionMetrics::register(&mut registry),
             upstream: UpstreamMetrics::register(&mut registry),

@@ -15,6 +15,8 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("previewgate_preview_events_total", "counter", &["event_type", "delivery"]),
     ("previewgate_previews_cached", "gauge", &[]),
     ("previewgate_previews_evicted_total", "counter", &["cause"]),
+    ("previewgate_store_operations_total", "counter", &["operation", "outcome"]),
+    ("previewgate_store_agents_pending", "gauge", &[]),
     ("previewgate_requests_total", "counter", &["operation", "status_class"]),
     ("previewgate_request_duration_seconds", "histogram", &["operation"]),
     ("previewgate_upstream_duration_seconds", "histogram", &["operation"]),
@@ -139,6 +141,8 @@ fn labels_are_words_of_closed_lists_and_endpoints_of_the_configuration() {
         words!(Delivery),
         words!(OperationName),
         words!(EvictionCause),
+        words!(StoreOperation),
+        words!(StoreOutcome),
         words!(StatusClass),
         words!(FailureKind),
         words!(ShedKind),
@@ -176,6 +180,8 @@ fn counts_arrive_where_they_belong() {
     let metrics = used();
     metrics.previews.evicted(EvictionCause::PerAgent, 3);
     metrics.previews.cached_from(|| 17);
+    metrics.store.finished(StoreOperation::Write, StoreOutcome::Timeout);
+    metrics.store.pending_from(|| 2);
     metrics.log.dropped_from(|| 5);
     metrics.requests.shed(ShedKind::Poll);
     metrics.requests.head_fault();
@@ -188,6 +194,8 @@ fn counts_arrive_where_they_belong() {
         ("previewgate_preview_events_total{event_type=\"AgentEvent_Preview_CallOut_Ex\",delivery=\"push\"}", "1"),
         ("previewgate_previews_evicted_total{cause=\"per_agent\"}", "3"),
         ("previewgate_previews_cached", "17"),
+        ("previewgate_store_operations_total{operation=\"write\",outcome=\"timeout\"}", "1"),
+        ("previewgate_store_agents_pending", "2"),
         ("previewgate_log_lines_dropped_total", "5"),
         ("previewgate_requests_total{operation=\"getAgentEvent\",status_class=\"none\"}", "1"),
         ("previewgate_request_duration_seconds_bucket{le=\"10.0\",operation=\"getAgentEvent\"}", "0"),

@@ -1,0 +1,136 @@
+//! `[previews.store]` of kind `redis`: the Redis that several gateways share.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::addresses::{Fault, host_and_port};
+use super::kinds::{Kind, quoted};
+use super::reading::Spot;
+use crate::closed_list;
+
+/// `[previews.store]` of kind `redis`
+#[derive(Clone, Debug, PartialEq)]
+pub struct RedisStore {
+    /// Where it is.
+    pub url: RedisUrl,
+    /// ACL user; the default user when absent.
+    pub username: Option<String>,
+    /// Its only line is the password; read at every connection. Absent: no authentication.
+    pub password_file: Option<PathBuf>,
+    /// PEM roots, for TLS; the system's when absent.
+    pub ca: Option<PathBuf>,
+    /// Begins the name of every key.
+    pub prefix: String,
+    /// Longest that a callout or an event waits for Redis; at most a second, which is what a poll may take longer than
+    /// the platform's ten before an application gives it up (protocol.md 9).
+    pub timeout: Duration,
+    /// What becomes of a callout when Redis does not answer in time.
+    pub on_store_failure: OnStoreFailure,
+}
+
+/// `redis://host[:port][/database]`, with `rediss` for TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RedisUrl {
+    /// Whether TLS is spoken.
+    pub tls: bool,
+    /// DNS name or IP address (IPv6 without brackets).
+    pub host: String,
+    /// Default 6379.
+    pub port: u16,
+    /// Default 0.
+    pub database: u16,
+}
+
+closed_list! {
+    /// `previews.store.on_store_failure`
+    pub enum OnStoreFailure {
+        /// The previews that this gateway itself has seen decide.
+        Local = "local",
+        /// The callout is refused as overloaded.
+        Reject = "reject",
+        /// The callout is forwarded unverified.
+        Forward = "forward",
+    }
+}
+
+const DEFAULT_PORT: u16 = 6379;
+
+/// As in the configuration, port and database always written.
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tls, host, port, database } = self;
+        let scheme = if *tls { "rediss" } else { "redis" };
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        write!(f, "{scheme}://{host}:{port}/{database}")
+    }
+}
+
+/// See [`RedisUrl`].
+pub(super) struct RedisAddress;
+
+impl Kind for RedisAddress {
+    type Value = RedisUrl;
+
+    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<RedisUrl> {
+        let text = spot.text("an address such as \"rediss://redis.example.com:6379\"")?;
+        match address(text) {
+            Ok(url) => Some(url),
+            Err((message, cure)) => {
+                // Whatever stands before the host may be a password, well formed or not.
+                spot.withhold(true);
+                spot.wrong(message, &cure)
+            }
+        }
+    }
+
+    fn write(&self, value: &RedisUrl) -> String {
+        quoted(&value.to_string())
+    }
+}
+
+fn address(text: &str) -> Result<RedisUrl, Fault> {
+    let wanted = || "write \"rediss://HOST:6379\", or redis:// for a connection without TLS".to_owned();
+    let (scheme, rest) = text.split_once("://").ok_or_else(|| ("has no scheme", wanted()))?;
+    let tls = match scheme.to_ascii_lowercase().as_str() {
+        "redis" => false,
+        "rediss" => true,
+        _ => return Err(("has a scheme that is neither rediss nor redis", wanted())),
+    };
+    if rest.contains('@') {
+        let cure = "put the password into a file and name it in password_file, and the user in username";
+        return Err(("has a user name or password", cure.to_owned()));
+    }
+    if rest.contains(['?', '#']) {
+        return Err(("has a query or fragment", wanted()));
+    }
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let database = if path.is_empty() { Some(0) } else { plain_number(path) };
+    let database = database.ok_or_else(|| ("has a path that is no database number", wanted()))?;
+    let (host, port) = host_and_port(authority)?;
+    Ok(RedisUrl { tls, host, port: port.unwrap_or(DEFAULT_PORT), database })
+}
+
+fn plain_number(text: &str) -> Option<u16> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// Text that needs no quoting anywhere: a user name, the beginning of a key.
+pub(super) struct PlainText;
+
+impl Kind for PlainText {
+    type Value = String;
+
+    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<String> {
+        const WANTED: &str = "1 to 64 visible ASCII characters, without blanks";
+        let text = spot.text(WANTED)?;
+        if (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Some(text.to_owned());
+        }
+        spot.wrong("is empty, too long, or has other characters", &format!("write {WANTED}"))
+    }
+
+    fn write(&self, value: &String) -> String {
+        quoted(value)
+    }
+}

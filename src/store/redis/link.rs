@@ -1,0 +1,133 @@
+//! The connection to Redis: made, watched and made anew by one task, used by everybody.
+//!
+//! A Redis that is known to be away costs nobody any time: without a connection an operation fails at once. One that
+//! hangs is found out by a heartbeat, and its connection is given up.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
+use arc_swap::ArcSwapOption;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+
+use crate::config::{RedisStore, password};
+use crate::tls::{TlsError, provider, roots};
+
+/// Name resolution, TCP, TLS and authentication together.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// Commands that may be under way at once before further ones wait.
+const COMMANDS_AT_ONCE: usize = 1024;
+
+/// The present connection, if there is one.
+#[derive(Default)]
+pub(super) struct Link {
+    present: ArcSwapOption<MultiplexedConnection>,
+    /// Something is to be done at once: a change that nobody waits for, or a doubt about the connection.
+    pub(super) call: Notify,
+}
+
+impl Link {
+    pub(super) fn connection(&self) -> Option<MultiplexedConnection> {
+        self.present.load().as_deref().cloned()
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.present.load().is_some()
+    }
+
+    pub(super) fn set(&self, connection: Option<MultiplexedConnection>) {
+        self.present.store(connection.map(Arc::new));
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    #[error("not connected within {CONNECT_LIMIT:?}")]
+    Timeout,
+    #[error("{}: {source}", path.display())]
+    Password { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Network(#[from] io::Error),
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+}
+
+/// The task that moves a connection's bytes; ends with this.
+pub(super) struct Driver(JoinHandle<()>);
+
+impl Driver {
+    /// Waits for the end of the connection.
+    pub(super) async fn ended(&mut self) {
+        let _ = (&mut self.0).await;
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Connects and authenticates, in bounded time. Files are read each time: what was replaced is in force.
+pub(super) async fn connect(settings: &RedisStore) -> Result<(MultiplexedConnection, Driver), LinkError> {
+    tokio::time::timeout(CONNECT_LIMIT, establish(settings)).await.unwrap_or(Err(LinkError::Timeout))
+}
+
+async fn establish(settings: &RedisStore) -> Result<(MultiplexedConnection, Driver), LinkError> {
+    let url = &settings.url;
+    let identity = identity(settings)?;
+    let socket = TcpStream::connect((url.host.as_str(), url.port)).await?;
+    socket.set_nodelay(true)?;
+    // Time limits are the callers' own.
+    let config = AsyncConnectionConfig::new().set_response_timeout(None).set_pipeline_buffer_size(COMMANDS_AT_ONCE);
+    if url.tls {
+        let name = ServerName::try_from(url.host.clone()).map_err(|_| TlsError::ServerName(url.host.clone()))?;
+        let stream = connector(settings)?.connect(name, socket).await?;
+        let (connection, work) = MultiplexedConnection::new_with_config(&identity, stream, config).await?;
+        Ok((connection, Driver(tokio::spawn(work))))
+    } else {
+        let (connection, work) = MultiplexedConnection::new_with_config(&identity, socket, config).await?;
+        Ok((connection, Driver(tokio::spawn(work))))
+    }
+}
+
+fn identity(settings: &RedisStore) -> Result<RedisConnectionInfo, LinkError> {
+    let mut identity = RedisConnectionInfo::default().set_db(i64::from(settings.url.database)).set_skip_set_lib_name();
+    if let Some(username) = &settings.username {
+        identity = identity.set_username(username);
+    }
+    if let Some(path) = &settings.password_file {
+        let wrong = |source| LinkError::Password { path: path.clone(), source };
+        let content = std::fs::read(path).map_err(wrong)?;
+        let line = password(&content).ok_or_else(|| wrong(io::Error::other("not one line of text")))?;
+        identity = identity.set_password(line);
+    }
+    Ok(identity)
+}
+
+fn connector(settings: &RedisStore) -> Result<TlsConnector, TlsError> {
+    let trusted = match &settings.ca {
+        Some(path) => roots(path)?,
+        None => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
+        }
+    };
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(trusted)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}

@@ -1,0 +1,357 @@
+//! Previews in a Redis that several gateways share.
+//!
+//! Each agent is one hash, `{prefix}agent:{id}`: the state as JSON, a random tag that changes with each write, and a
+//! mark that the agent was seen. A write reads the state, applies the changes with the one rule that there is
+//! ([`record`]), and swaps the state for the new one if its tag is still the same ([`SWAP`], which Redis executes as one
+//! step); otherwise it begins again with what it got instead.
+//!
+//! Every change goes through the [`outbox`]: whoever made it waits until it is written, but no longer than
+//! `previews.store.timeout`, and what is not written by then is tried again when Redis is back. A read is Redis's answer
+//! plus whatever this gateway still has in the outbox.
+//!
+//! What remains possible while Redis is away or a gateway is cut off from it:
+//! - With `on_store_failure = "local"`, a preview that was ended through another gateway is still good here, until the
+//!   end arrives or the TTL is over.
+//! - An end that is in the outbox of a gateway that is killed never arrives. Nor does one that finds the outbox full.
+//! - Changes that arrive late are put in order by the wall clocks of the gateways that saw them. If these differ by
+//!   `d`, an end and a preview of one agent that passed through two gateways within `d` may be taken in the wrong order.
+//! - A Redis that loses its memory forgets ends too. With "local", each gateway then goes by its own cache for agents
+//!   that Redis knows nothing about.
+
+mod link;
+mod outbox;
+mod record;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::{RedisError, Value, cmd, from_redis_value};
+use futures_util::stream::{self, StreamExt};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use self::link::{Driver, Link, connect};
+use self::outbox::{Batch, Outbox};
+use self::record::Record;
+use super::MemoryStore;
+use crate::config::{OnStoreFailure, Previews, RedisStore};
+use crate::preview::{AgentId, AgentPreviews, Bounds, Change, Clock};
+use crate::telemetry::metrics::{StoreOperation, StoreOutcome};
+use crate::telemetry::{Metrics, Sparingly};
+
+const SWAP: &str = include_str!("swap.lua");
+/// Gateways that write the same agent at the same time: each attempt that fails is another one's success.
+const ATTEMPTS: usize = 16;
+/// Agents that are written at the same time.
+const AT_ONCE: usize = 32;
+/// Between two heartbeats, and between two attempts to write what is late.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// A Redis that is silent for longer hangs.
+const HEARTBEAT_LIMIT: Duration = Duration::from_secs(1);
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(1);
+const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+/// Writes of one agent take turns, so that a gateway does not conflict with itself. Agents share them, for boundedness.
+const TURNS: usize = 256;
+
+/// The shared store, from this gateway's point of view.
+pub(super) struct SharedStore {
+    settings: RedisStore,
+    lifetime: Duration,
+    bounds: Bounds,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    local: Arc<MemoryStore>,
+    link: Link,
+    outbox: Arc<Outbox>,
+    turns: Vec<Mutex<()>>,
+    warnings: Sparingly,
+}
+
+/// What is known of an agent.
+pub(super) struct Known {
+    /// Whether Redis has seen the agent at all.
+    pub(super) seen: bool,
+    /// What it may call.
+    pub(super) previews: AgentPreviews,
+}
+
+/// Why Redis was of no use.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("not connected")]
+    NotConnected,
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    #[error("the state of an agent cannot be read: {0}")]
+    State(#[from] serde_json::Error),
+    #[error("an unexpected answer")]
+    Answer,
+    #[error("out of memory")]
+    Full,
+    #[error("not done in time")]
+    Timeout,
+    #[error("another gateway kept changing the same agent")]
+    Conflict,
+    #[error("the system has no random numbers")]
+    NoRandomness,
+}
+
+/// What Redis holds of an agent: the tag it was written with, and the state.
+struct Stored {
+    tag: String,
+    state: Option<Vec<u8>>,
+    seen: bool,
+}
+
+enum Swap {
+    Done,
+    Lost(Stored),
+}
+
+impl SharedStore {
+    pub(super) fn new(
+        settings: RedisStore,
+        previews: &Previews,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        local: Arc<MemoryStore>,
+    ) -> Self {
+        let outbox = Arc::new(Outbox::default());
+        let counted = Arc::clone(&outbox);
+        metrics.store.pending_from(move || counted.len() as u64);
+        Self {
+            settings,
+            lifetime: previews.ttl.saturating_mul(2),
+            bounds: Bounds { per_agent: previews.per_agent },
+            clock,
+            metrics,
+            local,
+            link: Link::default(),
+            outbox,
+            turns: std::iter::repeat_with(Mutex::default).take(TURNS).collect(),
+            warnings: Sparingly::every(WARNING_INTERVAL),
+        }
+    }
+
+    pub(super) fn on_failure(&self) -> OnStoreFailure {
+        self.settings.on_store_failure
+    }
+
+    /// Connected, and nothing waits to be written.
+    pub(super) fn is_well(&self) -> bool {
+        self.link.is_up() && self.outbox.len() == 0
+    }
+
+    /// What may be called, in bounded time.
+    pub(super) async fn read(&self, agent: AgentId) -> Result<Known, Failure> {
+        // Before Redis is asked: a change that is written in between is then seen twice, which does no harm, and not
+        // missed.
+        let pending = self.outbox.of(agent);
+        let fetched = tokio::time::timeout(self.settings.timeout, self.fetch(agent)).await;
+        let known = fetched.unwrap_or(Err(Failure::Timeout)).and_then(|stored| {
+            let mut record = self.record(&stored)?;
+            record.absorb(&pending, self.bounds);
+            Ok(Known { seen: stored.seen, previews: record.previews })
+        });
+        self.finished(StoreOperation::Read, known.as_ref().err());
+        known
+    }
+
+    /// Takes changes in, to be written by [`Self::share`] or by the keeper.
+    pub(super) fn add(&self, agent: AgentId, changes: impl IntoIterator<Item = Change>) {
+        let now = self.clock.now();
+        for change in changes {
+            if self.outbox.add(agent, change, now).is_err() {
+                self.finished(StoreOperation::Write, Some(&Failure::Full));
+            }
+        }
+    }
+
+    /// Writes what waits for these agents; returns when it is written, or when the time is over.
+    pub(super) async fn share(&self, agents: &[AgentId]) {
+        self.share_within(self.settings.timeout, agents).await;
+    }
+
+    async fn share_within(&self, limit: Duration, agents: &[AgentId]) {
+        let deadline = Instant::now() + limit;
+        stream::iter(agents).for_each_concurrent(AT_ONCE, |agent| self.write(*agent, deadline)).await;
+    }
+
+    /// Has the keeper write what waits.
+    pub(super) fn share_soon(&self) {
+        self.link.call.notify_one();
+    }
+
+    async fn write(&self, agent: AgentId, deadline: Instant) {
+        let outcome = tokio::time::timeout_at(deadline, self.flush(agent)).await.unwrap_or(Err(Failure::Timeout));
+        self.finished(StoreOperation::Write, outcome.as_ref().err());
+    }
+
+    async fn flush(&self, agent: AgentId) -> Result<(), Failure> {
+        let turn = self.turns.get(agent.as_u32() as usize % TURNS).ok_or(Failure::NotConnected)?;
+        let _turn = turn.lock().await;
+        // Nothing to do is fine: somebody else took it along.
+        let Some(batch) = self.outbox.begin(agent) else { return Ok(()) };
+        let mut stored = self.fetch(agent).await?;
+        for _ in 0..ATTEMPTS {
+            match self.swap(agent, &stored, &batch).await? {
+                Swap::Done => {
+                    self.outbox.finish(agent, &batch);
+                    return Ok(());
+                }
+                Swap::Lost(present) => stored = present,
+            }
+        }
+        Err(Failure::Conflict)
+    }
+
+    async fn fetch(&self, agent: AgentId) -> Result<Stored, Failure> {
+        let mut connection = self.link.connection().ok_or(Failure::NotConnected)?;
+        let mut fetch = cmd("HMGET");
+        fetch.arg(self.key(agent)).arg(&["tag", "state", "seen"]);
+        Stored::read(fetch.query_async(&mut connection).await?)
+    }
+
+    async fn swap(&self, agent: AgentId, stored: &Stored, batch: &Batch) -> Result<Swap, Failure> {
+        // A state that nobody can read any more is replaced: it could only refuse everything for ever.
+        let before = self.record(stored).unwrap_or_default();
+        let mut after = self.beginning(agent, stored).unwrap_or_else(|| before.clone());
+        after.absorb(&batch.changes, self.bounds);
+        let ends = batch.changes.iter().any(|dated| !matches!(dated.change, Change::Shown(_)));
+        let ends = ends && after.lacks_some_of(&before);
+        let mut connection = self.link.connection().ok_or(Failure::NotConnected)?;
+        let mut swap = cmd("EVAL");
+        swap.arg(SWAP).arg(1).arg(self.key(agent)).arg(&stored.tag).arg(tag()?).arg(after.to_json());
+        swap.arg(u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX)).arg(u8::from(ends));
+        match swap.query_async(&mut connection).await? {
+            Value::Int(1) => Ok(Swap::Done),
+            Value::Int(_) => Err(Failure::Full),
+            present => Stored::read(present).map(Swap::Lost),
+        }
+    }
+
+    /// What a state begins with that Redis knows nothing about.
+    fn beginning(&self, agent: AgentId, stored: &Stored) -> Option<Record> {
+        let stands_in = !stored.seen && self.settings.on_store_failure == OnStoreFailure::Local;
+        stands_in.then(|| self.local.previews(agent))?.map(|previews| Record::of(AgentPreviews::clone(&previews)))
+    }
+
+    fn record(&self, stored: &Stored) -> Result<Record, Failure> {
+        match &stored.state {
+            Some(json) => Ok(Record::from_json(json, self.bounds)?),
+            None => Ok(Record::default()),
+        }
+    }
+
+    fn key(&self, agent: AgentId) -> String {
+        format!("{}agent:{agent}", self.settings.prefix)
+    }
+
+    /// Counts, and says now and then what is wrong.
+    fn finished(&self, operation: StoreOperation, failure: Option<&Failure>) {
+        let outcome = match failure {
+            None => StoreOutcome::Ok,
+            Some(Failure::Timeout) => StoreOutcome::Timeout,
+            Some(Failure::Conflict) => StoreOutcome::Conflict,
+            Some(
+                Failure::NotConnected
+                | Failure::Redis(_)
+                | Failure::State(_)
+                | Failure::Answer
+                | Failure::Full
+                | Failure::NoRandomness,
+            ) => StoreOutcome::Failed,
+        };
+        self.metrics.store.finished(operation, outcome);
+        let Some(failure) = failure else { return };
+        if matches!(failure, Failure::Timeout) {
+            // The connection may be one that hangs.
+            self.link.call.notify_one();
+        }
+        if self.warnings.now() {
+            let agents_pending = self.outbox.len();
+            let operation = operation.as_str();
+            tracing::warn!(target: "previewgate::store", operation, agents_pending, error = %failure, "shared store failed");
+        }
+    }
+}
+
+/// The keeper: everything that must go on whether or not there are requests.
+impl SharedStore {
+    /// Keeps a connection, and writes what is late. Never ends.
+    pub(super) async fn keep(&self) {
+        loop {
+            match connect(&self.settings).await {
+                Ok((connection, driver)) => {
+                    self.link.set(Some(connection));
+                    let pending = self.outbox.len();
+                    tracing::info!(target: "previewgate::store", agents_pending = pending, "shared store connected");
+                    self.attend(driver).await;
+                    self.link.set(None);
+                    tracing::warn!(target: "previewgate::store", "shared store lost");
+                }
+                Err(error) if self.warnings.now() => {
+                    tracing::warn!(target: "previewgate::store", %error, "shared store cannot be reached");
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(RECONNECT_PAUSE).await;
+        }
+    }
+
+    /// Until the connection ends or hangs.
+    async fn attend(&self, mut driver: Driver) {
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        loop {
+            tokio::select! {
+                () = driver.ended() => return,
+                _ = heartbeat.tick() => {}
+                () = self.link.call.notified() => {}
+            }
+            if !self.is_alive().await {
+                return;
+            }
+            self.catch_up().await;
+        }
+    }
+
+    /// Any answer will do, a refusal too.
+    async fn is_alive(&self) -> bool {
+        let Some(mut connection) = self.link.connection() else { return false };
+        let ping = cmd("PING");
+        let pong = ping.query_async::<Value>(&mut connection);
+        match tokio::time::timeout(HEARTBEAT_LIMIT, pong).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(error)) => !error.is_io_error() && !error.is_connection_dropped(),
+            Err(_) => false,
+        }
+    }
+
+    /// Writes what waits, until something goes wrong: the next heartbeat tries again.
+    async fn catch_up(&self) {
+        for agents in self.outbox.agents().chunks(AT_ONCE) {
+            // Nobody waits for these: a slow Redis gets them too.
+            self.share_within(CATCH_UP_LIMIT, agents).await;
+            if agents.iter().all(|agent| !self.outbox.of(*agent).is_empty()) {
+                return;
+            }
+        }
+    }
+}
+
+impl Stored {
+    fn read(answer: Value) -> Result<Self, Failure> {
+        type Fields = (Option<String>, Option<Vec<u8>>, Option<Value>);
+        let (tag, state, seen): Fields = from_redis_value(answer).map_err(|_| Failure::Answer)?;
+        let seen = seen.is_some() || state.is_some();
+        Ok(Self { tag: tag.unwrap_or_default(), state, seen })
+    }
+}
+
+/// Different for each write: a counter would begin anew in a Redis that lost its memory.
+fn tag() -> Result<String, Failure> {
+    let mut bits = [0; 8];
+    aws_lc_rs::rand::fill(&mut bits).map_err(|_| Failure::NoRandomness)?;
+    Ok(format!("{:016x}", u64::from_ne_bytes(bits)))
+}

@@ -1,0 +1,18 @@
+-- Writes an agent's state if nobody else has written it since it was read.
+-- KEYS: the agent's. ARGV: tag that was read, new tag, new state, lifetime in ms, '1' if the new state ends something.
+-- Answers 1: written. 2: full, and what was to be ended is gone. A list: the present tag, state and mark instead.
+if (redis.call('HGET', KEYS[1], 'tag') or '') ~= ARGV[1] then
+  return redis.call('HMGET', KEYS[1], 'tag', 'state', 'seen')
+end
+local written = redis.pcall('HSET', KEYS[1], 'seen', '1', 'tag', ARGV[2], 'state', ARGV[3])
+if type(written) == 'table' and written.err then
+  -- A full Redis still deletes. An end must win, if need be at the cost of the agent's other previews; the mark stays
+  -- and says that there is nothing, which is more than to know nothing.
+  if ARGV[5] == '1' then
+    redis.call('HDEL', KEYS[1], 'tag', 'state')
+    return 2
+  end
+  return written
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+return 1

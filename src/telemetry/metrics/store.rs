@@ -1,0 +1,64 @@
+//! The Redis that several gateways share. All zero with `previews.store.kind = "memory"`.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+
+use super::cells::{ReadAs, ReadAtScrape, Rows};
+use super::words;
+use crate::closed_list;
+
+const STORE_OPERATIONS: &str = "previewgate_store_operations";
+const STORE_AGENTS_PENDING: &str = "previewgate_store_agents_pending";
+
+closed_list! {
+    /// What Redis was asked for.
+    pub enum StoreOperation {
+        /// The previews of an agent, for a callout.
+        Read = "read",
+        /// To take changes of an agent.
+        Write = "write",
+    }
+}
+
+closed_list! {
+    /// What came of it.
+    pub enum StoreOutcome {
+        /// Done in time.
+        Ok = "ok",
+        /// Not connected, or answered with an error: full, not allowed, starting.
+        Failed = "failed",
+        /// Not done within `previews.store.timeout`.
+        Timeout = "timeout",
+        /// Another gateway changed the same agent again and again.
+        Conflict = "conflict",
+    }
+}
+
+/// Operations, and what still has to be written.
+#[derive(Debug)]
+pub struct StoreMetrics {
+    operations: Rows<Counter>,
+    pending: ReadAtScrape,
+}
+
+impl StoreMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let labels = (("operation", words!(StoreOperation)), ("outcome", words!(StoreOutcome)));
+        let operations = Rows::by_pair(labels.0, labels.1, Counter::default);
+        let pending = ReadAtScrape::new(ReadAs::Gauge);
+        registry.register(STORE_OPERATIONS, "Operations on the shared store", operations.clone());
+        let help = "Agents of whom the shared store does not know everything yet";
+        registry.register(STORE_AGENTS_PENDING, help, pending.clone());
+        Self { operations, pending }
+    }
+
+    /// One operation is over.
+    pub fn finished(&self, operation: StoreOperation, outcome: StoreOutcome) {
+        self.operations.count(operation.index() * StoreOutcome::ALL.len() + outcome.index());
+    }
+
+    /// How many agents have changes that are not written yet, asked at each scrape.
+    pub fn pending_from(&self, source: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.pending.read_from(source);
+    }
+}
