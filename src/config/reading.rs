@@ -113,7 +113,9 @@ impl<'v> Reading<'v> {
         let neighbours = self.known.iter().filter(|known| split(known).0 == table);
         let alike = neighbours.map(|known| (likeness(word, split(known).1), known));
         let best = alike.max_by(|(one, _), (other, _)| one.total_cmp(other)).filter(|(score, _)| *score >= 0.85);
-        let elsewhere = || self.known.iter().find(|known| split(known).1 == word);
+        // A table below this one rather than any other.
+        let below = |known: &String| known.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'));
+        let elsewhere = || self.known.iter().filter(|known| split(known).1 == word).max_by_key(|known| below(known));
         best.map(|(_, known)| known).or_else(elsewhere).map(String::as_str)
     }
 

@@ -1,0 +1,238 @@
+//! Several gateways that share their previews through a real Redis, which is killed, stalled, restarted and filled.
+//!
+//! `redis-server` is started from the PATH, each test its own. Without one the tests are skipped, except in CI. No test
+//! sleeps to synchronise: it waits for what it needs to have happened.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test says what is wrong by panicking, in its helpers too"
+)]
+
+mod lab;
+mod server;
+
+use std::time::{Duration, Instant};
+
+use previewgate::preview::{Announcement, Change, ControlId, DialedNumber};
+use serde_json::Value;
+
+use lab::{Lab, agent, until};
+use server::{Kind, RedisServer, SECRET};
+
+const LOCAL: &str = "";
+const REJECT: &str = "on_store_failure = \"reject\"";
+const FORWARD: &str = "on_store_failure = \"forward\"";
+/// Far more than `timeout`, far less than anything that is not bounded by it.
+const BOUND: Duration = Duration::from_secs(5);
+
+/// A Redis without TLS and passwords and so many gateways, or nothing when there is no Redis to be had.
+async fn lab(settings: &[&str]) -> Option<Lab> {
+    Some(Lab::start(RedisServer::start(Kind::Plain)?, settings).await)
+}
+
+#[tokio::test]
+async fn an_agent_polls_through_one_gateway_and_calls_through_another() {
+    let Some(lab) = lab(&[LOCAL, LOCAL]).await else { return };
+    let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
+    lab.shown(one, 101, 7, "100,200").await;
+    assert_eq!(other.call(101, 7, "200").await.reason, "forwarded");
+    assert_eq!(other.call(101, 7, "20").await.reason, "number_not_in_preview");
+    assert_eq!(other.call(101, 8, "100").await.reason, "control_id_mismatch");
+    assert_eq!(other.call(102, 7, "100").await.reason, "unknown_preview");
+
+    // Numbers of one control ID add up, whichever gateways saw the announcements.
+    lab.shown(other, 101, 7, "300").await;
+    for number in ["100", "300"] {
+        assert_eq!(one.call(101, 7, number).await.reason, "forwarded", "{number}");
+    }
+    let lifetime: u64 = redis::cmd("PTTL").arg("previewgate:agent:101").query(&mut lab.redis.client()).unwrap();
+    assert!((1..=2 * 30 * 60 * 1000).contains(&lifetime), "{lifetime}");
+    assert!(one.counted("write", "ok") > 0.0 && other.counted("read", "ok") > 0.0);
+    assert_eq!(one.admin_store(101).await, "ok");
+}
+
+#[tokio::test]
+async fn what_ends_at_one_gateway_ends_at_the_other() {
+    let Some(lab) = lab(&[LOCAL, LOCAL]).await else { return };
+    let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
+    lab.shown(one, 101, 7, "100").await;
+    lab.shown(other, 101, 8, "200").await;
+    assert_eq!(other.cancel(101, 7).await.retcode(), "0");
+    assert_eq!(one.call(101, 7, "100").await.reason, "control_id_mismatch");
+    assert_eq!(one.call(101, 8, "200").await.reason, "forwarded");
+    lab.released(one, 101).await;
+    // It was this one that saw the preview, and its own memory still holds it.
+    assert_eq!(other.call(101, 8, "200").await.reason, "unknown_preview");
+
+    lab.shown(one, 101, 9, "300").await;
+    assert_eq!(other.sign_out(101).await.retcode(), "0");
+    assert_eq!(one.call(101, 9, "300").await.reason, "unknown_preview");
+}
+
+#[tokio::test]
+async fn without_redis_events_arrive_and_callouts_follow_the_policy() {
+    let Some(mut lab) = lab(&[LOCAL, REJECT, FORWARD]).await else { return };
+    lab.shown(&lab.gateways[1], 103, 9, "300").await;
+    lab.redis.kill();
+    let [local, reject, forward] = &lab.gateways[..] else { unreachable!() };
+    for (gateway, id) in [(local, 101), (reject, 102), (forward, 104)] {
+        let begun = Instant::now();
+        lab.shown(gateway, id, 7, "100").await;
+        assert!(begun.elapsed() < BOUND);
+        assert!(gateway.counted("write", "failed") > 0.0);
+        assert_eq!(gateway.admin_store(id).await, "failing");
+    }
+    assert_eq!(local.call(101, 7, "100").await.reason, "forwarded");
+    assert_eq!(local.call(103, 9, "300").await.reason, "unknown_preview");
+    let refused = reject.call(102, 7, "100").await;
+    assert_eq!((refused.status, refused.reason.as_str()), (503, "overloaded"));
+    assert_eq!((refused.retcode(), refused.json().get("result")), ("100-007".to_owned(), None));
+    assert_eq!(forward.call(104, 7, "999").await.reason, "forwarded");
+    let unverified = "previewgate_preview_callouts_total{decision=\"unverified\",reason=\"unknown_preview\"}";
+    assert!((forward.metric(unverified) - 1.0).abs() < f64::EPSILON);
+    for gateway in [local, reject, forward] {
+        assert!(gateway.counted("read", "failed") > 0.0);
+    }
+
+    // Back, and empty: what was shown in the meantime is written, and each goes on.
+    lab.redis.restart();
+    until("what was late to be written", || lab.gateways.iter().all(lab::Gateway::is_well)).await;
+    let [local, reject, forward] = &lab.gateways[..] else { unreachable!() };
+    assert_eq!(reject.call(101, 7, "100").await.reason, "forwarded");
+    assert_eq!(forward.call(102, 7, "999").await.reason, "number_not_in_preview");
+    // Redis has forgotten this one. Who goes by nothing else refuses.
+    assert_eq!(reject.call(103, 9, "300").await.reason, "unknown_preview");
+    lab.shown(local, 105, 7, "100").await;
+    assert_eq!(reject.call(105, 7, "100").await.reason, "forwarded");
+}
+
+#[tokio::test]
+async fn a_redis_that_lost_its_memory_costs_no_preview_at_the_gateway_that_saw_it() {
+    let Some(mut lab) = lab(&[LOCAL, LOCAL]).await else { return };
+    lab.shown(&lab.gateways[0], 101, 7, "100").await;
+    lab.redis.kill();
+    until("the loss to be noticed", || lab.gateways.iter().all(|gateway| !gateway.is_well())).await;
+    lab.redis.restart();
+    until("both to be connected", || lab.gateways.iter().all(lab::Gateway::is_well)).await;
+    let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
+    assert_eq!(one.call(101, 7, "100").await.reason, "forwarded");
+    // The next event of the agent takes the earlier ones along.
+    lab.shown(one, 101, 8, "200").await;
+    assert_eq!(other.call(101, 7, "100").await.reason, "forwarded");
+    assert_eq!(other.call(101, 8, "200").await.reason, "forwarded");
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_delays_by_its_time_limit_and_ends_arrive_when_it_is_back() {
+    let Some(lab) = lab(&[LOCAL, REJECT]).await else { return };
+    let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
+    lab.shown(one, 101, 7, "100").await;
+    assert_eq!(other.call(101, 7, "100").await.reason, "forwarded");
+    lab.redis.stall();
+    let begun = Instant::now();
+    lab.released(one, 101).await;
+    assert!(begun.elapsed() < BOUND);
+    assert!(one.counted("write", "timeout") > 0.0);
+    let begun = Instant::now();
+    assert_eq!(other.call(101, 7, "100").await.reason, "overloaded");
+    assert!(begun.elapsed() < BOUND);
+    assert!(other.counted("read", "timeout") > 0.0);
+    // Found out: from now on it costs nobody any time.
+    until("the hanging connection to be given up", || !one.is_well() && !other.is_well()).await;
+    lab.shown(one, 101, 8, "200").await;
+
+    lab.redis.resume();
+    until("what was late to be written", || lab.gateways.iter().all(lab::Gateway::is_well)).await;
+    assert_eq!(other.call(101, 7, "100").await.reason, "control_id_mismatch");
+    assert_eq!(other.call(101, 8, "200").await.reason, "forwarded");
+}
+
+#[tokio::test]
+async fn a_full_redis_is_counted_and_ends_still_arrive() {
+    let Some(lab) = lab(&[LOCAL, LOCAL]).await else { return };
+    let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
+    lab.shown(one, 101, 7, "100").await;
+    lab.redis.limit_memory("1mb");
+    lab.redis.fill();
+    lab.shown(one, 102, 8, "200").await;
+    assert!(one.counted("write", "failed") > 0.0);
+    assert_eq!(one.call(102, 8, "200").await.reason, "forwarded");
+    assert_eq!(other.call(102, 8, "200").await.reason, "unknown_preview");
+    lab.released(one, 101).await;
+    assert_eq!(other.call(101, 7, "100").await.reason, "unknown_preview");
+    assert_eq!(one.admin_store(101).await, "failing");
+
+    lab.redis.limit_memory("0");
+    until("what was late to be written", || one.is_well()).await;
+    assert_eq!(other.call(102, 8, "200").await.reason, "forwarded");
+    assert_eq!(other.call(101, 7, "100").await.reason, "unknown_preview");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_one_agent_through_two_gateways_at_the_same_time_are_all_kept() {
+    const EACH: i64 = 40;
+    let Some(lab) = lab(&[LOCAL, LOCAL]).await else { return };
+    let id = agent(101);
+    let mut writers = Vec::new();
+    for (offset, gateway) in (0..).zip(&lab.gateways) {
+        for number in 0..EACH {
+            let store = gateway.store();
+            writers.push(tokio::spawn(async move {
+                let control_id = ControlId(offset * EACH + number);
+                let numbers = vec![DialedNumber::new("100")];
+                store.apply(id, [Change::Shown(Announcement { control_id, numbers })]);
+                store.share(&[id]).await;
+            }));
+        }
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    until("everything to be written", || lab.gateways.iter().all(lab::Gateway::is_well)).await;
+    for gateway in &lab.gateways {
+        let known = gateway.store().previews(id).await.unwrap().unwrap();
+        let mut control_ids: Vec<_> = known.iter().map(|preview| preview.control_id.0).collect();
+        control_ids.sort_unstable();
+        assert_eq!(control_ids, (0..2 * EACH).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn tls_and_an_acl_user_with_the_documented_rights_and_no_secret_in_sight() {
+    let Some(server) = RedisServer::start(Kind::Protected) else { return };
+    let lab = Lab::start(server, &[LOCAL, LOCAL]).await;
+    let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
+    lab.shown(one, 101, 7, "100").await;
+    assert_eq!(other.call(101, 7, "100").await.reason, "forwarded");
+    lab.released(other, 101).await;
+    assert_eq!(one.call(101, 7, "100").await.reason, "unknown_preview");
+    for gateway in [one, other] {
+        let failed = gateway.counted("write", "failed") + gateway.counted("read", "failed");
+        assert!(failed.abs() < f64::EPSILON, "{}", gateway.log());
+        assert!(!gateway.log().contains(SECRET), "{}", gateway.log());
+        assert!(!gateway.admin("/config").await.text().contains(SECRET));
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_said_without_saying_it() {
+    let Some(server) = RedisServer::start(Kind::Protected) else { return };
+    std::fs::write(server.directory.path().join("redis.password"), "hunter2\n").unwrap();
+    let lab = Lab::start_unconnected(server, &[LOCAL]).await;
+    let one = &lab.gateways[0];
+    until("the refusal to be logged", || one.log().contains("WRONGPASS")).await;
+    assert!(!one.log().contains("hunter2"), "{}", one.log());
+    lab.shown(one, 101, 7, "100").await;
+    assert_eq!(one.call(101, 7, "100").await.reason, "forwarded");
+
+    // Read at every connection: mended without a restart.
+    std::fs::write(lab.redis.directory.path().join("redis.password"), SECRET).unwrap();
+    until("what was late to be written", || one.is_well()).await;
+    assert_eq!(one.call(101, 7, "100").await.reason, "forwarded");
+    assert_eq!(one.json("/previews/101").await["previews"].as_array().map(Vec::len), Some(1));
+    assert_ne!(one.json("/previews/101").await["store"], Value::Null);
+}
