@@ -224,7 +224,7 @@ async fn a_wrong_password_is_said_without_saying_it() {
     std::fs::write(server.directory.path().join("redis.password"), "hunter2\n").unwrap();
     let lab = Lab::start_unconnected(server, &[LOCAL]).await;
     let one = &lab.gateways[0];
-    until("the refusal to be logged", || one.log().contains("WRONGPASS")).await;
+    until("the refusal to be logged", || one.log().contains("authentication failed")).await;
     assert!(!one.log().contains("hunter2"), "{}", one.log());
     lab.shown(one, 101, 7, "100").await;
     assert_eq!(one.call(101, 7, "100").await.reason, "forwarded");
