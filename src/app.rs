@@ -21,7 +21,7 @@ use crate::gateway::{Gateway, Load, RequestIds};
 use crate::preview::SystemClock;
 use crate::reload::{self, ReloadError, Reloader};
 use crate::server::{self, Live, Phase, PhaseControl, Worker};
-use crate::store::MemoryStore;
+use crate::store::{MemoryStore, Sessions};
 use crate::telemetry::{HashKey, Logging, Metrics, Redactor, Sparingly};
 use crate::tls::TlsError;
 
@@ -258,6 +258,7 @@ fn gateway(config: &Config, metrics: &Arc<Metrics>) -> Result<Gateway, StartErro
     let store = MemoryStore::new(&config.previews, clock.clone(), Arc::clone(metrics));
     Ok(Gateway {
         store: Arc::new(store),
+        sessions: Arc::new(Sessions::new(config.previews.max_agents, config.previews.ttl.saturating_mul(2))),
         clock,
         metrics: Arc::clone(metrics),
         redactor: Arc::new(Redactor::new(config.log.mask_numbers, hash_key(&config.log)?)),

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 
 use super::Gateway;
 use super::checks::is_preflight;
-use super::headers::REQUEST_ID;
+use super::headers::{GUID, REQUEST_ID};
 use super::shed::Permit;
 use crate::config::AccessLog;
 use crate::downstream::{Connection, Serving};
@@ -34,6 +34,8 @@ pub(super) struct Exchange {
     /// For the upstream, the logs and the client, printable and bounded.
     pub(super) request_id: HeaderValue,
     pub(super) method: Method,
+    /// The credential that the request came with; never shown.
+    pub(super) guid: Option<HeaderValue>,
     /// What the request is for.
     pub(super) operation: Result<Operation, Unclassified>,
     /// Whether its outcome belongs into the decision log.
@@ -85,6 +87,7 @@ impl Exchange {
             connection: Arc::clone(connection),
             request_id: request_id(request.headers(), &gateway.request_ids),
             method: request.method().clone(),
+            guid: request.headers().get(GUID).cloned(),
             operation,
             concerns_callouts,
             started: Instant::now(),

@@ -33,7 +33,7 @@ pub use shed::Load;
 use crate::config::Config;
 use crate::downstream::Connection;
 use crate::preview::Clock;
-use crate::store::MemoryStore;
+use crate::store::{MemoryStore, Sessions};
 use crate::telemetry::{Metrics, Redactor, Sparingly};
 use crate::upstream::Client;
 
@@ -45,6 +45,8 @@ pub struct Gateway {
     pub config: Config,
     /// The previews of all agents.
     pub store: Arc<MemoryStore>,
+    /// Which sessions those previews were shown to.
+    pub sessions: Arc<Sessions>,
     /// The time by which previews are judged.
     pub clock: Arc<dyn Clock>,
     /// What is counted.

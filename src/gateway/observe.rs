@@ -22,7 +22,8 @@ use super::headers::ask_for_readable;
 use crate::preview::{AgentId, Change};
 use crate::protocol::callout::parse_cancelled;
 use crate::protocol::content;
-use crate::protocol::{Delivery, Envelope, Event, parse_events};
+use crate::protocol::envelope::{SUCCESS, says_signed_out};
+use crate::protocol::{Delivery, Envelope, Event, Operation, parse_events};
 use crate::upstream::{AnswerBody, Client, Failure, RequestBody};
 
 /// Longest answer to a session operation, and longest answer to any other, that is looked at for its `retcode`.
@@ -76,6 +77,10 @@ fn record_events(exchange: &Exchange, headers: &HeaderMap, body: &Bytes, polled:
         return warn(exchange, "event answer cannot be read: its previews are unknown");
     };
     heed_sign_out(exchange, found.retcode.as_deref());
+    if let (Some(agent), Some(guid), Some(SUCCESS)) = (polled, &exchange.guid, found.retcode.as_deref()) {
+        let showed = found.events.iter().any(|event| matches!(event.change, Some(Change::Shown(_))));
+        gateway.sessions.polled(agent, guid.as_bytes(), showed);
+    }
     let mut unreadable = found.unreadable;
     let delivery = if polled.is_some() { Delivery::Poll } else { Delivery::PollAll };
     for event in found.events {
@@ -168,11 +173,14 @@ fn read_envelope(head: &response::Parts, body: &Bytes) -> Envelope {
     content::decoded(&head.headers, body, LONGEST_ENVELOPE).map(|text| Envelope::read(&text)).unwrap_or_default()
 }
 
-/// Any request of an agent answered 100-006 or 100-008 says that the agent has no session (protocol.md 7).
+/// Any request of an agent answered 100-006 or 100-008 says that the agent has no session (protocol.md 7), if it was
+/// the agent's own request.
 pub(super) fn heed_sign_out(exchange: &Exchange, retcode: Option<&str>) {
-    let says_signed_out = retcode.is_some_and(crate::protocol::envelope::says_signed_out);
-    if let (true, Some(agent)) = (says_signed_out, exchange.operation.ok().and_then(|operation| operation.agent())) {
-        exchange.gateway.store.apply(agent, [Change::Ended]);
+    let gateway = &exchange.gateway;
+    let Some(agent) = exchange.operation.ok().and_then(Operation::agent) else { return };
+    let guid = exchange.guid.as_ref().map(http::HeaderValue::as_bytes).unwrap_or_default();
+    if retcode.is_some_and(says_signed_out) && gateway.sessions.is_own(agent, guid) {
+        gateway.store.apply(agent, [Change::Ended]);
     }
 }
 
