@@ -17,7 +17,7 @@ use tracing::Dispatch;
 
 use crate::admin::Admin;
 use crate::config::{Config, Log};
-use crate::gateway::{Gateway, Load, RequestIds};
+use crate::gateway::{Gateway, Load, Origins, RequestIds};
 use crate::preview::SystemClock;
 use crate::reload::{self, ReloadError, Reloader};
 use crate::server::{self, Live, Phase, PhaseControl, Worker};
@@ -262,6 +262,7 @@ fn gateway(config: &Config, metrics: &Arc<Metrics>) -> Result<Gateway, StartErro
         clock,
         metrics: Arc::clone(metrics),
         redactor: Arc::new(Redactor::new(config.log.mask_numbers, hash_key(&config.log)?)),
+        origins: Arc::new(Origins::new()),
         request_ids: Arc::new(RequestIds::new()),
         load: Arc::new(Load::default()),
         event_warnings: Arc::new(Sparingly::every(WARNING_INTERVAL)),

@@ -202,6 +202,9 @@ impl Answer {
         if let Some(reason) = self.reason {
             headers.insert(REASON, HeaderValue::from_static(reason.as_str()));
         }
+        if let Some(origin) = &exchange.origin {
+            exchange.gateway.origins.repeat(origin, headers);
+        }
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

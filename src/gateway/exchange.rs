@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderValue, Method, Request, header};
 use hyper::body::Incoming;
 
 use super::Gateway;
@@ -36,6 +36,8 @@ pub(super) struct Exchange {
     pub(super) method: Method,
     /// The credential that the request came with; never shown.
     pub(super) guid: Option<HeaderValue>,
+    /// The page that sent it, for browsers.
+    pub(super) origin: Option<HeaderValue>,
     /// What the request is for.
     pub(super) operation: Result<Operation, Unclassified>,
     /// Whether its outcome belongs into the decision log.
@@ -88,6 +90,7 @@ impl Exchange {
             request_id: request_id(request.headers(), &gateway.request_ids),
             method: request.method().clone(),
             guid: request.headers().get(GUID).cloned(),
+            origin: request.headers().get(header::ORIGIN).cloned(),
             operation,
             concerns_callouts,
             started: Instant::now(),

@@ -87,5 +87,8 @@ pub(super) async fn send(
     }
     let (mut head, body) = response.into_parts();
     prepare_response(&mut head);
+    if let Some(origin) = &exchange.origin {
+        exchange.gateway.origins.learn(origin, &head.headers);
+    }
     Ok(Response::from_parts(head, body))
 }

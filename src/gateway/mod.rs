@@ -8,6 +8,7 @@
 mod body;
 mod callout;
 mod checks;
+mod cors;
 mod detached;
 mod entry;
 mod error;
@@ -25,6 +26,7 @@ use hyper::body::Incoming;
 use tower::{Service, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use cors::Origins;
 pub use entry::AnsweredBody;
 pub use error::GatewayError;
 pub use exchange::RequestIds;
@@ -53,6 +55,8 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// What may be said of numbers.
     pub redactor: Arc<Redactor>,
+    /// What the upstream has granted to which origin.
+    pub origins: Arc<Origins>,
     /// Names requests that come without a name.
     pub request_ids: Arc<RequestIds>,
     /// How much is being done at once.
