@@ -18,7 +18,7 @@ use tracing::Dispatch;
 
 use crate::admin::Admin;
 use crate::config::{Config, ListenerTls, Log};
-use crate::gateway::{Gateway, Load};
+use crate::gateway::{Gateway, Load, Push, PushSetupError};
 use crate::preview::SystemClock;
 use crate::server::{self, Phase, PhaseControl, Worker};
 use crate::store::MemoryStore;
@@ -50,6 +50,9 @@ pub enum StartError {
     /// Certificates or keys cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Pushes cannot be relayed.
+    #[error(transparent)]
+    Push(#[from] PushSetupError),
     /// The key of `called_hash` cannot be read or made.
     #[error("log.hash_key {}: {source}", path.display())]
     HashKey {
@@ -252,6 +255,7 @@ fn gateway(config: &Config, metrics: &Arc<Metrics>) -> Result<Gateway, StartErro
         clock,
         metrics: Arc::clone(metrics),
         redactor: Redactor::new(config.log.mask_numbers, hash_key(&config.log)?),
+        push: Push::new(config.push.as_ref())?,
         load: Arc::new(Load::default()),
         event_warnings: Sparingly::every(WARNING_INTERVAL),
         upstream_warnings: Sparingly::every(WARNING_INTERVAL),
@@ -277,6 +281,7 @@ fn note_certificates(config: &Config, metrics: &Metrics) {
         (CertificateRole::ClientCa, own.and_then(|tls| tls.client_ca.as_ref())),
         (CertificateRole::UpstreamCa, upstream.ca.as_ref()),
         (CertificateRole::UpstreamClient, upstream.client_certificate.as_ref()),
+        (CertificateRole::PushCa, config.push.as_ref().and_then(|push| push.tls.ca.as_ref())),
     ];
     for (role, file) in files {
         metrics.process.certificate_not_after(role, file.and_then(|path| tls::earliest_end(path)));

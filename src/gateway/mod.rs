@@ -2,9 +2,11 @@
 //!
 //! A request's life, in the order of the files: [`entry`] (begins and records the exchange) → [`checks`] (what has
 //! more than one reading goes no further) → [`shed`] (too much is refused early) → [`handler`] (by operation):
-//! [`callout`] judges, [`observe`] watches events and sessions, everything else is streamed through. [`error`] is the
-//! one table from what went wrong to what the client gets.
+//! [`callout`] judges, [`observe`] watches events and sessions, [`sign_in`] sees to it that pushes come to the gateway
+//! and [`push`] relays them, everything else is streamed through. [`error`] is the one table from what went wrong to
+//! what the client gets.
 
+mod application;
 mod body;
 mod callout;
 mod checks;
@@ -15,7 +17,9 @@ mod exchange;
 mod handler;
 mod headers;
 mod observe;
+mod push;
 mod shed;
+mod sign_in;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,8 +29,10 @@ use hyper::body::Incoming;
 use tower::{Service, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use application::PushFault;
 pub use entry::AnsweredBody;
 pub use error::GatewayError;
+pub use push::{Push, PushSetupError};
 pub use shed::Load;
 
 use crate::config::Config;
@@ -48,6 +54,8 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// What may be said of numbers.
     pub redactor: Redactor,
+    /// How pushes are relayed.
+    pub push: Push,
     /// How much is being done at once.
     pub load: Arc<Load>,
     /// Keep a broken upstream from filling the log.
