@@ -383,8 +383,8 @@ pub struct Limits {
     pub body_idle_timeout: Duration,
     /// Bytes of a previewCallout body.
     pub callout_body: usize,
-    /// From the head of a previewCallout to the last byte of its body.
+    /// From the head of a previewCallout, sign-in or push to the last byte of its body.
     pub callout_body_timeout: Duration,
-    /// Bytes of an event answer that is looked into; a larger one passes unseen, and is counted.
+    /// Bytes of an event answer or push that is looked into; a larger one passes unseen, and is counted.
     pub event_body: usize,
 }

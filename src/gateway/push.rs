@@ -1,6 +1,6 @@
 //! Push: events that CC-Gateway posts to the application, relayed by the gateway (protocol.md 6.3 and 6.4).
 //!
-//! Two moments: a sign-in that asks for push gets the gateway's address in place of the application's ([`rewritten`],
+//! Two moments: a sign-in that asks for push gets the gateway's address in place of the application's ([`Relay::rewritten`],
 //! called by `sign_in`), and pushes come there ([`relay`]): checked, recorded, and only then shown to the application,
 //! which can act on what it is shown from inside its own push handler.
 //!
