@@ -26,6 +26,7 @@ use previewgate::telemetry::Logging;
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -193,7 +194,7 @@ struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
 impl Write for CapturedLog {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        Write::write(&mut *self.0.lock().unwrap(), bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -292,7 +293,10 @@ fn request_to(method: Method, path: &str, fields: &[(&str, &str)], body: Bytes) 
     request.body(Full::from(body)).unwrap()
 }
 
-async fn call(identity: &SelfSigned, address: SocketAddr, request: Request<Full<Bytes>>) -> Answer {
+async fn call<B>(identity: &SelfSigned, address: SocketAddr, request: Request<B>) -> Answer
+where
+    B: http_body::Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
     let socket = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("127.0.0.1").unwrap();
     let stream = TlsConnector::from(identity.client_config().unwrap()).connect(name, socket).await.unwrap();
@@ -460,7 +464,7 @@ async fn a_tampered_address_is_refused() {
     site.sign_in(site.call_back_sign_in()).await;
     let good = site.push_url();
     let (before, mac) = good.rsplit_once('.').unwrap();
-    let flipped = if mac.starts_with('A') { mac.replacen('A', "B", 1) } else { format!("A{}", &mac[1..]) };
+    let flipped = if mac.starts_with('A') { mac.replacen('A', "B", 1) } else { format!("A{}", mac.split_at(1).1) };
     let tampered = [
         format!("{before}.{flipped}"),
         format!("{before}."),
@@ -630,6 +634,62 @@ async fn an_application_that_does_not_answer_is_waited_for_so_long_and_asked_onc
     silent.accept().await.unwrap();
     let again = tokio::time::timeout(Duration::from_millis(300), silent.accept()).await;
     assert!(again.is_err(), "a push that may have been sent was sent again");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recorded_push_is_delivered_even_if_the_platform_does_not_wait() {
+    let site = Site::new().await;
+    let slow = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let gateway = site.start(&Site::push(site.gateway, "\"127.0.0.1\""));
+    site.sign_in(json!({"pushUrl": format!("http://{}/", slow.local_addr().unwrap())}).to_string()).await;
+    let (url, identity) = (site.push_url(), site.identity.clone());
+    site.simulated().shown(agent(), ControlId(6), &[NUMBER]);
+    let push = json!({"retcode": "0", "event": preview(6)}).to_string();
+    let path = url.parse::<http::Uri>().unwrap().path().to_owned();
+    let post = call_until_dropped(&identity, site.gateway, request_to(Method::POST, &path, &[], push.into())).await;
+    let (mut socket, _) = slow.accept().await.unwrap();
+    let mut head = [0; 64];
+    socket.read_exact(&mut head).await.unwrap();
+    drop(post);
+    wait_until(|| gateway.metric("previewgate_connections_open{side=\"downstream\"}") == "0").await;
+    socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await.unwrap();
+    wait_until(|| gateway.pushes("relayed") == "1").await;
+    assert_eq!(site.call_out(6).await, "0");
+    gateway.stop().await;
+}
+
+/// Sends a request; the connection ends when the result is dropped.
+async fn call_until_dropped(
+    identity: &SelfSigned,
+    address: SocketAddr,
+    request: Request<Full<Bytes>>,
+) -> tokio::task::JoinSet<()> {
+    let socket = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let stream = TlsConnector::from(identity.client_config().unwrap()).connect(name, socket).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move { drop(connection.await) });
+    tasks.spawn(async move { drop(sender.send_request(request).await) });
+    tasks
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sign_in_without_a_length_gets_one_when_it_is_rewritten() {
+    let site = Site::new().await;
+    let gateway = site.start(&site.loopback());
+    let sign_in = site.push_url_sign_in();
+    let (first, rest) = sign_in.split_at(30);
+    let frame = |text: &str| Ok::<_, Infallible>(http_body::Frame::data(Bytes::copy_from_slice(text.as_bytes())));
+    let chunks = http_body_util::StreamBody::new(futures_util::stream::iter([frame(first), frame(rest)]));
+    let request = Request::put("/agentgateway/resource/onlineagent/101/loginex").header("host", "gate.example");
+    let answer = call(&site.identity, site.gateway, request.body(chunks).unwrap()).await;
+    assert_eq!(answer.retcode(), "0");
+    let arrived = site.simulated().journal().pop().unwrap();
+    assert_eq!(arrived.body, sign_in.replace(&site.application.url(), &site.push_url()));
+    assert_eq!(arrived.header("content-length").unwrap(), arrived.body.len().to_string());
+    assert_eq!(arrived.header("transfer-encoding"), None);
     gateway.stop().await;
 }
 

@@ -5,7 +5,7 @@
 //! | module | what it knows |
 //! |---|---|
 //! | [`keys`] | **every key, its kind, range and default: the table to look at first** |
-//! | [`kinds`], [`addresses`], [`targets`], [`files`] | how a duration, an endpoint, a certificate file … is read and written |
+//! | [`kinds`], [`addresses`], [`targets`], [`files`] | how a duration, an endpoint, a push target … is read and written |
 //! | [`conflicts`] | what is wrong only between two keys |
 //! | [`warnings`](mod@warnings) | what is allowed, but should not go unnoticed |
 //! | [`entry`], [`reading`] | the machinery: the table is walked to read a document and to write one |
