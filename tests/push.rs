@@ -655,6 +655,8 @@ async fn a_recorded_push_is_delivered_even_if_the_platform_does_not_wait() {
     wait_until(|| gateway.metric("previewgate_connections_open{side=\"downstream\"}") == "0").await;
     socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await.unwrap();
     wait_until(|| gateway.pushes("relayed") == "1").await;
+    // What becomes of the call is pushed too: it should fail at once instead of waiting for an answer.
+    drop((slow, socket));
     assert_eq!(site.call_out(6).await, "0");
     gateway.stop().await;
 }
