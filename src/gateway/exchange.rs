@@ -20,7 +20,7 @@ use super::shed::Permit;
 use crate::config::AccessLog;
 use crate::downstream::{Connection, Serving};
 use crate::preview::{Callout, Reason};
-use crate::protocol::operation::concerns_callouts;
+use crate::protocol::operation::{classify_push, concerns_callouts};
 use crate::protocol::{Envelope, Operation, OperationName, Unclassified, classify};
 use crate::telemetry::{AccessRecord, Blame, DecisionRecord, Verdict};
 
@@ -75,7 +75,10 @@ impl Exchange {
         // The stand-in for a refused head says nothing about what the client asked.
         let operation = match connection.fault() {
             Some(_) => Err(Unclassified::NotFound),
-            None => classify(request.method(), path, &gateway.config.upstream.path_prefixes),
+            None => {
+                let push = gateway.push.relay().and_then(|_| classify_push(request.method(), path));
+                push.map_or_else(|| classify(request.method(), path, &gateway.config.upstream.path_prefixes), Ok)
+            }
         };
         let concerns_callouts = match operation {
             Ok(Operation::PreviewCallout { .. }) => true,
