@@ -15,4 +15,8 @@
 
 mod support;
 
+mod connections;
+mod shutdown;
+mod streaming;
 mod transparency;
+mod upstream_faults;

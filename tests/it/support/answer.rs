@@ -1,9 +1,11 @@
 //! What came back, as it was spelled.
 
+use std::fmt;
+
 use serde_json::Value;
 
 /// One answer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Answer {
     pub(crate) version: String,
     pub(crate) status: u16,
@@ -12,6 +14,13 @@ pub(crate) struct Answer {
     pub(crate) headers: Vec<(String, String)>,
     /// Without transfer coding.
     pub(crate) body: Vec<u8>,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { version, status, phrase, headers, .. } = self;
+        write!(f, "{version} {status} {phrase} {headers:?} {:?}", self.text())
+    }
 }
 
 /// How an answer failed to be one.

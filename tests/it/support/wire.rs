@@ -118,21 +118,18 @@ impl Wire {
     }
 
     /// Reads and forgets `count` bytes as they are on the wire; `check` looks at each piece and its position.
-    #[track_caller]
-    pub(crate) fn skim(&mut self, count: u64, mut check: impl FnMut(u64, &[u8])) -> impl Future<Output = ()> {
-        // Not `within`: such a body may take long as long as it moves.
-        async move {
-            let mut position = 0;
-            while position < count {
-                if self.buffer.is_empty() {
-                    let filled = within("the next piece of a long body", self.fill()).await;
-                    assert!(filled.unwrap() > 0, "the body ends after {position} of {count} bytes");
-                }
-                let used = usize::try_from(count - position).unwrap_or(usize::MAX).min(self.buffer.len());
-                check(position, &self.buffer[..used]);
-                self.buffer.drain(..used);
-                position += used as u64;
+    pub(crate) async fn skim(&mut self, count: u64, mut check: impl FnMut(u64, &[u8])) {
+        let mut position = 0;
+        while position < count {
+            if self.buffer.is_empty() {
+                // Each piece anew: such a body may take long as long as it moves.
+                let filled = within("the next piece of a long body", self.fill()).await;
+                assert!(filled.unwrap() > 0, "the body ends after {position} of {count} bytes");
             }
+            let used = usize::try_from(count - position).unwrap_or(usize::MAX).min(self.buffer.len());
+            check(position, &self.buffer[..used]);
+            self.buffer.drain(..used);
+            position += used as u64;
         }
     }
 
