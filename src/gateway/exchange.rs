@@ -17,6 +17,7 @@ use super::Gateway;
 use super::headers::REQUEST_ID;
 use super::shed::Permit;
 use crate::config::AccessLog;
+use crate::downstream::framing::HeadFault;
 use crate::downstream::{Connection, Serving};
 use crate::preview::{Callout, Reason};
 use crate::protocol::operation::concerns_callouts;
@@ -33,6 +34,8 @@ pub(super) struct Exchange {
     /// For the upstream, the logs and the client, printable and bounded.
     pub(super) request_id: HeaderValue,
     pub(super) method: Method,
+    /// Why the request's head was refused, if it was.
+    pub(super) head_fault: Option<HeadFault>,
     /// What the request is for.
     pub(super) operation: Result<Operation, Unclassified>,
     /// Whether its outcome belongs into the decision log.
@@ -67,8 +70,9 @@ impl Exchange {
         request: &Request<Incoming>,
     ) -> Arc<Self> {
         let path = request.uri().path();
+        let head_fault = connection.fault_of(request);
         // The stand-in for a refused head says nothing about what the client asked.
-        let operation = match connection.fault() {
+        let operation = match head_fault {
             Some(_) => Err(Unclassified::NotFound),
             None => classify(request.method(), path, &gateway.config.upstream.path_prefixes),
         };
@@ -82,6 +86,7 @@ impl Exchange {
             connection: Arc::clone(connection),
             request_id: request_id(request.headers()),
             method: request.method().clone(),
+            head_fault,
             operation,
             concerns_callouts,
             started: Instant::now(),
