@@ -328,7 +328,7 @@ async fn an_answer_before_the_end_of_an_upload_is_passed_on() {
 
 #[tokio::test]
 async fn too_large_a_head_is_a_failure_of_the_upstream() {
-    let head = format!("HTTP/1.1 200 OK\r\nX: {}\r\nContent-Length: 0\r\n\r\n", "y".repeat(100_000));
+    let head = format!("HTTP/1.1 200 OK\r\nX: {}\r\nContent-Length: 0\r\n\r\n", "y".repeat(1_000_000));
     let upstream = Scripted::start(&[head.as_bytes()]).await;
     let lab = Setup::plain().upstreams(&[upstream.address]).start().await;
     failed(&lab.send(&x()).await, 502);
