@@ -7,7 +7,7 @@ use previewgate::simulator::{Fault, Misbehaviour};
 use rustls::version::{TLS12, TLS13};
 use serde_json::json;
 
-use crate::support::{API, Broken, Lab, Request, Setup, Wire, id, within};
+use crate::support::{API, Lab, Request, Setup, Wire, id, within};
 
 /// Long enough not to pass by accident, short enough to wait for.
 const BRIEF: Duration = Duration::from_millis(150);
@@ -350,5 +350,32 @@ async fn a_reset_in_the_middle_of_a_head_harms_nobody_else() {
     assert_eq!(lab.send(&x()).await.passed().status, 200);
     lab.metric_becomes("previewgate_connections_open{side=\"downstream\"}", 0.0).await;
     assert_eq!(lab.metric("previewgate_head_faults_total"), 0.0);
-    let _ = Broken::NoAnswer;
+}
+
+#[tokio::test]
+async fn what_one_worker_learns_all_know() {
+    let lab = Setup::plain().config(|config| config.runtime.workers = 4).start().await;
+    let agent = lab.agent(101).await;
+    agent.shown(1, "1").await;
+    // The system spreads new connections over the workers; that all of 32 go to the same one is out of the question.
+    for _ in 0..32 {
+        assert_eq!(agent.call(1, "1").await.passed().retcode(), "0");
+    }
+}
+
+#[tokio::test]
+async fn a_callout_rings_although_its_client_has_gone() {
+    let lab = Lab::start().await;
+    let agent = lab.agent(101).await;
+    agent.shown(1, "1").await;
+    lab.simulator.misbehave(Misbehaviour::new(Fault::Delay { milliseconds: 200 }).on("previewCallout"));
+    let arrived = lab.simulator.requests() + 1;
+    let mut wire = lab.connect().await;
+    wire.write(&agent.callout_request(&json!({"called": "1", "callcontrolid": 1})).id("gone").bytes()).await;
+    within("the callout to arrive", lab.simulator.wait_for_requests(arrived)).await;
+    drop(wire);
+    // The telephone rings now: the record says what came of it.
+    let decision = lab.log.decision("gone").await;
+    assert_eq!((&decision["decision"], &decision["retcode"]), (&"forwarded".into(), &"0".into()));
+    assert_eq!(lab.simulator.callouts().len(), 1);
 }

@@ -7,7 +7,7 @@ use crate::support::{API, Broken, Lab, Request, Setup, id, within};
 /// As much as the issue demands.
 const LARGE: u64 = 200 * 1000 * 1000;
 /// What the process may grow by meanwhile, all the other tests of it included.
-const GROWTH: u64 = 60 * 1000 * 1000;
+const GROWTH: u64 = 40 * 1000 * 1000;
 
 /// Resident memory of this process: gateway, simulator and client.
 fn resident() -> u64 {

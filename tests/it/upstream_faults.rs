@@ -1,7 +1,7 @@
 //! One fault of the upstream after the other: what the client learns, what the next request gets, and that no
 //! telephone rings twice.
 
-use previewgate::config::Config;
+use previewgate::config::{Config, OnUnknownPreview};
 use previewgate::simulator::{Ending, Fault, Misbehaviour, Simulator, SimulatorConfig, Stage};
 use serde_json::json;
 use std::net::SocketAddr;
@@ -66,6 +66,19 @@ async fn any_request_goes_to_the_next_endpoint_if_the_first_cannot_be_reached() 
     let shown = lab.admin("/upstreams").await.json();
     assert_eq!(shown["upstreams"][0]["passed_over"], true);
     assert_eq!(shown["upstreams"][1]["passed_over"], false);
+}
+
+#[tokio::test]
+async fn even_a_callout_goes_to_the_next_endpoint_if_nothing_of_it_was_sent() {
+    let second = Simulator::start(SimulatorConfig { lenient_callouts: true, ..Default::default() }).await.unwrap();
+    let unverified = |config: &mut Config| config.validation.on_unknown_preview = OnUnknownPreview::Forward;
+    let lab = Setup::plain().upstreams(&[nowhere().await, second.address()]).config(unverified).start().await;
+    // The very first request: nobody knows yet that the first endpoint is not there.
+    let callout = Request::put(format!("{API}/voicecall/101/previewCallout")).guid("g");
+    let answer = lab.send(&callout.json(&json!({"called": "1", "callcontrolid": 1}))).await.passed();
+    assert_eq!(answer.retcode(), "0");
+    assert_eq!(second.handle().callouts().len(), 1);
+    assert_eq!(second.handle().callouts()[0].json(), json!({"called": "1", "callcontrolid": 1}));
 }
 
 #[tokio::test]
