@@ -75,7 +75,7 @@ where
 
 fn check(request: &Request<Inbound>) -> Result<(), GatewayError> {
     let exchange = &request.body().exchange;
-    if let Some(fault) = exchange.connection.fault() {
+    if let Some(fault) = exchange.head_fault {
         exchange.gateway.metrics.requests.head_fault();
         return Err(GatewayError::Head(fault));
     }

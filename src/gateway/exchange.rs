@@ -18,6 +18,7 @@ use super::checks::is_preflight;
 use super::headers::{GUID, REQUEST_ID};
 use super::shed::Permit;
 use crate::config::AccessLog;
+use crate::downstream::framing::HeadFault;
 use crate::downstream::{Connection, Serving};
 use crate::preview::{Callout, Reason};
 use crate::protocol::operation::{classify_push, concerns_callouts};
@@ -38,6 +39,8 @@ pub(super) struct Exchange {
     pub(super) guid: Option<HeaderValue>,
     /// The page that sent it, for browsers.
     pub(super) origin: Option<HeaderValue>,
+    /// Why the request's head was refused, if it was.
+    pub(super) head_fault: Option<HeadFault>,
     /// What the request is for.
     pub(super) operation: Result<Operation, Unclassified>,
     /// Whether its outcome belongs into the decision log.
@@ -72,8 +75,9 @@ impl Exchange {
         request: &Request<Incoming>,
     ) -> Arc<Self> {
         let path = request.uri().path();
+        let head_fault = connection.fault_of(request);
         // The stand-in for a refused head says nothing about what the client asked.
-        let operation = match connection.fault() {
+        let operation = match head_fault {
             Some(_) => Err(Unclassified::NotFound),
             None => {
                 let push = gateway.push.relay().and_then(|_| classify_push(request.method(), path));
@@ -94,6 +98,7 @@ impl Exchange {
             method: request.method().clone(),
             guid: request.headers().get(GUID).cloned(),
             origin: request.headers().get(header::ORIGIN).cloned(),
+            head_fault,
             operation,
             concerns_callouts,
             started: Instant::now(),
