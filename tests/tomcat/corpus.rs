@@ -10,51 +10,51 @@ use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 
 /// Polls before the corpus is sent; so was shown 710101, 710102 under 1010.
-pub const ATTACKER: u32 = 101;
+pub(crate) const ATTACKER: u32 = 101;
 /// Polls too; was shown 710201, 710202 under 1020.
-pub const VICTIM: u32 = 102;
+pub(crate) const VICTIM: u32 = 102;
 
 const CALLOUT: &str = "/agentgateway/resource/voicecall/101/previewCallout";
 const VALID: &str = r#"{"called":"710101","callcontrolid":1010}"#;
 const JSON: &str = "Content-Type: application/json; charset=UTF-8\r\n";
 
 /// One case.
-pub struct Case {
+pub(crate) struct Case {
     /// Its number, in `X-Case` of all its requests.
-    pub number: usize,
+    pub(crate) number: usize,
     /// The kind of trick, or of client.
-    pub class: &'static str,
+    pub(crate) class: &'static str,
     /// The bytes.
-    pub bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// The application may wait for more, so that silence says nothing.
-    pub may_hang: bool,
+    pub(crate) may_hang: bool,
     /// The answer has no body.
-    pub to_head: bool,
+    pub(crate) to_head: bool,
     /// What must arrive, for a behaving request; nothing for a hostile one.
-    pub expected: Option<Expected>,
+    pub(crate) expected: Option<Expected>,
     /// For requests that end a preview in an odd way: the agent, who polls before.
-    pub ends_session_of: Option<u32>,
+    pub(crate) ends_session_of: Option<u32>,
 }
 
 /// How a behaving request arrives.
-pub struct Expected {
+pub(crate) struct Expected {
     /// The method.
-    pub method: String,
+    pub(crate) method: String,
     /// The target.
-    pub target: String,
+    pub(crate) target: String,
     /// The body.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Case {
     /// Whether something slips past if this arrives as a callout.
-    pub fn is_hostile(&self) -> bool {
+    pub(crate) fn is_hostile(&self) -> bool {
         self.expected.is_none()
     }
 }
 
 /// All cases.
-pub fn corpus() -> Vec<Case> {
+pub(crate) fn corpus() -> Vec<Case> {
     let mut corpus = Corpus { cases: vec![], random: Random(0x70_72_65_76) };
     corpus.paths();
     corpus.methods();
@@ -71,13 +71,13 @@ pub fn corpus() -> Vec<Case> {
 }
 
 /// The valid callout of an agent who has polled.
-pub fn valid_callout(agent: u32, case: &str) -> Vec<u8> {
+pub(crate) fn valid_callout(agent: u32, case: &str) -> Vec<u8> {
     let body = format!(r#"{{"called":"7{agent}01","callcontrolid":{}}}"#, u64::from(agent) * 10);
     request("PUT", &format!("/agentgateway/resource/voicecall/{agent}/previewCallout"), case, JSON, body.as_bytes())
 }
 
 /// A request as a client would write it.
-pub fn request(method: &str, target: &str, case: &str, fields: &str, body: &[u8]) -> Vec<u8> {
+pub(crate) fn request(method: &str, target: &str, case: &str, fields: &str, body: &[u8]) -> Vec<u8> {
     let length = if body.is_empty() && matches!(method, "GET" | "DELETE" | "OPTIONS" | "HEAD") {
         String::new()
     } else {
@@ -153,7 +153,7 @@ impl Corpus {
         for word in ["resource", "voicecall", "101", "previewCallout"] {
             for position in 0..word.len() {
                 for disguise in DISGUISES {
-                    self.hostile_path("path: encoded characters", &disguised(CALLOUT, word, position, disguise));
+                    self.hostile_path("path: encoded characters", &disguised(CALLOUT, word, position, &disguise));
                 }
             }
         }

@@ -15,16 +15,16 @@ use tempfile::TempDir;
 use crate::wire::Target;
 
 /// A gateway in this process; stopped when dropped.
-pub struct Gate {
+pub(crate) struct Gate {
     running: Option<Running>,
     _logging: Logging,
     /// Where it listens.
-    pub target: Target,
+    pub(crate) target: Target,
 }
 
 impl Gate {
     /// Starts one in front of the Tomcat at `upstream`.
-    pub fn start(upstream: u16, identity: Option<&SelfSigned>) -> Self {
+    pub(crate) fn start(upstream: u16, identity: Option<&SelfSigned>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let tls = identity.map(|identity| {
             fs::write(directory.path().join("crt"), &identity.certificate).unwrap();
@@ -55,16 +55,16 @@ impl Drop for Gate {
 }
 
 /// A transparent proxy; killed when dropped.
-pub struct Proxy {
+pub(crate) struct Proxy {
     child: Child,
     _directory: TempDir,
     /// Where it listens.
-    pub target: Target,
+    pub(crate) target: Target,
 }
 
 impl Proxy {
     /// nginx with `proxy_pass` and kept upstream connections.
-    pub fn nginx(upstream: u16) -> Self {
+    pub(crate) fn nginx(upstream: u16) -> Self {
         Self::start(|directory, port| {
             let here = directory.display();
             let conf = format!(
@@ -84,7 +84,7 @@ impl Proxy {
     }
 
     /// HAProxy with `mode http` and kept connections on both sides.
-    pub fn haproxy(upstream: u16) -> Self {
+    pub(crate) fn haproxy(upstream: u16) -> Self {
         Self::start(|directory, port| {
             let conf = format!(
                 "defaults\n mode http\n option http-keep-alive\n http-reuse safe\n timeout connect 2s\n\

@@ -11,7 +11,8 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 const JARS: &str = "/usr/share/java";
-const TOMCAT: [&str; 9] = [
+const TOMCAT: [&str; 10] = [
+    "tomcat9-api",
     "tomcat9-catalina",
     "tomcat9-coyote",
     "tomcat9-juli",
@@ -36,18 +37,18 @@ const LIBRARIES: [&str; 10] = [
 ];
 
 /// A running Tomcat; killed when dropped.
-pub struct Tomcat {
+pub(crate) struct Tomcat {
     child: Child,
     directory: TempDir,
     /// The port of the connector as Tomcat comes.
-    pub standard: u16,
+    pub(crate) standard: u16,
     /// The port of the connector with every relaxation.
-    pub lenient: u16,
+    pub(crate) lenient: u16,
 }
 
 impl Tomcat {
     /// Compiles and starts the application; nothing, and a message, where that is not possible.
-    pub fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         match missing() {
             None => Some(Self::launch()),
             Some(what) if std::env::var("CI").is_ok_and(|ci| ci == "true") => panic!("CI must have it: {what}"),
@@ -94,7 +95,7 @@ impl Tomcat {
     }
 
     /// What has arrived so far, one JSON object in each line.
-    pub fn journal(&self) -> String {
+    pub(crate) fn journal(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("journal")).unwrap()
     }
 }

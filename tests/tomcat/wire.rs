@@ -13,15 +13,15 @@ impl<T: Read + Write> Socket for T {}
 
 /// Where to, and how.
 #[derive(Clone)]
-pub struct Target {
+pub(crate) struct Target {
     /// The proxy.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// With TLS.
-    pub tls: Option<Arc<ClientConfig>>,
+    pub(crate) tls: Option<Arc<ClientConfig>>,
 }
 
 /// One client connection.
-pub struct Connection {
+pub(crate) struct Connection {
     tcp: TcpStream,
     socket: Box<dyn Socket>,
     buffer: Vec<u8>,
@@ -29,18 +29,18 @@ pub struct Connection {
 
 /// One answer.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The status code.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The case that the application took it for.
-    pub case: Option<String>,
+    pub(crate) case: Option<String>,
     /// The message.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// Why there is no answer.
 #[derive(Debug, PartialEq, Eq)]
-pub enum NoAnswer {
+pub(crate) enum NoAnswer {
     /// The connection is closed.
     Closed,
     /// Nothing came in time.
@@ -49,7 +49,7 @@ pub enum NoAnswer {
 
 impl Connection {
     /// Connects.
-    pub fn open(target: &Target) -> Self {
+    pub(crate) fn open(target: &Target) -> Self {
         let tcp = TcpStream::connect(target.address).unwrap();
         tcp.set_nodelay(true).unwrap();
         tcp.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -65,12 +65,12 @@ impl Connection {
     }
 
     /// Sends as much as the other side takes.
-    pub fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         let _ = self.socket.write_all(bytes).and_then(|()| self.socket.flush());
     }
 
     /// The next answer that is final.
-    pub fn answer(&mut self, patience: Duration, to_head: bool) -> Result<Answer, NoAnswer> {
+    pub(crate) fn answer(&mut self, patience: Duration, to_head: bool) -> Result<Answer, NoAnswer> {
         let deadline = Instant::now() + patience;
         loop {
             let head = self.until(deadline, |buffer| {
