@@ -96,60 +96,113 @@ fn reads_as(token: &str, word: &str) -> bool {
     folded == word
 }
 
-/// The ASCII letter or digit that a case-insensitive or compatibility comparison may find in a character.
-fn fold(character: char) -> Option<char> {
-    let ascii = match character {
+/// The ASCII letter or digit that a case-insensitive or compatibility comparison (NFKC) may find in a character.
+pub(super) fn fold(character: char) -> Option<char> {
+    let code = u32::from(character);
+    let letter = |position: u32| char::from_u32(u32::from('a') + position % 26);
+    let ascii = match code {
         // Dotted and dotless i, long s, Kelvin sign: the characters that case mapping moves into ASCII.
-        '\u{130}' | '\u{131}' => 'i',
-        '\u{17f}' => 's',
-        '\u{212a}' => 'k',
-        // Full-width forms.
-        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(character) - 0xfee0)?,
-        other => other,
+        0x130 | 0x131 => 'i',
+        0x17f => 's',
+        0x212a => 'k',
+        0xff01..=0xff5e => full_width(code)?,
+        // Mathematical alphabets, capitals and small letters in turn; then their digits.
+        0x1d400..=0x1d6a3 => letter(code - 0x1d400)?,
+        0x1d7ce..=0x1d7ff => char::from_digit((code - 0x1d7ce) % 10, 10)?,
+        // Circled letters, and the Roman numerals that are one letter.
+        0x24b6..=0x24e9 => letter(code - 0x24b6)?,
+        0x2160 | 0x2170 => 'i',
+        0x2164 | 0x2174 => 'v',
+        0x216c | 0x217c => 'l',
+        0x216d | 0x217d => 'c',
+        0x216e | 0x217e => 'd',
+        0x216f | 0x217f => 'm',
+        _ => letterlike(character),
     };
     ascii.is_ascii_alphanumeric().then(|| ascii.to_ascii_lowercase())
 }
 
-/// Percent-decodes (`%70`, and `%u0070` as some servers do) until nothing changes, then reads the bytes as UTF-8 as
-/// forgivingly as the worst decoder: overlong forms count as the character they stand for.
-fn decode_fully(path: &str) -> String {
-    let mut bytes = path.as_bytes().to_vec();
-    loop {
-        let decoded = decode_once(&bytes);
-        if decoded.len() == bytes.len() {
-            return forgiving_utf8(&decoded);
-        }
-        bytes = decoded;
+/// Raised, lowered and letterlike forms of the letters in guarded words.
+fn letterlike(character: char) -> char {
+    match character {
+        'ª' | 'ᵃ' | 'ₐ' | 'ᴬ' => 'a',
+        'ᴮ' | 'ᵇ' | 'ℬ' => 'b',
+        'ᶜ' | 'ℂ' | 'ℭ' => 'c',
+        'ᴰ' | 'ᵈ' | 'ⅅ' | 'ⅆ' => 'd',
+        'ᴱ' | 'ᵉ' | 'ₑ' | 'ℰ' | 'ℯ' | 'ⅇ' => 'e',
+        'ᶠ' | 'ℱ' => 'f',
+        'ᴳ' | 'ᵍ' | 'ℊ' => 'g',
+        'ᴵ' | 'ⁱ' | 'ᵢ' | 'ℐ' | 'ℑ' | 'ℹ' | 'ⅈ' => 'i',
+        'ᴸ' | 'ˡ' | 'ₗ' | 'ℒ' | 'ℓ' => 'l',
+        'ᴺ' | 'ⁿ' | 'ₙ' | 'ℕ' => 'n',
+        'º' | 'ᴼ' | 'ᵒ' | 'ₒ' | 'ℴ' => 'o',
+        'ᴾ' | 'ᵖ' | 'ₚ' | 'ℙ' => 'p',
+        'ᴿ' | 'ʳ' | 'ᵣ' | 'ℛ' | 'ℜ' | 'ℝ' => 'r',
+        'ˢ' | 'ₛ' => 's',
+        'ᵀ' | 'ᵗ' | 'ₜ' => 't',
+        'ᵁ' | 'ᵘ' | 'ᵤ' => 'u',
+        'ⱽ' | 'ᵛ' | 'ᵥ' => 'v',
+        'ᵂ' | 'ʷ' => 'w',
+        other => other,
     }
 }
 
-/// One round; each escape that is decoded makes the text shorter.
-fn decode_once(mut rest: &[u8]) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(rest.len());
-    while let Some((&first, tail)) = rest.split_first() {
-        match rest {
-            [b'%', b'u' | b'U', a, b, c, d, after @ ..] => {
-                if let (Some(high), Some(low)) = (hex_pair(*a, *b), hex_pair(*c, *d)) {
-                    let code = u32::from(high) << 8 | u32::from(low);
-                    let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+/// Percent-decodes (`%70`, and `%u0070` as some servers do) until nothing is left to decode, in whatever mixture, and
+/// reads the bytes as UTF-8 as forgivingly as the worst decoder: overlong and full-width forms count as the character
+/// they stand for. One pass, however deep the nesting: whatever is completed by a byte is decoded at once.
+pub(super) fn decode_fully(text: &str) -> String {
+    let mut decoded = Vec::with_capacity(text.len());
+    for byte in text.bytes() {
+        decoded.push(byte);
+        while let Some((length, meant)) = escaped(&decoded) {
+            decoded.truncate(decoded.len() - length);
+            match meant {
+                Meant::Byte(byte) => decoded.push(byte),
+                Meant::Character(character) => {
                     decoded.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-                    rest = after;
-                    continue;
                 }
             }
-            [b'%', a, b, after @ ..] => {
-                if let Some(byte) = hex_pair(*a, *b) {
-                    decoded.push(byte);
-                    rest = after;
-                    continue;
-                }
-            }
-            _ => {}
         }
-        decoded.push(first);
-        rest = tail;
     }
-    decoded
+    forgiving_utf8(&decoded)
+}
+
+/// What an escape stands for.
+enum Meant {
+    /// Perhaps a part of a character.
+    Byte(u8),
+    Character(char),
+}
+
+/// The length of the escape that `bytes` end with, and what it stands for.
+fn escaped(bytes: &[u8]) -> Option<(usize, Meant)> {
+    let joined = |high: u8, low: u8| Meant::Byte((high & 1) << 6 | (low & 0x3f));
+    let overlong = match *bytes {
+        [.., a @ 0xc0..=0xc1, b @ 0x80..=0xbf] => Some((2, joined(a, b))),
+        [.., 0xf0, 0x80, a @ 0x80..=0x81, b @ 0x80..=0xbf] => Some((4, joined(a, b))),
+        [.., 0xe0, a @ 0x80..=0x81, b @ 0x80..=0xbf] => Some((3, joined(a, b))),
+        [.., 0xef, a @ 0xbc..=0xbd, b @ 0x80..=0xbf] => {
+            let code = 0xf000 | u32::from(a & 0x3f) << 6 | u32::from(b & 0x3f);
+            full_width(code).map(|meant| (3, Meant::Character(meant)))
+        }
+        _ => None,
+    };
+    let percent = || match *bytes {
+        [.., b'%', a, b] => Some((3, Meant::Byte(hex_pair(a, b)?))),
+        _ => None,
+    };
+    let unicode = || match *bytes {
+        [.., b'%', b'u' | b'U', a, b, c, d] => {
+            let code = u32::from(hex_pair(a, b)?) << 8 | u32::from(hex_pair(c, d)?);
+            Some((6, Meant::Character(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER))))
+        }
+        _ => None,
+    };
+    overlong.or_else(percent).or_else(unicode)
+}
+
+fn full_width(code: u32) -> Option<char> {
+    if (0xff01..=0xff5e).contains(&code) { char::from_u32(code - 0xfee0) } else { None }
 }
 
 fn hex_pair(high: u8, low: u8) -> Option<u8> {
@@ -192,6 +245,10 @@ mod tests {
             ("%c1%b0%e0%81%b0%f0%80%81%b0", "ppp"),
             ("%E4%BD%A0", "你"),
             ("%ff", "ÿ"),
+            ("%e0%80%a525%C0%B55", "U"),
+            ("a%EF%BC%8Fb%EF%BC%8570", "a/bp"),
+            ("%%3235", "#5"),
+            ("%u0%2541%u%3070041", "%u0A\u{700}41"),
         ] {
             assert_eq!(decode_fully(encoded), expected, "{encoded}");
         }
@@ -199,9 +256,14 @@ mod tests {
 
     #[test]
     fn words_are_recognised_in_disguise_but_not_within_longer_words() {
-        for disguise in
-            ["previewCallout", "PREVIEWCALLOUT", "previewCallout.json", "preview-callout", "\0previewCallout "]
-        {
+        for disguise in [
+            "previewCallout",
+            "PREVIEWCALLOUT",
+            "previewCallout.json",
+            "preview-callout",
+            "\0previewCallout ",
+            "ｐreⓥi𝔢w𝑪alℓout",
+        ] {
             assert!(names_callout(disguise), "{disguise:?}");
         }
         for other in ["cancelPreviewCallout", "previewCalloutHistory", "previewCall", "callout", ""] {
