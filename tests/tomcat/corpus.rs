@@ -592,7 +592,8 @@ impl Corpus {
             ("PUT", "voicecall/AGENT/cancelPreviewCallout"),
             ("DELETE", "OnlineAgent/AGENT/LogOut"),
         ];
-        const SPELLINGS: [(&str, &str); 18] = [
+        const SPELLINGS: [(&str, &str); 19] = [
+            ("END", "?callcontrolid=AGENT0"),
             ("", ""),
             ("out", "%6fut"),
             ("out", "o%2575t"),
@@ -618,7 +619,9 @@ impl Corpus {
                 agent += 1;
                 let path = if from == "END" { format!("{path}{to}") } else { path.replacen(from, to, 1) };
                 let path = path.replace("AGENT", &agent.to_string());
-                let body = if method == "PUT" { format!(r#"{{"callcontrolid":"{agent}0"}}"#) } else { String::new() };
+                let other = if path.contains('?') { "1" } else { "0" };
+                let body =
+                    if method == "PUT" { format!(r#"{{"callcontrolid":"{agent}{other}"}}"#) } else { String::new() };
                 let target = format!("/agentgateway/resource/{path}");
                 let bytes = request(method, &target, &self.number().to_string(), JSON, body.as_bytes());
                 self.hostile("session: odd endings", bytes).ends_session_of = Some(agent);
@@ -703,6 +706,14 @@ impl Corpus {
         }
         for query in ["_=1732270000", "t=1", "locale=zh_CN", "a=%2Fb&c=d+e", ""] {
             self.behaving("callout", "PUT", &format!("{CALLOUT}?{query}"), JSON, VALID.as_bytes());
+        }
+        for field in ["X-Original-URL", "X-Rewrite-URL"] {
+            for original in
+                [CALLOUT.to_owned(), format!("https://front.example:8043{CALLOUT}"), format!("{CALLOUT}?_=1")]
+            {
+                let fields = format!("{JSON}{field}: {original}\r\n");
+                self.behaving("callout", "PUT", CALLOUT, &fields, VALID.as_bytes());
+            }
         }
         for (agent, called) in [(101, "710102"), (102, "710201"), (102, "710202")] {
             let body = format!(r#"{{"called":"{called}","callcontrolid":"{agent}0"}}"#);

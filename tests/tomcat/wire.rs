@@ -34,8 +34,6 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// The case that the application took it for.
     pub(crate) case: Option<String>,
-    /// The message.
-    pub(crate) body: Vec<u8>,
 }
 
 /// Why there is no answer.
@@ -87,7 +85,7 @@ impl Connection {
             let length = field("content-length").and_then(|(_, value)| value.trim().parse::<usize>().ok());
             let chunked = field("transfer-encoding").is_some();
             let case = field("x-case").map(|(_, value)| value.trim().to_owned());
-            let body = match length {
+            let _message = match length {
                 _ if to_head || status == 304 || status == 204 || status == 101 => vec![],
                 Some(length) => self.until(deadline, |buffer| (buffer.len() >= length).then_some(length))?,
                 None if chunked => self.until(deadline, |buffer| {
@@ -95,7 +93,7 @@ impl Connection {
                 })?,
                 None => self.rest(deadline),
             };
-            return Ok(Answer { status, case, body });
+            return Ok(Answer { status, case });
         }
     }
 

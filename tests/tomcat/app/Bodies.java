@@ -73,7 +73,8 @@ final class Bodies {
             jackson(bytes);
             for (Charset charset : charsets(contentType)) text(new String(bytes, charset));
         }
-        parameters(query, body);
+        boolean form = contentType == null || contentType.toLowerCase(Locale.ROOT).contains("form");
+        parameters(query, form ? body : new byte[0]);
     }
 
     private void note(String called, String id, String reader) {
