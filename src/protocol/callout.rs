@@ -139,9 +139,14 @@ fn read_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<Fields<'de>, A::Err
 /// Whether a mapper that ignores case, compatibility forms, blanks and punctuation would take `key` for one of the two
 /// fields.
 pub(super) fn folds_onto_a_field(key: &str) -> bool {
-    let folded =
-        |character: char| lenient::fold(character).or_else(|| character.is_alphanumeric().then_some(character));
-    let folded: String = key.chars().filter_map(folded).collect();
+    let mut folded = String::new();
+    for character in key.chars() {
+        let before = folded.len();
+        folded.extend(lenient::fold(character));
+        if folded.len() == before && character.is_alphanumeric() {
+            folded.push(character);
+        }
+    }
     folded == CALLED || folded == CONTROL_ID
 }
 
@@ -327,6 +332,7 @@ mod tests {
             r#"{"called":"1","callcontrolid":1,"ｃalled":"2"}"#,
             r#"{"called":"1","callcontrolid":1,"\ud835\udd20alled":"2"}"#,
             r#"{"called":"1","callcontrolid":1,"ⓒaⅼled":"2"}"#,
+            r#"{"called":"1","callcontrolid":1,"call℅ntrolid":2}"#,
             r#"{"called":"1","callcontrolid":1,"call_control_id":2}"#,
             r#"{"called":"1","callcontrolid":1,"callControlId":2}"#,
             r#"{"called":"1","callcontrolid":1,"called\u0000":"2"}"#,

@@ -5,6 +5,8 @@
 //! word that matters turns up then, the path is refused; otherwise it goes through untouched, because nothing can
 //! turn it into an operation that matters.
 
+use unicode_normalization::UnicodeNormalization;
+
 /// Words that end or begin a session, below `onlineagent` or `qualitycontrol`.
 const SESSION_WORDS: [&str; 4] = ["forcelogin", "loginex", "logout", "forcelogout"];
 const CALLOUT: &str = "previewcallout";
@@ -86,69 +88,32 @@ fn tokens(path: &str) -> impl Iterator<Item = &str> {
 fn reads_as(token: &str, word: &str) -> bool {
     let mut folded = String::new();
     for character in token.chars() {
-        match fold(character) {
-            Some(letter) if folded.len() < LONGEST_WORD => folded.push(letter),
-            Some(_) => return false,
-            None if folded == word => return true,
-            None => {}
+        let before = folded.len();
+        folded.extend(fold(character));
+        if folded.len() > LONGEST_WORD {
+            return false;
+        }
+        if folded.len() == before && folded == word {
+            return true;
         }
     }
     folded == word
 }
 
-/// The ASCII letter or digit that a case-insensitive or compatibility comparison (NFKC) may find in a character.
-pub(super) fn fold(character: char) -> Option<char> {
-    let code = u32::from(character);
-    let letter = |position: u32| char::from_u32(u32::from('a') + position % 26);
-    let ascii = match code {
-        // Dotted and dotless i, long s, Kelvin sign: the characters that case mapping moves into ASCII.
-        0x130 | 0x131 => 'i',
-        0x17f => 's',
-        0x212a => 'k',
-        0xff01..=0xff5e => full_width(code)?,
-        // Mathematical alphabets, capitals and small letters in turn; then their digits.
-        0x1d400..=0x1d6a3 => letter(code - 0x1d400)?,
-        0x1d7ce..=0x1d7ff => char::from_digit((code - 0x1d7ce) % 10, 10)?,
-        // Circled letters, and the Roman numerals that are one letter.
-        0x24b6..=0x24e9 => letter(code - 0x24b6)?,
-        0x2160 | 0x2170 => 'i',
-        0x2164 | 0x2174 => 'v',
-        0x216c | 0x217c => 'l',
-        0x216d | 0x217d => 'c',
-        0x216e | 0x217e => 'd',
-        0x216f | 0x217f => 'm',
-        _ => letterlike(character),
-    };
-    ascii.is_ascii_alphanumeric().then(|| ascii.to_ascii_lowercase())
+/// The ASCII letters and digits that a case-insensitive or compatibility comparison (NFKC) may find in a character.
+pub(super) fn fold(character: char) -> impl Iterator<Item = char> {
+    // The dotless i is the one letter that only case mapping moves into ASCII.
+    let character = if character == '\u{131}' { 'i' } else { character };
+    compatible(character).filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase())
 }
 
-/// Raised, lowered and letterlike forms of the letters in guarded words.
-fn letterlike(character: char) -> char {
-    match character {
-        'ª' | 'ᵃ' | 'ₐ' | 'ᴬ' => 'a',
-        'ᴮ' | 'ᵇ' | 'ℬ' => 'b',
-        'ᶜ' | 'ℂ' | 'ℭ' => 'c',
-        'ᴰ' | 'ᵈ' | 'ⅅ' | 'ⅆ' => 'd',
-        'ᴱ' | 'ᵉ' | 'ₑ' | 'ℰ' | 'ℯ' | 'ⅇ' => 'e',
-        'ᶠ' | 'ℱ' => 'f',
-        'ᴳ' | 'ᵍ' | 'ℊ' => 'g',
-        'ᴵ' | 'ⁱ' | 'ᵢ' | 'ℐ' | 'ℑ' | 'ℹ' | 'ⅈ' => 'i',
-        'ᴸ' | 'ˡ' | 'ₗ' | 'ℒ' | 'ℓ' => 'l',
-        'ᴺ' | 'ⁿ' | 'ₙ' | 'ℕ' => 'n',
-        'º' | 'ᴼ' | 'ᵒ' | 'ₒ' | 'ℴ' => 'o',
-        'ᴾ' | 'ᵖ' | 'ₚ' | 'ℙ' => 'p',
-        'ᴿ' | 'ʳ' | 'ᵣ' | 'ℛ' | 'ℜ' | 'ℝ' => 'r',
-        'ˢ' | 'ₛ' => 's',
-        'ᵀ' | 'ᵗ' | 'ₜ' => 't',
-        'ᵁ' | 'ᵘ' | 'ᵤ' => 'u',
-        'ⱽ' | 'ᵛ' | 'ᵥ' => 'v',
-        'ᵂ' | 'ʷ' => 'w',
-        other => other,
-    }
+/// A character without its compatibility form: `／` is `/`, `ⓒ` is `c`, `㎈` is `cal`.
+fn compatible(character: char) -> impl Iterator<Item = char> {
+    std::iter::once(character).nfkd()
 }
 
 /// Percent-decodes (`%70`, and `%u0070` as some servers do) until nothing is left to decode, in whatever mixture, and
-/// reads the bytes as UTF-8 as forgivingly as the worst decoder: overlong and full-width forms count as the character
+/// reads the bytes as UTF-8 as forgivingly as the worst decoder: overlong and compatibility forms count as the characters
 /// they stand for. One pass, however deep the nesting: whatever is completed by a byte is decoded at once.
 pub(super) fn decode_fully(text: &str) -> String {
     let mut decoded = Vec::with_capacity(text.len());
@@ -158,9 +123,7 @@ pub(super) fn decode_fully(text: &str) -> String {
             decoded.truncate(decoded.len() - length);
             match meant {
                 Meant::Byte(byte) => decoded.push(byte),
-                Meant::Character(character) => {
-                    decoded.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-                }
+                Meant::Text(text) => decoded.extend_from_slice(text.as_bytes()),
             }
         }
     }
@@ -171,7 +134,7 @@ pub(super) fn decode_fully(text: &str) -> String {
 enum Meant {
     /// Perhaps a part of a character.
     Byte(u8),
-    Character(char),
+    Text(String),
 }
 
 /// The length of the escape that `bytes` end with, and what it stands for.
@@ -181,10 +144,6 @@ fn escaped(bytes: &[u8]) -> Option<(usize, Meant)> {
         [.., a @ 0xc0..=0xc1, b @ 0x80..=0xbf] => Some((2, joined(a, b))),
         [.., 0xf0, 0x80, a @ 0x80..=0x81, b @ 0x80..=0xbf] => Some((4, joined(a, b))),
         [.., 0xe0, a @ 0x80..=0x81, b @ 0x80..=0xbf] => Some((3, joined(a, b))),
-        [.., 0xef, a @ 0xbc..=0xbd, b @ 0x80..=0xbf] => {
-            let code = 0xf000 | u32::from(a & 0x3f) << 6 | u32::from(b & 0x3f);
-            full_width(code).map(|meant| (3, Meant::Character(meant)))
-        }
         _ => None,
     };
     let percent = || match *bytes {
@@ -194,15 +153,23 @@ fn escaped(bytes: &[u8]) -> Option<(usize, Meant)> {
     let unicode = || match *bytes {
         [.., b'%', b'u' | b'U', a, b, c, d] => {
             let code = u32::from(hex_pair(a, b)?) << 8 | u32::from(hex_pair(c, d)?);
-            Some((6, Meant::Character(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER))))
+            Some((6, Meant::Text(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER).into())))
         }
         _ => None,
     };
-    overlong.or_else(percent).or_else(unicode)
+    overlong.or_else(percent).or_else(unicode).or_else(|| in_ascii(bytes))
 }
 
-fn full_width(code: u32) -> Option<char> {
-    if (0xff01..=0xff5e).contains(&code) { char::from_u32(code - 0xfee0) } else { None }
+/// The character that `bytes` end with, if all of it is ASCII to a reader who ignores compatibility forms.
+fn in_ascii(bytes: &[u8]) -> Option<(usize, Meant)> {
+    let last = *bytes.last()?;
+    if last.is_ascii() {
+        return None;
+    }
+    let tail = |length: usize| std::str::from_utf8(bytes.get(bytes.len().checked_sub(length)?..)?).ok();
+    let character = (2..=4).find_map(tail)?;
+    let text: String = character.chars().flat_map(compatible).collect();
+    text.is_ascii().then_some((character.len(), Meant::Text(text)))
 }
 
 fn hex_pair(high: u8, low: u8) -> Option<u8> {
@@ -247,6 +214,7 @@ mod tests {
             ("%ff", "ÿ"),
             ("%e0%80%a525%C0%B55", "U"),
             ("a%EF%BC%8Fb%EF%BC%8570", "a/bp"),
+            ("a%EF%B9%A8b%EF%B9%AA70%E2%80%A5", "a\\bp.."),
             ("%%3235", "#5"),
             ("%u0%2541%u%3070041", "%u0A\u{700}41"),
         ] {
@@ -263,6 +231,7 @@ mod tests {
             "preview-callout",
             "\0previewCallout ",
             "ｐreⓥi𝔢w𝑪alℓout",
+            "preview㎈lout",
         ] {
             assert!(names_callout(disguise), "{disguise:?}");
         }

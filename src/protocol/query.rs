@@ -18,7 +18,7 @@ pub fn may_name_a_field(query: &str) -> bool {
 /// Whether some reading of `query` has a parameter by which a framework might replace the method.
 pub fn may_override_method(query: &str) -> bool {
     any_key(query, |key| {
-        let folded: String = key.chars().filter_map(lenient::fold).collect();
+        let folded: String = key.chars().flat_map(lenient::fold).collect();
         (folded == "method" && key.contains('_')) || OVERRIDES.contains(&folded.as_str())
     })
 }
