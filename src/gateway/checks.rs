@@ -96,7 +96,7 @@ fn objection(request: &Request<Inbound>) -> Option<Unclassified> {
         Err(unclassified) => Some(unclassified),
         Ok(Operation::CalloutPreflight) if !is_preflight(request) => Some(Unclassified::MethodNotAllowed),
         Ok(_) if overridden() || overridden_by_query(request.uri()) => Some(Unclassified::MethodNotAllowed),
-        Ok(_) if rewritten(request) => Some(Unclassified::AmbiguousPath),
+        Ok(_) if rewritten(request.headers(), request.uri().path()) => Some(Unclassified::AmbiguousPath),
         Ok(_) => None,
     }
 }
@@ -108,13 +108,13 @@ fn overridden_by_query(uri: &Uri) -> bool {
 
 /// A field by which some frameworks replace the path names an operation that matters, and not the one that the path
 /// names. A proxy in front of this one may well say what it was asked itself.
-fn rewritten(request: &Request<Inbound>) -> bool {
+fn rewritten(headers: &HeaderMap, path: &str) -> bool {
     let differs = |value: &HeaderValue| {
         let text = String::from_utf8_lossy(value.as_bytes());
         let target = text.parse::<Uri>();
-        operation::may_matter(&text) && !target.is_ok_and(|target| target.path() == request.uri().path())
+        operation::may_matter(&text) && !target.is_ok_and(|target| target.path() == path)
     };
-    PATH_OVERRIDES.iter().flat_map(|name| request.headers().get_all(name)).any(differs)
+    PATH_OVERRIDES.iter().flat_map(|name| headers.get_all(name)).any(differs)
 }
 
 fn pass_if_monitoring(exchange: &Exchange, objection: Unclassified) -> Result<(), GatewayError> {
@@ -140,4 +140,40 @@ fn asks_for_websocket(headers: &HeaderMap) -> bool {
     let mut upgrades = headers.get_all(header::UPGRADE).iter().map(HeaderValue::as_bytes);
     let websocket = |value: &[u8]| value.to_ascii_lowercase().windows(9).any(|word| word == b"websocket");
     headers.contains_key(header::SEC_WEBSOCKET_KEY) || upgrades.any(websocket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALLOUT: &str = "/agentgateway/resource/voicecall/101/previewCallout";
+
+    #[test]
+    fn a_header_may_repeat_the_path_but_not_replace_it() {
+        let rewritten = |name: &'static str, value: &'static str| {
+            let field = (http::HeaderName::from_static(name), HeaderValue::from_static(value));
+            rewritten(&HeaderMap::from_iter([field]), CALLOUT)
+        };
+        for same in [CALLOUT, "https://front:8043/agentgateway/resource/voicecall/101/previewCallout?_=1", "/other", ""]
+        {
+            assert!(!rewritten("x-original-url", same), "{same}");
+        }
+        for other in [
+            "/agentgateway/resource/voicecall/102/previewCallout",
+            "/agentgateway/resource/voicecall/101/preview%43allout",
+            "resource/onlineagent/101/logout",
+        ] {
+            assert!(rewritten("x-original-url", other), "{other}");
+            assert!(rewritten("x-rewrite-url", other), "{other}");
+            assert!(!rewritten("x-forwarded-for", other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_query_overrides_the_method_only_where_it_matters() {
+        let overridden = |target: &'static str| overridden_by_query(&Uri::from_static(target));
+        assert!(overridden("/agentgateway/resource/onlineagent/101/logout?_method=DELETE"));
+        assert!(!overridden("/agentgateway/resource/onlineagent/101/logout?_=1"));
+        assert!(!overridden("/agentgateway/resource/voicecall/101/answer?_method=GET"));
+    }
 }
