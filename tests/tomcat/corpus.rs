@@ -64,6 +64,7 @@ pub(crate) fn corpus() -> Vec<Case> {
     corpus.identities();
     corpus.sessions();
     corpus.combinations(700);
+    corpus.mutations(700);
     corpus.behaving_callouts();
     corpus.behaving_sessions();
     corpus.behaving_others();
@@ -678,6 +679,68 @@ impl Corpus {
         }
     }
 
+    /// Callouts, alone or within another request, with a few bytes changed at random.
+    fn mutations(&mut self, count: usize) {
+        const SEEDS: &[&str] = &[
+            "\r",
+            "\n",
+            "\r\n",
+            "\r\n\r\n",
+            "\0",
+            " ",
+            "\t",
+            ";",
+            ":",
+            ",",
+            "/",
+            "//",
+            "\\\\",
+            ".",
+            "..",
+            "?",
+            "#",
+            "%",
+            "%2f",
+            "%00",
+            "%25",
+            "chunked",
+            "Transfer-Encoding: chunked\r\n",
+            "Content-Length: 0\r\n",
+            "0\r\n\r\n",
+            "\u{e9}",
+            "\"",
+            "PUT ",
+            "HTTP/1.1",
+            "{",
+            "}",
+            "\"called\":\"1\",",
+            "\\u0061",
+        ];
+        for round in 0..count {
+            let mut bytes = self.inner();
+            if round % 3 == 1 {
+                let case = self.number().to_string();
+                bytes = request("POST", "/agentgateway/resource/voicecall/101/answer", &case, "", &bytes);
+            } else if round % 3 == 2 {
+                let case = self.number().to_string();
+                let target = "/agentgateway/resource/voicecall/101/answer";
+                bytes = chunked(&request("POST", target, &case, "", &bytes), bytes.len());
+            }
+            for _ in 0..=self.random.below(3) {
+                let at = self.random.below(bytes.len());
+                let upto = (at + self.random.below(4)).min(bytes.len());
+                let seed = self.random.pick(SEEDS).as_bytes().to_vec();
+                match self.random.below(4) {
+                    0 => drop(bytes.splice(at..upto, [])),
+                    1 => drop(bytes.splice(at..at, seed)),
+                    2 => drop(bytes.splice(at..upto, seed)),
+                    _ => bytes[at] = self.random.next().to_le_bytes()[0],
+                }
+            }
+            self.framed("mutations", bytes);
+        }
+    }
+
     fn behaving(&mut self, class: &'static str, method: &str, target: &str, fields: &str, body: &[u8]) {
         let number = self.number();
         let bytes = request(method, target, &number.to_string(), fields, body);
@@ -729,6 +792,26 @@ impl Corpus {
     }
 
     fn behaving_sessions(&mut self) {
+        // As old clients behind an old proxy write it, and as a load balancer probes.
+        for target in ["http://cc.example:8043", "HTTP://cc.example", "https://cc.example:8043"] {
+            let path = "/agentgateway/resource/agentevent/101?calldata=x%2Fy";
+            self.behaving("session and events", "GET", path, "", b"");
+            let case = self.cases.last_mut().unwrap();
+            let text = String::from_utf8(case.bytes.clone()).unwrap();
+            case.bytes = text.replacen(path, &format!("{target}{path}"), 1).into_bytes();
+        }
+        for (from, to) in [
+            ("HTTP/1.1\r\nHost: cc.example:8043", "HTTP/1.0"),
+            ("HTTP/1.1\r\n", "HTTP/1.0\r\nConnection: keep-alive\r\n"),
+            ("Host: ", "hOST:"),
+            ("Guid: 8f1c.AgentGateway1", "guid:\t8f1c.AgentGateway1 \t"),
+            ("X-Case", "x-CASE"),
+        ] {
+            self.behaving("session and events", "PUT", "/agentgateway/resource/voicecall/101/answer", JSON, b"{}");
+            let case = self.cases.last_mut().unwrap();
+            let text = String::from_utf8(case.bytes.clone()).unwrap();
+            case.bytes = text.replacen(from, to, 1).into_bytes();
+        }
         for fields in CLIENTS {
             for query in ["", "?calldata=%7B%22a%22%3A1%7D", "?calldata=", "?_=1"] {
                 let target = format!("/agentgateway/resource/agentevent/101{query}");
@@ -1367,6 +1450,7 @@ const VALID_BODIES: &[&str] = &[
     r#"{"called":"710101","callcontrolid":1010}"#,
     r#"{"called": "710101", "callcontrolid": "1010"}"#,
     "{\r\n  \"callcontrolid\": \"1010\",\r\n  \"called\": \"710102\"\r\n}\r\n",
+    r#"{"calledName":"x","called号码":"1","recalled":1,"called":"710101","被叫":"2","call":{"called":"2"},"callcontrolid":1010}"#,
     r#"{"called":"710101","callcontrolid":1010,"caller":"","callData":"你好 \"called\":\"1\"","skills":[{"id":1}]}"#,
 ];
 const CLIENTS: &[&str] = &[
