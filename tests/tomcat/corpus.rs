@@ -447,6 +447,65 @@ impl Corpus {
         self.codings();
         self.content_types();
         self.sizes();
+        self.generated(400);
+    }
+
+    /// Valid callouts with further fields under keys that resemble the two that count. One may pass if every mapper
+    /// agrees that nothing else is called.
+    fn generated(&mut self, count: usize) {
+        const PARTS: &[&str] = &[
+            "called",
+            "Called",
+            "cal",
+            "led",
+            "call",
+            "control",
+            "Control",
+            "id",
+            "ID",
+            "callcontrolid",
+            "c\\u0061lled",
+            "ｃalled",
+            "ⓒalled",
+            "\\ud835\\udd20alled",
+            "㎈led",
+            "c℅",
+            " ",
+            "\\u0000",
+            "\\u200b",
+            "\\t",
+            "_",
+            "-",
+            ".",
+            "[0]",
+            "/",
+            "\\/",
+            "x",
+            "s",
+            "被叫",
+            "\\u0301",
+            "\u{feff}",
+            "\\\"",
+            "$",
+            "@",
+        ];
+        for _ in 0..count {
+            let mut fields = vec![r#""called":"710101""#.to_owned(), r#""callcontrolid":1010"#.to_owned()];
+            for _ in 0..=self.random.below(2) {
+                let key: String = (0..=self.random.below(3)).map(|_| self.random.pick(PARTS)).collect();
+                let number = self.unshown();
+                let value = match self.random.below(6) {
+                    0 => number,
+                    1 => format!("[\"{number}\"]"),
+                    2 => format!("{{\"called\":\"{number}\"}}"),
+                    3 => "null".to_owned(),
+                    _ => format!("\"{number}\""),
+                };
+                let at = self.random.below(fields.len() + 1);
+                fields.insert(at, format!("\"{key}\":{value}"));
+            }
+            self.hostile_body("body: generated", JSON, format!("{{{}}}", fields.join(",")).as_bytes());
+        }
     }
 
     fn charsets(&mut self) {
@@ -1081,6 +1140,13 @@ const SEPARATORS: &[&str] = &[
     "#/",
     "/*/",
     "/~/",
+    "%EF%B9%A8",
+    "%EF%BC%BC",
+    "%E2%81%84",
+    "/%E2%80%A5/",
+    "/x/%EF%BC%8E%EF%BC%8E/",
+    "%u2215",
+    "%uFF0F",
 ];
 const BEGINNINGS: &[&str] = &[
     "//agentgateway",

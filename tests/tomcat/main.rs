@@ -43,7 +43,9 @@ fn nothing_slips_past() {
 
     let identity = previewgate::simulator::self_signed(&["localhost"]).unwrap();
     let gate = Gate::start(tomcat.standard, Some(&identity));
-    let some: Vec<_> = cases.iter().step_by(9).collect();
+    // Tomcat as it comes refuses characters that no URI has, whoever sends them.
+    let is_uri = |case: &&Case| case.is_hostile() || !case.bytes.contains(&b'|');
+    let some: Vec<_> = cases.iter().step_by(9).filter(is_uri).collect();
     let over_tls = Outcome::of(&tomcat, &gate.target, &some);
     println!("over TLS: {} requests\n{}", some.len(), over_tls.table());
     found.assert_clean();
@@ -64,7 +66,7 @@ fn compared_with_transparent_proxies() {
     let previewgate = Outcome::of(&tomcat, &gate.target, &cases);
     println!("| class | requests | nginx | HAProxy | previewgate |\n|---|---:|---:|---:|---:|");
     for (class, counts) in &nginx.classes {
-        let of = |outcome: &Outcome| outcome.classes[class].bad();
+        let of = |outcome: &Outcome| outcome.classes.get(class).map_or(0, Counts::bad);
         println!("| {class} | {} | {} | {} | {} |", counts.sent, of(&nginx), of(&haproxy), of(&previewgate));
     }
 }
