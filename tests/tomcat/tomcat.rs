@@ -1,7 +1,8 @@
 //! A real Tomcat with the small CC-Gateway of `app/` in it, as a child process.
 //!
 //! Needs `default-jdk-headless libtomcat9-java libjersey1-server-java libjersey1-servlet-java libjackson2-databind-java
-//! libgoogle-gson-java libjson-smart-java libandroid-json-org-java` (Debian, Ubuntu). Where they are missing the tests are skipped, unless `CI` is
+//! libgoogle-gson-java libjson-smart-java libandroid-json-org-java` (Debian 12). Where they are missing the tests are
+//! skipped, unless `CI` is
 //! `true`.
 
 use std::io::{BufRead, BufReader};
