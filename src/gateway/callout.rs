@@ -16,7 +16,7 @@ use super::headers::GUID;
 use super::observe::heed_sign_out;
 use crate::config::{Mode, OnUnknownPreview};
 use crate::preview::{AgentId, AgentPreviews, Reason, Refusal, Validated, decide};
-use crate::protocol::{Envelope, parse_callout};
+use crate::protocol::{Envelope, parse_callout, query};
 use crate::telemetry::{Blame, Verdict};
 use crate::upstream::{AnswerBody, Client, Failure, RequestBody};
 
@@ -28,7 +28,7 @@ pub(super) async fn judge_and_forward(
 ) -> Result<Response<GatewayBody>, GatewayError> {
     let (head, mut body) = request.into_parts();
     let exchange = Arc::clone(&body.exchange);
-    let objection = check_head(&head.headers);
+    let objection = check_head(&head.headers).and_then(|()| check_query(head.uri.query()));
     let (verdict, reason, body) = match read_body(&exchange, &mut body).await? {
         Read::Whole(bytes) => {
             let judged = objection.and_then(|()| judge(&exchange, agent, &bytes));
@@ -60,6 +60,14 @@ fn check_head(headers: &HeaderMap) -> Result<(), Objection> {
     if headers.contains_key(header::CONTENT_ENCODING) || !content_type.is_some_and(is_plain_json) {
         let message = "the message body must be sent as application/json in UTF-8";
         return Err(refused(Reason::InvalidContentType, message));
+    }
+    Ok(())
+}
+
+/// What is called is said in the message body, and nowhere else: a framework may merge the query with it.
+fn check_query(query: Option<&str>) -> Result<(), Objection> {
+    if query.is_some_and(query::may_name_a_field) {
+        return Err(refused(Reason::MalformedBody, "called and callcontrolid belong into the message body alone"));
     }
     Ok(())
 }

@@ -9,17 +9,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::Either;
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, HeaderValue, Request, Uri, header};
 use tower::{Layer, Service};
 
 use super::Gateway;
 use super::body::{Inbound, drain};
 use super::error::GatewayError;
 use super::exchange::Exchange;
-use super::headers::METHOD_OVERRIDES;
+use super::headers::{METHOD_OVERRIDES, PATH_OVERRIDES};
 use crate::config::Mode;
 use crate::preview::Reason;
-use crate::protocol::{Operation, Unclassified};
+use crate::protocol::{Operation, Unclassified, operation, query};
 use crate::telemetry::Verdict;
 
 /// See the module.
@@ -95,9 +95,26 @@ fn objection(request: &Request<Inbound>) -> Option<Unclassified> {
     match request.body().exchange.operation {
         Err(unclassified) => Some(unclassified),
         Ok(Operation::CalloutPreflight) if !is_preflight(request) => Some(Unclassified::MethodNotAllowed),
-        Ok(_) if overridden() => Some(Unclassified::MethodNotAllowed),
+        Ok(_) if overridden() || overridden_by_query(request.uri()) => Some(Unclassified::MethodNotAllowed),
+        Ok(_) if rewritten(request.headers(), request.uri().path()) => Some(Unclassified::AmbiguousPath),
         Ok(_) => None,
     }
+}
+
+/// A `_method=PUT` in the query, where it would matter.
+fn overridden_by_query(uri: &Uri) -> bool {
+    uri.query().is_some_and(query::may_override_method) && operation::may_matter(uri.path())
+}
+
+/// A field by which some frameworks replace the path names an operation that matters, and not the one that the path
+/// names. A proxy in front of this one may well say what it was asked itself.
+fn rewritten(headers: &HeaderMap, path: &str) -> bool {
+    let differs = |value: &HeaderValue| {
+        let text = String::from_utf8_lossy(value.as_bytes());
+        let target = text.parse::<Uri>();
+        operation::may_matter(&text) && !target.is_ok_and(|target| target.path() == path)
+    };
+    PATH_OVERRIDES.iter().flat_map(|name| headers.get_all(name)).any(differs)
 }
 
 fn pass_if_monitoring(exchange: &Exchange, objection: Unclassified) -> Result<(), GatewayError> {
@@ -120,7 +137,43 @@ pub(super) fn is_preflight<B: http_body::Body>(request: &Request<B>) -> bool {
 /// A WebSocket would carry callouts that nobody validates (protocol.md 1). Other upgrades, such as the `h2c` that
 /// some Java clients offer with every request, are declined by leaving the field out (RFC 9110 7.8).
 fn asks_for_websocket(headers: &HeaderMap) -> bool {
-    let mut upgrades = headers.get_all(header::UPGRADE).iter().map(http::HeaderValue::as_bytes);
+    let mut upgrades = headers.get_all(header::UPGRADE).iter().map(HeaderValue::as_bytes);
     let websocket = |value: &[u8]| value.to_ascii_lowercase().windows(9).any(|word| word == b"websocket");
     headers.contains_key(header::SEC_WEBSOCKET_KEY) || upgrades.any(websocket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALLOUT: &str = "/agentgateway/resource/voicecall/101/previewCallout";
+
+    #[test]
+    fn a_header_may_repeat_the_path_but_not_replace_it() {
+        let rewritten = |name: &'static str, value: &'static str| {
+            let field = (http::HeaderName::from_static(name), HeaderValue::from_static(value));
+            rewritten(&HeaderMap::from_iter([field]), CALLOUT)
+        };
+        for same in [CALLOUT, "https://front:8043/agentgateway/resource/voicecall/101/previewCallout?_=1", "/other", ""]
+        {
+            assert!(!rewritten("x-original-url", same), "{same}");
+        }
+        for other in [
+            "/agentgateway/resource/voicecall/102/previewCallout",
+            "/agentgateway/resource/voicecall/101/preview%43allout",
+            "resource/onlineagent/101/logout",
+        ] {
+            assert!(rewritten("x-original-url", other), "{other}");
+            assert!(rewritten("x-rewrite-url", other), "{other}");
+            assert!(!rewritten("x-forwarded-for", other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_query_overrides_the_method_only_where_it_matters() {
+        let overridden = |target: &'static str| overridden_by_query(&Uri::from_static(target));
+        assert!(overridden("/agentgateway/resource/onlineagent/101/logout?_method=DELETE"));
+        assert!(!overridden("/agentgateway/resource/onlineagent/101/logout?_=1"));
+        assert!(!overridden("/agentgateway/resource/voicecall/101/answer?_method=GET"));
+    }
 }

@@ -24,7 +24,7 @@ use crate::preview::{AgentId, Change};
 use crate::protocol::callout::parse_cancelled;
 use crate::protocol::content;
 use crate::protocol::envelope::{SUCCESS, says_signed_out};
-use crate::protocol::{Delivery, Envelope, Event, Operation, parse_events};
+use crate::protocol::{Delivery, Envelope, Event, Operation, parse_events, query};
 use crate::upstream::{AnswerBody, Client, Failure, RequestBody};
 
 /// Longest answer to a session operation, and longest answer to any other, that is looked at for its `retcode`.
@@ -157,7 +157,11 @@ pub(super) async fn cancel(
     let read = tokio::time::timeout(limits.callout_body_timeout, read_whole(&mut body, limits.callout_body)).await;
     // If it cannot be told which preview the upstream gives back, none of the agent's can be trusted any more.
     let (change, body) = match read {
-        Ok(Ok(bytes)) => (parse_cancelled(&bytes).map_or(Change::Ended, Change::Cancelled), RequestBody::Whole(bytes)),
+        Ok(Ok(bytes)) => {
+            let elsewhere = head.uri.query().is_some_and(query::may_name_a_field);
+            let cancelled = parse_cancelled(&bytes).filter(|_| !elsewhere);
+            (cancelled.map_or(Change::Ended, Change::Cancelled), RequestBody::Whole(bytes))
+        }
         Ok(Err(Unread::TooLarge(beginning))) => (Change::Ended, RequestBody::Resumed(Some(beginning), boxed(body))),
         Ok(Err(Unread::Broken(_))) | Err(_) => return Err(GatewayError::BodyTimeout),
     };

@@ -1,6 +1,7 @@
 //! The vendor's dialect: bytes to domain and back, no sockets.
 //!
 //! - [`operation`]: what a request is for (method and path).
+//! - [`query`]: what a query might do to that.
 //! - [`callout`]: the body of a `previewCallout`, read strictly, because a client wrote it.
 //! - [`event`]: event answers and pushes, read forgivingly, because the platform wrote them.
 //! - [`content`]: content codings and charsets, undone before either is read.
@@ -15,6 +16,7 @@ pub mod event;
 mod lenient;
 pub mod operation;
 pub mod push_address;
+pub mod query;
 pub mod sign_in;
 
 pub use callout::{CalloutError, parse_callout};

@@ -154,6 +154,11 @@ pub fn classify_push(method: &Method, path: &str) -> Option<Operation> {
     Some(Operation::Push { agent, form })
 }
 
+/// Whether some reading of `path` is an operation that matters: a callout, a poll, or what ends a preview.
+pub fn may_matter(path: &str) -> bool {
+    lenient::may_mean_an_operation(path)
+}
+
 /// Whether `path` could be meant for the guarded resource: an outcome belongs into the decision log even if the
 /// path, method or message was refused before it was understood.
 pub fn concerns_callouts(path: &str) -> bool {
@@ -172,9 +177,21 @@ enum Resource {
     Other(Option<AgentId>),
 }
 
-/// Reads a path that consists of plain segments only: one reading, up to letter case. A case-insensitive router would
-/// take `PREVIEWCALLOUT` for the guarded resource and another would not; treating it as guarded is right for both.
+/// Reads a path that consists of plain segments only: one reading, up to a suffix. Jersey and others take `logout.json`
+/// for `logout` with a wish for the answer's format; what they would make an operation that matters is refused.
 fn plain_resource(segments: &[&str]) -> Result<Resource, Unclassified> {
+    let resource = named_resource(segments)?;
+    let stem = segments.split_last().and_then(|(last, before)| Some((before, last.split_once('.')?.0)));
+    let (Resource::Other(_), Some((before, stem))) = (resource, stem) else { return Ok(resource) };
+    match named_resource(&[before, &[stem]].concat()) {
+        Ok(Resource::Other(_)) => Ok(resource),
+        _ => Err(Unclassified::AmbiguousPath),
+    }
+}
+
+/// One reading, up to letter case. A case-insensitive router would take `PREVIEWCALLOUT` for the guarded resource and
+/// another would not; treating it as guarded is right for both.
+fn named_resource(segments: &[&str]) -> Result<Resource, Unclassified> {
     let mut words = [""; 5];
     for (word, segment) in words.iter_mut().zip(segments) {
         *word = segment;
@@ -327,6 +344,7 @@ mod tests {
             ("POST", "voicecall/101/seconddial/%23", Operation::Other { agent: None }),
             ("GET", "voicecall/101/answer", Operation::Other { agent: Some(a) }),
             ("GET", "agentevent/H12", Operation::Other { agent: None }),
+            ("GET", "recordfile/101/logout.wav", Operation::Other { agent: Some(a) }),
             ("GET", "mediafile/101/a%20b;c=d/%E4%BD%A0", Operation::Other { agent: None }),
             ("POST", "textchat/101/notes/log%20out", Operation::Other { agent: None }),
             ("PUT", "onlineagent/101/skills/a%20b", Operation::Other { agent: None }),
@@ -375,6 +393,13 @@ mod tests {
             ("PUT", "/agentgateway/voicecall/101/previewCallout", AmbiguousPath),
             ("PUT", "/agentgateway/resource/v1/voicecall/101/previewCallout", AmbiguousPath),
             ("GET", "/agentgateway/resource/agentevent/101;x=1", AmbiguousPath),
+            ("GET", "/agentgateway/resource/agentevent/101.json", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/onlineagent/101.json", AmbiguousPath),
+            ("DELETE", "/agentgateway/resource/onlineagent/101/logout.json", AmbiguousPath),
+            ("POST", "/agentgateway/resource/qualitycontrol/102/forcelogout/101.xml", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/voicecall/101/cancelPreviewCallout.json", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/voicecall/101%EF%BC%8FpreviewCallout", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/voicecall/101/%e0%80%a570reviewCallout", AmbiguousPath),
             ("GET", "/agentgateway/resource/agentevent/%31%30%31", AmbiguousPath),
             ("DELETE", "/agentgateway/resource/onlineagent/101/%6Cogout", AmbiguousPath),
             ("PUT", "/agentgateway/resource/onlineagent/101;x=1", AmbiguousPath),
