@@ -5,6 +5,8 @@
 //! Threads: one per worker with its own runtime, listener and upstream connections, and one supervisor for everything
 //! that must not disturb them: the admin listener, housekeeping, and the order of shutting down.
 
+mod keeping;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,12 +18,14 @@ use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tracing::Dispatch;
 
+use self::keeping::Keeper;
 use crate::admin::Admin;
 use crate::config::{Config, ListenerTls, Log};
 use crate::gateway::{Gateway, Load};
 use crate::preview::SystemClock;
 use crate::server::{self, Phase, PhaseControl, Worker};
 use crate::store::MemoryStore;
+use crate::store::snapshot::SnapshotFile;
 use crate::telemetry::metrics::CertificateRole;
 use crate::telemetry::{HashKey, Logging, Metrics, Redactor, Sparingly};
 use crate::tls::{self, TlsError};
@@ -70,6 +74,7 @@ pub enum StartError {
 pub struct App {
     config: Config,
     gateway: Arc<Gateway>,
+    snapshot: Option<SnapshotFile>,
     upstream: Arc<Upstream>,
     acceptor: Option<TlsAcceptor>,
     listeners: Vec<std::net::TcpListener>,
@@ -80,7 +85,7 @@ pub struct App {
 }
 
 impl App {
-    /// Reads certificates and keys and binds all addresses.
+    /// Reads certificates and keys, restores previews and binds all addresses.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left bound.
@@ -92,7 +97,11 @@ impl App {
         note_certificates(&config, &metrics);
         let upstream = Arc::new(Upstream::new(&config, Arc::clone(&metrics))?);
         let acceptor = config.listener.tls.as_ref().map(server::acceptor).transpose()?;
-        let gateway = Arc::new(gateway(&config, &metrics)?);
+        let mut gateway = gateway(&config, &metrics)?;
+        // Before anything listens: until then clients and load balancers find nobody, and go elsewhere.
+        let restore = || keeping::restore(&config, &mut gateway);
+        let snapshot = tracing::dispatcher::with_default(&logging.dispatch, restore);
+        let gateway = Arc::new(gateway);
         let bound = |key, address| move |source| StartError::Bind { key, address, source };
         let listeners = server::bind(config.listener.address, config.runtime.workers)
             .map_err(bound("listener.address", config.listener.address))?;
@@ -101,7 +110,7 @@ impl App {
         let address = listeners.first().map_or(Ok(config.listener.address), std::net::TcpListener::local_addr)?;
         let admin_address = admin.local_addr()?;
         let dispatch = logging.dispatch.clone();
-        Ok(Self { config, gateway, upstream, acceptor, listeners, admin, address, admin_address, dispatch })
+        Ok(Self { config, gateway, snapshot, upstream, acceptor, listeners, admin, address, admin_address, dispatch })
     }
 
     /// Starts to serve.
@@ -133,6 +142,7 @@ impl App {
         let (stop, stopped) = watch::channel(false);
         let supervisor = Supervisor {
             admin: Admin::new(&self.config, &self.gateway, &self.upstream, phase),
+            keeper: self.snapshot.map(|file| Keeper::new(file, &self.gateway)),
             gateway: Arc::clone(&self.gateway),
             config: self.config,
             control,
@@ -183,6 +193,7 @@ impl Running {
 
 struct Supervisor {
     admin: Admin,
+    keeper: Option<Keeper>,
     gateway: Arc<Gateway>,
     config: Config,
     control: PhaseControl,
@@ -193,6 +204,8 @@ struct Supervisor {
 impl Supervisor {
     async fn run(mut self, admin: tokio::net::TcpListener, mut stopped: watch::Receiver<bool>) {
         tokio::spawn(self.admin.clone().run(admin));
+        tokio::spawn(keeping::announce_end_of_warm_up(Arc::clone(&self.gateway)));
+        let saving = self.keeper.clone().map(|keeper| tokio::spawn(keeper.run()));
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         loop {
             tokio::select! {
@@ -201,6 +214,14 @@ impl Supervisor {
             }
         }
         self.shut_down().await;
+        if let Some(saving) = saving {
+            saving.abort();
+        }
+        // After the last worker: whatever was shown to an agent is in it.
+        if let Some(keeper) = &self.keeper {
+            keeper.finish().await;
+        }
+        tracing::info!(target: "previewgate", "ended");
     }
 
     async fn shut_down(&mut self) {
@@ -217,7 +238,6 @@ impl Supervisor {
             let _ = tokio::time::timeout(LAST_WORDS, self.gone.recv()).await;
         }
         self.control.announce(Phase::Ended);
-        tracing::info!(target: "previewgate", "ended");
     }
 }
 
@@ -231,7 +251,10 @@ fn thread(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         let _log = tracing::dispatcher::set_default(&dispatch);
-        runtime.block_on(work)
+        let outcome = runtime.block_on(work);
+        // What had to be waited for has been: a disk that hangs must not keep the process.
+        runtime.shutdown_background();
+        outcome
     })
 }
 
@@ -255,6 +278,7 @@ fn gateway(config: &Config, metrics: &Arc<Metrics>) -> Result<Gateway, StartErro
         load: Arc::new(Load::default()),
         event_warnings: Sparingly::every(WARNING_INTERVAL),
         upstream_warnings: Sparingly::every(WARNING_INTERVAL),
+        warm_up_until: None,
         config: config.clone(),
     })
 }

@@ -1,5 +1,7 @@
-//! Where the previews of all agents are kept, shared by every worker. Outlives a connection, a session and a reload.
+//! Where the previews of all agents are kept, shared by every worker. Outlives a connection, a session, a reload and,
+//! with a [`snapshot`], the process.
 
 mod memory;
+pub mod snapshot;
 
 pub use memory::MemoryStore;

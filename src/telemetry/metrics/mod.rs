@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 pub use data_path::{ConnectionMetrics, OpenConnections, OpenGuard, RequestMetrics, ShedKind, Side, StatusClass};
-pub use domain::{CalloutMetrics, EventMetrics, EvictionCause, PreviewMetrics};
+pub use domain::{CalloutMetrics, EventMetrics, EvictionCause, PreviewMetrics, SnapshotMetrics};
 pub use process::{CertificateRole, LogMetrics, ProcessMetrics};
 pub use upstream::{EndpointMetrics, FailureKind, UpstreamMetrics};
 
@@ -34,6 +34,8 @@ pub struct Metrics {
     pub events: EventMetrics,
     /// What is remembered.
     pub previews: PreviewMetrics,
+    /// What is remembered beyond the end of the process.
+    pub snapshots: SnapshotMetrics,
     /// Requests of clients.
     pub requests: RequestMetrics,
     /// Connections, both sides.
@@ -58,6 +60,7 @@ impl Metrics {
             callouts: CalloutMetrics::register(&mut registry),
             events: EventMetrics::register(&mut registry),
             previews: PreviewMetrics::register(&mut registry),
+            snapshots: SnapshotMetrics::register(&mut registry),
             requests: RequestMetrics::register(&mut registry),
             connections: ConnectionMetrics::register(&mut registry),
             upstream: UpstreamMetrics::register(&mut registry),
