@@ -19,6 +19,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod downstream;
+pub mod explain;
 pub mod gateway;
 pub mod preview;
 pub mod protocol;

@@ -92,14 +92,10 @@ fn record_events(exchange: &Exchange, headers: &HeaderMap, body: &Bytes, polled:
 
 /// Applies one event; false if it cannot be told whose it is.
 fn record(exchange: &Exchange, event: Event, polled: Option<AgentId>) -> bool {
+    let whose = event.whose(polled);
     let Some(change) = event.change else { return true };
-    // In a poll of one agent `workNo` can only say the same; an event that names somebody else was not meant for the
-    // one it was shown to, and proves nothing about either.
-    match (polled, event.agent) {
-        (Some(polled), Some(named)) if polled != named => return false,
-        (None, None) => return false,
-        (Some(agent), _) | (None, Some(agent)) => exchange.gateway.store.apply(agent, [change]),
-    }
+    let Some(agent) = whose else { return false };
+    exchange.gateway.store.apply(agent, [change]);
     true
 }
 
