@@ -339,7 +339,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_warm_up_forwards_unknown_previews_only_and_says_when_it_ends() {
         let scene = Scene::new().await;
-        let gateway = scene.start("warm_up = \"1s\"", "");
+        let gateway = scene.start("warm_up = \"3s\"", "");
         assert!(scene.call(&gateway, "1001").await.contains(ACCEPTED));
         seen(&scene.log, r#""decision":"unverified""#).await;
         seen(&scene.log, "warm-up is over").await;

@@ -1,5 +1,7 @@
 //! The request's way through the gateway, in words.
 
+use http::header::TRANSFER_ENCODING;
+
 use super::history::{History, Shown};
 use super::request::{Arrived, Asked, arrive};
 use super::{Report, Show};
@@ -64,7 +66,7 @@ impl Walk<'_> {
             Ok(operation) => self.report.line(&format!("operation: {}{}", operation.name(), of_agent(operation))),
             Err(unclassified) => self.report.line(&format!("no operation: {unclassified}")),
         }
-        let has_body = body.as_ref().is_none_or(|body| !body.is_empty());
+        let has_body = headers.contains_key(TRANSFER_ENCODING) || body.as_ref().is_none_or(|body| !body.is_empty());
         let judgement = Head { operation, headers, has_body }.check(self.config.validation.mode)?;
         if let Some((verdict, reason)) = judgement {
             return Ok(Outcome::Forwarded(verdict, reason));
