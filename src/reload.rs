@@ -143,11 +143,13 @@ pub fn generation(gateway: Gateway, config: Config) -> Result<Generation, SetupE
 fn fixed_changes(old: &Config, new: &Config) -> Vec<&'static str> {
     let previews =
         |config: &Config| (config.previews.per_agent, config.previews.max_agents, config.previews.store.clone());
+    let snapshot = |config: &Config| (config.previews.snapshot.clone(), config.previews.snapshot_interval);
     [
         ("listener.address", old.listener.address != new.listener.address),
         ("listener.tls (on or off)", old.listener.tls.is_some() != new.listener.tls.is_some()),
         ("admin.address", old.admin.address != new.admin.address),
         ("previews.per_agent, max_agents or store", previews(old) != previews(new)),
+        ("previews.snapshot or snapshot_interval", snapshot(old) != snapshot(new)),
         ("log.format", old.log.format != new.log.format),
         ("log.mask_numbers", old.log.mask_numbers != new.log.mask_numbers),
         ("log.hash_key", old.log.hash_key != new.log.hash_key),

@@ -58,6 +58,37 @@ impl Kind for FilePath {
     }
 }
 
+/// The path of a file that the gateway itself writes; it need not exist yet.
+pub(super) struct WrittenFile;
+
+/// See [`WrittenFile`].
+pub(super) fn written_file() -> WrittenFile {
+    WrittenFile
+}
+
+impl Kind for WrittenFile {
+    type Value = PathBuf;
+
+    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<PathBuf> {
+        const CURE: &str = "write the path of a file; the gateway creates it, in a directory that it may write to";
+        let text = spot.text("the path of a file in quotes")?;
+        if text.is_empty() || text.contains(['\0', '\n']) || text.ends_with('/') {
+            return spot.wrong("is not the path of a file", CURE);
+        }
+        let path = spot.reading.resolve(text);
+        // A directory that is not there yet or not writable may still come: that is told while running.
+        let other = |path: &Path| path.metadata().is_ok_and(|found| !found.is_file());
+        if path.file_name().is_none() || spot.reading.files == Files::Check && other(&path) {
+            return spot.wrong("is something else than a regular file", CURE);
+        }
+        Some(path)
+    }
+
+    fn write(&self, value: &PathBuf) -> String {
+        quoted(&value.to_string_lossy())
+    }
+}
+
 impl FilePath {
     fn check(&self, spot: &mut Spot<'_, '_>, path: &Path) -> Option<()> {
         let content = match content(path) {

@@ -10,7 +10,7 @@ use tracing::Level;
 
 use super::addresses::{EndpointUrl, PathPrefix, VerifiedName};
 use super::entry::{Entry, Table, Writer, optional_table, table};
-use super::files::{Holds, file};
+use super::files::{Holds, file, written_file};
 use super::kinds::{Address, Flag, KIB, Kind, MIB, list, number, size, span, word};
 use super::reading::{Reading, Section, Spot};
 use super::targets::Target;
@@ -119,12 +119,17 @@ keys!(Validation {
     mode: word(Mode::ALL, Mode::as_str).or(Mode::Enforce),
     on_unknown_preview: word(OnUnknownPreview::ALL, OnUnknownPreview::as_str).or(OnUnknownPreview::Reject),
     reject_status: number(200..=499).or(200),
+    warm_up: span(Duration::ZERO..=DAY).or(Duration::ZERO),
 });
 
 keys!(Previews {
     ttl: span(MILLISECOND..=DAY).or(seconds(30 * 60)),
     per_agent: number(1..=1024).or(16),
     max_agents: number(1..=10_000_000).or(100_000),
+    snapshot: written_file().optional(),
+    snapshot_interval: span(Duration::from_millis(100)..=DAY)
+        .because("every snapshot writes all previews to the disk")
+        .or(seconds(10)),
     store: table(),
 });
 

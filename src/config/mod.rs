@@ -258,6 +258,9 @@ pub struct Validation {
     pub on_unknown_preview: OnUnknownPreview,
     /// HTTP status of a refusal, 200 to 499. The vendor's clients read the body only of a 200.
     pub reject_status: u16,
+    /// After a start without restored previews, how long a callout of an agent of whom no preview is known is forwarded
+    /// whatever `on_unknown_preview` says; zero is off.
+    pub warm_up: Duration,
 }
 
 closed_list! {
@@ -289,6 +292,10 @@ pub struct Previews {
     pub per_agent: usize,
     /// Agents remembered; the least recently used are forgotten first.
     pub max_agents: u64,
+    /// The file that previews are saved to and restored from at the next start.
+    pub snapshot: Option<PathBuf>,
+    /// Between two snapshots; one more is written at the end.
+    pub snapshot_interval: Duration,
     /// Where previews are kept.
     pub store: StoreKind,
 }

@@ -50,6 +50,15 @@ const BAD_VALUES: &[Case] = &[
     ("previews", "ttl = \"99999999999999999999s\"", "previews.ttl", None, "is not a duration", "\"10s\""),
     ("upstream", "response_timeout = \"10s\"", "upstream.response_timeout", None, "event poll", "at least \"11s\""),
     ("limits", "idle_timeout = \"4s\"", "limits.idle_timeout", None, "connect anew", "at least \"5s\""),
+    (
+        "previews",
+        "snapshot_interval = \"9ms\"",
+        "previews.snapshot_interval",
+        None,
+        "to the disk",
+        "at least \"100ms\"",
+    ),
+    ("validation", "warm_up = \"2days\"", "validation.warm_up", None, "too long", "at most"),
     ("shutdown", "drain = \"0s\"", "shutdown.drain", None, "too short", "at least"),
     // Sizes.
     ("limits", "head_size = \"1KiB\"", "limits.head_size", Some("\"1KiB\""), "out of range", "from 4KiB to 256KiB"),
@@ -91,6 +100,9 @@ const BAD_VALUES: &[Case] = &[
     ("upstream", "path_prefixes = [\"/previewgate/\"]", "upstream.path_prefixes[0]", None, "own", "plain path"),
     ("upstream", "path_prefixes = [\"/ä/\"]", "upstream.path_prefixes[0]", None, "unescaped", "plain path"),
     ("upstream", "path_prefixes = [\"/a/\", \"/a/\"]", "upstream.path_prefixes[1]", None, "twice", "remove"),
+    ("previews", "snapshot = \"\"", "previews.snapshot", Some("\"\""), "is not the path", "directory"),
+    ("previews", "snapshot = \"x/\"", "previews.snapshot", Some("\"x/\""), "is not the path", "directory"),
+    ("previews", "snapshot = 1", "previews.snapshot", Some("1"), "is a number", "path"),
     ("log", "hash_key = \"\"", "log.hash_key", Some("(not shown)"), "is not a path", "not its content"),
     ("log", "hash_key = \"a\\nb\"", "log.hash_key", Some("(not shown)"), "is not a path", "not its content"),
     // Unknown keys and what was meant.
@@ -281,6 +293,7 @@ fn warnings_name_the_key() {
         ("admin", "address = \"10.0.0.1:9043\"", "admin.address:"),
         ("validation", "mode = \"monitor\"", "validation.mode:"),
         ("validation", "on_unknown_preview = \"forward\"", "validation.on_unknown_preview:"),
+        ("validation", "warm_up = \"2m\"", "validation.warm_up:"),
         ("upstream", "idle_timeout = \"20s\"", "upstream.idle_timeout:"),
         ("upstream.tls", "insecure_skip_verify = true", "upstream.tls.insecure_skip_verify:"),
     ] {
@@ -347,7 +360,8 @@ mod round_trip {
     #[test]
     fn every_optional_key_survives() {
         let config = skip(&uncommented(&example("previewgate.toml"))).unwrap();
-        assert!(config.listener.tls.is_some() && config.push.is_some() && config.log.hash_key.is_some());
+        assert!(config.listener.tls.is_some() && config.push.is_some());
+        assert!(config.log.hash_key.is_some() && config.previews.snapshot.is_some());
         assert_eq!(skip(&config.to_toml()).unwrap(), config);
         // Paths are absolute: the text means the same wherever it is saved.
         assert_eq!(parse(&config.to_toml(), Path::new("elsewhere"), Files::Skip).unwrap(), config);
@@ -561,6 +575,17 @@ mod referenced_files {
         let error = skip(&text).unwrap_err();
         assert_single(&error.problems, "listener.tls.certificate", "is not a path");
         assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn a_snapshot_is_a_file_that_may_not_exist_yet() {
+        let check = |line: &str| parse(&document("previews", line), Path::new("/nowhere"), Files::Check);
+        let config = check("snapshot = \"previews.snapshot\"").unwrap();
+        assert_eq!(config.previews.snapshot.unwrap(), Path::new("/nowhere/previews.snapshot"));
+        for other in ["/tmp", "/dev/null", ".."] {
+            let error = check(&format!("snapshot = {other:?}")).unwrap_err();
+            assert_single(&error.problems, "previews.snapshot", "something else");
+        }
     }
 
     #[test]

@@ -23,6 +23,11 @@ impl Config {
                 "validation.on_unknown_preview: \"forward\" lets an agent of whom no preview is known call any number",
             ),
             (
+                !self.validation.warm_up.is_zero(),
+                "validation.warm_up: for that long after a start without a restored snapshot, an agent of whom no preview \
+                 is known can call any number",
+            ),
+            (
                 self.upstream.tls.insecure_skip_verify,
                 "upstream.tls.insecure_skip_verify: anybody on the path can pose as the upstream",
             ),

@@ -10,12 +10,12 @@ use std::task::{Context, Poll};
 
 use futures_util::future::Either;
 use http::{HeaderMap, HeaderValue, Request, Uri, header};
+use http_body::Body;
 use tower::{Layer, Service};
 
 use super::Gateway;
 use super::body::{Inbound, drain};
 use super::error::GatewayError;
-use super::exchange::Exchange;
 use super::headers::{METHOD_OVERRIDES, PATH_OVERRIDES};
 use crate::config::Mode;
 use crate::preview::Reason;
@@ -79,25 +79,52 @@ fn check(request: &Request<Inbound>) -> Result<(), GatewayError> {
         exchange.gateway.metrics.requests.head_fault();
         return Err(GatewayError::Head(fault));
     }
-    if asks_for_websocket(request.headers()) {
-        return Err(GatewayError::WebSocket);
+    let headers = request.headers();
+    let uri = request.uri();
+    let head = Head { operation: exchange.operation, uri, headers, has_body: !request.body().is_end_stream() };
+    if let Some(judgement) = head.check(exchange.gateway.config.validation.mode)? {
+        exchange.learn(|facts| facts.judgement = Some(judgement));
     }
-    match objection(request) {
-        None => Ok(()),
-        Some(Unclassified::NotFound) => Err(GatewayError::Unclassified(Unclassified::NotFound)),
-        Some(objection) => pass_if_monitoring(exchange, objection),
-    }
+    Ok(())
 }
 
-/// What callout validation has against the request line and head.
-fn objection(request: &Request<Inbound>) -> Option<Unclassified> {
-    let overridden = || METHOD_OVERRIDES.iter().any(|name| request.headers().contains_key(name));
-    match request.body().exchange.operation {
-        Err(unclassified) => Some(unclassified),
-        Ok(Operation::CalloutPreflight) if !is_preflight(request) => Some(Unclassified::MethodNotAllowed),
-        Ok(_) if overridden() || overridden_by_query(request.uri()) => Some(Unclassified::MethodNotAllowed),
-        Ok(_) if rewritten(request.headers(), request.uri().path()) => Some(Unclassified::AmbiguousPath),
-        Ok(_) => None,
+/// What is known of a request before its body is read.
+pub(crate) struct Head<'a> {
+    /// What it is for.
+    pub(crate) operation: Result<Operation, Unclassified>,
+    /// Its target.
+    pub(crate) uri: &'a Uri,
+    /// Its fields, as framing found them to be sound.
+    pub(crate) headers: &'a HeaderMap,
+    /// Whether there is a body to come.
+    pub(crate) has_body: bool,
+}
+
+impl Head<'_> {
+    /// Whether the request may go further, with a judgement if it should not but may all the same.
+    pub(crate) fn check(&self, mode: Mode) -> Result<Option<(Verdict, Reason)>, GatewayError> {
+        if asks_for_websocket(self.headers) {
+            return Err(GatewayError::WebSocket);
+        }
+        match self.objection() {
+            None => Ok(None),
+            Some(objection) if objection == Unclassified::NotFound || mode == Mode::Enforce => Err(objection.into()),
+            Some(objection) => Ok(Some((Verdict::Unverified, objection.reason().unwrap_or(Reason::AmbiguousPath)))),
+        }
+    }
+
+    /// What callout validation has against the request line and head.
+    fn objection(&self) -> Option<Unclassified> {
+        let overridden = || METHOD_OVERRIDES.iter().any(|name| self.headers.contains_key(name));
+        match self.operation {
+            Err(unclassified) => Some(unclassified),
+            Ok(Operation::CalloutPreflight) if !is_preflight(self.headers, self.has_body) => {
+                Some(Unclassified::MethodNotAllowed)
+            }
+            Ok(_) if overridden() || overridden_by_query(self.uri) => Some(Unclassified::MethodNotAllowed),
+            Ok(_) if rewritten(self.headers, self.uri.path()) => Some(Unclassified::AmbiguousPath),
+            Ok(_) => None,
+        }
     }
 }
 
@@ -117,21 +144,11 @@ fn rewritten(headers: &HeaderMap, path: &str) -> bool {
     PATH_OVERRIDES.iter().flat_map(|name| headers.get_all(name)).any(differs)
 }
 
-fn pass_if_monitoring(exchange: &Exchange, objection: Unclassified) -> Result<(), GatewayError> {
-    if exchange.gateway.config.validation.mode == Mode::Enforce {
-        return Err(GatewayError::Unclassified(objection));
-    }
-    let reason = objection.reason().unwrap_or(Reason::AmbiguousPath);
-    exchange.learn(|facts| facts.judgement = Some((Verdict::Unverified, reason)));
-    Ok(())
-}
-
 /// A CORS pre-flight (Fetch standard 4.8): it can only ask, so it may pass. Any other OPTIONS of the guarded resource
 /// has no use.
-pub(super) fn is_preflight<B: http_body::Body>(request: &Request<B>) -> bool {
-    let headers = request.headers();
-    let asks = headers.contains_key(header::ORIGIN) && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    asks && request.body().is_end_stream()
+pub(super) fn is_preflight(headers: &HeaderMap, has_body: bool) -> bool {
+    let asks = |name| headers.contains_key(name);
+    asks(header::ORIGIN) && asks(header::ACCESS_CONTROL_REQUEST_METHOD) && !has_body
 }
 
 /// A WebSocket would carry callouts that nobody validates (protocol.md 1). Other upgrades, such as the `h2c` that

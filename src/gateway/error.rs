@@ -64,12 +64,12 @@ pub enum GatewayError {
 }
 
 /// An answer before it is written.
-struct Answer {
-    status: StatusCode,
-    reason: Option<Reason>,
-    message: Cow<'static, str>,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) reason: Option<Reason>,
+    pub(crate) message: Cow<'static, str>,
     /// End the connection with this answer.
-    close: bool,
+    pub(crate) close: bool,
     /// Whose fault it was, and the word for it.
     blame: Option<(Blame, &'static str)>,
 }
@@ -77,8 +77,11 @@ struct Answer {
 impl GatewayError {
     /// The answer for the client; tells the exchange what it needs to be recorded.
     pub(super) fn answer(&self, exchange: &Arc<Exchange>) -> Response<GatewayBody> {
-        let answer = self.table(exchange);
-        let retcode = answer.reason.map_or_else(|| self.retcode(), envelope::retcode_of);
+        let answer = self.table(exchange.gateway.config.validation.reject_status);
+        let retcode = self.retcode();
+        if matches!(self, Self::Defect) {
+            exchange.gateway.metrics.process.panicked();
+        }
         exchange.learn(|facts| {
             facts.blame = answer.blame;
             facts.envelope = Envelope { retcode: Some(retcode.to_owned()), result: None };
@@ -94,8 +97,8 @@ impl GatewayError {
         answer.write(retcode, exchange)
     }
 
-    fn table(&self, exchange: &Exchange) -> Answer {
-        let reject_status = exchange.gateway.config.validation.reject_status;
+    /// What the client gets; `reject_status` is the status of a refusal.
+    pub(crate) fn table(&self, reject_status: u16) -> Answer {
         let rejected = StatusCode::from_u16(reject_status).unwrap_or(StatusCode::OK);
         let told = |status| Answer {
             status,
@@ -137,25 +140,26 @@ impl GatewayError {
                 ..told(status_of_failure(failure))
             },
             Self::Defect => {
-                exchange.gateway.metrics.process.panicked();
                 Answer { blame: Some((Blame::Gateway, "defect")), ..told(StatusCode::INTERNAL_SERVER_ERROR) }
             }
         }
     }
 
-    /// The vendor's code where there is no reason from the closed list.
-    fn retcode(&self) -> &'static str {
+    /// The vendor's code: that of the reason, where there is one.
+    pub(crate) fn retcode(&self) -> &'static str {
         match self {
+            Self::Refused { reason, .. } => envelope::retcode_of(*reason),
             Self::Defect
             | Self::Upstream(_)
             | Self::Overloaded
             | Self::Push(PushFault::Failed(_) | PushFault::Timeout) => "100-007",
             // A sign-in parameter is empty or invalid.
             Self::SignIn(_) => "100-001",
-            Self::Push(PushFault::Signature | PushFault::Target) => "000-002",
-            Self::Head(_) | Self::WebSocket | Self::Unclassified(_) | Self::Refused { .. } | Self::BodyTimeout => {
-                "000-002"
-            }
+            Self::Head(_)
+            | Self::WebSocket
+            | Self::Unclassified(_)
+            | Self::BodyTimeout
+            | Self::Push(PushFault::Signature | PushFault::Target) => "000-002",
         }
     }
 

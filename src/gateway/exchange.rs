@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, header};
+use http_body::Body;
 use hyper::body::Incoming;
 
 use super::Gateway;
@@ -86,7 +87,7 @@ impl Exchange {
         };
         let concerns_callouts = match operation {
             Ok(Operation::PreviewCallout { .. }) => true,
-            Ok(Operation::CalloutPreflight) => !is_preflight(request),
+            Ok(Operation::CalloutPreflight) => !is_preflight(request.headers(), !request.body().is_end_stream()),
             Ok(_) => false,
             Err(Unclassified::NotFound) => false,
             Err(_) => concerns_callouts(path),

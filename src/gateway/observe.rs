@@ -107,14 +107,9 @@ pub(super) fn record_events(
 
 /// Applies one event; false if it cannot be told whose it is.
 fn record(gateway: &Gateway, event: Event, meant_for: Option<AgentId>) -> bool {
+    let whose = event.whose(meant_for);
     let Some(change) = event.change else { return true };
-    // In a poll or push of one agent `workNo` can only say the same. An event that names somebody else was not meant
-    // for the one it was shown to, and proves nothing about either.
-    let agent = match (meant_for, event.agent) {
-        (Some(meant), Some(named)) if meant != named => return false,
-        (None, None) => return false,
-        (Some(agent), _) | (None, Some(agent)) => agent,
-    };
+    let Some(agent) = whose else { return false };
     // Answers to two polls of one agent can overtake each other on their way here.
     match (&change, event.generated_at) {
         (Change::Shown(_), Some(made)) if gateway.recent_ends.outdates(agent, made) => return true,

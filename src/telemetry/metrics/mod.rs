@@ -15,7 +15,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 pub use data_path::{ConnectionMetrics, OpenConnections, OpenGuard, RequestMetrics, ShedKind, Side, StatusClass};
-pub use domain::{CalloutMetrics, EventMetrics, EvictionCause, PreviewMetrics};
+pub use domain::{CalloutMetrics, EventMetrics, EvictionCause, PreviewMetrics, SnapshotMetrics};
 pub use process::{CertificateRole, LogMetrics, ProcessMetrics};
 pub use push::{PushMetrics, PushOutcome, SignInHandling};
 pub use upstream::{EndpointMetrics, FailureKind, UpstreamMetrics};
@@ -38,6 +38,8 @@ pub struct Metrics {
     pub pushes: PushMetrics,
     /// What is remembered.
     pub previews: PreviewMetrics,
+    /// What is remembered beyond the end of the process.
+    pub snapshots: SnapshotMetrics,
     /// Requests of clients.
     pub requests: RequestMetrics,
     /// Connections, both sides.
@@ -63,6 +65,7 @@ impl Metrics {
             events: EventMetrics::register(&mut registry),
             pushes: PushMetrics::register(&mut registry),
             previews: PreviewMetrics::register(&mut registry),
+            snapshots: SnapshotMetrics::register(&mut registry),
             requests: RequestMetrics::register(&mut registry),
             connections: ConnectionMetrics::register(&mut registry),
             upstream: UpstreamMetrics::register(&mut registry),

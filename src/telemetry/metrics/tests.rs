@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::Mode;
-use crate::preview::Reason;
+use crate::preview::{Reason, Timestamp};
 use crate::protocol::{Delivery, EventType, OperationName};
 use crate::telemetry::Verdict;
 
@@ -15,6 +15,8 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("previewgate_preview_events_total", "counter", &["event_type", "delivery"]),
     ("previewgate_previews_cached", "gauge", &[]),
     ("previewgate_previews_evicted_total", "counter", &["cause"]),
+    ("previewgate_snapshot_last_success_timestamp_seconds", "gauge", &[]),
+    ("previewgate_snapshot_failures_total", "counter", &[]),
     ("previewgate_requests_total", "counter", &["operation", "status_class"]),
     ("previewgate_request_duration_seconds", "histogram", &["operation"]),
     ("previewgate_upstream_duration_seconds", "histogram", &["operation"]),
@@ -49,6 +51,7 @@ fn used() -> Metrics {
     metrics.upstream.endpoint(ENDPOINT).failed(FailureKind::Closed);
     metrics.process.certificate_not_after(CertificateRole::UpstreamCa, Some(1_800_000_000));
     metrics.process.mode(Mode::Monitor);
+    metrics.snapshots.saved(Timestamp(1_700_000_000_999));
     metrics
 }
 
@@ -187,6 +190,7 @@ fn counts_arrive_where_they_belong() {
     metrics.pushes.ended(PushOutcome::RefusedTarget);
     metrics.pushes.signed_in(SignInHandling::Passed);
     metrics.events.body_unread();
+    metrics.snapshots.failed();
     metrics.process.panicked();
     metrics.process.reloaded(false);
     let page = metrics.encode();
@@ -212,12 +216,15 @@ fn counts_arrive_where_they_belong() {
         ("previewgate_validation_mode{mode=\"monitor\"}", "1"),
         ("previewgate_config_last_reload_successful", "0"),
         ("previewgate_certificate_not_after_timestamp_seconds{role=\"upstream_ca\"}", "1800000000"),
+        ("previewgate_snapshot_last_success_timestamp_seconds", "1700000000"),
+        ("previewgate_snapshot_failures_total", "1"),
         ("previewgate_panics_total", "1"),
     ] {
         assert_eq!(value(&page, series), expected, "{series}");
     }
     // Not configured, so not there: 0 would read as expired.
     assert!(!page.contains("role=\"server\""));
+    assert!(!Metrics::new().encode().contains("\npreviewgate_snapshot_last_success_timestamp_seconds"));
 }
 
 #[test]
