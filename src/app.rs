@@ -8,27 +8,27 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio_rustls::TlsAcceptor;
 use tracing::Dispatch;
 
 use crate::admin::Admin;
-use crate::config::{Config, ListenerTls, Log};
-use crate::gateway::{Gateway, Load};
+use crate::config::{Config, Log};
+use crate::gateway::{Gateway, Load, RequestIds};
 use crate::preview::SystemClock;
-use crate::server::{self, Phase, PhaseControl, Worker};
+use crate::reload::{self, ReloadError, Reloader};
+use crate::server::{self, Live, Phase, PhaseControl, Worker};
 use crate::store::MemoryStore;
-use crate::telemetry::metrics::CertificateRole;
 use crate::telemetry::{HashKey, Logging, Metrics, Redactor, Sparingly};
-use crate::tls::{self, TlsError};
-use crate::upstream::{Client, Upstream};
+use crate::tls::TlsError;
 
-/// How often the cache's and the pools' housekeeping is done.
+/// How often the cache's housekeeping is done.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
+/// How often certificate files are looked at.
+const CERTIFICATES: Duration = Duration::from_secs(5);
 /// What is cut at the drain deadline gets this long to be recorded.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A broken upstream may say so in the log this often.
@@ -68,10 +68,8 @@ pub enum StartError {
 
 /// A gateway that is bound to its addresses and serves nobody yet.
 pub struct App {
-    config: Config,
-    gateway: Arc<Gateway>,
-    upstream: Arc<Upstream>,
-    acceptor: Option<TlsAcceptor>,
+    live: Live,
+    reloader: Reloader,
     listeners: Vec<std::net::TcpListener>,
     admin: std::net::TcpListener,
     address: SocketAddr,
@@ -89,10 +87,6 @@ impl App {
         let writer = logging.writer.clone();
         metrics.log.dropped_from(move || writer.dropped());
         metrics.process.mode(config.validation.mode);
-        note_certificates(&config, &metrics);
-        let upstream = Arc::new(Upstream::new(&config, Arc::clone(&metrics))?);
-        let acceptor = config.listener.tls.as_ref().map(server::acceptor).transpose()?;
-        let gateway = Arc::new(gateway(&config, &metrics)?);
         let bound = |key, address| move |source| StartError::Bind { key, address, source };
         let listeners = server::bind(config.listener.address, config.runtime.workers)
             .map_err(bound("listener.address", config.listener.address))?;
@@ -100,8 +94,17 @@ impl App {
             std::net::TcpListener::bind(config.admin.address).map_err(bound("admin.address", config.admin.address))?;
         let address = listeners.first().map_or(Ok(config.listener.address), std::net::TcpListener::local_addr)?;
         let admin_address = admin.local_addr()?;
+        let live = Live::new(reload::generation(gateway(&config, &metrics)?, config)?);
+        let reloader = Reloader::new(live.clone(), logging.level.clone());
         let dispatch = logging.dispatch.clone();
-        Ok(Self { config, gateway, upstream, acceptor, listeners, admin, address, admin_address, dispatch })
+        Ok(Self { live, reloader, listeners, admin, address, admin_address, dispatch })
+    }
+
+    /// Reloads `file` when asked to: it is where the configuration came from.
+    #[must_use]
+    pub fn reloading(mut self, file: PathBuf) -> Self {
+        self.reloader = self.reloader.from_file(file);
+        self
     }
 
     /// Starts to serve.
@@ -114,16 +117,10 @@ impl App {
         let mut threads = Vec::new();
         for (number, listener) in self.listeners.into_iter().enumerate() {
             listener.set_nonblocking(true)?;
-            let worker = Worker {
-                gateway: Arc::clone(&self.gateway),
-                client: Arc::new(Client::new(Arc::clone(&self.upstream))),
-                acceptor: self.acceptor.clone(),
-                phase: phase.clone(),
-            };
+            let worker = Worker::new(self.live.clone(), phase.clone());
             let alive = alive.clone();
             threads.push(thread(&format!("worker-{number}"), &self.dispatch, async move {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                tokio::spawn(expire_idle(Arc::downgrade(&worker.client)));
                 worker.run(listener).await;
                 drop(alive);
                 Ok(())
@@ -131,10 +128,11 @@ impl App {
         }
         drop(alive);
         let (stop, stopped) = watch::channel(false);
+        let reloader = Arc::new(self.reloader);
         let supervisor = Supervisor {
-            admin: Admin::new(&self.config, &self.gateway, &self.upstream, phase),
-            gateway: Arc::clone(&self.gateway),
-            config: self.config,
+            admin: Admin::new(self.live.clone(), Arc::clone(&reloader), phase),
+            live: self.live.clone(),
+            reloader: Arc::clone(&reloader),
             control,
             gone,
         };
@@ -146,7 +144,14 @@ impl App {
             Ok(())
         })?);
         let (address, admin_address) = (self.address, self.admin_address);
-        Ok(Running { address, admin_address, gateway: self.gateway, stop, threads })
+        Ok(Running {
+            address,
+            admin_address,
+            gateway: Arc::clone(&self.live.generation().gateway),
+            reloader,
+            stop,
+            threads,
+        })
     }
 }
 
@@ -156,8 +161,9 @@ pub struct Running {
     pub address: SocketAddr,
     /// Where operators look.
     pub admin_address: SocketAddr,
-    /// What it works with; for tests.
+    /// What it works with, under the configuration that it started with; for tests.
     pub gateway: Arc<Gateway>,
+    reloader: Arc<Reloader>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<io::Result<()>>>,
 }
@@ -166,6 +172,14 @@ impl Running {
     /// Begins the orderly end: not ready, delay, drain, cut. Returns at once.
     pub fn stop(&self) {
         self.stop.send_replace(true);
+    }
+
+    /// Reads the configuration file anew; the outcome is also logged.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it; then nothing has changed.
+    pub fn reload(&self) -> Result<(), ReloadError> {
+        self.reloader.reload()
     }
 
     /// Waits until every thread has ended.
@@ -183,8 +197,8 @@ impl Running {
 
 struct Supervisor {
     admin: Admin,
-    gateway: Arc<Gateway>,
-    config: Config,
+    live: Live,
+    reloader: Arc<Reloader>,
     control: PhaseControl,
     /// Closed when the last worker has ended.
     gone: mpsc::Receiver<()>,
@@ -194,9 +208,12 @@ impl Supervisor {
     async fn run(mut self, admin: tokio::net::TcpListener, mut stopped: watch::Receiver<bool>) {
         tokio::spawn(self.admin.clone().run(admin));
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        let mut certificates = tokio::time::interval(CERTIFICATES);
+        let store = Arc::clone(&self.live.generation().gateway.store);
         loop {
             tokio::select! {
-                _ = housekeeping.tick() => self.gateway.store.maintain(),
+                _ = housekeeping.tick() => store.maintain(),
+                _ = certificates.tick() => self.reloader.look_at_certificates(),
                 _ = stopped.wait_for(|stop| *stop) => break,
             }
         }
@@ -204,8 +221,9 @@ impl Supervisor {
     }
 
     async fn shut_down(&mut self) {
-        let shutdown = &self.config.shutdown;
-        let open = || self.gateway.metrics.connections.downstream.open();
+        let gateway = Arc::clone(&self.live.generation().gateway);
+        let shutdown = &gateway.config.shutdown;
+        let open = || gateway.metrics.connections.downstream.open();
         tracing::info!(target: "previewgate", connections = open(), "shutting down: not ready any more");
         self.control.announce(Phase::NotReady);
         tokio::time::sleep(shutdown.delay).await;
@@ -235,15 +253,6 @@ fn thread(
     })
 }
 
-async fn expire_idle(client: Weak<Client>) {
-    let mut housekeeping = tokio::time::interval(HOUSEKEEPING * 4);
-    loop {
-        housekeeping.tick().await;
-        let Some(client) = client.upgrade() else { return };
-        client.expire_idle();
-    }
-}
-
 fn gateway(config: &Config, metrics: &Arc<Metrics>) -> Result<Gateway, StartError> {
     let clock = Arc::new(SystemClock::new());
     let store = MemoryStore::new(&config.previews, clock.clone(), Arc::clone(metrics));
@@ -251,10 +260,11 @@ fn gateway(config: &Config, metrics: &Arc<Metrics>) -> Result<Gateway, StartErro
         store: Arc::new(store),
         clock,
         metrics: Arc::clone(metrics),
-        redactor: Redactor::new(config.log.mask_numbers, hash_key(&config.log)?),
+        redactor: Arc::new(Redactor::new(config.log.mask_numbers, hash_key(&config.log)?)),
+        request_ids: Arc::new(RequestIds::new()),
         load: Arc::new(Load::default()),
-        event_warnings: Sparingly::every(WARNING_INTERVAL),
-        upstream_warnings: Sparingly::every(WARNING_INTERVAL),
+        event_warnings: Arc::new(Sparingly::every(WARNING_INTERVAL)),
+        upstream_warnings: Arc::new(Sparingly::every(WARNING_INTERVAL)),
         config: config.clone(),
     })
 }
@@ -266,19 +276,5 @@ fn hash_key(log: &Log) -> Result<HashKey, StartError> {
             std::fs::read(path).map(|secret| HashKey::from_bytes(&secret)).map_err(wrong)
         }
         None => HashKey::random().map_err(|_| StartError::NoRandomness),
-    }
-}
-
-fn note_certificates(config: &Config, metrics: &Metrics) {
-    let own = config.listener.tls.as_ref();
-    let upstream = &config.upstream.tls;
-    let files = [
-        (CertificateRole::Server, own.map(|tls: &ListenerTls| &tls.certificate)),
-        (CertificateRole::ClientCa, own.and_then(|tls| tls.client_ca.as_ref())),
-        (CertificateRole::UpstreamCa, upstream.ca.as_ref()),
-        (CertificateRole::UpstreamClient, upstream.client_certificate.as_ref()),
-    ];
-    for (role, file) in files {
-        metrics.process.certificate_not_after(role, file.and_then(|path| tls::earliest_end(path)));
     }
 }

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{App, Running};
 use crate::config::{self, Config, Files};
+use crate::demo::{self, Afterwards, SimulateOptions};
 use crate::telemetry::{Logging, stdout};
 
 /// Exit code for a configuration that was refused (`EX_CONFIG` of sysexits.h).
@@ -40,6 +41,14 @@ enum Command {
         #[arg(long)]
         skip_files: bool,
     },
+    /// See it work: a simulated CC-Gateway, previewgate in front of it and a scripted agent, all on loopback.
+    Demo {
+        /// Exit after the script, instead of serving until SIGTERM or SIGINT.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Serve a simulated CC-Gateway alone, until SIGTERM or SIGINT.
+    Simulate(SimulateOptions),
     /// Print a completion script.
     Completions {
         /// For which shell.
@@ -60,6 +69,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match arguments.command {
         Command::Run { config } => run(&config),
         Command::Check { config, skip_files } => check(&config, if skip_files { Files::Skip } else { Files::Check }),
+        Command::Demo { once } => demo::demo(if once { Afterwards::Exit } else { Afterwards::Serve }).map_err(other),
+        Command::Simulate(options) => demo::simulate(&options).map_err(other),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "previewgate", &mut io::stdout());
             Ok(())
@@ -104,7 +115,8 @@ fn run(path: &Path) -> Result<(), Failure> {
     let logging = Logging::start(config.log.format, config.log.level, stdout()).map_err(other)?;
     let _log = tracing::dispatcher::set_default(&logging.dispatch);
     announce(&config);
-    let running = App::bind(config, &logging).and_then(App::start).map_err(other)?;
+    let app = App::bind(config, &logging).map_err(other)?.reloading(path.to_owned());
+    let running = app.start().map_err(other)?;
     tracing::info!(
         target: "previewgate",
         address = %running.address,
@@ -131,15 +143,20 @@ fn announce(config: &Config) {
     }
 }
 
-/// Waits for SIGTERM or SIGINT, then begins the orderly end.
+/// SIGHUP reloads; SIGTERM and SIGINT begin the orderly end.
 fn stop_at_signal(running: &Running) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        let mut hang_up = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                // The outcome is logged.
+                _ = hang_up.recv() => drop(running.reload()),
+            }
         }
         running.stop();
         Ok(())

@@ -9,8 +9,9 @@
 //! - the layers of the data path, in order: [`gateway::stack`]
 //! - how it is put together: [`app`]
 //!
-//! Imports point down: `app` → `server`, `admin`, `simulator` → `gateway` → `upstream`, `downstream`, `store` →
-//! `protocol` → `preview`; `config` and `telemetry` are used everywhere and use none of them but the domain's words.
+//! Imports point down: `cli` → `demo` → `app` → `server`, `admin`, `simulator` → `gateway` → `upstream`, `downstream`,
+//! `store` → `protocol` → `preview`; `config` and `telemetry` are used everywhere and use none of them but the domain's
+//! words.
 
 mod closed_list;
 
@@ -18,10 +19,12 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod downstream;
 pub mod gateway;
 pub mod preview;
 pub mod protocol;
+pub mod reload;
 pub mod server;
 pub mod simulator;
 pub mod store;

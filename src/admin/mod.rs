@@ -1,6 +1,7 @@
 //! The operators' listener: health, metrics, the effective configuration, and what is known about an agent.
 //!
-//! Reads only. No secret and no whole number is shown, but there is no authentication either: loopback by default.
+//! No secret and no whole number is shown, but there is no authentication either: loopback by default. The only thing
+//! that can be changed is what the configuration file says (`POST /reload`).
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -19,10 +20,10 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::preview::{AgentId, Preview};
-use crate::server::{Phase, PhaseWatch};
+use crate::reload::Reloader;
+use crate::server::{Live, Phase, PhaseWatch};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
 
@@ -37,26 +38,26 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// What the admin listener shows. Cheap to clone.
 #[derive(Clone)]
 pub struct Admin {
-    config: Arc<str>,
-    gateway: Arc<Gateway>,
-    upstream: Arc<Upstream>,
+    live: Live,
+    reloader: Arc<Reloader>,
     phase: PhaseWatch,
 }
 
 /// Every path, in the order in which `/` lists them.
-const PATHS: [(&str, &str); 6] = [
-    ("/livez", "200 while the process runs"),
-    ("/readyz", "200 when it should get traffic, 503 when not; says nothing about the upstream"),
-    ("/metrics", "OpenMetrics"),
-    ("/config", "the effective configuration, secrets redacted"),
-    ("/upstreams", "the endpoints and whether they are passed over"),
-    ("/previews/{agentid}", "what is known about an agent, numbers masked"),
+const PATHS: [(&str, &str); 7] = [
+    ("GET /livez", "200 while the process runs"),
+    ("GET /readyz", "200 when it should get traffic, 503 when not; says nothing about the upstream"),
+    ("GET /metrics", "OpenMetrics"),
+    ("GET /config", "the effective configuration, secrets redacted"),
+    ("GET /upstreams", "the endpoints and whether they are passed over"),
+    ("GET /previews/{agentid}", "what is known about an agent, numbers masked"),
+    ("POST /reload", "read the configuration file anew; answers what is wrong with it, if anything"),
 ];
 
 impl Admin {
-    /// Shows `gateway` and its surroundings.
-    pub fn new(config: &Config, gateway: &Arc<Gateway>, upstream: &Arc<Upstream>, phase: PhaseWatch) -> Self {
-        Self { config: config.to_toml().into(), gateway: Arc::clone(gateway), upstream: Arc::clone(upstream), phase }
+    /// Shows what is in force, and reloads it.
+    pub fn new(live: Live, reloader: Arc<Reloader>, phase: PhaseWatch) -> Self {
+        Self { live, reloader, phase }
     }
 
     /// Serves until the runtime ends.
@@ -82,18 +83,34 @@ impl Admin {
     }
 
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".to_owned());
+        let path = request.uri().path();
+        match (request.method(), path) {
+            (&Method::POST, "/reload") => self.reload(),
+            (&Method::GET | &Method::HEAD, path) if path != "/reload" => self.show(path),
+            _ => answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, index()),
         }
-        match request.uri().path() {
+    }
+
+    /// Reading files takes a moment, and the listener waits meanwhile: an operator asked for it.
+    fn reload(&self) -> Response<Full<Bytes>> {
+        match self.reloader.reload() {
+            Ok(()) => answer(StatusCode::OK, TEXT, "reloaded\n".to_owned()),
+            Err(error) => answer(StatusCode::CONFLICT, TEXT, format!("nothing has changed\n{error}\n")),
+        }
+    }
+
+    fn show(&self, path: &str) -> Response<Full<Bytes>> {
+        let generation = self.live.generation();
+        let gateway = &generation.gateway;
+        match path {
             "/" => answer(StatusCode::OK, TEXT, index()),
             "/livez" => answer(StatusCode::OK, TEXT, "ok\n".to_owned()),
             "/readyz" => self.readiness(),
-            "/metrics" => answer(StatusCode::OK, Metrics::CONTENT_TYPE, self.gateway.metrics.encode()),
-            "/config" => answer(StatusCode::OK, "application/toml", self.config.to_string()),
-            "/upstreams" => self.upstreams(),
+            "/metrics" => answer(StatusCode::OK, Metrics::CONTENT_TYPE, gateway.metrics.encode()),
+            "/config" => answer(StatusCode::OK, "application/toml", gateway.config.to_toml()),
+            "/upstreams" => upstreams(&generation.upstream),
             path => match path.strip_prefix("/previews/") {
-                Some(agent) => self.previews(agent),
+                Some(agent) => previews(gateway, agent),
                 None => answer(StatusCode::NOT_FOUND, TEXT, index()),
             },
         }
@@ -107,41 +124,40 @@ impl Admin {
             }
         }
     }
+}
 
-    fn upstreams(&self) -> Response<Full<Bytes>> {
-        let endpoint =
-            |e: &crate::upstream::Endpoint| json!({ "endpoint": &*e.name, "passed_over": !e.is_available() });
-        let endpoints: Vec<_> = self.upstream.endpoints().iter().map(endpoint).collect();
-        answer(StatusCode::OK, JSON, format!("{}\n", json!({ "upstreams": endpoints })))
-    }
+fn upstreams(upstream: &Upstream) -> Response<Full<Bytes>> {
+    let endpoint = |e: &crate::upstream::Endpoint| json!({ "endpoint": &*e.name, "passed_over": !e.is_available() });
+    let endpoints: Vec<_> = upstream.endpoints().iter().map(endpoint).collect();
+    answer(StatusCode::OK, JSON, format!("{}\n", json!({ "upstreams": endpoints })))
+}
 
-    fn previews(&self, agent: &str) -> Response<Full<Bytes>> {
-        let Ok(agent) = agent.parse::<AgentId>() else {
-            let explanation = json!({ "error": "an agent ID is a plain decimal number from 101 to 999999" });
-            return answer(StatusCode::BAD_REQUEST, JSON, format!("{explanation}\n"));
-        };
-        let (now, ttl) = (self.gateway.clock.now(), self.gateway.config.previews.ttl);
-        let shown = |preview: &Preview| {
-            let age = now.since(preview.announced_at);
-            let numbers: Vec<_> = preview.numbers.iter().map(|number| number.masked().to_string()).collect();
-            json!({
-                "control_id": preview.control_id.0,
-                "numbers": numbers,
-                "age_ms": u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
-                "expired": age > ttl,
-            })
-        };
-        let known = self.gateway.store.previews(agent);
-        let previews: Vec<_> = known.iter().flat_map(|previews| previews.iter()).map(shown).collect();
-        let body = json!({ "agent_id": agent.as_u32(), "previews": previews });
-        answer(StatusCode::OK, JSON, format!("{body}\n"))
-    }
+fn previews(gateway: &Gateway, agent: &str) -> Response<Full<Bytes>> {
+    let Ok(agent) = agent.parse::<AgentId>() else {
+        let explanation = json!({ "error": "an agent ID is a plain decimal number from 101 to 999999" });
+        return answer(StatusCode::BAD_REQUEST, JSON, format!("{explanation}\n"));
+    };
+    let (now, ttl) = (gateway.clock.now(), gateway.config.previews.ttl);
+    let shown = |preview: &Preview| {
+        let age = now.since(preview.announced_at);
+        let numbers: Vec<_> = preview.numbers.iter().map(|number| number.masked().to_string()).collect();
+        json!({
+            "control_id": preview.control_id.0,
+            "numbers": numbers,
+            "age_ms": u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+            "expired": age > ttl,
+        })
+    };
+    let known = gateway.store.previews(agent);
+    let previews: Vec<_> = known.iter().flat_map(|previews| previews.iter()).map(shown).collect();
+    let body = json!({ "agent_id": agent.as_u32(), "previews": previews });
+    answer(StatusCode::OK, JSON, format!("{body}\n"))
 }
 
 fn index() -> String {
     PATHS.iter().fold("previewgate\n\n".to_owned(), |mut text, (path, meaning)| {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "GET {path:20} {meaning}");
+        let _ = writeln!(text, "{path:25} {meaning}");
         text
     })
 }

@@ -499,7 +499,7 @@ mod tests {
     fn heads_are_bounded() {
         let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(5000));
         assert_eq!(fault(&long), HeadFault::TooLarge);
-        assert_eq!(fault(&long[..4097]), HeadFault::TooLarge);
+        assert_eq!(fault(long.get(..4097).unwrap()), HeadFault::TooLarge);
         let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(100));
         assert_eq!(fault(&many), HeadFault::TooManyFields);
     }

@@ -2,7 +2,7 @@
 //!
 //! What the framer refuses never reaches hyper. A refused head is replaced by a harmless one of our own, so that the
 //! refusal is answered in its turn by the ordinary stack (with request id, envelope, log line and metrics); the stack
-//! recognises it by [`Connection::fault`], which no client can set.
+//! recognises it by [`Connection::fault_of`], which no client can set.
 //!
 //! hyper has one timer for the head and the idle time together and none for a peer that stops reading or sending
 //! (field-notes.md). All the waits of one connection are kept here instead.
@@ -16,6 +16,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use http::{Request, Version, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
@@ -41,8 +42,17 @@ impl Connection {
         Self { peer, encrypted, in_flight: AtomicUsize::new(0), fault: OnceLock::new(), _alive: alive }
     }
 
-    /// Why the gate refused the head of the request being served, if it did. It is then the connection's last.
-    pub fn fault(&self) -> Option<HeadFault> {
+    /// Why the gate refused the head of this request, if it did. It is then the connection's last.
+    ///
+    /// hyper reads ahead: when a fault is known, the request before it may not have been served yet. The stand-in can
+    /// be told from it: without `Host`, HTTP/1.1 never passes the framer.
+    pub fn fault_of<B>(&self, request: &Request<B>) -> Option<HeadFault> {
+        let stands_in = request.version() == Version::HTTP_11 && !request.headers().contains_key(header::HOST);
+        self.fault().filter(|_| stands_in)
+    }
+
+    /// Why the gate refused a head on this connection, if it did.
+    fn fault(&self) -> Option<HeadFault> {
         self.fault.get().copied()
     }
 
@@ -84,7 +94,7 @@ pub struct Waits {
 const LINGER: Duration = Duration::from_secs(1);
 /// What is read from the socket at once; a pending head can wait in memory up to `limits.head_size` beyond it.
 const READ_SIZE: usize = 16 * 1024;
-/// Stands in for a head that was refused.
+/// Stands in for a head that was refused. No client can send it: see [`Connection::fault_of`].
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n";
 
 /// A client's socket, seen through the framer.

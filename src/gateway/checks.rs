@@ -75,7 +75,7 @@ where
 
 fn check(request: &Request<Inbound>) -> Result<(), GatewayError> {
     let exchange = &request.body().exchange;
-    if let Some(fault) = exchange.connection.fault() {
+    if let Some(fault) = exchange.head_fault {
         exchange.gateway.metrics.requests.head_fault();
         return Err(GatewayError::Head(fault));
     }
@@ -111,10 +111,10 @@ fn pass_if_monitoring(exchange: &Exchange, objection: Unclassified) -> Result<()
 
 /// A CORS pre-flight (Fetch standard 4.8): it can only ask, so it may pass. Any other OPTIONS of the guarded resource
 /// has no use.
-fn is_preflight(request: &Request<Inbound>) -> bool {
+pub(super) fn is_preflight<B: http_body::Body>(request: &Request<B>) -> bool {
     let headers = request.headers();
     let asks = headers.contains_key(header::ORIGIN) && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    asks && http_body::Body::is_end_stream(request.body())
+    asks && request.body().is_end_stream()
 }
 
 /// A WebSocket would carry callouts that nobody validates (protocol.md 1). Other upgrades, such as the `h2c` that

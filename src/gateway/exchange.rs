@@ -14,9 +14,11 @@ use http::{HeaderMap, HeaderValue, Method, Request};
 use hyper::body::Incoming;
 
 use super::Gateway;
+use super::checks::is_preflight;
 use super::headers::REQUEST_ID;
 use super::shed::Permit;
 use crate::config::AccessLog;
+use crate::downstream::framing::HeadFault;
 use crate::downstream::{Connection, Serving};
 use crate::preview::{Callout, Reason};
 use crate::protocol::operation::concerns_callouts;
@@ -33,6 +35,8 @@ pub(super) struct Exchange {
     /// For the upstream, the logs and the client, printable and bounded.
     pub(super) request_id: HeaderValue,
     pub(super) method: Method,
+    /// Why the request's head was refused, if it was.
+    pub(super) head_fault: Option<HeadFault>,
     /// What the request is for.
     pub(super) operation: Result<Operation, Unclassified>,
     /// Whether its outcome belongs into the decision log.
@@ -67,21 +71,25 @@ impl Exchange {
         request: &Request<Incoming>,
     ) -> Arc<Self> {
         let path = request.uri().path();
+        let head_fault = connection.fault_of(request);
         // The stand-in for a refused head says nothing about what the client asked.
-        let operation = match connection.fault() {
+        let operation = match head_fault {
             Some(_) => Err(Unclassified::NotFound),
             None => classify(request.method(), path, &gateway.config.upstream.path_prefixes),
         };
         let concerns_callouts = match operation {
-            Ok(operation) => matches!(operation, Operation::PreviewCallout { .. }),
+            Ok(Operation::PreviewCallout { .. }) => true,
+            Ok(Operation::CalloutPreflight) => !is_preflight(request),
+            Ok(_) => false,
             Err(Unclassified::NotFound) => false,
             Err(_) => concerns_callouts(path),
         };
         Arc::new(Self {
             gateway: Arc::clone(gateway),
             connection: Arc::clone(connection),
-            request_id: request_id(request.headers()),
+            request_id: request_id(request.headers(), &gateway.request_ids),
             method: request.method().clone(),
+            head_fault,
             operation,
             concerns_callouts,
             started: Instant::now(),
@@ -207,24 +215,40 @@ impl Drop for Exchange {
 }
 
 /// The client's request ID if it is harmless, else a new one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
+fn request_id(headers: &HeaderMap, ids: &RequestIds) -> HeaderValue {
     let sane = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let given = headers.get(REQUEST_ID).filter(|id| {
         let bytes = id.as_bytes();
         (1..=LONGEST_REQUEST_ID).contains(&bytes.len()) && bytes.iter().copied().all(sane)
     });
-    given.cloned().unwrap_or_else(new_request_id)
+    given.cloned().unwrap_or_else(|| ids.next())
 }
 
-/// 96 random bits in hexadecimal: unique among all instances without any of them knowing the others.
-fn new_request_id() -> HeaderValue {
-    let mut bits = [0; 12];
-    // Without randomness there could be no TLS either; all zeros would be a poor ID, not a danger.
-    let _ = aws_lc_rs::rand::fill(&mut bits);
-    let mut text = [0; 24];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(bits) {
-        let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
-        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+/// Makes request IDs: 64 random bits for the process and a number within it, so that they are unique among all
+/// instances without any of them knowing the others, and sort in the order of arrival within one.
+#[derive(Debug)]
+pub struct RequestIds {
+    process: u64,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    /// A new series.
+    pub fn new() -> Self {
+        let mut bits = [0; 8];
+        // Without randomness there could be no TLS either; zeros would make poor IDs, not dangerous ones.
+        let _ = aws_lc_rs::rand::fill(&mut bits);
+        Self { process: u64::from_ne_bytes(bits), next: AtomicU64::new(0) }
     }
-    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"))
+
+    fn next(&self) -> HeaderValue {
+        let id = format!("{:016x}-{:x}", self.process, self.next.fetch_add(1, Ordering::Relaxed));
+        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("-"))
+    }
+}
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        Self::new()
+    }
 }

@@ -27,6 +27,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use entry::AnsweredBody;
 pub use error::GatewayError;
+pub use exchange::RequestIds;
 pub use shed::Load;
 
 use crate::config::Config;
@@ -36,7 +37,9 @@ use crate::store::MemoryStore;
 use crate::telemetry::{Metrics, Redactor, Sparingly};
 use crate::upstream::Client;
 
-/// What the data path works with, shared by all workers.
+/// What the data path works with, shared by all workers. A reload makes another one with another configuration;
+/// everything else is shared with it.
+#[derive(Clone)]
 pub struct Gateway {
     /// The configuration that requests are handled by.
     pub config: Config,
@@ -47,13 +50,15 @@ pub struct Gateway {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What may be said of numbers.
-    pub redactor: Redactor,
+    pub redactor: Arc<Redactor>,
+    /// Names requests that come without a name.
+    pub request_ids: Arc<RequestIds>,
     /// How much is being done at once.
     pub load: Arc<Load>,
     /// Keep a broken upstream from filling the log.
-    pub event_warnings: Sparingly,
+    pub event_warnings: Arc<Sparingly>,
     /// See `event_warnings`.
-    pub upstream_warnings: Sparingly,
+    pub upstream_warnings: Arc<Sparingly>,
 }
 
 /// The service for one client connection: every layer of the data path, the outermost first.

@@ -1,22 +1,26 @@
 //! One client connection, from TCP to its last answer.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tower::Service;
 
-use super::{Phase, Worker};
+use super::{Phase, View, Worker};
 use crate::downstream::framing::MOST_FIELDS;
 use crate::downstream::{Connection, Gate, Waits};
-use crate::gateway;
+use crate::gateway::{self, AnsweredBody};
 
 /// A peer that vanished without a word is noticed after this much silence.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -24,16 +28,25 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const LARGEST_BUFFER: usize = 512 * 1024;
 
 impl Worker {
-    pub(super) async fn serve(&self, socket: TcpStream, peer: SocketAddr, alive: mpsc::Sender<()>) {
+    pub(super) async fn serve(
+        self: &Arc<Self>,
+        socket: TcpStream,
+        peer: SocketAddr,
+        view: View,
+        alive: mpsc::Sender<()>,
+    ) {
         let _ = socket.set_nodelay(true);
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
         let _ = SockRef::from(&socket).set_tcp_keepalive(&keepalive);
-        let connection = Arc::new(Connection::new(peer, self.acceptor.is_some(), alive));
-        let Some(acceptor) = &self.acceptor else {
-            return self.drive(socket, connection).await;
+        let generation = Arc::clone(&view.generation);
+        let connection = Arc::new(Connection::new(peer, generation.acceptor.is_some(), alive));
+        let Some(acceptor) = &generation.acceptor else {
+            return self.drive(socket, connection, view).await;
         };
-        match tokio::time::timeout(self.limits().handshake_timeout, acceptor.accept(socket)).await {
-            Ok(Ok(stream)) => self.drive(stream, connection).await,
+        let patience = generation.gateway.config.limits.handshake_timeout;
+        // Boxed: what a handshake needs would otherwise stay allocated as long as the connection.
+        match Box::pin(tokio::time::timeout(patience, acceptor.accept(socket))).await {
+            Ok(Ok(stream)) => self.drive(stream, connection, view).await,
             Ok(Err(error)) => {
                 tracing::debug!(target: "previewgate::server", client = %peer, %error, "TLS handshake failed");
             }
@@ -42,26 +55,27 @@ impl Worker {
     }
 
     /// HTTP/1.1 until one side has had enough or the process ends.
-    async fn drive<S>(&self, stream: S, connection: Arc<Connection>)
+    async fn drive<S>(self: &Arc<Self>, stream: S, connection: Arc<Connection>, view: View)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let limits = self.limits();
+        let limits = &view.generation.gateway.config.limits;
         let waits = Waits {
             first_byte: limits.first_byte_timeout,
             head: limits.head_timeout,
             idle: limits.idle_timeout,
             body: limits.body_idle_timeout,
         };
-        let service = gateway::stack(&self.gateway, &self.client, &connection);
-        let gate = Gate::new(stream, connection, limits.head_size, waits);
+        let gate = Gate::new(stream, Arc::clone(&connection), limits.head_size, waits);
         let connection = http1::Builder::new()
             .preserve_header_case(true)
+            // The fields that the gateway adds itself.
+            .title_case_headers(true)
             .max_headers(MOST_FIELDS)
             .max_buf_size(LARGEST_BUFFER)
             // The gate keeps all the waits.
             .header_read_timeout(None)
-            .serve_connection(TokioIo::new(gate), TowerToHyperService::new(service));
+            .serve_connection(TokioIo::new(gate), self.service(connection, view));
         let mut connection = pin!(connection);
         let mut phase = self.phase.clone();
         tokio::select! {
@@ -73,5 +87,31 @@ impl Worker {
             _ = connection => {}
             () = phase.until(Phase::Cut) => {}
         }
+    }
+
+    /// The data path for one connection, made anew when a reload has happened since the last request.
+    fn service(
+        self: &Arc<Self>,
+        connection: Arc<Connection>,
+        view: View,
+    ) -> impl hyper::service::Service<
+        Request<Incoming>,
+        Response = Response<AnsweredBody>,
+        Error = Infallible,
+        Future: Send,
+    > + use<> {
+        let worker = Arc::clone(self);
+        let stack = |view: &View, connection: &Arc<Connection>| {
+            gateway::stack(&view.generation.gateway, &view.client, connection)
+        };
+        let present = Mutex::new((stack(&view, &connection), view));
+        service_fn(move |request| {
+            let mut present = present.lock().unwrap_or_else(PoisonError::into_inner);
+            if worker.view.is_stale(&present.1) {
+                let view = worker.view.now();
+                *present = (stack(&view, &connection), view);
+            }
+            present.0.call(request)
+        })
     }
 }

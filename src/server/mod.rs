@@ -4,6 +4,7 @@
 //! worker that accepted it.
 
 mod connection;
+mod live;
 mod phase;
 mod tls;
 
@@ -12,30 +13,33 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio_rustls::TlsAcceptor;
 
+pub use live::{Generation, Live, View, WorkerView};
 pub use phase::{Phase, PhaseControl, PhaseWatch};
 pub use tls::acceptor;
 
-use crate::config::Limits;
-use crate::gateway::Gateway;
 use crate::telemetry::Sparingly;
 use crate::telemetry::metrics::ShedKind;
-use crate::upstream::Client;
 
 /// Connections that wait to be accepted, for each worker. The system may allow fewer.
 const BACKLOG: i32 = 4096;
 /// How long to wait when the system has no file descriptor or memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often idle upstream connections are looked after.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// Binds one listening socket for each worker, all on the same address. Port 0 lets the system choose one for all.
 ///
 /// # Errors
 /// When the address is taken or not allowed.
 pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    // With SO_REUSEPORT a second gateway could be started on the same address by mistake, and every other connection
+    // would find one that has not seen its agent's previews. A socket without it finds the address taken.
+    drop(exclusive(address)?);
     let first = listen(address)?;
     let chosen = first.local_addr()?;
     let others = (1..workers).map(|_| listen(chosen));
@@ -43,8 +47,7 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::Tcp
 }
 
 fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
+    let socket = unbound(address)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -52,32 +55,47 @@ fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
+/// A socket that has the address to itself.
+fn exclusive(address: SocketAddr) -> io::Result<Socket> {
+    let socket = unbound(address)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn unbound(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of the last process that linger in TIME_WAIT do not stand in the way.
+    socket.set_reuse_address(true)?;
+    Ok(socket)
+}
+
 /// What one worker serves connections with.
 pub struct Worker {
-    /// The data path, shared by all workers.
-    pub gateway: Arc<Gateway>,
-    /// This worker's way to the upstream.
-    pub client: Arc<Client>,
-    /// TLS, or plain HTTP.
-    pub acceptor: Option<TlsAcceptor>,
-    /// When to stop.
-    pub phase: PhaseWatch,
+    view: WorkerView,
+    phase: PhaseWatch,
 }
 
 impl Worker {
+    /// A worker that serves under whatever is in force.
+    pub fn new(live: Live, phase: PhaseWatch) -> Self {
+        Self { view: WorkerView::new(live), phase }
+    }
+
     /// Accepts and serves connections until the phase is [`Phase::Draining`], then waits until the last exchange is
     /// over or the phase is [`Phase::Ended`].
     pub async fn run(self, listener: TcpListener) {
         // Every connection and every exchange holds a sender; when all are gone, the receiver knows.
         let (alive, mut gone) = mpsc::channel::<()>(1);
+        let mut phase = self.phase.clone();
         let worker = Arc::new(self);
+        let housekeeping = tokio::spawn(worker.clone().keep_house());
         worker.accept(listener, &alive).await;
         drop(alive);
-        let mut phase = worker.phase.clone();
         tokio::select! {
             _ = gone.recv() => {}
             () = phase.until(Phase::Ended) => {}
         }
+        housekeeping.abort();
     }
 
     async fn accept(self: &Arc<Self>, listener: TcpListener, alive: &mpsc::Sender<()>) {
@@ -94,28 +112,33 @@ impl Worker {
             }
         }
         // Closing a listener resets what waits in its backlog: those clients were promised a connection.
-        while let Some(Ok((socket, peer))) = futures_util::FutureExt::now_or_never(listener.accept()) {
+        while let Some(Ok((socket, peer))) = listener.accept().now_or_never() {
             self.admit(socket, peer, alive);
         }
     }
 
     /// Serves one more connection, if the limit allows it.
     fn admit(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, alive: &mpsc::Sender<()>) {
-        let metrics = &self.gateway.metrics;
-        let open = metrics.connections.downstream.enter();
-        let most = i64::try_from(self.limits().connections).unwrap_or(i64::MAX);
-        if metrics.connections.downstream.open() > most {
-            return metrics.requests.shed(ShedKind::Connection);
+        let view = self.view.now();
+        let gateway = &view.generation.gateway;
+        let open = gateway.metrics.connections.downstream.enter();
+        let most = i64::try_from(gateway.config.limits.connections).unwrap_or(i64::MAX);
+        if gateway.metrics.connections.downstream.open() > most {
+            return gateway.metrics.requests.shed(ShedKind::Connection);
         }
         let (worker, alive) = (Arc::clone(self), alive.clone());
         tokio::spawn(async move {
-            worker.serve(socket, peer, alive).await;
+            worker.serve(socket, peer, view, alive).await;
             drop(open);
         });
     }
 
-    fn limits(&self) -> &Limits {
-        &self.gateway.config.limits
+    async fn keep_house(self: Arc<Self>) {
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        loop {
+            housekeeping.tick().await;
+            self.view.now().client.expire_idle();
+        }
     }
 }
 
@@ -131,5 +154,18 @@ async fn pause_after(error: &io::Error, trouble: &Sparingly) {
     );
     if !of_the_peer {
         tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_share_an_address_and_nobody_else_does() {
+        let listeners = bind(([127, 0, 0, 1], 0).into(), 3).unwrap();
+        let address = listeners.first().unwrap().local_addr().unwrap();
+        assert!(listeners.iter().all(|listener| listener.local_addr().unwrap() == address));
+        assert_eq!(bind(address, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 }

@@ -51,7 +51,7 @@ impl PhaseWatch {
     /// Waits for `phase` or a later one. Without anybody to announce it, waits for ever.
     pub async fn until(&mut self, phase: Phase) {
         if self.0.wait_for(|present| *present >= phase).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -94,7 +94,8 @@ impl Client {
                 done => return done,
             }
         }
-        match connect(&self.upstream, endpoint).await {
+        // Boxed: what a handshake needs would otherwise be part of every request's future, also while a poll is held.
+        match Box::pin(connect(&self.upstream, endpoint)).await {
             Ok(sender) => self.exchange(position, endpoint, pool, sender, request).await,
             Err(cause) => Attempt::NotSent(request, cause),
         }

@@ -9,6 +9,9 @@ use tokio::time::Instant;
 
 use super::RequestBody;
 
+/// Connections that are looked at in vain before a new one is opened.
+const MOST_PASSED_OVER: usize = 8;
+
 /// Idle connections to one endpoint, the most recently used last.
 pub(super) struct Pool {
     idle: Mutex<Vec<Idle>>,
@@ -26,16 +29,27 @@ impl Pool {
         Arc::new(Self { idle: Mutex::new(Vec::new()), most, idle_timeout })
     }
 
-    /// The most recently used connection that can take a request.
+    /// The most recently used connection that can take a request. Looks at the newest few only, however many there
+    /// are: two thousand polls that end together must not each look through two thousand connections.
     ///
     /// A connection is given back when its last answer has been read, which can be a moment before hyper has seen to
     /// it that the connection is clean; until then it is passed over.
     pub(super) fn take(&self) -> Option<SendRequest<RequestBody>> {
         let now = Instant::now();
         let mut idle = self.lock();
-        idle.retain(|connection| self.is_good(connection, now));
-        let ready = idle.iter().rposition(|connection| connection.sender.is_ready())?;
-        Some(idle.remove(ready).sender)
+        let mut not_yet_clean = 0;
+        while not_yet_clean < MOST_PASSED_OVER {
+            let position = idle.len().checked_sub(1 + not_yet_clean)?;
+            let connection = idle.get(position)?;
+            if !self.is_good(connection, now) {
+                idle.swap_remove(position);
+            } else if connection.sender.is_ready() {
+                return Some(idle.swap_remove(position).sender);
+            } else {
+                not_yet_clean += 1;
+            }
+        }
+        None
     }
 
     /// Closes what has been idle for too long. Without it, unused connections would stay until the upstream closes.

@@ -1,0 +1,99 @@
+//! What the demo says before and after the script: what runs where, and how to try it.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::script::{AGENT, COLLEAGUE};
+use super::stage::Stage;
+use crate::config::Mode;
+use crate::preview::AgentId;
+
+/// What runs where, and how to read the table.
+pub(super) fn introduce(out: &mut dyn Write, stage: &Stage, mode: Mode) -> io::Result<()> {
+    let (gateway, admin) = (stage.gateway.address.port(), stage.gateway.admin_address.port());
+    let simulator = stage.simulator.address().port();
+    write!(
+        out,
+        "\
+previewgate {version}, on loopback, with certificates made on the spot
+
+  application  --TLS-->  previewgate :{gateway} ({mode})  --TLS-->  simulated CC-Gateway :{simulator}
+                         admin :{admin}
+
+The simulator accepts every callout, whatever it says: what is refused here was refused by previewgate.
+\"callout 7001, 5550101\" is control ID and number. Agent {AGENT} acts, unless agent {COLLEAGUE} is named.
+The client got: HTTP status, retcode, event or call ID. Upstream: whether the simulator saw the request.
+
+",
+        version = env!("CARGO_PKG_VERSION"),
+    )
+}
+
+/// Commands that work by copy and paste.
+pub(super) fn invite(out: &mut dyn Write, stage: &Stage) -> io::Result<()> {
+    // The script has signed the agent in.
+    let agent = AgentId::try_from(AGENT).map_err(io::Error::other)?;
+    let guid = stage.simulator.handle().guid(agent).unwrap_or_default();
+    // What arrives from now on is easier to find without the script's requests.
+    stage.simulator.handle().clear_journal();
+    let admin = stage.gateway.admin_address;
+    let gateway = format!("https://localhost:{}/agentgateway/resource", stage.gateway.address.port());
+    let simulator = format!("https://localhost:{}/simulator", stage.simulator.address().port());
+    let curl = format!("curl -w '\\n' --cacert {}", shell_word(&stage.ca));
+    let callout = |called: &str| {
+        format!(
+            "{curl} -i -X PUT \\
+     -H 'Guid: {guid}' -H 'Content-Type: application/json; charset=UTF-8' \\
+     -d '{{\"called\": \"{called}\", \"callcontrolid\": \"8001\"}}' \\
+     {gateway}/voicecall/{AGENT}/previewCallout"
+        )
+    };
+    write!(
+        out,
+        "
+Still serving. Agent {AGENT} is signed in; try it with curl (copy and paste), or end it with Ctrl-C.
+
+# The platform shows the agent two numbers; its application polls and sees them.
+{curl} \\
+     -d '{{\"controlid\": 8001, \"dialeddigits\": \"5550401,5550402\"}}' \\
+     {simulator}/agents/{AGENT}/preview
+{curl} \\
+     -H 'Guid: {guid}' \\
+     {gateway}/agentevent/{AGENT}
+
+# A callout of one of them, and one of another number.
+{valid}
+{invalid}
+
+# What previewgate knows about the agent, and what it counted; what arrived at the simulator.
+curl http://{admin}/previews/{AGENT}
+curl -s http://{admin}/metrics | grep callouts_total | grep -v ' 0$'
+{curl} \\
+     {simulator}/journal
+
+The log of previewgate follows, as it is written.
+
+",
+        valid = callout("5550402"),
+        invalid = callout("5550499"),
+    )?;
+    out.flush()
+}
+
+/// A path as a shell reads it back.
+pub(super) fn shell_word(path: &Path) -> String {
+    let path = path.display().to_string();
+    let plain = path.chars().all(|c| c.is_alphanumeric() || "/._-+".contains(c));
+    if plain { path } else { format!("'{}'", path.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_paths_are_quoted() {
+        assert_eq!(shell_word(Path::new("/tmp/a-b_c.crt")), "/tmp/a-b_c.crt");
+        assert_eq!(shell_word(Path::new("/tmp/it's a/$x")), r"'/tmp/it'\''s a/$x'");
+    }
+}

@@ -1,0 +1,138 @@
+//! `previewgate demo`: a simulated CC-Gateway, the real gateway and a scripted agent, in one process on loopback.
+//!
+//! [`stage`] starts both servers, [`script`] says what is sent and how it has to end, [`play`] sends it and measures
+//! (the answer, the decision log, the upstream's journal), [`report`] prints. `previewgate simulate` is in
+//! [`simulate`](mod@simulate).
+
+mod capture;
+mod client;
+mod invitation;
+mod play;
+mod report;
+mod scratch;
+mod script;
+mod simulate;
+mod stage;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+pub use simulate::{SimulateOptions, simulate};
+
+use crate::app::StartError;
+use crate::config::{Mode, Problems};
+use crate::telemetry;
+use play::Player;
+use report::{Report, Style};
+use script::SCRIPT;
+use stage::{Plan, Ports, Stage};
+
+/// Why the demo did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// Steps did not end as the script says.
+    #[error("{0} steps of the demo did not end as expected")]
+    Deviated(usize),
+    /// The gateway's configuration was refused.
+    #[error(transparent)]
+    Config(#[from] Problems),
+    /// The gateway did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Sockets, files, or the standard output.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// What follows the script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Afterwards {
+    /// The end.
+    Exit,
+    /// Serve until SIGTERM or SIGINT.
+    Serve,
+}
+
+/// Plays the script and prints what came of it.
+///
+/// # Errors
+/// When something cannot be started, or a step did not end as expected.
+pub fn demo(afterwards: Afterwards) -> Result<(), DemoError> {
+    let plan = match afterwards {
+        Afterwards::Exit => Plan { mode: Mode::Enforce, ports: Ports::Any, poll_wait: Duration::from_millis(300) },
+        Afterwards::Serve => Plan { mode: Mode::Enforce, ports: Ports::WellKnown, poll_wait: Duration::from_secs(2) },
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(perform(plan, afterwards, &mut io::stdout(), Style::of_stdout()))
+}
+
+async fn perform(plan: Plan, afterwards: Afterwards, out: &mut dyn Write, style: Style) -> Result<(), DemoError> {
+    let mut signals = Signals::register()?;
+    let stage = Stage::set(plan).await?;
+    // Whatever happens in between, both servers end orderly and the files are removed.
+    let outcome = play_and_serve(&stage, plan, afterwards, out, style, &mut signals).await;
+    stage.strike().await?;
+    match outcome? {
+        0 => Ok(()),
+        deviating => Err(DemoError::Deviated(deviating)),
+    }
+}
+
+/// How many steps did not end as expected.
+async fn play_and_serve(
+    stage: &Stage,
+    plan: Plan,
+    afterwards: Afterwards,
+    out: &mut dyn Write,
+    style: Style,
+    signals: &mut Signals,
+) -> Result<usize, DemoError> {
+    invitation::introduce(out, stage, plan.mode)?;
+    let deviating = tokio::select! {
+        played = play_script(stage, out, style) => played?,
+        () = signals.any() => return Ok(0),
+    };
+    if afterwards == Afterwards::Serve {
+        invitation::invite(out, stage)?;
+        stage.log.pass_on_to(telemetry::stdout());
+        signals.any().await;
+    }
+    Ok(deviating)
+}
+
+async fn play_script(stage: &Stage, out: &mut dyn Write, style: Style) -> io::Result<usize> {
+    let mut player = Player::new(stage);
+    let mut report = Report::new(out, style);
+    report.head()?;
+    for (number, step) in (1..).zip(&SCRIPT) {
+        let outcome = player.play(number, step).await;
+        report.step(number, step, &outcome)?;
+    }
+    report.log()?;
+    report.count()
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on neither of them ends the process by itself.
+    fn register() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one of them.
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Plays one step with real requests and measures what came of it.
+
+use std::collections::HashMap;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, header};
+use serde_json::Value;
+
+use super::capture::field;
+use super::client::Client;
+use super::script::{Act, Expected, Platform, Step};
+use super::stage::Stage;
+use crate::preview::{AgentId, ControlId};
+
+const BASE: &str = "/agentgateway/resource";
+/// For the log's thread to write a line.
+const LOG_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What really happened in one step.
+pub(super) struct Outcome {
+    /// What the client got, or why it got nothing.
+    pub(super) answer: Result<Answer, io::Error>,
+    /// The line of the decision log about this very request.
+    pub(super) log_line: Option<String>,
+    /// Whether the upstream's journal holds the request.
+    pub(super) reached: bool,
+}
+
+/// What the client got.
+pub(super) struct Answer {
+    /// HTTP
+    pub(super) status: u16,
+    /// Of the envelope; `none` if there is none.
+    pub(super) retcode: String,
+    /// `X-Previewgate-Reason`
+    pub(super) reason: Option<String>,
+    /// The types of the events.
+    pub(super) events: Vec<String>,
+    /// `result`, when it is text: the ID of a call.
+    pub(super) call_id: Option<String>,
+}
+
+impl Outcome {
+    /// The verdict and its reason, as logged.
+    pub(super) fn decision(&self) -> Option<(&str, &str)> {
+        let line = self.log_line.as_deref()?;
+        Some((field(line, "decision")?, field(line, "reason")?))
+    }
+
+    /// Everything in which this is not what was expected, for people.
+    pub(super) fn deviations(&self, expected: &Expected) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut compare = |what: &str, wanted: String, was: String| {
+            if wanted != was {
+                found.push(format!("{what}: expected {wanted}, was {was}"));
+            }
+        };
+        let wanted = expected.decision.map(|(verdict, reason)| (verdict.as_str(), reason.as_str()));
+        compare("decision log", in_words(wanted), in_words(self.decision()));
+        compare("upstream", reached(expected.reached).into(), reached(self.reached).into());
+        match &self.answer {
+            Ok(answer) => {
+                // The gateway signs only the answers that are its own.
+                let own = wanted.filter(|_| !expected.reached).map_or("absent", |(_, reason)| reason);
+                let header = answer.reason.as_deref().unwrap_or("absent");
+                compare("X-Previewgate-Reason", own.into(), header.into());
+                compare("status", "200".into(), answer.status.to_string());
+                compare("retcode", expected.retcode.into(), answer.retcode.clone());
+                compare("events", format!("{:?}", expected.events), format!("{:?}", answer.events));
+            }
+            Err(error) => found.push(format!("no answer: {error}")),
+        }
+        found
+    }
+}
+
+fn in_words(decision: Option<(&str, &str)>) -> String {
+    decision.map_or_else(|| "no line".to_owned(), |(verdict, reason)| format!("{verdict} ({reason})"))
+}
+
+/// The word for the table.
+pub(super) fn reached(reached: bool) -> &'static str {
+    if reached { "reached" } else { "-" }
+}
+
+/// The applications of all agents, and what they remember.
+pub(super) struct Player<'a> {
+    stage: &'a Stage,
+    client: Client,
+    guids: HashMap<u32, String>,
+}
+
+impl<'a> Player<'a> {
+    /// Will play on this stage.
+    pub(super) fn new(stage: &'a Stage) -> Self {
+        Self { stage, client: Client::new(stage.gateway.address, stage.trust.clone()), guids: HashMap::new() }
+    }
+
+    /// Plays one step; `number` tells its request from all others, in the log and in the upstream's journal.
+    pub(super) async fn play(&mut self, number: usize, step: &Step) -> Outcome {
+        let request_id = format!("demo-{number:02}");
+        let answer = self.act(step, &request_id).await;
+        self.stage.logging.writer.flush(LOG_PATIENCE);
+        let arrived = self.stage.simulator.handle().journal();
+        Outcome {
+            answer,
+            log_line: self.stage.log.decision_of(&request_id),
+            reached: arrived.iter().any(|entry| entry.header("x-request-id") == Some(&request_id)),
+        }
+    }
+
+    async fn act(&mut self, step: &Step, request_id: &str) -> io::Result<Answer> {
+        self.set_scene(step.platform)?;
+        let (agent, method, path, body) = match step.act {
+            Act::SignIn(agent) => (agent, Method::PUT, format!("onlineagent/{agent}"), r#"{"password":"demo"}"#),
+            Act::Poll(agent) => (agent, Method::GET, format!("agentevent/{agent}"), ""),
+            Act::PollAll => (super::script::AGENT, Method::GET, "agentevent/allagentevent".to_owned(), ""),
+            Act::Callout { agent, resource, body } => {
+                (agent, Method::PUT, format!("voicecall/{agent}/{resource}"), body)
+            }
+        };
+        let mut request = Request::builder().method(method).uri(format!("{BASE}/{path}"));
+        request = request.header("X-Request-Id", request_id);
+        if let Some(guid) = self.guids.get(&agent) {
+            request = request.header("Guid", guid);
+        }
+        if !body.is_empty() {
+            request = request.header(header::CONTENT_TYPE, "application/json; charset=UTF-8");
+        }
+        let request = request.body(Bytes::from_static(body.as_bytes())).map_err(io::Error::other)?;
+        let response = self.client.send(request).await?;
+        if let Some(guid) = header_text(&response, "set-guid").and_then(|value| value.strip_prefix("JSESSIONID=")) {
+            self.guids.insert(agent, guid.to_owned());
+        }
+        Ok(Answer::read(&response))
+    }
+
+    fn set_scene(&self, platform: Platform) -> io::Result<()> {
+        let agent = |number| AgentId::try_from(number).map_err(io::Error::other);
+        let simulator = self.stage.simulator.handle();
+        match platform {
+            Platform::Idle => {}
+            Platform::Shows { agent: whom, control_id, numbers } => {
+                simulator.preview(agent(whom)?, ControlId(control_id), numbers);
+            }
+            Platform::Releases(whom) => simulator.release(agent(whom)?),
+        }
+        Ok(())
+    }
+}
+
+impl Answer {
+    fn read(response: &Response<Bytes>) -> Self {
+        let envelope: Value = serde_json::from_slice(response.body()).unwrap_or_default();
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+        let events = match envelope.get("event") {
+            Some(Value::Array(events)) => events.iter().collect(),
+            event => Vec::from_iter(event),
+        };
+        Self {
+            status: response.status().as_u16(),
+            retcode: text(envelope.get("retcode")).unwrap_or_else(|| "none".to_owned()),
+            reason: header_text(response, "x-previewgate-reason").map(str::to_owned),
+            events: events.into_iter().filter_map(|event| text(event.get("eventType"))).collect(),
+            call_id: text(envelope.get("result")),
+        }
+    }
+}
+
+fn header_text<'a>(response: &'a Response<Bytes>, name: &str) -> Option<&'a str> {
+    response.headers().get(name)?.to_str().ok()
+}

@@ -1,0 +1,179 @@
+//! What the demo prints: the table of steps, the decision log, the count.
+
+use std::io::{self, IsTerminal, Write};
+
+use super::play::{Outcome, reached};
+use super::script::Step;
+use crate::telemetry::Verdict;
+
+/// Log lines are wrapped to this many columns.
+const WIDTH: usize = 116;
+
+/// Whether to use colours.
+#[derive(Clone, Copy)]
+pub(super) enum Style {
+    /// For files, pipes and whoever set `NO_COLOR`.
+    Plain,
+    /// For terminals.
+    Coloured,
+}
+
+#[derive(Clone, Copy)]
+enum Colour {
+    Bold = 1,
+    Dim = 2,
+    Red = 31,
+    Green = 32,
+    Yellow = 33,
+}
+
+impl Style {
+    /// What suits the standard output.
+    pub(super) fn of_stdout() -> Self {
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        if io::stdout().is_terminal() && !unwanted { Self::Coloured } else { Self::Plain }
+    }
+
+    fn paint(self, colour: Colour, text: &str) -> String {
+        match self {
+            Self::Plain => text.to_owned(),
+            Self::Coloured => format!("\x1b[{}m{text}\x1b[0m", colour as u8),
+        }
+    }
+}
+
+/// Prints, and remembers what is to be said at the end.
+pub(super) struct Report<'a> {
+    out: &'a mut dyn Write,
+    style: Style,
+    lines: Vec<(usize, String)>,
+    steps: usize,
+    deviating: Vec<usize>,
+}
+
+impl<'a> Report<'a> {
+    /// Will print to `out`.
+    pub(super) fn new(out: &'a mut dyn Write, style: Style) -> Self {
+        Self { out, style, lines: Vec::new(), steps: 0, deviating: Vec::new() }
+    }
+
+    /// The table's head.
+    pub(super) fn head(&mut self) -> io::Result<()> {
+        let head = row(["#", "what was sent", "verdict", "reason", "what the client got", "upstream", "ok"]);
+        writeln!(self.out, "{}", self.style.paint(Colour::Bold, head.trim_end()))
+    }
+
+    /// One row, and below it whatever was not as expected.
+    pub(super) fn step(&mut self, number: usize, step: &Step, outcome: &Outcome) -> io::Result<()> {
+        let (verdict, reason) = outcome.decision().unwrap_or(("-", "-"));
+        let deviations = outcome.deviations(&step.expected);
+        let ok = if deviations.is_empty() { "ok" } else { "NO" };
+        let cells = [&number.to_string(), step.what, verdict, reason, &got(outcome), reached(outcome.reached), ok];
+        let row = row(cells);
+        writeln!(self.out, "{}", self.painted(row.trim_end(), verdict, deviations.is_empty()))?;
+        for deviation in &deviations {
+            writeln!(self.out, "    {}", self.style.paint(Colour::Red, deviation))?;
+        }
+        self.out.flush()?;
+        self.steps += 1;
+        self.deviating.extend((!deviations.is_empty()).then_some(number));
+        self.lines.extend(outcome.log_line.clone().map(|line| (number, line)));
+        Ok(())
+    }
+
+    /// The row in the colour of its verdict.
+    fn painted(&self, row: &str, verdict: &str, as_expected: bool) -> String {
+        let of = |known: Verdict| verdict == known.as_str();
+        let colour = match () {
+            () if !as_expected => Colour::Red,
+            () if of(Verdict::Forwarded) => Colour::Green,
+            () if of(Verdict::Rejected) => Colour::Yellow,
+            () => return row.to_owned(),
+        };
+        self.style.paint(colour, row)
+    }
+
+    /// The decision log, each line with the number of its step.
+    pub(super) fn log(&mut self) -> io::Result<()> {
+        writeln!(self.out, "\n{}", self.style.paint(Colour::Bold, "Decision log"))?;
+        let explanation = "One line for each callout, after the number of its step. This is log.format = \"text\", \
+                           wrapped; the default is JSON.";
+        writeln!(self.out, "{explanation}\n")?;
+        for (number, line) in &self.lines {
+            for (position, part) in wrapped(line, WIDTH - 4).iter().enumerate() {
+                let margin = if position == 0 { format!("{number:>2}") } else { "  ".to_owned() };
+                let part = if position == 0 { part.clone() } else { self.style.paint(Colour::Dim, part) };
+                writeln!(self.out, "{margin}  {part}")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many steps did not end as expected.
+    pub(super) fn count(self) -> io::Result<usize> {
+        let (steps, deviating) = (self.steps, self.deviating.len());
+        if deviating == 0 {
+            let line = format!("{steps} steps, all as expected.");
+            writeln!(self.out, "\n{}", self.style.paint(Colour::Bold, &line))?;
+        } else {
+            let numbers: Vec<_> = self.deviating.iter().map(ToString::to_string).collect();
+            let line = format!("{deviating} of {steps} steps NOT as expected: {}.", numbers.join(", "));
+            writeln!(self.out, "\n{}", self.style.paint(Colour::Red, &line))?;
+        }
+        Ok(deviating)
+    }
+}
+
+/// Status, retcode, and what else there was.
+fn got(outcome: &Outcome) -> String {
+    let Ok(answer) = &outcome.answer else { return "nothing".to_owned() };
+    let mut got = format!("{} {}", answer.status, answer.retcode);
+    for event in &answer.events {
+        got.push(' ');
+        got.push_str(event.strip_prefix("AgentEvent_").unwrap_or(event));
+    }
+    if let Some(call_id) = &answer.call_id {
+        got.push_str(" call ");
+        got.push_str(call_id);
+    }
+    got
+}
+
+fn row([number, what, verdict, reason, got, upstream, ok]: [&str; 7]) -> String {
+    format!("{number:>2}  {what:<35}  {verdict:<10}  {reason:<21}  {got:<26}  {upstream:<8}  {ok}")
+}
+
+/// Breaks a line at blanks; what continues is indented.
+fn wrapped(line: &str, width: usize) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    let mut part = String::new();
+    for word in line.split(' ') {
+        if !part.is_empty() && part.len() + 1 + word.len() > width {
+            parts.push(std::mem::replace(&mut part, "   ".to_owned()));
+        }
+        if !part.is_empty() {
+            part.push(' ');
+        }
+        part.push_str(word);
+    }
+    parts.push(part);
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_are_wrapped_and_nothing_is_lost() {
+        let line = "a=1 bb=22  ccc=333 dddd=4444";
+        assert_eq!(wrapped(line, 10), ["a=1 bb=22 ", "    ccc=333", "    dddd=4444"]);
+        assert_eq!(wrapped(line, 100), [line]);
+    }
+
+    #[test]
+    fn colours_only_where_they_are_wanted() {
+        assert_eq!(Style::Plain.paint(Colour::Red, "x"), "x");
+        assert_eq!(Style::Coloured.paint(Colour::Red, "x"), "\x1b[31mx\x1b[0m");
+    }
+}

@@ -1,0 +1,49 @@
+//! A directory of the demo's own, for certificates and configuration; gone when the demo ends.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use crate::simulator::SelfSigned;
+
+/// Removed with everything in it when dropped.
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Makes a new directory below the system's temporary one that only this user may enter: keys will be in it.
+    pub(super) fn new() -> io::Result<Self> {
+        let mut random = [0_u8; 8];
+        aws_lc_rs::rand::fill(&mut random).map_err(|_| io::Error::other("the system has no random numbers"))?;
+        let path = std::env::temp_dir().join(format!("previewgate-demo-{:016x}", u64::from_ne_bytes(random)));
+        // Fails if somebody else made it first.
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+
+    /// Writes a file and returns its path.
+    pub(super) fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+        let path = self.0.join(name);
+        fs::write(&path, text)?;
+        Ok(path)
+    }
+
+    /// Writes `{name}.crt` and `{name}.key`.
+    pub(super) fn write_identity(&self, name: &str, identity: &SelfSigned) -> io::Result<()> {
+        self.write(&format!("{name}.crt"), &identity.certificate)?;
+        self.write(&format!("{name}.key"), &identity.private_key)?;
+        Ok(())
+    }
+
+    /// Where it is.
+    #[cfg(test)]
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all::<&Path>(&self.0);
+    }
+}

@@ -1,0 +1,152 @@
+//! **The script**: each step, and how it has to end.
+//!
+//! Nothing here is an outcome: `play` measures those.
+
+use crate::preview::Reason;
+use crate::telemetry::Verdict;
+
+/// Who acts unless somebody else is named.
+pub(super) const AGENT: u32 = 1001;
+/// The one whose preview agent 1001 tries to call.
+pub(super) const COLLEAGUE: u32 = 1002;
+
+/// One request, and what may have happened on the platform just before.
+pub(super) struct Step {
+    /// For the reader; at most 35 characters, the width of its column.
+    pub(super) what: &'static str,
+    /// What the platform does first.
+    pub(super) platform: Platform,
+    /// What the application sends.
+    pub(super) act: Act,
+    /// How it has to end.
+    pub(super) expected: Expected,
+}
+
+/// What the platform does.
+#[derive(Clone, Copy)]
+pub(super) enum Platform {
+    /// Nothing.
+    Idle,
+    /// It has a preview for an agent.
+    Shows {
+        /// Whom.
+        agent: u32,
+        /// The preview's control ID.
+        control_id: i64,
+        /// `dialeddigits`
+        numbers: &'static str,
+    },
+    /// It takes the agent's preview back.
+    Releases(u32),
+}
+
+/// What an application sends.
+#[derive(Clone, Copy)]
+pub(super) enum Act {
+    /// `PUT onlineagent/{agent}`
+    SignIn(u32),
+    /// `GET agentevent/{agent}`
+    Poll(u32),
+    /// `GET agentevent/allagentevent`
+    PollAll,
+    /// `PUT voicecall/{agent}/previewCallout`, the resource in any spelling, with any body.
+    Callout {
+        /// Who calls.
+        agent: u32,
+        /// The last segment of the path.
+        resource: &'static str,
+        /// The message body.
+        body: &'static str,
+    },
+}
+
+/// How a step has to end. The HTTP status is always 200 (protocol.md 3).
+#[derive(Clone, Copy)]
+pub(super) struct Expected {
+    /// What the decision log says; nothing if the request is no callout.
+    pub(super) decision: Option<(Verdict, Reason)>,
+    /// What the envelope says.
+    pub(super) retcode: &'static str,
+    /// The types of the events in the answer.
+    pub(super) events: &'static [&'static str],
+    /// Whether the upstream got the request.
+    pub(super) reached: bool,
+}
+
+const fn step(what: &'static str, act: Act, expected: Expected) -> Step {
+    Step { what, platform: Platform::Idle, act, expected }
+}
+
+impl Step {
+    const fn after(self, platform: Platform) -> Self {
+        Self { platform, ..self }
+    }
+}
+
+const fn callout(body: &'static str) -> Act {
+    callout_by(AGENT, "previewCallout", body)
+}
+
+const fn callout_by(agent: u32, resource: &'static str, body: &'static str) -> Act {
+    Act::Callout { agent, resource, body }
+}
+
+const fn shows(agent: u32, control_id: i64, numbers: &'static str) -> Platform {
+    Platform::Shows { agent, control_id, numbers }
+}
+
+const fn passed(events: &'static [&'static str]) -> Expected {
+    Expected { decision: None, retcode: "0", events, reached: true }
+}
+
+const fn forwarded() -> Expected {
+    Expected { decision: Some((Verdict::Forwarded, Reason::Ok)), retcode: "0", events: &[], reached: true }
+}
+
+const fn rejected(reason: Reason, retcode: &'static str) -> Expected {
+    Expected { decision: Some((Verdict::Rejected, reason)), retcode, events: &[], reached: false }
+}
+
+/// All steps, in order.
+#[rustfmt::skip] // a table
+pub(super) const SCRIPT: [Step; 19] = [
+    step("sign-in", Act::SignIn(AGENT), passed(&[])),
+    step("sign-in of agent 1002", Act::SignIn(COLLEAGUE), passed(&[])),
+    step("poll: nothing new", Act::Poll(AGENT), passed(&[])),
+
+    step("poll: preview 7001 of 5550101", Act::Poll(AGENT), passed(&["AgentEvent_Preview_CallOut"]))
+        .after(shows(AGENT, 7001, "5550101")),
+    step("callout 7001, 5550101", callout(r#"{"called":"5550101","callcontrolid":"7001"}"#), forwarded()),
+    step("callout 7001, 5550199: not shown", callout(r#"{"called":"5550199","callcontrolid":"7001"}"#),
+        rejected(Reason::NumberNotInPreview, "200-001")),
+    step("callout 7009, 5550101: wrong ID", callout(r#"{"called":"5550101","callcontrolid":"7009"}"#),
+        rejected(Reason::ControlIdMismatch, "000-002")),
+
+    step("poll: preview 7002 of 5550201 … 203", Act::Poll(AGENT), passed(&["AgentEvent_Preview_CallOut_Ex"]))
+        .after(shows(AGENT, 7002, "5550201,5550202,5550203")),
+    step("callout 7002, 5550203", callout(r#"{"called":"5550203","callcontrolid":7002}"#), forwarded()),
+    step("callout 7002, 555020: a fragment", callout(r#"{"called":"555020","callcontrolid":7002}"#),
+        rejected(Reason::NumberNotInPreview, "200-001")),
+    step("callout 7002, 5550101: is of 7001", callout(r#"{"called":"5550101","callcontrolid":7002}"#),
+        rejected(Reason::NumberNotInPreview, "200-001")),
+    step("callout with half a body", callout(r#"{"called":"5550203","#),
+        rejected(Reason::MalformedBody, "000-002")),
+    step("callout that names two numbers",
+        callout(r#"{"called":"5550203","called":"5550199","callcontrolid":7002}"#),
+        rejected(Reason::MalformedBody, "000-002")),
+    step("callout to …/previewCallou%74",
+        callout_by(AGENT, "previewCallou%74", r#"{"called":"5550199","callcontrolid":7002}"#),
+        rejected(Reason::AmbiguousPath, "000-002")),
+
+    step("poll of all agents: 7003 for 1002", Act::PollAll, passed(&["AgentEvent_Preview_CallOut"]))
+        .after(shows(COLLEAGUE, 7003, "5550301")),
+    step("callout 7003, 5550301 by agent 1002",
+        callout_by(COLLEAGUE, "previewCallout", r#"{"called":"5550301","callcontrolid":7003}"#), forwarded()),
+    step("callout 7003, 5550301: agent 1002's", callout(r#"{"called":"5550301","callcontrolid":7003}"#),
+        rejected(Reason::ControlIdMismatch, "000-002")),
+
+    step("poll: the preview is released", Act::Poll(AGENT), passed(&["AgentEvent_Release_Preview"]))
+        .after(Platform::Releases(AGENT)),
+    step("callout 7002, 5550203: released", callout(r#"{"called":"5550203","callcontrolid":7002}"#),
+        rejected(Reason::UnknownPreview, "000-002")),
+];

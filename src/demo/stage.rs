@@ -1,0 +1,151 @@
+//! The stage: a simulated CC-Gateway and a real previewgate in front of it, with certificates made on the spot.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+
+use super::DemoError;
+use super::capture::CapturedLog;
+use super::scratch::Scratch;
+use crate::app::{App, Running};
+use crate::config::{self, Files, Mode};
+use crate::simulator::{Authority, Simulator, SimulatorConfig};
+use crate::telemetry::Logging;
+
+/// Where to listen when somebody is to find it again: as in production, and the simulator beside it.
+const GATEWAY_PORT: u16 = 8043;
+const ADMIN_PORT: u16 = 9043;
+const SIMULATOR_PORT: u16 = 18043;
+
+/// Whoever reads the instructions for longer than the documented two minutes shall still be signed in.
+const NEVER: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// What kind of stage.
+#[derive(Clone, Copy)]
+pub(super) struct Plan {
+    /// `validation.mode` of the gateway.
+    pub(super) mode: Mode,
+    /// On well-known ports where they are free, or on any.
+    pub(super) ports: Ports,
+    /// How long the simulator holds a poll.
+    pub(super) poll_wait: Duration,
+}
+
+/// Which ports to listen on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ports {
+    /// The ones above; any for those that are taken.
+    WellKnown,
+    /// Whatever is free.
+    Any,
+}
+
+impl Ports {
+    /// Where to listen, if `preferred` is free.
+    pub(super) fn address(self, preferred: u16) -> SocketAddr {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, preferred));
+        // Tried out, because the gateway's own listener would share its port with another gateway of this user.
+        if self == Self::WellKnown && TcpListener::bind(wanted).is_ok() { wanted } else { any }
+    }
+}
+
+/// Everything that runs, and its evidence.
+pub(super) struct Stage {
+    /// The upstream.
+    pub(super) simulator: Simulator,
+    /// The gateway.
+    pub(super) gateway: Running,
+    /// Its log, to flush it.
+    pub(super) logging: Logging,
+    /// What was logged.
+    pub(super) log: CapturedLog,
+    /// What a client of the gateway trusts.
+    pub(super) trust: Arc<ClientConfig>,
+    /// The same as a PEM file, for both servers.
+    pub(super) ca: PathBuf,
+    /// The files; after everything that reads them.
+    pub(super) scratch: Scratch,
+}
+
+impl Stage {
+    /// Makes certificates and configuration, starts both servers. Needs a runtime, on which the simulator runs.
+    pub(super) async fn set(plan: Plan) -> Result<Self, DemoError> {
+        let scratch = Scratch::new()?;
+        let authority = Authority::new()?;
+        let front = authority.issue(&["localhost", "127.0.0.1"])?;
+        let back = authority.issue(&["localhost", "127.0.0.1"])?;
+        let ca = scratch.write("ca.crt", &authority.pem())?;
+        scratch.write_identity("gateway", &front)?;
+        let simulator = Simulator::start(SimulatorConfig {
+            address: plan.ports.address(SIMULATOR_PORT),
+            tls: Some(back.server_config()?),
+            poll_wait: plan.poll_wait,
+            idle_sign_out: NEVER,
+            // A poll gets what the script injected and nothing else.
+            follow_ups: false,
+            // Who refuses a callout here can only be the gateway.
+            lenient_callouts: true,
+            ..SimulatorConfig::default()
+        })
+        .await?;
+        let file = scratch.write("previewgate.toml", &configuration(plan, simulator.address()))?;
+        let config = config::load(&file, Files::Check)?;
+        let log = CapturedLog::default();
+        let logging = Logging::start(config.log.format, config.log.level, Box::new(log.clone()))?;
+        let gateway = App::bind(config, &logging).and_then(App::start)?;
+        Ok(Self { simulator, gateway, logging, log, trust: front.client_config()?, ca, scratch })
+    }
+
+    /// The orderly end of both servers; the files go last.
+    pub(super) async fn strike(self) -> io::Result<()> {
+        self.gateway.stop();
+        // The simulator, on this thread's runtime, goes on answering what the gateway still has to finish.
+        tokio::task::spawn_blocking(move || self.gateway.wait()).await.map_err(io::Error::other)??;
+        self.simulator.stop().await;
+        drop(self.logging);
+        drop(self.scratch);
+        Ok(())
+    }
+}
+
+/// Read by the real loader, like any other.
+fn configuration(plan: Plan, upstream: SocketAddr) -> String {
+    let Plan { mode, ports, .. } = plan;
+    let (address, admin) = (ports.address(GATEWAY_PORT), ports.address(ADMIN_PORT));
+    format!(
+        r#"[listener]
+address = "{address}"
+
+[listener.tls]
+certificate = "gateway.crt"
+private_key = "gateway.key"
+
+[upstream]
+endpoints = ["https://{upstream}"]
+
+[upstream.tls]
+ca = "ca.crt"
+
+[validation]
+mode = "{mode}"
+
+[admin]
+address = "{admin}"
+
+[log]
+format = "text"
+access = "none"
+
+[runtime]
+workers = 2
+
+[shutdown]
+drain = "3s"
+"#
+    )
+}

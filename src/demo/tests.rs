@@ -1,0 +1,105 @@
+//! The demo as its users run it, and what it says when the gateway does not do what the script demands.
+
+use super::*;
+use crate::telemetry::Verdict;
+
+fn plan(mode: Mode) -> Plan {
+    Plan { mode, ports: Ports::Any, poll_wait: Duration::from_millis(50) }
+}
+
+async fn performed(mode: Mode) -> (Result<(), DemoError>, String) {
+    let mut out = Vec::new();
+    let outcome = perform(plan(mode), Afterwards::Exit, &mut out, Style::Plain).await;
+    (outcome, String::from_utf8(out).unwrap())
+}
+
+#[tokio::test]
+async fn every_step_ends_as_expected() {
+    let (outcome, printed) = performed(Mode::Enforce).await;
+    assert!(outcome.is_ok(), "{outcome:?}\n{printed}");
+    assert!(printed.contains("19 steps, all as expected."), "{printed}");
+    let rows = printed.lines().filter(|line| line.ends_with("  ok") && !line.contains("what was sent"));
+    assert_eq!(rows.count(), SCRIPT.len(), "{printed}");
+    assert!(SCRIPT.iter().all(|step| step.what.chars().count() <= 35));
+    // Readable where it is read, and nobody's number in the log.
+    assert!(printed.lines().all(|line| line.chars().count() <= 120), "{printed}");
+    let (_, log) = printed.split_once("Decision log").unwrap();
+    let callouts = SCRIPT.iter().filter(|step| step.expected.decision.is_some()).count();
+    assert_eq!(log.matches("decision=").count(), callouts, "{log}");
+    assert!(!log.contains("5550"), "{log}");
+}
+
+#[tokio::test]
+async fn a_gateway_that_only_watches_does_not_pass() {
+    let (outcome, printed) = performed(Mode::Monitor).await;
+    let refused = |step: &script::Step| matches!(step.expected.decision, Some((Verdict::Rejected, _)));
+    let expected: Vec<_> = (1..).zip(&SCRIPT).filter(|(_, step)| refused(step)).map(|(number, _)| number).collect();
+    assert!(matches!(outcome, Err(DemoError::Deviated(count)) if count == expected.len()), "{outcome:?}\n{printed}");
+    let numbers: Vec<_> = expected.iter().map(ToString::to_string).collect();
+    assert!(printed.contains(&format!("NOT as expected: {}.", numbers.join(", "))), "{printed}");
+    for deviation in [
+        "decision log: expected rejected (unknown_preview), was unverified (unknown_preview)",
+        "upstream: expected -, was reached",
+        "X-Previewgate-Reason: expected number_not_in_preview, was absent",
+        "retcode: expected 200-001, was 0",
+    ] {
+        assert!(printed.contains(deviation), "{deviation}\n{printed}");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_gone_is_reported_not_waited_for() {
+    let stage = Stage::set(plan(Mode::Enforce)).await.unwrap();
+    let mut player = Player::new(&stage);
+    let [sign_in, ..] = &SCRIPT;
+    let broken = serde_json::from_str(r#"{"fault": "break", "at": "before_request", "how": "reset"}"#);
+    stage.simulator.handle().misbehave(broken.unwrap());
+    let outcome = player.play(1, sign_in).await;
+    let deviations = outcome.deviations(&sign_in.expected).join("\n");
+    assert!(deviations.contains("status: expected 200, was 50"), "{deviations}");
+    stage.strike().await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_left_behind() {
+    let stage = Stage::set(plan(Mode::Enforce)).await.unwrap();
+    let (files, ca) = (stage.scratch.path().to_owned(), stage.ca.clone());
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&files).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o700, "there are keys in it");
+    assert!(ca.exists());
+    let address = stage.gateway.address;
+    stage.strike().await.unwrap();
+    assert!(!files.exists());
+    assert!(std::net::TcpStream::connect(address).is_err());
+}
+
+#[tokio::test]
+async fn the_commands_name_what_really_runs() {
+    let stage = Stage::set(plan(Mode::Enforce)).await.unwrap();
+    let guid = stage.simulator.handle().sign_in_directly(script::AGENT.try_into().unwrap());
+    let mut out = Vec::new();
+    invitation::invite(&mut out, &stage).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    // How long the temporary directory's name is, is not ours to say.
+    assert!(text.lines().all(|line| line.contains("--cacert") || line.len() <= 120), "{text}");
+    for part in [
+        format!("--cacert {}", stage.ca.display()),
+        format!("https://localhost:{}/agentgateway/resource/agentevent/1001", stage.gateway.address.port()),
+        format!("https://localhost:{}/simulator/agents/1001/preview", stage.simulator.address().port()),
+        format!("http://{}/metrics", stage.gateway.admin_address),
+        format!("-H 'Guid: {guid}'"),
+    ] {
+        assert!(text.contains(&part), "{part}\n{text}");
+    }
+    stage.strike().await.unwrap();
+}
+
+#[test]
+fn a_port_that_is_taken_is_left_alone() {
+    let listening = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let taken = listening.local_addr().unwrap().port();
+    assert_eq!(Ports::WellKnown.address(taken).port(), 0);
+    assert_eq!(Ports::Any.address(1).port(), 0);
+    drop(listening);
+    assert_eq!(Ports::WellKnown.address(taken).port(), taken);
+}

@@ -1,0 +1,179 @@
+//! A new configuration, or new certificates, while calls go on.
+//!
+//! All or nothing: what is new is built completely before it replaces what is in force, and whatever is wrong with it
+//! leaves everything as it was. Connections, held polls and previews never notice.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::config::{self, Config, Files, Problems};
+use crate::gateway::Gateway;
+use crate::server::{self, Generation, Live};
+use crate::telemetry::metrics::CertificateRole;
+use crate::telemetry::{LevelHandle, Metrics};
+use crate::tls::{self, TlsError};
+use crate::upstream::Upstream;
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The gateway was not started from a file.
+    #[error("there is no configuration file to reload")]
+    NoFile,
+    /// The new configuration is bad.
+    #[error(transparent)]
+    Configuration(#[from] Problems),
+    /// The new certificates or keys cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Keys that are fixed when the process starts.
+    #[error("cannot change at run time, restart instead: {}", .0.join(", "))]
+    Fixed(Vec<&'static str>),
+}
+
+/// Builds generations and puts them in force.
+pub struct Reloader {
+    file: Option<PathBuf>,
+    live: Live,
+    level: LevelHandle,
+    /// What the certificate files looked like when they were last read. Also makes reloads wait for each other.
+    seen: Mutex<u64>,
+}
+
+impl Reloader {
+    /// Knows no file yet.
+    pub fn new(live: Live, level: LevelHandle) -> Self {
+        let seen = Mutex::new(fingerprint(&live.generation().gateway.config));
+        Self { file: None, live, level, seen }
+    }
+
+    /// Reloads `file`.
+    #[must_use]
+    pub fn from_file(self, file: PathBuf) -> Self {
+        Self { file: Some(file), ..self }
+    }
+
+    /// Reads the configuration file and everything it names anew, and puts it in force.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; then nothing has changed.
+    pub fn reload(&self) -> Result<(), ReloadError> {
+        let outcome = self.file.as_deref().ok_or(ReloadError::NoFile).and_then(|file| self.reload_file(file));
+        let metrics = &self.live.generation().gateway.metrics;
+        metrics.process.reloaded(outcome.is_ok());
+        match &outcome {
+            Ok(()) => tracing::info!(target: "previewgate", "configuration reloaded"),
+            Err(error) => tracing::error!(target: "previewgate", %error, "reload refused: nothing has changed"),
+        }
+        outcome
+    }
+
+    fn reload_file(&self, file: &Path) -> Result<(), ReloadError> {
+        let config = config::load(file, Files::Check)?;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = self.live.generation();
+        let fixed = fixed_changes(&present.gateway.config, &config);
+        if !fixed.is_empty() {
+            return Err(ReloadError::Fixed(fixed));
+        }
+        let print = fingerprint(&config);
+        self.put_in_force(&present.gateway, config)?;
+        *seen = print;
+        Ok(())
+    }
+
+    /// Looks whether certificates or keys have been replaced, and puts the new ones in force. A pair of which only
+    /// one half is there yet does not load: the old pair stays, and the next look finds the whole.
+    pub fn look_at_certificates(&self) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = self.live.generation();
+        let print = fingerprint(&present.gateway.config);
+        if print == *seen {
+            return;
+        }
+        match self.put_in_force(&present.gateway, present.gateway.config.clone()) {
+            Ok(()) => {
+                *seen = print;
+                tracing::info!(target: "previewgate", "certificates reloaded");
+            }
+            Err(error) => {
+                tracing::warn!(target: "previewgate", %error, "new certificates cannot be used yet: keeping the old ones");
+            }
+        }
+    }
+
+    fn put_in_force(&self, present: &Arc<Gateway>, config: Config) -> Result<(), TlsError> {
+        let next = generation(Gateway::clone(present), config)?;
+        let config = &next.gateway.config;
+        self.level.set(config.log.level);
+        next.gateway.metrics.process.mode(config.validation.mode);
+        let names: Vec<_> = next.upstream.endpoints().iter().map(|endpoint| Arc::clone(&endpoint.name)).collect();
+        next.gateway.metrics.upstream.retain_endpoints(|name| names.iter().any(|kept| **kept == *name));
+        self.live.replace(next);
+        Ok(())
+    }
+}
+
+/// Everything that follows from `config`, for a gateway that otherwise goes on as it is.
+///
+/// # Errors
+/// When certificates or keys cannot be used.
+pub fn generation(gateway: Gateway, config: Config) -> Result<Generation, TlsError> {
+    let upstream = Arc::new(Upstream::new(&config, Arc::clone(&gateway.metrics))?);
+    let acceptor = config.listener.tls.as_ref().map(server::acceptor).transpose()?;
+    note_certificates(&config, &gateway.metrics);
+    Ok(Generation { gateway: Arc::new(Gateway { config, ..gateway }), upstream, acceptor })
+}
+
+/// The keys that differ although they are fixed when the process starts.
+fn fixed_changes(old: &Config, new: &Config) -> Vec<&'static str> {
+    let previews =
+        |config: &Config| (config.previews.per_agent, config.previews.max_agents, config.previews.store.clone());
+    [
+        ("listener.address", old.listener.address != new.listener.address),
+        ("listener.tls (on or off)", old.listener.tls.is_some() != new.listener.tls.is_some()),
+        ("admin.address", old.admin.address != new.admin.address),
+        ("previews.per_agent, max_agents or store", previews(old) != previews(new)),
+        ("log.format", old.log.format != new.log.format),
+        ("log.mask_numbers", old.log.mask_numbers != new.log.mask_numbers),
+        ("log.hash_key", old.log.hash_key != new.log.hash_key),
+        ("runtime.workers", old.runtime != new.runtime),
+    ]
+    .into_iter()
+    .filter_map(|(key, changed)| changed.then_some(key))
+    .collect()
+}
+
+/// Files whose content decides about TLS, with the role of those that are certificates.
+fn tls_files(config: &Config) -> impl Iterator<Item = (&PathBuf, Option<CertificateRole>)> {
+    let own = config.listener.tls.as_ref();
+    let upstream = &config.upstream.tls;
+    [
+        (own.map(|tls| &tls.certificate), Some(CertificateRole::Server)),
+        (own.map(|tls| &tls.private_key), None),
+        (own.and_then(|tls| tls.client_ca.as_ref()), Some(CertificateRole::ClientCa)),
+        (upstream.ca.as_ref(), Some(CertificateRole::UpstreamCa)),
+        (upstream.client_certificate.as_ref(), Some(CertificateRole::UpstreamClient)),
+        (upstream.client_private_key.as_ref(), None),
+    ]
+    .into_iter()
+    .filter_map(|(path, role)| Some((path?, role)))
+}
+
+/// Changes when the content of any of the files does, also behind a symbolic link that was swapped.
+fn fingerprint(config: &Config) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for (path, _) in tls_files(config) {
+        std::fs::read(path).ok().hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+fn note_certificates(config: &Config, metrics: &Metrics) {
+    for role in CertificateRole::ALL {
+        let file = tls_files(config).find_map(|(path, of)| (of == Some(*role)).then_some(path));
+        metrics.process.certificate_not_after(*role, file.and_then(|path| tls::earliest_end(path)));
+    }
+}
