@@ -11,32 +11,32 @@ use serde::Deserialize;
 /// `tests/data/index.toml`
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Index {
-    pub events: Vec<EventFile>,
+pub(crate) struct Index {
+    pub(crate) events: Vec<EventFile>,
     callouts: Vec<CalloutFile>,
 }
 
 /// What the platform sent, and what it means.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct EventFile {
+pub(crate) struct EventFile {
     file: PathBuf,
-    pub delivery: Delivery,
+    pub(crate) delivery: Delivery,
     content_type: Option<String>,
     content_encoding: Option<String>,
     #[serde(default)]
-    pub unparsable: bool,
-    pub retcode: Option<String>,
+    pub(crate) unparsable: bool,
+    pub(crate) retcode: Option<String>,
     #[serde(default)]
-    pub unreadable: usize,
+    pub(crate) unreadable: usize,
     #[serde(default)]
-    pub expected: Vec<ExpectedEvent>,
+    pub(crate) expected: Vec<ExpectedEvent>,
 }
 
 /// How such a body reaches an application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Delivery {
+pub(crate) enum Delivery {
     /// To agent 101, who polls.
     Poll,
     /// The same, with an event of somebody else.
@@ -49,15 +49,15 @@ pub enum Delivery {
 /// One event as it must be understood.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ExpectedEvent {
+pub(crate) struct ExpectedEvent {
     #[serde(rename = "type")]
     event_type: String,
-    pub agent: Option<u32>,
-    pub control_id: Option<i64>,
+    pub(crate) agent: Option<u32>,
+    pub(crate) control_id: Option<i64>,
     #[serde(default)]
-    pub numbers: Vec<String>,
+    pub(crate) numbers: Vec<String>,
     #[serde(default)]
-    pub ended: bool,
+    pub(crate) ended: bool,
     generated_at: Option<u64>,
 }
 
@@ -70,7 +70,7 @@ struct CalloutFile {
     reason: Option<String>,
 }
 
-pub fn index() -> Index {
+pub(crate) fn index() -> Index {
     toml::from_str(&std::fs::read_to_string(data().join("index.toml")).unwrap()).unwrap()
 }
 
@@ -79,16 +79,16 @@ fn data() -> PathBuf {
 }
 
 impl EventFile {
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.file.display().to_string()
     }
 
-    pub fn body(&self) -> Vec<u8> {
+    pub(crate) fn body(&self) -> Vec<u8> {
         std::fs::read(data().join(&self.file)).unwrap_or_else(|error| panic!("{}: {error}", self.name()))
     }
 
     /// The header fields that it comes with.
-    pub fn headers(&self) -> Vec<(&str, &str)> {
+    pub(crate) fn headers(&self) -> Vec<(&str, &str)> {
         let content_type = self.content_type.as_deref().unwrap_or("application/json;charset=UTF-8");
         let coding = self.content_encoding.as_deref().map(|coding| ("Content-Encoding", coding));
         [("Content-Type", content_type)].into_iter().chain(coding).collect()

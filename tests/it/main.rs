@@ -15,7 +15,9 @@
 
 mod support;
 
+mod callouts;
 mod connections;
+mod golden;
 mod shutdown;
 mod streaming;
 mod transparency;
