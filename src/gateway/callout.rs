@@ -11,7 +11,7 @@ use super::body::{GatewayBody, Inbound, Unread, read_whole};
 use super::detached::Detached;
 use super::error::GatewayError;
 use super::exchange::Exchange;
-use super::handler::{boxed, send};
+use super::handler::{boxed, send, streamed};
 use super::headers::GUID;
 use super::observe::heed_sign_out;
 use crate::config::{Mode, OnUnknownPreview};
@@ -40,9 +40,20 @@ pub(super) async fn judge_and_forward(
             (verdict, reason, RequestBody::Resumed(Some(beginning), boxed(body)))
         }
     };
-    exchange.learn(|facts| facts.judgement = Some((verdict, reason)));
+    // In monitor mode the head may have been objected to already: the first objection is the one that would have counted.
+    exchange.learn(|facts| _ = facts.judgement.get_or_insert((verdict, reason)));
     // From here on the telephone may ring: what comes of it is recorded even if the client does not wait for it.
     Detached::new(forward(client, exchange, head, body)).await
+}
+
+/// Passes on what could not even be classified, in monitor mode: recorded like a callout, because it may be one.
+pub(super) async fn pass_unjudged(
+    client: Arc<Client>,
+    request: Request<Inbound>,
+) -> Result<Response<GatewayBody>, GatewayError> {
+    let (head, body) = request.into_parts();
+    let exchange = Arc::clone(&body.exchange);
+    Detached::new(forward(client, exchange, head, streamed(body))).await
 }
 
 type Objection = (Reason, Cow<'static, str>);
