@@ -16,7 +16,7 @@ use super::headers::GUID;
 use super::observe::heed_sign_out;
 use crate::config::{Mode, OnUnknownPreview};
 use crate::preview::{AgentId, AgentPreviews, Reason, Refusal, Validated, decide};
-use crate::protocol::{Envelope, parse_callout};
+use crate::protocol::{Envelope, content, parse_callout};
 use crate::telemetry::{Blame, Verdict};
 use crate::upstream::{AnswerBody, Client, Failure, RequestBody};
 
@@ -176,7 +176,9 @@ async fn read_answer(
     let (head, mut body) = response.into_parts();
     match read_whole(&mut body, exchange.gateway.config.limits.callout_body).await {
         Ok(bytes) => {
-            let envelope = Envelope::read(&bytes);
+            let most = exchange.gateway.config.limits.event_body;
+            let text = content::decoded(&head.headers, &bytes, most);
+            let envelope = text.map(|text| Envelope::read(&text)).unwrap_or_default();
             heed_sign_out(exchange, envelope.retcode.as_deref());
             exchange.learn(|facts| facts.envelope = envelope);
             Ok(Response::from_parts(head, GatewayBody::Whole(bytes)))
