@@ -22,7 +22,7 @@ use super::headers::ask_for_readable;
 use crate::preview::{AgentId, Change};
 use crate::protocol::callout::parse_cancelled;
 use crate::protocol::content;
-use crate::protocol::{Delivery, Envelope, Event, parse_events};
+use crate::protocol::{Delivery, Envelope, Event, Operation, parse_events};
 use crate::upstream::{AnswerBody, Client, Failure, RequestBody};
 
 /// Longest answer to a session operation, and longest answer to any other, that is looked at for its `retcode`.
@@ -171,7 +171,8 @@ fn read_envelope(head: &response::Parts, body: &Bytes) -> Envelope {
 /// Any request of an agent answered 100-006 or 100-008 says that the agent has no session (protocol.md 7).
 pub(super) fn heed_sign_out(exchange: &Exchange, retcode: Option<&str>) {
     let says_signed_out = retcode.is_some_and(crate::protocol::envelope::says_signed_out);
-    if let (true, Some(agent)) = (says_signed_out, exchange.operation.ok().and_then(|operation| operation.agent())) {
+    // Who asks is told, even where somebody else was to be signed out.
+    if let (true, Some(agent)) = (says_signed_out, exchange.operation.ok().and_then(Operation::requester)) {
         exchange.gateway.store.apply(agent, [Change::Ended]);
     }
 }
