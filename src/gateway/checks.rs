@@ -91,11 +91,10 @@ fn check(request: &Request<Inbound>) -> Result<(), GatewayError> {
 
 /// What callout validation has against the request line and head.
 fn objection(request: &Request<Inbound>) -> Option<Unclassified> {
-    let overridden = || METHOD_OVERRIDES.iter().any(|name| request.headers().contains_key(name));
     match request.body().exchange.operation {
         Err(unclassified) => Some(unclassified),
         Ok(Operation::CalloutPreflight) if !is_preflight(request) => Some(Unclassified::MethodNotAllowed),
-        Ok(_) if overridden() => Some(Unclassified::MethodNotAllowed),
+        Ok(_) if overrides_the_method(request.headers()) => Some(Unclassified::MethodNotAllowed),
         Ok(_) => None,
     }
 }
@@ -109,12 +108,16 @@ fn pass_if_monitoring(exchange: &Exchange, objection: Unclassified) -> Result<()
     Ok(())
 }
 
+fn overrides_the_method(headers: &HeaderMap) -> bool {
+    METHOD_OVERRIDES.iter().any(|name| headers.contains_key(name))
+}
+
 /// A CORS pre-flight (Fetch standard 4.8): it can only ask, so it may pass. Any other OPTIONS of the guarded resource
 /// has no use.
 pub(super) fn is_preflight<B: http_body::Body>(request: &Request<B>) -> bool {
     let headers = request.headers();
     let asks = headers.contains_key(header::ORIGIN) && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    asks && request.body().is_end_stream()
+    asks && !overrides_the_method(headers) && request.body().is_end_stream()
 }
 
 /// A WebSocket would carry callouts that nobody validates (protocol.md 1). Other upgrades, such as the `h2c` that
