@@ -17,13 +17,12 @@ use tracing::Dispatch;
 
 use crate::admin::Admin;
 use crate::config::{Config, Log};
-use crate::gateway::{Gateway, Load, RequestIds};
+use crate::gateway::{Gateway, Load, Origins, Push, RequestIds};
 use crate::preview::SystemClock;
-use crate::reload::{self, ReloadError, Reloader};
+use crate::reload::{self, ReloadError, Reloader, SetupError};
 use crate::server::{self, Live, Phase, PhaseControl, Worker};
-use crate::store::MemoryStore;
+use crate::store::{MemoryStore, RecentEnds, Sessions};
 use crate::telemetry::{HashKey, Logging, Metrics, Redactor, Sparingly};
-use crate::tls::TlsError;
 
 /// How often the cache's housekeeping is done.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
@@ -47,9 +46,9 @@ pub enum StartError {
         /// The system's words.
         source: io::Error,
     },
-    /// Certificates or keys cannot be used.
+    /// The files that the configuration names cannot be used.
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Setup(#[from] SetupError),
     /// The key of `called_hash` cannot be read or made.
     #[error("log.hash_key {}: {source}", path.display())]
     HashKey {
@@ -258,10 +257,14 @@ fn gateway(config: &Config, metrics: &Arc<Metrics>) -> Result<Gateway, StartErro
     let store = MemoryStore::new(&config.previews, clock.clone(), Arc::clone(metrics));
     Ok(Gateway {
         store: Arc::new(store),
+        recent_ends: Arc::new(RecentEnds::new(config.previews.max_agents)),
+        sessions: Arc::new(Sessions::new(config.previews.max_agents, config.previews.ttl.saturating_mul(2))),
         clock,
         metrics: Arc::clone(metrics),
         redactor: Arc::new(Redactor::new(config.log.mask_numbers, hash_key(&config.log)?)),
+        origins: Arc::new(Origins::new()),
         request_ids: Arc::new(RequestIds::new()),
+        push: Arc::new(Push::off()),
         load: Arc::new(Load::default()),
         event_warnings: Arc::new(Sparingly::every(WARNING_INTERVAL)),
         upstream_warnings: Arc::new(Sparingly::every(WARNING_INTERVAL)),

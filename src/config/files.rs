@@ -23,6 +23,8 @@ pub(super) enum Holds {
     Roots,
     /// At least 16 bytes.
     HashKey,
+    /// At least 32 bytes.
+    PushKey,
 }
 
 /// A path, relative to the configuration file's directory.
@@ -38,7 +40,7 @@ impl Kind for FilePath {
 
     fn read(&self, spot: &mut Spot<'_, '_>) -> Option<PathBuf> {
         // Some write the secret itself here. Until a file of that name is found, the value may be one.
-        let secret = matches!(self.0, Holds::PrivateKey | Holds::HashKey);
+        let secret = matches!(self.0, Holds::PrivateKey | Holds::HashKey | Holds::PushKey);
         spot.withhold(secret);
         let text = spot.text("the path of a file in quotes")?;
         if text.is_empty() || text.contains(['\0', '\n']) || text.contains("-----BEGIN") {
@@ -92,6 +94,8 @@ impl Holds {
                 "decrypt it with `openssl pkey` and restrict the file's permissions",
             )),
             Self::PrivateKey => Some(("is a file without a readable PEM private key", KEY_CURE)),
+            Self::PushKey => (content.len() < 32)
+                .then_some(("is a file of less than 32 bytes", "make one with `openssl rand -out FILE 32`")),
             Self::HashKey => (content.len() < 16)
                 .then_some(("is a file of less than 16 bytes", "make one with `openssl rand -out FILE 32`")),
         }

@@ -13,9 +13,10 @@ use super::entry::{Entry, Table, Writer, optional_table, table};
 use super::files::{Holds, file};
 use super::kinds::{Address, Flag, KIB, Kind, MIB, list, number, size, span, word};
 use super::reading::{Reading, Section, Spot};
+use super::targets::Target;
 use super::{
-    AccessLog, Admin, Config, Limits, Listener, ListenerTls, Log, LogFormat, Mode, OnUnknownPreview, Previews, Runtime,
-    Scheme, Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
+    AccessLog, Admin, Config, Limits, Listener, ListenerTls, Log, LogFormat, Mode, OnUnknownPreview, Previews, Push,
+    PushTls, Runtime, Scheme, Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
 };
 
 /// Reads all tables; `None` reads as an empty document.
@@ -60,6 +61,7 @@ const fn seconds(seconds: u64) -> Duration {
 keys!(Config {
     listener: table(),
     upstream: table(),
+    push: optional_table(),
     validation: table(),
     previews: table(),
     admin: table(),
@@ -100,6 +102,18 @@ keys!(UpstreamTls {
     client_private_key: file(Holds::PrivateKey).optional(),
     insecure_skip_verify: Flag.or(false),
 });
+
+keys!(Push {
+    public_url: EndpointUrl.required("add `public_url = \"https://HOST:8043\"`: where CC-Gateway reaches this gateway"),
+    key: file(Holds::PushKey)
+        .required("name a file that `openssl rand -out FILE 32` made, the same for every instance"),
+    allowed_targets: list(Target, "a list of targets, such as [\"https://10.1.0.0/16\"]")
+        .required("add `allowed_targets = [\"https://HOST\"]`: the applications that may be pushed to"),
+    timeout: span(MILLISECOND..=DAY).or(seconds(10)),
+    tls: table(),
+});
+
+keys!(PushTls { ca: file(Holds::Roots).optional(), insecure_skip_verify: Flag.or(false) });
 
 keys!(Validation {
     mode: word(Mode::ALL, Mode::as_str).or(Mode::Enforce),

@@ -269,7 +269,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
                 }
                 Poll::Pending => {
                     gate.clocks.read_since.get_or_insert_with(Instant::now);
-                    let Some((deadline, overdue)) = gate.read_deadline() else { return Poll::Pending };
+                    let Some((deadline, overdue)) = gate.read_deadline() else {
+                        // hyper does not ask again when it has written the answer: it waits to be woken. Before this
+                        // time the connection cannot have been idle for too long.
+                        gate.is_overdue(Instant::now() + gate.waits.idle, cx);
+                        return Poll::Pending;
+                    };
                     if !gate.is_overdue(deadline, cx) {
                         return Poll::Pending;
                     }
@@ -322,6 +327,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let gate = self.get_mut();
         let flush = Pin::new(&mut gate.socket).poll_flush(cx);
+        if flush.is_ready() && gate.clocks.write_since.is_none() {
+            // hyper flushes whenever it is woken, also when there is nothing: that is no sign of life.
+            return flush;
+        }
         gate.watch_write(cx, flush)
     }
 
@@ -436,6 +445,34 @@ mod tests {
         let start = Instant::now();
         assert_eq!(read(&mut gate, 8192).await.unwrap(), b"");
         assert_eq!(start.elapsed().as_secs(), 75);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_client_is_let_go_although_nobody_asks_again() {
+        let (mut gate, mut client, connection) = gate();
+        client.write_all(REQUEST).await.unwrap();
+        read(&mut gate, 8192).await.unwrap();
+        let serving = connection.serving();
+        let start = Instant::now();
+        let answered = async {
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            drop(serving);
+        };
+        let reads = async {
+            let mut out = [0; 8192];
+            let mut out = ReadBuf::new(&mut out);
+            // As hyper does.
+            std::future::poll_fn(|cx| {
+                let read = Pin::new(&mut gate).poll_read(cx, &mut out);
+                assert!(Pin::new(&mut gate).poll_flush(cx).is_ready());
+                read
+            })
+            .await
+            .unwrap();
+            assert_eq!(out.filled(), b"");
+        };
+        tokio::join!(reads, answered);
+        assert!((100..=175).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 
+use super::application::PushFault;
 use super::body::GatewayBody;
 use super::exchange::Exchange;
 use super::headers::{REASON, REQUEST_ID};
@@ -42,6 +43,12 @@ pub enum GatewayError {
         /// What was wrong, in one sentence for the client.
         message: Cow<'static, str>,
     },
+    /// A sign-in that asks for a push that cannot be relayed.
+    #[error("{0}")]
+    SignIn(&'static str),
+    /// A push that the application did not answer.
+    #[error(transparent)]
+    Push(#[from] PushFault),
     /// The client stopped sending before its request was complete.
     #[error("the message body did not arrive in time")]
     BodyTimeout,
@@ -110,6 +117,11 @@ impl GatewayError {
                 | Unclassified::MethodNotAllowed),
             ) => Answer { reason: unclassified.reason(), ..told(rejected) },
             Self::Refused { reason, .. } => Answer { reason: Some(*reason), ..told(rejected) },
+            Self::SignIn(_) => Answer { blame: Some((Blame::Client, "push_sign_in")), ..told(rejected) },
+            Self::Push(fault) => {
+                let (status, blame) = status_of_push(fault);
+                Answer { blame: Some(blame), ..told(status) }
+            }
             Self::BodyTimeout => {
                 Answer { reason: Some(Reason::MalformedBody), close: true, ..told(StatusCode::REQUEST_TIMEOUT) }
             }
@@ -134,7 +146,13 @@ impl GatewayError {
     /// The vendor's code where there is no reason from the closed list.
     fn retcode(&self) -> &'static str {
         match self {
-            Self::Defect | Self::Upstream(_) | Self::Overloaded => "100-007",
+            Self::Defect
+            | Self::Upstream(_)
+            | Self::Overloaded
+            | Self::Push(PushFault::Failed(_) | PushFault::Timeout) => "100-007",
+            // A sign-in parameter is empty or invalid.
+            Self::SignIn(_) => "100-001",
+            Self::Push(PushFault::Signature | PushFault::Target) => "000-002",
             Self::Head(_) | Self::WebSocket | Self::Unclassified(_) | Self::Refused { .. } | Self::BodyTimeout => {
                 "000-002"
             }
@@ -184,6 +202,16 @@ fn status_of_failure(failure: &Failure) -> StatusCode {
     }
 }
 
+/// What CC-Gateway gets for a push without an answer. Nothing public says what it makes of any of these.
+fn status_of_push(fault: &PushFault) -> (StatusCode, (Blame, &'static str)) {
+    match fault {
+        PushFault::Signature => (StatusCode::FORBIDDEN, (Blame::Client, "push_signature")),
+        PushFault::Target => (StatusCode::FORBIDDEN, (Blame::Gateway, "push_target")),
+        PushFault::Failed(_) => (StatusCode::BAD_GATEWAY, (Blame::Client, "application_failed")),
+        PushFault::Timeout => (StatusCode::GATEWAY_TIMEOUT, (Blame::Client, "application_timeout")),
+    }
+}
+
 /// Says what is known, and nothing of the inside.
 fn sentence(failure: &Failure) -> &'static str {
     match failure {
@@ -203,6 +231,9 @@ impl Answer {
         headers.insert(REQUEST_ID, exchange.request_id.clone());
         if let Some(reason) = self.reason {
             headers.insert(REASON, HeaderValue::from_static(reason.as_str()));
+        }
+        if let Some(origin) = &exchange.origin {
+            exchange.gateway.origins.repeat(origin, headers);
         }
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

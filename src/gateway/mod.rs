@@ -2,12 +2,15 @@
 //!
 //! A request's life, in the order of the files: [`entry`] (begins and records the exchange) → [`checks`] (what has
 //! more than one reading goes no further) → [`shed`] (too much is refused early) → [`handler`] (by operation):
-//! [`callout`] judges, [`observe`] watches events and sessions, everything else is streamed through. [`error`] is the
-//! one table from what went wrong to what the client gets.
+//! [`callout`] judges, [`observe`] watches events and sessions, [`sign_in`] sees to it that pushes come to the gateway
+//! and [`push`] relays them, everything else is streamed through. [`error`] is the one table from what went wrong to
+//! what the client gets.
 
+mod application;
 mod body;
 mod callout;
 mod checks;
+mod cors;
 mod detached;
 mod entry;
 mod error;
@@ -15,7 +18,9 @@ mod exchange;
 mod handler;
 mod headers;
 mod observe;
+mod push;
 mod shed;
+mod sign_in;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,15 +30,18 @@ use hyper::body::Incoming;
 use tower::{Service, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use application::PushFault;
+pub use cors::Origins;
 pub use entry::AnsweredBody;
 pub use error::GatewayError;
 pub use exchange::RequestIds;
+pub use push::{Push, PushSetupError};
 pub use shed::Load;
 
 use crate::config::Config;
 use crate::downstream::Connection;
 use crate::preview::Clock;
-use crate::store::MemoryStore;
+use crate::store::{MemoryStore, RecentEnds, Sessions};
 use crate::telemetry::{Metrics, Redactor, Sparingly};
 use crate::upstream::Client;
 
@@ -45,14 +53,22 @@ pub struct Gateway {
     pub config: Config,
     /// The previews of all agents.
     pub store: Arc<MemoryStore>,
+    /// Which sessions those previews were shown to.
+    pub sessions: Arc<Sessions>,
+    /// Ends of previews that were recorded a moment ago.
+    pub recent_ends: Arc<RecentEnds>,
     /// The time by which previews are judged.
     pub clock: Arc<dyn Clock>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What may be said of numbers.
     pub redactor: Arc<Redactor>,
+    /// What the upstream has granted to which origin.
+    pub origins: Arc<Origins>,
     /// Names requests that come without a name.
     pub request_ids: Arc<RequestIds>,
+    /// How pushes are relayed.
+    pub push: Arc<Push>,
     /// How much is being done at once.
     pub load: Arc<Load>,
     /// Keep a broken upstream from filling the log.

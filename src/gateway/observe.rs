@@ -13,6 +13,7 @@ use http::header::{self, HeaderMap};
 use http::{Request, Response, StatusCode, response};
 use http_body::{Body, Frame, SizeHint};
 
+use super::Gateway;
 use super::body::{GatewayBody, Inbound, Unread, read_whole};
 use super::detached::Detached;
 use super::error::GatewayError;
@@ -22,6 +23,7 @@ use super::headers::ask_for_readable;
 use crate::preview::{AgentId, Change};
 use crate::protocol::callout::parse_cancelled;
 use crate::protocol::content;
+use crate::protocol::envelope::{SUCCESS, says_signed_out};
 use crate::protocol::{Delivery, Envelope, Event, Operation, parse_events};
 use crate::upstream::{AnswerBody, Client, Failure, RequestBody};
 
@@ -53,7 +55,8 @@ async fn record_and_pass(
     match read_whole(&mut body, exchange.gateway.config.limits.event_body).await {
         Ok(bytes) => {
             if head.status == StatusCode::OK {
-                record_events(&exchange, &head.headers, &bytes, agent);
+                let delivery = if agent.is_some() { Delivery::Poll } else { Delivery::PollAll };
+                record_events(&exchange, &head.headers, &bytes, agent, delivery);
             }
             Ok(Response::from_parts(head, GatewayBody::Whole(bytes)))
         }
@@ -66,21 +69,33 @@ async fn record_and_pass(
     }
 }
 
-/// Records what an answer tells about previews. `polled` is the agent who was asked about, if it was one.
-fn record_events(exchange: &Exchange, headers: &HeaderMap, body: &Bytes, polled: Option<AgentId>) {
+/// Records what an answer or a push tells about previews. `meant_for` is the agent who was asked about or who signed in
+/// for the push, if it is one.
+pub(super) fn record_events(
+    exchange: &Exchange,
+    headers: &HeaderMap,
+    body: &Bytes,
+    meant_for: Option<AgentId>,
+    delivery: Delivery,
+) {
     let gateway = &exchange.gateway;
     let most = gateway.config.limits.event_body;
     let parsed = content::decoded(headers, body, most).ok().and_then(|text| parse_events(&text).ok());
     let Some(found) = parsed else {
         gateway.metrics.events.parse_failed();
-        return warn(exchange, "event answer cannot be read: its previews are unknown");
+        return warn(exchange, "events cannot be read: their previews are unknown");
     };
     heed_sign_out(exchange, found.retcode.as_deref());
+    if let (Delivery::Poll, Some(agent), Some(guid), Some(SUCCESS)) =
+        (delivery, meant_for, &exchange.guid, found.retcode.as_deref())
+    {
+        let showed = found.events.iter().any(|event| matches!(event.change, Some(Change::Shown(_))));
+        gateway.sessions.polled(agent, guid.as_bytes(), showed);
+    }
     let mut unreadable = found.unreadable;
-    let delivery = if polled.is_some() { Delivery::Poll } else { Delivery::PollAll };
     for event in found.events {
         gateway.metrics.events.seen(event.event_type, delivery);
-        unreadable += usize::from(!record(exchange, event, polled));
+        unreadable += usize::from(!record(gateway, event, meant_for));
     }
     for _ in 0..unreadable {
         gateway.metrics.events.parse_failed();
@@ -91,19 +106,26 @@ fn record_events(exchange: &Exchange, headers: &HeaderMap, body: &Bytes, polled:
 }
 
 /// Applies one event; false if it cannot be told whose it is.
-fn record(exchange: &Exchange, event: Event, polled: Option<AgentId>) -> bool {
+fn record(gateway: &Gateway, event: Event, meant_for: Option<AgentId>) -> bool {
     let Some(change) = event.change else { return true };
-    // In a poll of one agent `workNo` can only say the same; an event that names somebody else was not meant for the
-    // one it was shown to, and proves nothing about either.
-    match (polled, event.agent) {
-        (Some(polled), Some(named)) if polled != named => return false,
+    // In a poll or push of one agent `workNo` can only say the same. An event that names somebody else was not meant
+    // for the one it was shown to, and proves nothing about either.
+    let agent = match (meant_for, event.agent) {
+        (Some(meant), Some(named)) if meant != named => return false,
         (None, None) => return false,
-        (Some(agent), _) | (None, Some(agent)) => exchange.gateway.store.apply(agent, [change]),
+        (Some(agent), _) | (None, Some(agent)) => agent,
+    };
+    // Answers to two polls of one agent can overtake each other on their way here.
+    match (&change, event.generated_at) {
+        (Change::Shown(_), Some(made)) if gateway.recent_ends.outdates(agent, made) => return true,
+        (Change::Ended, Some(made)) => gateway.recent_ends.note(agent, made),
+        _ => {}
     }
+    gateway.store.apply(agent, [change]);
     true
 }
 
-fn warn(exchange: &Exchange, message: &'static str) {
+pub(super) fn warn(exchange: &Exchange, message: &'static str) {
     let agent_id = exchange.operation.ok().and_then(|operation| operation.agent()).map(AgentId::as_u32);
     let request_id = exchange.request_id.to_str().unwrap_or_default();
     if exchange.gateway.event_warnings.now() {
@@ -111,8 +133,8 @@ fn warn(exchange: &Exchange, message: &'static str) {
     }
 }
 
-/// A sign-in or sign-out: on success the previews of `agent` are void (protocol.md 7).
-pub(super) async fn session(
+/// A sign-out: on success the previews of `agent` are void (protocol.md 7).
+pub(super) async fn sign_out(
     client: Arc<Client>,
     request: Request<Inbound>,
     agent: AgentId,
@@ -143,7 +165,8 @@ pub(super) async fn cancel(
     Detached::new(apply_on_success(exchange, response, agent, change)).await
 }
 
-async fn apply_on_success(
+/// Applies `change` to the previews of `agent` if the upstream did what it was asked to.
+pub(super) async fn apply_on_success(
     exchange: Arc<Exchange>,
     response: Response<AnswerBody>,
     agent: AgentId,
@@ -168,12 +191,15 @@ fn read_envelope(head: &response::Parts, body: &Bytes) -> Envelope {
     content::decoded(&head.headers, body, LONGEST_ENVELOPE).map(|text| Envelope::read(&text)).unwrap_or_default()
 }
 
-/// Any request of an agent answered 100-006 or 100-008 says that the agent has no session (protocol.md 7).
+/// Any request of an agent answered 100-006 or 100-008 says that the agent has no session (protocol.md 7), if it was
+/// the agent's own request.
 pub(super) fn heed_sign_out(exchange: &Exchange, retcode: Option<&str>) {
-    let says_signed_out = retcode.is_some_and(crate::protocol::envelope::says_signed_out);
+    let gateway = &exchange.gateway;
     // Who asks is told, even where somebody else was to be signed out.
-    if let (true, Some(agent)) = (says_signed_out, exchange.operation.ok().and_then(Operation::requester)) {
-        exchange.gateway.store.apply(agent, [Change::Ended]);
+    let Some(agent) = exchange.operation.ok().and_then(Operation::requester) else { return };
+    let guid = exchange.guid.as_ref().map(http::HeaderValue::as_bytes).unwrap_or_default();
+    if retcode.is_some_and(says_signed_out) && gateway.sessions.is_own(agent, guid) {
+        gateway.store.apply(agent, [Change::Ended]);
     }
 }
 

@@ -5,6 +5,8 @@
 //! - [`event`]: event answers and pushes, read forgivingly, because the platform wrote them.
 //! - [`content`]: content codings and charsets, undone before either is read.
 //! - [`envelope`]: `message` / `retcode` / `result`, both ways.
+//! - [`sign_in`]: where a sign-in asks for push, and the same sign-in with other addresses.
+//! - [`push_address`]: the gateway's own push addresses, signed.
 
 pub mod callout;
 pub mod content;
@@ -12,6 +14,8 @@ pub mod envelope;
 pub mod event;
 mod lenient;
 pub mod operation;
+pub mod push_address;
+pub mod sign_in;
 
 pub use callout::{CalloutError, parse_callout};
 pub use envelope::Envelope;

@@ -8,6 +8,7 @@
 use http::Method;
 
 use super::lenient;
+use super::push_address::{Claim, PushForm, RESERVED};
 use crate::closed_list;
 use crate::preview::{AgentId, Reason};
 
@@ -49,6 +50,13 @@ pub enum Operation {
         /// Who asks for it: the same agent, or the supervisor in the path, where that is an agent ID.
         by: Option<AgentId>,
     },
+    /// `POST` to one of the gateway's own push addresses, its signature not yet looked at.
+    Push {
+        /// Whose events, as the address claims.
+        agent: AgentId,
+        /// Which form, as the address claims.
+        form: PushForm,
+    },
     /// Anything else: streamed through.
     Other {
         /// The agent in the path, where there is one.
@@ -65,6 +73,7 @@ impl Operation {
             Self::PollEvents { .. } => OperationName::GetAgentEvent,
             Self::PollAllEvents => OperationName::GetAllAgentEvents,
             Self::SignIn { name, .. } | Self::SignOut { name, .. } => name,
+            Self::Push { .. } => OperationName::PushEvents,
             Self::Other { .. } => OperationName::Other,
         }
     }
@@ -76,7 +85,8 @@ impl Operation {
             | Self::CancelPreviewCallout { agent }
             | Self::PollEvents { agent }
             | Self::SignIn { agent, .. }
-            | Self::SignOut { agent, .. } => Some(agent),
+            | Self::SignOut { agent, .. }
+            | Self::Push { agent, .. } => Some(agent),
             Self::Other { agent } => agent,
             Self::PollAllEvents | Self::CalloutPreflight => None,
         }
@@ -92,7 +102,8 @@ impl Operation {
             | Self::SignIn { .. }
             | Self::Other { .. }
             | Self::PollAllEvents
-            | Self::CalloutPreflight => self.agent(),
+            | Self::CalloutPreflight
+            | Self::Push { .. } => self.agent(),
         }
     }
 
@@ -137,6 +148,9 @@ impl Unclassified {
 /// # Errors
 /// See [`Unclassified`].
 pub fn classify(method: &Method, path: &str, prefixes: &[String]) -> Result<Operation, Unclassified> {
+    if path.starts_with(RESERVED) {
+        return Err(Unclassified::NotFound);
+    }
     let below = prefixes.iter().find_map(|prefix| path.strip_prefix(prefix.as_str())).ok_or(Unclassified::NotFound)?;
     if matches!(*method, Method::CONNECT | Method::TRACE) {
         return Err(Unclassified::MethodNotAllowed);
@@ -148,6 +162,13 @@ pub fn classify(method: &Method, path: &str, prefixes: &[String]) -> Result<Oper
         None => Resource::Other(None),
     };
     resource.with_method(method)
+}
+
+/// What a request to one of the gateway's own push addresses is for; nothing if it is none. Asked before [`classify`],
+/// and only if `[push]` is on. CC-Gateway posts; whatever else comes there finds nothing.
+pub fn classify_push(method: &Method, path: &str) -> Option<Operation> {
+    let Claim { agent, form, .. } = Claim::read(path).filter(|_| method == Method::POST)?;
+    Some(Operation::Push { agent, form })
 }
 
 /// Whether `path` could be meant for the guarded resource: an outcome belongs into the decision log even if the
@@ -384,10 +405,35 @@ mod tests {
             ("PUT", "/agentgateway/resource/onlineagent/101;x=1", AmbiguousPath),
             ("PUT", "/agentgateway/resource/onlineagent//101/.", AmbiguousPath),
             ("POST", "/agentgateway/resource/qualitycontrol/102/forcelogou%74/101", AmbiguousPath),
+            ("GET", "/previewgate/", NotFound),
+            ("POST", "/previewgate/push/push/101/x.y", NotFound),
             ("GET", "/agentgateway/../manager/html", NotFound),
             ("GET", "/agentgateway/%2e%2E/manager/html", NotFound),
         ] {
             assert_eq!(classified(method, path), Err(expected), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn reserved_paths_stay_here_whatever_is_forwarded() {
+        let everything = |path: &str| classify(&Method::POST, path, &["/".to_owned()]);
+        assert_eq!(everything("/previewgate/push/push/101/x.y"), Err(Unclassified::NotFound));
+        assert_eq!(everything("/previewgate"), Ok(Operation::Other { agent: None }));
+    }
+
+    #[test]
+    fn push_addresses() {
+        let push = |form| Some(Operation::Push { agent: agent(101), form });
+        for (method, path, expected) in [
+            ("POST", "/previewgate/push/push/101/x.y", push(PushForm::CallBackUri)),
+            ("POST", "/previewgate/push/push_url/101/x", push(PushForm::PushUrl)),
+            ("GET", "/previewgate/push/push/101/x.y", None),
+            ("POST", "/previewgate/push/poll/101/x.y", None),
+            ("POST", "/previewgate/push/push/0101/x.y", None),
+            ("POST", "/previewgate/push/push/101", None),
+            ("POST", "/agentgateway/push/push/101/x.y", None),
+        ] {
+            assert_eq!(classify_push(&method.parse().unwrap(), path), expected, "{method} {path}");
         }
     }
 

@@ -6,7 +6,7 @@ use previewgate::simulator::{Ending, Fault, Misbehaviour, Simulator, SimulatorCo
 use serde_json::json;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 
 use crate::support::{API, Agent, Answer, Broken, Lab, Own, Request, Scripted, Setup, id, within};
 
@@ -25,9 +25,11 @@ fn broken(at: Stage, how: Ending) -> Fault {
     Fault::Break { at, how }
 }
 
-/// An address at which nothing listens.
-async fn nowhere() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+/// An address at which nothing listens, and will not as long as the socket lives.
+fn nowhere() -> (SocketAddr, TcpSocket) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    (socket.local_addr().unwrap(), socket)
 }
 
 /// The answers of the gateway to a failure of the upstream.
@@ -40,7 +42,8 @@ fn failed(answer: &Answer, status: u16) -> Own {
 
 #[tokio::test]
 async fn where_nothing_listens_nothing_was_sent() {
-    let lab = Setup::plain().upstreams(&[nowhere().await]).start().await;
+    let (address, _socket) = nowhere();
+    let lab = Setup::plain().upstreams(&[address]).start().await;
     for request in [x(), Request::post(format!("{API}/x")).body("{}")] {
         let own = failed(&lab.send(&request).await, 502);
         assert!(own.message.contains("not sent"), "{}", own.message);
@@ -50,7 +53,7 @@ async fn where_nothing_listens_nothing_was_sent() {
 #[tokio::test]
 async fn any_request_goes_to_the_next_endpoint_if_the_first_cannot_be_reached() {
     let second = Simulator::start(SimulatorConfig::default()).await.unwrap();
-    let first = nowhere().await;
+    let (first, _socket) = nowhere();
     let lab = Setup::plain().upstreams(&[first, second.address()]).start().await;
     let simulator = second.handle();
     let agent = lab.agent(101).await;
@@ -72,7 +75,8 @@ async fn any_request_goes_to_the_next_endpoint_if_the_first_cannot_be_reached() 
 async fn even_a_callout_goes_to_the_next_endpoint_if_nothing_of_it_was_sent() {
     let second = Simulator::start(SimulatorConfig { lenient_callouts: true, ..Default::default() }).await.unwrap();
     let unverified = |config: &mut Config| config.validation.on_unknown_preview = OnUnknownPreview::Forward;
-    let lab = Setup::plain().upstreams(&[nowhere().await, second.address()]).config(unverified).start().await;
+    let (first, _socket) = nowhere();
+    let lab = Setup::plain().upstreams(&[first, second.address()]).config(unverified).start().await;
     // The very first request: nobody knows yet that the first endpoint is not there.
     let callout = Request::put(format!("{API}/voicecall/101/previewCallout")).guid("g");
     let answer = lab.send(&callout.json(&json!({"called": "1", "callcontrolid": 1}))).await.passed();

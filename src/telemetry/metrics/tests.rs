@@ -23,6 +23,8 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("previewgate_connections_open", "gauge", &["side"]),
     ("previewgate_event_parse_failures_total", "counter", &[]),
     ("previewgate_event_bodies_unread_total", "counter", &[]),
+    ("previewgate_pushes_total", "counter", &["outcome"]),
+    ("previewgate_push_sign_ins_total", "counter", &["handling"]),
     ("previewgate_requests_shed_total", "counter", &["kind"]),
     ("previewgate_head_faults_total", "counter", &[]),
     ("previewgate_preview_age_seconds", "histogram", &[]),
@@ -143,6 +145,8 @@ fn labels_are_words_of_closed_lists_and_endpoints_of_the_configuration() {
         words!(FailureKind),
         words!(ShedKind),
         words!(CertificateRole),
+        words!(PushOutcome),
+        words!(SignInHandling),
         words!(Side),
     ] {
         allowed.extend(words);
@@ -180,6 +184,8 @@ fn counts_arrive_where_they_belong() {
     metrics.requests.shed(ShedKind::Poll);
     metrics.requests.head_fault();
     metrics.events.parse_failed();
+    metrics.pushes.ended(PushOutcome::RefusedTarget);
+    metrics.pushes.signed_in(SignInHandling::Passed);
     metrics.events.body_unread();
     metrics.process.panicked();
     metrics.process.reloaded(false);
@@ -196,6 +202,8 @@ fn counts_arrive_where_they_belong() {
         ("previewgate_upstream_failures_total{endpoint=\"https://10.0.0.11:8043\",kind=\"closed\"}", "1"),
         ("previewgate_upstream_healthy{endpoint=\"https://10.0.0.11:8043\"}", "1"),
         ("previewgate_requests_shed_total{kind=\"poll\"}", "1"),
+        ("previewgate_pushes_total{outcome=\"refused_target\"}", "1"),
+        ("previewgate_push_sign_ins_total{handling=\"passed\"}", "1"),
         ("previewgate_head_faults_total", "1"),
         ("previewgate_event_parse_failures_total", "1"),
         ("previewgate_event_bodies_unread_total", "1"),
