@@ -10,11 +10,11 @@ use super::body::{GatewayBody, Inbound, Unread, read_whole};
 use super::detached::Detached;
 use super::error::GatewayError;
 use super::exchange::Exchange;
-use super::handler::{boxed, send};
+use super::handler::{boxed, send, streamed};
 use super::judgement::{Judged, judge, settle};
 use super::observe::heed_sign_out;
 use crate::preview::{AgentId, AgentPreviews, Reason};
-use crate::protocol::Envelope;
+use crate::protocol::{Envelope, content};
 use crate::telemetry::Blame;
 use crate::upstream::{AnswerBody, Client, Failure, RequestBody};
 
@@ -37,9 +37,20 @@ pub(super) async fn judge_and_forward(
     });
     let gateway = &exchange.gateway;
     let judgement = settle(outcome, &gateway.config.validation, gateway.is_warming_up())?;
-    exchange.learn(|facts| facts.judgement = Some(judgement));
+    // In monitor mode the head may have been objected to already: the first objection is the one that would have counted.
+    exchange.learn(|facts| _ = facts.judgement.get_or_insert(judgement));
     // From here on the telephone may ring: what comes of it is recorded even if the client does not wait for it.
     Detached::new(forward(client, exchange, head, body)).await
+}
+
+/// Passes on what could not even be classified, in monitor mode: recorded like a callout, because it may be one.
+pub(super) async fn pass_unjudged(
+    client: Arc<Client>,
+    request: Request<Inbound>,
+) -> Result<Response<GatewayBody>, GatewayError> {
+    let (head, body) = request.into_parts();
+    let exchange = Arc::clone(&body.exchange);
+    Detached::new(forward(client, exchange, head, streamed(body))).await
 }
 
 /// The rule, applied to the previews of this instant. A release that arrives a moment later does not undo it, as it
@@ -97,7 +108,9 @@ async fn read_answer(
     let (head, mut body) = response.into_parts();
     match read_whole(&mut body, exchange.gateway.config.limits.callout_body).await {
         Ok(bytes) => {
-            let envelope = Envelope::read(&bytes);
+            let most = exchange.gateway.config.limits.event_body;
+            let text = content::decoded(&head.headers, &bytes, most);
+            let envelope = text.map(|text| Envelope::read(&text)).unwrap_or_default();
             heed_sign_out(exchange, envelope.retcode.as_deref());
             exchange.learn(|facts| facts.envelope = envelope);
             Ok(Response::from_parts(head, GatewayBody::Whole(bytes)))

@@ -115,13 +115,14 @@ impl Head<'_> {
 
     /// What callout validation has against the request line and head.
     fn objection(&self) -> Option<Unclassified> {
-        let overridden = || METHOD_OVERRIDES.iter().any(|name| self.headers.contains_key(name));
         match self.operation {
             Err(unclassified) => Some(unclassified),
             Ok(Operation::CalloutPreflight) if !is_preflight(self.headers, self.has_body) => {
                 Some(Unclassified::MethodNotAllowed)
             }
-            Ok(_) if overridden() || overridden_by_query(self.uri) => Some(Unclassified::MethodNotAllowed),
+            Ok(_) if overrides_the_method(self.headers) || overridden_by_query(self.uri) => {
+                Some(Unclassified::MethodNotAllowed)
+            }
             Ok(_) if rewritten(self.headers, self.uri.path()) => Some(Unclassified::AmbiguousPath),
             Ok(_) => None,
         }
@@ -144,11 +145,15 @@ fn rewritten(headers: &HeaderMap, path: &str) -> bool {
     PATH_OVERRIDES.iter().flat_map(|name| headers.get_all(name)).any(differs)
 }
 
+fn overrides_the_method(headers: &HeaderMap) -> bool {
+    METHOD_OVERRIDES.iter().any(|name| headers.contains_key(name))
+}
+
 /// A CORS pre-flight (Fetch standard 4.8): it can only ask, so it may pass. Any other OPTIONS of the guarded resource
 /// has no use.
 pub(super) fn is_preflight(headers: &HeaderMap, has_body: bool) -> bool {
     let asks = |name| headers.contains_key(name);
-    asks(header::ORIGIN) && asks(header::ACCESS_CONTROL_REQUEST_METHOD) && !has_body
+    asks(header::ORIGIN) && asks(header::ACCESS_CONTROL_REQUEST_METHOD) && !overrides_the_method(headers) && !has_body
 }
 
 /// A WebSocket would carry callouts that nobody validates (protocol.md 1). Other upgrades, such as the `h2c` that

@@ -171,6 +171,8 @@ impl GatewayError {
             }
             (Self::Upstream(Failure::MaybeSent(_)), judged @ Some(_)) => judged,
             (Self::Defect, Some(judged)) => Some(judged),
+            // No method of the interface: a handshake for something else.
+            (Self::WebSocket, _) => Some((Verdict::Rejected, Reason::MethodNotAllowed)),
             _ => Some((Verdict::Rejected, reason.unwrap_or(Reason::UpstreamFailure))),
         }
     }

@@ -50,6 +50,9 @@ impl Service<Request<Inbound>> for Handler {
             Ok(Operation::SignOut { agent, .. }) => Box::pin(observe::sign_out(client, request, agent)),
             Ok(Operation::Push { .. }) => Box::pin(push::relay(request)),
             // Unclassified requests come this far in monitor mode only.
+            Ok(Operation::CalloutPreflight) | Err(_) if request.body().exchange.concerns_callouts => {
+                Box::pin(callout::pass_unjudged(client, request))
+            }
             Ok(Operation::Other { .. } | Operation::CalloutPreflight) | Err(_) => Box::pin(stream(client, request)),
         }
     }

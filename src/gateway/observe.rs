@@ -194,7 +194,8 @@ fn read_envelope(head: &response::Parts, body: &Bytes) -> Envelope {
 /// the agent's own request.
 pub(super) fn heed_sign_out(exchange: &Exchange, retcode: Option<&str>) {
     let gateway = &exchange.gateway;
-    let Some(agent) = exchange.operation.ok().and_then(Operation::agent) else { return };
+    // Who asks is told, even where somebody else was to be signed out.
+    let Some(agent) = exchange.operation.ok().and_then(Operation::requester) else { return };
     let guid = exchange.guid.as_ref().map(http::HeaderValue::as_bytes).unwrap_or_default();
     if retcode.is_some_and(says_signed_out) && gateway.sessions.is_own(agent, guid) {
         gateway.store.apply(agent, [Change::Ended]);

@@ -47,6 +47,8 @@ pub enum Operation {
         agent: AgentId,
         /// Which of the sign-outs.
         name: OperationName,
+        /// Who asks for it: the same agent, or the supervisor in the path, where that is an agent ID.
+        by: Option<AgentId>,
     },
     /// `POST` to one of the gateway's own push addresses, its signature not yet looked at.
     Push {
@@ -87,6 +89,21 @@ impl Operation {
             | Self::Push { agent, .. } => Some(agent),
             Self::Other { agent } => agent,
             Self::PollAllEvents | Self::CalloutPreflight => None,
+        }
+    }
+
+    /// The agent who makes the request, as far as the path tells: not always the one it is about.
+    pub fn requester(self) -> Option<AgentId> {
+        match self {
+            Self::SignOut { by, .. } => by,
+            Self::PreviewCallout { .. }
+            | Self::CancelPreviewCallout { .. }
+            | Self::PollEvents { .. }
+            | Self::SignIn { .. }
+            | Self::Other { .. }
+            | Self::PollAllEvents
+            | Self::CalloutPreflight
+            | Self::Push { .. } => self.agent(),
         }
     }
 
@@ -173,7 +190,8 @@ enum Resource {
     Events(AgentId),
     AllEvents,
     Session(AgentId, OperationName),
-    ForcedSignOut(AgentId),
+    /// Of whom, by whom.
+    ForcedSignOut(AgentId, Option<AgentId>),
     Other(Option<AgentId>),
 }
 
@@ -217,7 +235,8 @@ fn named_resource(segments: &[&str]) -> Result<Resource, Unclassified> {
             }
         }
         5 if is(root, "resource") && is(service, "qualitycontrol") && is(action, "forcelogout") => {
-            agent_or_refuse(target)?.map_or(Resource::Other(None), Resource::ForcedSignOut)
+            let by = id.parse().ok();
+            agent_or_refuse(target)?.map_or(Resource::Other(None), |agent| Resource::ForcedSignOut(agent, by))
         }
         _ => Resource::Other(id.parse().ok()),
     };
@@ -265,12 +284,14 @@ impl Resource {
             // A JAX-RS server answers HEAD by running the GET: the event would be gone, unseen by anybody.
             (Self::Events(_) | Self::AllEvents, "HEAD") => return Err(Unclassified::MethodNotAllowed),
             (Self::Session(agent, name @ (Login | ForceLogin | LoginEx)), "PUT") => Operation::SignIn { agent, name },
-            (Self::Session(agent, name @ (Logout | ForceLogout)), "DELETE") => Operation::SignOut { agent, name },
-            (Self::ForcedSignOut(agent), "POST") => Operation::SignOut { agent, name: ForceLogout },
+            (Self::Session(agent, name @ (Logout | ForceLogout)), "DELETE") => {
+                Operation::SignOut { agent, name, by: Some(agent) }
+            }
+            (Self::ForcedSignOut(agent, by), "POST") => Operation::SignOut { agent, name: ForceLogout, by },
             (Self::CancelCallout(agent) | Self::Events(agent) | Self::Session(agent, _), _) => {
                 Operation::Other { agent: Some(agent) }
             }
-            (Self::AllEvents | Self::ForcedSignOut(_), _) => Operation::Other { agent: None },
+            (Self::AllEvents | Self::ForcedSignOut(..), _) => Operation::Other { agent: None },
             (Self::Other(agent), _) => Operation::Other { agent },
         };
         Ok(operation)
@@ -336,9 +357,13 @@ mod tests {
             ("PUT", "onlineagent/101", Operation::SignIn { agent: a, name: Login }),
             ("PUT", "onlineagent/101/forcelogin", Operation::SignIn { agent: a, name: ForceLogin }),
             ("PUT", "onlineagent/101/loginex", Operation::SignIn { agent: a, name: LoginEx }),
-            ("DELETE", "onlineagent/101/logout", Operation::SignOut { agent: a, name: Logout }),
-            ("DELETE", "onlineagent/101/forcelogout", Operation::SignOut { agent: a, name: ForceLogout }),
-            ("POST", "qualitycontrol/102/forcelogout/101", Operation::SignOut { agent: a, name: ForceLogout }),
+            ("DELETE", "onlineagent/101/logout", Operation::SignOut { agent: a, name: Logout, by: Some(a) }),
+            ("DELETE", "onlineagent/101/forcelogout", Operation::SignOut { agent: a, name: ForceLogout, by: Some(a) }),
+            (
+                "POST",
+                "qualitycontrol/102/forcelogout/101",
+                Operation::SignOut { agent: a, name: ForceLogout, by: Some(agent(102)) },
+            ),
             ("POST", "onlineagent/101/handshake", Operation::Other { agent: Some(a) }),
             ("OPTIONS", "agentevent/101", Operation::Other { agent: Some(a) }),
             ("POST", "voicecall/101/seconddial/%23", Operation::Other { agent: None }),

@@ -15,7 +15,13 @@
 
 mod support;
 
+mod admin;
+mod callouts;
 mod connections;
+mod golden;
+mod observing;
+mod privacy;
+mod refusals;
 mod shutdown;
 mod streaming;
 mod transparency;
