@@ -16,7 +16,7 @@ use super::body::{GatewayBody, Inbound};
 use super::error::GatewayError;
 use super::exchange::Exchange;
 use super::headers::{prepare_request, prepare_response};
-use super::{callout, observe, push, sign_in};
+use super::{callout, observe, push, sign_in, websocket};
 use crate::protocol::Operation;
 use crate::upstream::{Answer, AnswerBody, Client, RequestBody};
 
@@ -53,6 +53,10 @@ impl Service<Request<Inbound>> for Handler {
             Ok(Operation::CalloutPreflight) | Err(_) if request.body().exchange.concerns_callouts => {
                 Box::pin(callout::pass_unjudged(client, request))
             }
+            // Comes this far only where it is allowed.
+            Ok(Operation::Other { .. }) if websocket::is_handshake(&request) => {
+                Box::pin(websocket::tunnel(client, request))
+            }
             Ok(Operation::Other { .. } | Operation::CalloutPreflight) | Err(_) => Box::pin(stream(client, request)),
         }
     }
@@ -83,15 +87,24 @@ pub(super) async fn send(
     body: RequestBody,
 ) -> Result<Response<AnswerBody>, GatewayError> {
     prepare_request(&mut head, exchange);
-    let sent = Instant::now();
-    let Answer { response, endpoint } = client.send(Request::from_parts(head, body)).await?;
-    if let Some(answered) = client.upstream().endpoints().get(endpoint) {
-        exchange.upstream_answered(&answered.name, sent.elapsed());
-    }
-    let (mut head, body) = response.into_parts();
+    let (mut head, body) = ask(client, exchange, Request::from_parts(head, body)).await?.into_parts();
     prepare_response(&mut head);
     if let Some(origin) = &exchange.origin {
         exchange.gateway.origins.learn(origin, &head.headers);
     }
     Ok(Response::from_parts(head, body))
+}
+
+/// Sends a prepared request and takes note of who answered and when.
+pub(super) async fn ask(
+    client: &Client,
+    exchange: &Exchange,
+    request: Request<RequestBody>,
+) -> Result<Response<AnswerBody>, GatewayError> {
+    let sent = Instant::now();
+    let Answer { response, endpoint } = client.send(request).await?;
+    if let Some(answered) = client.upstream().endpoints().get(endpoint) {
+        exchange.upstream_answered(&answered.name, sent.elapsed());
+    }
+    Ok(response)
 }
