@@ -6,7 +6,7 @@ use rustls::pki_types::ServerName;
 
 use super::kinds::{Kind, quoted};
 use super::reading::Spot;
-use super::{Endpoint, Scheme};
+use super::{Endpoint, InvalidEndpoint, Scheme};
 
 /// What is wrong, and the cure.
 pub(super) type Fault = (&'static str, String);
@@ -30,6 +30,14 @@ impl Kind for EndpointUrl {
     }
 }
 
+impl std::str::FromStr for Endpoint {
+    type Err = InvalidEndpoint;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEndpoint> {
+        endpoint(text).map_err(|(message, _)| InvalidEndpoint(message))
+    }
+}
+
 /// The cure never repeats the text: it may hold a password.
 fn endpoint(text: &str) -> Result<Endpoint, Fault> {
     let only_origin = || "write only scheme, host and port, such as \"https://10.0.0.11:8043\"".to_owned();
@@ -48,7 +56,7 @@ fn endpoint(text: &str) -> Result<Endpoint, Fault> {
         return Err(("has a query or fragment", only_origin()));
     }
     if rest.contains('/') {
-        return Err(("has a path; requests keep the path that the application asked for", only_origin()));
+        return Err(("has a path; every request brings its own", only_origin()));
     }
     let (host, port) = host_and_port(rest)?;
     Ok(Endpoint { scheme, host, port: port.unwrap_or(scheme.default_port()) })
@@ -80,7 +88,7 @@ fn bad_ipv6() -> Fault {
 }
 
 /// `rest` is what follows the host: nothing, or a colon and digits.
-fn port(rest: &str) -> Result<Option<u16>, Fault> {
+pub(super) fn port(rest: &str) -> Result<Option<u16>, Fault> {
     if rest.is_empty() {
         return Ok(None);
     }
@@ -92,7 +100,7 @@ fn port(rest: &str) -> Result<Option<u16>, Fault> {
 }
 
 /// `10.0.0.999` is a DNS name by its characters, but nobody means one.
-fn is_server_name(text: &str) -> bool {
+pub(super) fn is_server_name(text: &str) -> bool {
     let last_label = text.rsplit('.').next().unwrap_or_default();
     let looks_like_address = !last_label.is_empty() && last_label.bytes().all(|byte| byte.is_ascii_digit());
     if looks_like_address { text.parse::<IpAddr>().is_ok() } else { ServerName::try_from(text).is_ok() }
@@ -133,6 +141,9 @@ impl Kind for PathPrefix {
         // A prefix that has two spellings would be compared with one of them only.
         if ["%", "..", "//", "/./", ";", "?", "#", "\\"].iter().any(|ambiguous| prefix.contains(ambiguous)) {
             return spot.wrong("contains `%`, `..`, `//`, `/./`, `;`, `?`, `#` or `\\`", CURE);
+        }
+        if prefix.starts_with("/previewgate/") {
+            return spot.wrong("is the gateway's own and never forwarded", CURE);
         }
         if !prefix.bytes().all(|byte| byte.is_ascii_graphic()) {
             return spot.wrong("contains a character that no path has unescaped", CURE);

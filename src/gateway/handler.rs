@@ -16,7 +16,7 @@ use super::body::{GatewayBody, Inbound};
 use super::error::GatewayError;
 use super::exchange::Exchange;
 use super::headers::{prepare_request, prepare_response};
-use super::{callout, observe};
+use super::{callout, observe, push, sign_in, websocket};
 use crate::protocol::Operation;
 use crate::upstream::{Answer, AnswerBody, Client, RequestBody};
 
@@ -46,10 +46,17 @@ impl Service<Request<Inbound>> for Handler {
             Ok(Operation::PollEvents { agent }) => Box::pin(observe::poll(client, request, Some(agent))),
             Ok(Operation::PollAllEvents) => Box::pin(observe::poll(client, request, None)),
             Ok(Operation::CancelPreviewCallout { agent }) => Box::pin(observe::cancel(client, request, agent)),
-            Ok(Operation::SignIn { agent, .. } | Operation::SignOut { agent, .. }) => {
-                Box::pin(observe::session(client, request, agent))
-            }
+            Ok(Operation::SignIn { agent, .. }) => Box::pin(sign_in::sign_in(client, request, agent)),
+            Ok(Operation::SignOut { agent, .. }) => Box::pin(observe::sign_out(client, request, agent)),
+            Ok(Operation::Push { .. }) => Box::pin(push::relay(request)),
             // Unclassified requests come this far in monitor mode only.
+            Ok(Operation::CalloutPreflight) | Err(_) if request.body().exchange.concerns_callouts => {
+                Box::pin(callout::pass_unjudged(client, request))
+            }
+            // Comes this far only where it is allowed.
+            Ok(Operation::Other { .. }) if websocket::is_handshake(&request) => {
+                Box::pin(websocket::tunnel(client, request))
+            }
             Ok(Operation::Other { .. } | Operation::CalloutPreflight) | Err(_) => Box::pin(stream(client, request)),
         }
     }
@@ -80,12 +87,24 @@ pub(super) async fn send(
     body: RequestBody,
 ) -> Result<Response<AnswerBody>, GatewayError> {
     prepare_request(&mut head, exchange);
+    let (mut head, body) = ask(client, exchange, Request::from_parts(head, body)).await?.into_parts();
+    prepare_response(&mut head);
+    if let Some(origin) = &exchange.origin {
+        exchange.gateway.origins.learn(origin, &head.headers);
+    }
+    Ok(Response::from_parts(head, body))
+}
+
+/// Sends a prepared request and takes note of who answered and when.
+pub(super) async fn ask(
+    client: &Client,
+    exchange: &Exchange,
+    request: Request<RequestBody>,
+) -> Result<Response<AnswerBody>, GatewayError> {
     let sent = Instant::now();
-    let Answer { response, endpoint } = client.send(Request::from_parts(head, body)).await?;
+    let Answer { response, endpoint } = client.send(request).await?;
     if let Some(answered) = client.upstream().endpoints().get(endpoint) {
         exchange.upstream_answered(&answered.name, sent.elapsed());
     }
-    let (mut head, body) = response.into_parts();
-    prepare_response(&mut head);
-    Ok(Response::from_parts(head, body))
+    Ok(response)
 }

@@ -13,6 +13,7 @@ use http::header::{self, HeaderMap};
 use http::{Request, Response, StatusCode, response};
 use http_body::{Body, Frame, SizeHint};
 
+use super::Gateway;
 use super::body::{GatewayBody, Inbound, Unread, read_whole};
 use super::detached::Detached;
 use super::error::GatewayError;
@@ -22,7 +23,8 @@ use super::headers::ask_for_readable;
 use crate::preview::{AgentId, Change};
 use crate::protocol::callout::parse_cancelled;
 use crate::protocol::content;
-use crate::protocol::{Delivery, Envelope, Event, parse_events};
+use crate::protocol::envelope::{SUCCESS, says_signed_out};
+use crate::protocol::{Delivery, Envelope, Event, Operation, parse_events, query};
 use crate::upstream::{AnswerBody, Client, Failure, RequestBody};
 
 /// Longest answer to a session operation, and longest answer to any other, that is looked at for its `retcode`.
@@ -53,7 +55,8 @@ async fn record_and_pass(
     match read_whole(&mut body, exchange.gateway.config.limits.event_body).await {
         Ok(bytes) => {
             if head.status == StatusCode::OK {
-                let agents = record_events(&exchange, &head.headers, &bytes, agent);
+                let delivery = if agent.is_some() { Delivery::Poll } else { Delivery::PollAll };
+                let agents = record_events(&exchange, &head.headers, &bytes, agent, delivery);
                 exchange.gateway.store.share(&agents).await;
             }
             Ok(Response::from_parts(head, GatewayBody::Whole(bytes)))
@@ -67,22 +70,35 @@ async fn record_and_pass(
     }
 }
 
-/// Records what an answer tells about previews; returns whose. `polled` is the agent who was asked about, if it was one.
-fn record_events(exchange: &Exchange, headers: &HeaderMap, body: &Bytes, polled: Option<AgentId>) -> Vec<AgentId> {
+/// Records what an answer or a push tells about previews; returns whose, to be shared before anybody sees it.
+/// `meant_for` is the agent who was asked about or who signed in for the push, if it is one.
+#[must_use]
+pub(super) fn record_events(
+    exchange: &Exchange,
+    headers: &HeaderMap,
+    body: &Bytes,
+    meant_for: Option<AgentId>,
+    delivery: Delivery,
+) -> Vec<AgentId> {
     let gateway = &exchange.gateway;
     let most = gateway.config.limits.event_body;
     let parsed = content::decoded(headers, body, most).ok().and_then(|text| parse_events(&text).ok());
     let Some(found) = parsed else {
         gateway.metrics.events.parse_failed();
-        warn(exchange, "event answer cannot be read: its previews are unknown");
+        warn(exchange, "events cannot be read: their previews are unknown");
         return Vec::new();
     };
     let mut agents: Vec<_> = note_sign_out(exchange, found.retcode.as_deref()).into_iter().collect();
+    if let (Delivery::Poll, Some(agent), Some(guid), Some(SUCCESS)) =
+        (delivery, meant_for, &exchange.guid, found.retcode.as_deref())
+    {
+        let showed = found.events.iter().any(|event| matches!(event.change, Some(Change::Shown(_))));
+        gateway.sessions.polled(agent, guid.as_bytes(), showed);
+    }
     let mut unreadable = found.unreadable;
-    let delivery = if polled.is_some() { Delivery::Poll } else { Delivery::PollAll };
     for event in found.events {
         gateway.metrics.events.seen(event.event_type, delivery);
-        match record(exchange, event, polled) {
+        match record(gateway, event, meant_for) {
             Recorded::Nothing => {}
             // Most answers hold one event, and one agent's stand together.
             Recorded::Of(agent) if agents.last() == Some(&agent) => {}
@@ -101,7 +117,7 @@ fn record_events(exchange: &Exchange, headers: &HeaderMap, body: &Bytes, polled:
 
 /// What became of an event.
 enum Recorded {
-    /// It does not concern previews.
+    /// It changes no preview, or not any more.
     Nothing,
     /// It changed the previews of this agent.
     Of(AgentId),
@@ -110,21 +126,21 @@ enum Recorded {
 }
 
 /// Applies one event.
-fn record(exchange: &Exchange, event: Event, polled: Option<AgentId>) -> Recorded {
+fn record(gateway: &Gateway, event: Event, meant_for: Option<AgentId>) -> Recorded {
+    let whose = event.whose(meant_for);
     let Some(change) = event.change else { return Recorded::Nothing };
-    // In a poll of one agent `workNo` can only say the same; an event that names somebody else was not meant for the
-    // one it was shown to, and proves nothing about either.
-    match (polled, event.agent) {
-        (Some(polled), Some(named)) if polled != named => Recorded::OfNobody,
-        (None, None) => Recorded::OfNobody,
-        (Some(agent), _) | (None, Some(agent)) => {
-            exchange.gateway.store.apply(agent, [change]);
-            Recorded::Of(agent)
-        }
+    let Some(agent) = whose else { return Recorded::OfNobody };
+    // Answers to two polls of one agent can overtake each other on their way here.
+    match (&change, event.generated_at) {
+        (Change::Shown(_), Some(made)) if gateway.recent_ends.outdates(agent, made) => return Recorded::Nothing,
+        (Change::Ended, Some(made)) => gateway.recent_ends.note(agent, made),
+        _ => {}
     }
+    gateway.store.apply(agent, [change]);
+    Recorded::Of(agent)
 }
 
-fn warn(exchange: &Exchange, message: &'static str) {
+pub(super) fn warn(exchange: &Exchange, message: &'static str) {
     let agent_id = exchange.operation.ok().and_then(|operation| operation.agent()).map(AgentId::as_u32);
     let request_id = exchange.request_id.to_str().unwrap_or_default();
     if exchange.gateway.event_warnings.now() {
@@ -132,8 +148,8 @@ fn warn(exchange: &Exchange, message: &'static str) {
     }
 }
 
-/// A sign-in or sign-out: on success the previews of `agent` are void (protocol.md 7).
-pub(super) async fn session(
+/// A sign-out: on success the previews of `agent` are void (protocol.md 7).
+pub(super) async fn sign_out(
     client: Arc<Client>,
     request: Request<Inbound>,
     agent: AgentId,
@@ -156,7 +172,11 @@ pub(super) async fn cancel(
     let read = tokio::time::timeout(limits.callout_body_timeout, read_whole(&mut body, limits.callout_body)).await;
     // If it cannot be told which preview the upstream gives back, none of the agent's can be trusted any more.
     let (change, body) = match read {
-        Ok(Ok(bytes)) => (parse_cancelled(&bytes).map_or(Change::Ended, Change::Cancelled), RequestBody::Whole(bytes)),
+        Ok(Ok(bytes)) => {
+            let elsewhere = head.uri.query().is_some_and(query::may_name_a_field);
+            let cancelled = parse_cancelled(&bytes).filter(|_| !elsewhere);
+            (cancelled.map_or(Change::Ended, Change::Cancelled), RequestBody::Whole(bytes))
+        }
         Ok(Err(Unread::TooLarge(beginning))) => (Change::Ended, RequestBody::Resumed(Some(beginning), boxed(body))),
         Ok(Err(Unread::Broken(_))) | Err(_) => return Err(GatewayError::BodyTimeout),
     };
@@ -164,7 +184,8 @@ pub(super) async fn cancel(
     Detached::new(apply_on_success(exchange, response, agent, change)).await
 }
 
-async fn apply_on_success(
+/// Applies `change` to the previews of `agent` if the upstream did what it was asked to.
+pub(super) async fn apply_on_success(
     exchange: Arc<Exchange>,
     response: Response<AnswerBody>,
     agent: AgentId,
@@ -190,7 +211,8 @@ fn read_envelope(head: &response::Parts, body: &Bytes) -> Envelope {
     content::decoded(&head.headers, body, LONGEST_ENVELOPE).map(|text| Envelope::read(&text)).unwrap_or_default()
 }
 
-/// Any request of an agent answered 100-006 or 100-008 says that the agent has no session (protocol.md 7).
+/// Any request of an agent answered 100-006 or 100-008 says that the agent has no session (protocol.md 7), if it was
+/// the agent's own request.
 pub(super) async fn heed_sign_out(exchange: &Exchange, retcode: Option<&str>) {
     if let Some(agent) = note_sign_out(exchange, retcode) {
         exchange.gateway.store.share(&[agent]).await;
@@ -199,9 +221,14 @@ pub(super) async fn heed_sign_out(exchange: &Exchange, retcode: Option<&str>) {
 
 /// The same, but does not wait until other gateways know it; returns of whom they should.
 fn note_sign_out(exchange: &Exchange, retcode: Option<&str>) -> Option<AgentId> {
-    let says_signed_out = retcode.is_some_and(crate::protocol::envelope::says_signed_out);
-    let agent = exchange.operation.ok().and_then(|operation| operation.agent()).filter(|_| says_signed_out)?;
-    exchange.gateway.store.apply(agent, [Change::Ended]);
+    let gateway = &exchange.gateway;
+    // Who asks is told, even where somebody else was to be signed out.
+    let agent = exchange.operation.ok().and_then(Operation::requester)?;
+    let guid = exchange.guid.as_ref().map(http::HeaderValue::as_bytes).unwrap_or_default();
+    if !retcode.is_some_and(says_signed_out) || !gateway.sessions.is_own(agent, guid) {
+        return None;
+    }
+    gateway.store.apply(agent, [Change::Ended]);
     Some(agent)
 }
 

@@ -1,10 +1,14 @@
-//! Where the previews of all agents are kept, shared by every worker. Outlives a connection, a session and a reload.
+//! Where the previews of all agents are kept, shared by every worker. Outlives a connection, a session, a reload and,
+//! with a [`snapshot`], the process.
 //!
 //! [`MemoryStore`] is this gateway's own memory, and always there. With `previews.store.kind = "redis"` every change also
 //! goes to a Redis that several gateways share, and callouts are judged by what is in it.
 
 mod memory;
+mod recent_ends;
 mod redis;
+mod sessions;
+pub mod snapshot;
 
 use std::sync::Arc;
 
@@ -15,6 +19,8 @@ use crate::preview::{AgentId, AgentPreviews, Change, Clock};
 use crate::telemetry::Metrics;
 
 pub use memory::MemoryStore;
+pub use recent_ends::RecentEnds;
+pub use sessions::Sessions;
 
 /// The previews of all agents.
 pub struct PreviewStore {

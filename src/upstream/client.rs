@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Request, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::{Instant, timeout_at};
 
@@ -117,7 +117,9 @@ impl Client {
         };
         match timeout_at(deadline, sender.try_send_request(request)).await {
             Ok(Ok(response)) => {
-                let lease = Lease { sender, pool: Arc::clone(pool) };
+                // After 101 the connection belongs to another protocol.
+                let reusable = response.status() != StatusCode::SWITCHING_PROTOCOLS;
+                let lease = Lease { sender, pool: Arc::clone(pool), reusable };
                 let wrap = |incoming| AnswerBody::new(incoming, lease, settings.body_idle_timeout, endpoint);
                 Attempt::Answered(Answer { response: response.map(wrap), endpoint: position })
             }

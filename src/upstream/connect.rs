@@ -83,6 +83,8 @@ async fn http<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
 ) -> Result<Sender, Stage> {
     let (sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
+        // The fields that the gateway adds itself.
+        .title_case_headers(true)
         .max_buf_size(LARGEST_HEAD)
         .handshake(TokioIo::new(stream))
         .await
@@ -90,7 +92,7 @@ async fn http<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     let open = upstream.metrics.connections.upstream.enter();
     tokio::spawn(async move {
         // Whoever waits for an answer gets the error; an idle connection may simply end.
-        let _ = connection.await;
+        let _ = connection.with_upgrades().await;
         drop(open);
     });
     Ok(sender)

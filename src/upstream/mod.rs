@@ -20,6 +20,7 @@ use http::Response;
 pub use body::{AnswerBody, RequestBody, StreamedBody};
 pub use client::Client;
 pub use endpoint::Endpoint;
+pub(crate) use tls::client_tls;
 
 use crate::config;
 use crate::telemetry::metrics::{FailureKind, Metrics};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use previewgate::app::{App, Running};
 use previewgate::config::{self, Files};
 use previewgate::preview::{AgentId, ControlId};
-use previewgate::simulator::{Simulator, SimulatorConfig, SimulatorHandle};
+use previewgate::simulator::{Delivery, Simulator, SimulatorConfig, SimulatorHandle};
 use previewgate::store::{PreviewStore, StoreState};
 use previewgate::telemetry::Logging;
 use serde_json::{Value, json};
@@ -155,6 +155,23 @@ impl Gateway {
     pub(crate) async fn cancel(&self, number: u32, control_id: i64) -> Answer {
         let body = json!({"callcontrolid": control_id}).to_string();
         self.ask("PUT", &format!("/voicecall/{number}/cancelPreviewCallout"), number, &body).await
+    }
+
+    /// Signs in for push to `url`; returns the path that pushes come to at `http://gate.example:8043`.
+    pub(crate) async fn sign_in_for_push(&self, number: u32, url: &str) -> String {
+        let body = json!({"password": "", "phonenum": "40038", "pushUrl": url}).to_string();
+        let answer = self.ask("PUT", &format!("/onlineagent/{number}/forcelogin"), number, &body).await;
+        assert_eq!(answer.retcode(), "0", "{}", answer.body);
+        let Some(Delivery::PushUrl { uri }) = self.simulator.delivery(agent(number)) else { panic!("no push") };
+        uri.strip_prefix("http://gate.example:8043").unwrap().to_owned()
+    }
+
+    /// Pushes a preview to `path`, as CC-Gateway would.
+    pub(crate) async fn push(&self, path: &str, control_id: i64, numbers: &str) -> Answer {
+        let content = json!({"dialeddigits": numbers, "controlid": control_id});
+        let event = json!({"eventType": "AgentEvent_Preview_CallOut", "content": content});
+        let head = format!("POST {path} HTTP/1.1\r\nHost: gateway\r\n");
+        exchange(self.running.address, &head, &json!({"event": event}).to_string()).await
     }
 
     pub(crate) async fn sign_out(&self, number: u32) -> Answer {

@@ -17,8 +17,11 @@ mod server;
 
 use std::time::{Duration, Instant};
 
-use previewgate::preview::{Announcement, Change, ControlId, DialedNumber};
+use previewgate::preview::{Announcement, Change, Clock, ControlId, DialedNumber, SystemClock};
+use previewgate::store::snapshot::{Restored, SnapshotFile};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use lab::{Lab, agent, until};
 use server::{Kind, RedisServer, SECRET};
@@ -71,6 +74,64 @@ async fn what_ends_at_one_gateway_ends_at_the_other() {
     lab.shown(one, 101, 9, "300").await;
     assert_eq!(other.sign_out(101).await.retcode(), "0");
     assert_eq!(one.call(101, 9, "300").await.reason, "unknown_preview");
+}
+
+#[tokio::test]
+async fn what_is_pushed_through_one_gateway_counts_at_the_other_before_the_application_sees_it() {
+    let Some(server) = RedisServer::start(Kind::Plain) else { return };
+    let application = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/events", application.local_addr().unwrap());
+    std::fs::write(server.directory.path().join("push.key"), [42; 32]).unwrap();
+    let push =
+        "[push]\npublic_url = \"http://gate.example:8043\"\nkey = \"push.key\"\nallowed_targets = [\"127.0.0.1\"]";
+    let lab = Lab::start(server, &[push, push]).await;
+    let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
+    lab.shown(other, 101, 6, "50").await;
+    let path = one.sign_in_for_push(101, &url).await;
+    assert_eq!(other.call(101, 6, "50").await.reason, "unknown_preview", "it was shown to the session before");
+
+    let in_the_handler = async {
+        let accepted = tokio::time::timeout(BOUND, application.accept()).await;
+        let (mut socket, _) = accepted.expect("a push").unwrap();
+        assert_eq!(other.call(101, 7, "100").await.reason, "forwarded");
+        socket.read_exact(&mut [0; 1]).await.unwrap();
+        socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await.unwrap();
+        socket
+    };
+    let (answer, _socket) = tokio::join!(one.push(&path, 7, "100"), in_the_handler);
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn a_snapshot_is_of_what_this_gateway_saw_and_stands_in_for_a_redis_that_knows_nothing() {
+    let Some(server) = RedisServer::start(Kind::Plain) else { return };
+    let file = server.directory.path().join("previews.snapshot");
+    let mut lab = Lab::start(server, &[LOCAL, LOCAL]).await;
+    lab.shown(&lab.gateways[0], 101, 7, "100").await;
+    lab.shown(&lab.gateways[0], 102, 8, "200").await;
+    let (snapshot, clock) = (SnapshotFile::new(file, BOUND, 100), SystemClock::new());
+    snapshot.save(lab.gateways[0].store().local(), &clock).unwrap();
+    lab.released(&lab.gateways[0], 102).await;
+
+    let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
+    let restored = || snapshot.restore(other.store().local(), clock.now());
+    assert!(matches!(restored(), Restored::Previews { previews: 2, .. }));
+    assert_eq!(other.call(102, 8, "200").await.reason, "unknown_preview", "it has ended since, and Redis knows it");
+    assert_eq!(one.call(101, 7, "100").await.reason, "forwarded");
+    lab.redis.kill();
+    lab.redis.restart();
+    until("both to be connected", || lab.gateways.iter().all(lab::Gateway::is_well)).await;
+    assert_eq!(lab.gateways[1].call(101, 7, "100").await.reason, "forwarded");
+}
+
+#[tokio::test]
+async fn monitor_mode_forwards_what_nobody_can_look_up() {
+    let Some(mut lab) = lab(&["on_store_failure = \"reject\"\n[validation]\nmode = \"monitor\""]).await else { return };
+    lab.redis.kill();
+    let [gateway] = &lab.gateways[..] else { unreachable!() };
+    assert_eq!(gateway.call(101, 7, "100").await.reason, "forwarded");
+    let unverified = "previewgate_preview_callouts_total{decision=\"unverified\",reason=\"unknown_preview\"}";
+    assert!((gateway.metric(unverified) - 1.0).abs() < f64::EPSILON);
 }
 
 #[tokio::test]

@@ -9,12 +9,16 @@
 //! `previews.store.timeout`, and what is not written by then is tried again when Redis is back. A read is Redis's answer
 //! plus whatever this gateway still has in the outbox.
 //!
-//! What remains possible while Redis is away or a gateway is cut off from it:
+//! What remains possible, most of it only while Redis is away or a gateway is cut off from it:
 //! - With `on_store_failure = "local"`, a preview that was ended through another gateway is still good here, until the
 //!   end arrives or the TTL is over.
 //! - An end that is in the outbox of a gateway that is killed never arrives. Nor does one that finds the outbox full.
 //! - Changes that arrive late are put in order by the wall clocks of the gateways that saw them. If these differ by
 //!   `d`, an end and a preview of one agent that passed through two gateways within `d` may be taken in the wrong order.
+//! - A sign-in for push ends what was shown before it, by the clock of the gateway that it passed. A push through
+//!   another gateway whose clock is behind by `d`, within `d` after it, may be taken for one of the session before.
+//! - Which of two polls of one agent overtook the other, and whose request may end an agent's previews by being told that
+//!   it is not signed in, each gateway decides by what it saw itself (`RecentEnds`, `Sessions`).
 //! - A Redis that loses its memory forgets ends too. With "local", each gateway then goes by its own cache for agents
 //!   that Redis knows nothing about.
 

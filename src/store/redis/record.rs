@@ -76,6 +76,7 @@ impl Record {
                 self.cancelled.drain(..surplus);
             }
             Change::Ended => self.ended = self.ended.max(Some(at)),
+            Change::EndedBefore(moment) => self.ended = self.ended.max(Some(*moment)),
         }
     }
 
@@ -174,6 +175,22 @@ mod tests {
     }
 
     const CANCEL_1: Change = Change::Cancelled(ControlId(1));
+
+    #[test]
+    fn what_was_shown_since_the_moment_of_an_end_stays_whenever_the_end_comes() {
+        let ended_before_5 = || Change::EndedBefore(Timestamp(5));
+        for (changes, expected) in [
+            (vec![at(4, shown(1, "1")), at(5, shown(2, "2")), at(9, ended_before_5())], vec![2]),
+            (
+                vec![at(4, shown(1, "1")), at(5, shown(2, "2")), at(9, shown(3, "3")), late(8, ended_before_5())],
+                vec![2, 3],
+            ),
+            // Shown to the session before, and written when that was over; and shown to the new one.
+            (vec![at(9, ended_before_5()), late(4, shown(1, "1")), late(5, shown(2, "2"))], vec![2]),
+        ] {
+            assert_eq!(control_ids(&changes), expected, "{changes:?}");
+        }
+    }
 
     #[test]
     fn what_comes_in_time_is_applied_as_it_comes_whatever_the_clocks_say() {

@@ -7,6 +7,7 @@ mod cells;
 mod data_path;
 mod domain;
 mod process;
+mod push;
 mod store;
 mod upstream;
 
@@ -15,8 +16,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 pub use data_path::{ConnectionMetrics, OpenConnections, OpenGuard, RequestMetrics, ShedKind, Side, StatusClass};
-pub use domain::{CalloutMetrics, EventMetrics, EvictionCause, PreviewMetrics};
+pub use domain::{CalloutMetrics, EventMetrics, EvictionCause, PreviewMetrics, SnapshotMetrics};
 pub use process::{CertificateRole, LogMetrics, ProcessMetrics};
+pub use push::{PushMetrics, PushOutcome, SignInHandling};
 pub use store::{StoreMetrics, StoreOperation, StoreOutcome};
 pub use upstream::{EndpointMetrics, FailureKind, UpstreamMetrics};
 
@@ -34,8 +36,12 @@ pub struct Metrics {
     pub callouts: CalloutMetrics,
     /// Events that went by.
     pub events: EventMetrics,
+    /// Pushes.
+    pub pushes: PushMetrics,
     /// What is remembered.
     pub previews: PreviewMetrics,
+    /// What is remembered beyond the end of the process.
+    pub snapshots: SnapshotMetrics,
     /// The Redis that gateways share.
     pub store: StoreMetrics,
     /// Requests of clients.
@@ -61,7 +67,9 @@ impl Metrics {
         Self {
             callouts: CalloutMetrics::register(&mut registry),
             events: EventMetrics::register(&mut registry),
+            pushes: PushMetrics::register(&mut registry),
             previews: PreviewMetrics::register(&mut registry),
+            snapshots: SnapshotMetrics::register(&mut registry),
             store: StoreMetrics::register(&mut registry),
             requests: RequestMetrics::register(&mut registry),
             connections: ConnectionMetrics::register(&mut registry),
