@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tracing::Dispatch;
 
 use crate::admin::Admin;
@@ -29,6 +30,8 @@ use crate::tls::TlsError;
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 /// How often certificate files are looked at.
 const CERTIFICATES: Duration = Duration::from_secs(5);
+/// How often it is asked whether a probe is due.
+const PROBES: Duration = Duration::from_millis(100);
 /// What is cut at the drain deadline gets this long to be recorded.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A broken upstream may say so in the log this often.
@@ -94,7 +97,7 @@ impl App {
             std::net::TcpListener::bind(config.admin.address).map_err(bound("admin.address", config.admin.address))?;
         let address = listeners.first().map_or(Ok(config.listener.address), std::net::TcpListener::local_addr)?;
         let admin_address = admin.local_addr()?;
-        let live = Live::new(reload::generation(gateway(&config, &metrics)?, config)?);
+        let live = Live::new(reload::generation(gateway(&config, &metrics)?, config, None)?);
         let reloader = Reloader::new(live.clone(), logging.level.clone());
         let dispatch = logging.dispatch.clone();
         Ok(Self { live, reloader, listeners, admin, address, admin_address, dispatch })
@@ -207,6 +210,7 @@ struct Supervisor {
 impl Supervisor {
     async fn run(mut self, admin: tokio::net::TcpListener, mut stopped: watch::Receiver<bool>) {
         tokio::spawn(self.admin.clone().run(admin));
+        tokio::spawn(probe_endpoints(self.live.clone()));
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         let mut certificates = tokio::time::interval(CERTIFICATES);
         let store = Arc::clone(&self.live.generation().gateway.store);
@@ -236,6 +240,17 @@ impl Supervisor {
         }
         self.control.announce(Phase::Ended);
         tracing::info!(target: "previewgate", "ended");
+    }
+}
+
+/// Looks after the endpoints that are passed over, until the runtime ends.
+async fn probe_endpoints(live: Live) {
+    let mut ticks = tokio::time::interval(PROBES);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let upstream = Arc::clone(&live.generation().upstream);
+        upstream.probe_due().await;
     }
 }
 

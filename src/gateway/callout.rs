@@ -9,7 +9,7 @@ use http::{Request, Response, request};
 
 use super::body::{GatewayBody, Inbound, Unread, read_whole};
 use super::detached::Detached;
-use super::error::GatewayError;
+use super::error::{GatewayError, blame_for};
 use super::exchange::Exchange;
 use super::handler::{boxed, send};
 use super::headers::GUID;
@@ -17,7 +17,7 @@ use super::observe::heed_sign_out;
 use crate::config::{Mode, OnUnknownPreview};
 use crate::preview::{AgentId, AgentPreviews, Reason, Refusal, Validated, decide};
 use crate::protocol::{Envelope, parse_callout};
-use crate::telemetry::{Blame, Verdict};
+use crate::telemetry::Verdict;
 use crate::upstream::{AnswerBody, Client, Failure, RequestBody};
 
 /// Judges a callout of `agent` and forwards it, or says why not.
@@ -153,7 +153,7 @@ async fn forward(
     };
     if let Err(GatewayError::Upstream(failure)) = &outcome {
         // If the client has gone, nobody else will say it.
-        exchange.learn(|facts| facts.blame = Some((Blame::Upstream, failure.cause().kind.as_str())));
+        exchange.learn(|facts| facts.blame = Some((blame_for(failure), failure.cause().kind.as_str())));
     }
     outcome
 }

@@ -15,10 +15,10 @@ use tower::Service;
 use super::body::{GatewayBody, Inbound};
 use super::error::GatewayError;
 use super::exchange::Exchange;
-use super::headers::{prepare_request, prepare_response};
+use super::headers::{GUID, prepare_request, prepare_response};
 use super::{callout, observe};
 use crate::protocol::Operation;
-use crate::upstream::{Answer, AnswerBody, Client, RequestBody};
+use crate::upstream::{Answer, AnswerBody, Client, RequestBody, RoutingKey};
 
 /// See the module.
 #[derive(Clone)]
@@ -80,8 +80,10 @@ pub(super) async fn send(
     body: RequestBody,
 ) -> Result<Response<AnswerBody>, GatewayError> {
     prepare_request(&mut head, exchange);
+    let agent = exchange.operation.ok().and_then(Operation::agent);
+    let route = client.upstream().route(RoutingKey::new(agent, head.headers.get(GUID)));
     let sent = Instant::now();
-    let Answer { response, endpoint } = client.send(Request::from_parts(head, body)).await?;
+    let Answer { response, endpoint } = client.send(Request::from_parts(head, body), route).await?;
     if let Some(answered) = client.upstream().endpoints().get(endpoint) {
         exchange.upstream_answered(&answered.name, sent.elapsed());
     }

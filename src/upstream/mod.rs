@@ -1,14 +1,18 @@
-//! Towards CC-Gateway or NSLB: endpoints in order of preference, kept connections, and the one promise that matters:
-//! nothing is ever sent twice.
+//! Towards CC-Gateway or NSLB: which endpoint ([`route`]), how they are doing ([`health`], [`probe`]), kept connections
+//! ([`pool`]), and the one promise that matters: nothing is ever sent twice ([`client`]).
 //!
 //! [`Upstream`] is what all workers share (configuration, TLS, health); each worker has a [`Client`] of its own with
 //! its own connections, so that no request ever changes threads.
 
+mod answers_first;
 mod body;
 mod client;
 mod connect;
 mod endpoint;
+mod health;
 mod pool;
+mod probe;
+mod route;
 mod tls;
 
 use std::fmt;
@@ -19,9 +23,11 @@ use http::Response;
 
 pub use body::{AnswerBody, RequestBody, StreamedBody};
 pub use client::Client;
-pub use endpoint::Endpoint;
+pub use endpoint::{Condition, Endpoint};
+use probe::Probe;
+pub use route::{Route, RoutingKey};
 
-use crate::config;
+use crate::config::{self, Balance};
 use crate::telemetry::metrics::{FailureKind, Metrics};
 use crate::tls::TlsError;
 
@@ -29,6 +35,7 @@ use crate::tls::TlsError;
 pub struct Upstream {
     endpoints: Vec<Endpoint>,
     tls: Option<tokio_rustls::TlsConnector>,
+    probe: Probe,
     settings: Settings,
     metrics: Arc<Metrics>,
 }
@@ -42,21 +49,22 @@ struct Settings {
     body_idle_timeout: Duration,
     max_idle_per_endpoint: usize,
     preserve_host: bool,
+    balance: Balance,
 }
 
 impl Upstream {
-    /// Prepares the upstream; connects to nothing yet.
+    /// Prepares the upstream; connects to nothing yet. Endpoints that `earlier` had too keep their health.
     ///
     /// # Errors
     /// When the certificates or keys of `[upstream.tls]` cannot be used.
-    pub fn new(config: &config::Config, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
+    pub fn new(config: &config::Config, metrics: Arc<Metrics>, earlier: Option<&Self>) -> Result<Self, TlsError> {
         let upstream = &config.upstream;
         let tls = tls::connector(upstream)?;
-        let endpoints = upstream
-            .endpoints
-            .iter()
-            .map(|address| Endpoint::new(address, upstream.tls.server_name.as_deref(), &metrics.upstream))
-            .collect::<Result<_, _>>()?;
+        let known = |name: &str| earlier?.endpoints.iter().find(|endpoint| *endpoint.name == *name);
+        let endpoint = |address: &config::Endpoint| {
+            Endpoint::new(address, upstream, &metrics.upstream, known(&address.to_string()))
+        };
+        let endpoints = upstream.endpoints.iter().map(endpoint).collect::<Result<_, _>>()?;
         let settings = Settings {
             connect_timeout: upstream.connect_timeout,
             response_timeout: upstream.response_timeout,
@@ -64,13 +72,20 @@ impl Upstream {
             body_idle_timeout: config.limits.body_idle_timeout,
             max_idle_per_endpoint: upstream.max_idle_per_endpoint,
             preserve_host: upstream.preserve_host,
+            balance: upstream.balance,
         };
-        Ok(Self { endpoints, tls, settings, metrics })
+        Ok(Self { endpoints, tls, probe: Probe::new(upstream), settings, metrics })
     }
 
     /// The endpoints, in order of preference.
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    /// The endpoints for a request, in the order in which to try them.
+    pub fn route(&self, key: RoutingKey<'_>) -> Route {
+        let candidates: Vec<_> = self.endpoints.iter().map(Endpoint::candidate).collect();
+        route::order(&candidates, self.settings.balance, key)
     }
 }
 
