@@ -18,7 +18,7 @@ use super::exchange::Exchange;
 use super::headers::{GUID, prepare_request, prepare_response};
 use super::{callout, observe};
 use crate::protocol::Operation;
-use crate::upstream::{Answer, AnswerBody, Client, RequestBody, RoutingKey};
+use crate::upstream::{Answer, AnswerBody, Client, Failure, RequestBody, RoutingKey};
 
 /// See the module.
 #[derive(Clone)]
@@ -83,7 +83,11 @@ pub(super) async fn send(
     let agent = exchange.operation.ok().and_then(Operation::agent);
     let route = client.upstream().route(RoutingKey::new(agent, head.headers.get(GUID)));
     let sent = Instant::now();
-    let Answer { response, endpoint } = client.send(Request::from_parts(head, body), route).await?;
+    let answer = client.send(Request::from_parts(head, body), route).await;
+    if let Err(Failure::MaybeSent(cause)) = &answer {
+        exchange.upstream_unclear(&cause.endpoint);
+    }
+    let Answer { response, endpoint } = answer?;
     if let Some(answered) = client.upstream().endpoints().get(endpoint) {
         exchange.upstream_answered(&answered.name, sent.elapsed());
     }

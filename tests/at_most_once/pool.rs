@@ -70,6 +70,27 @@ async fn what_is_refused_is_passed_over_and_a_probe_brings_it_back() {
 }
 
 #[tokio::test]
+async fn without_probes_a_request_finds_out() {
+    let absent = nobody().await;
+    let (second, _) = honest(anywhere());
+    let endpoints =
+        format!("endpoints = [\"http://{absent}\", \"http://{second}\"]\n[upstream.probe]\nkind = \"none\"");
+    let gateway = Gateway::start(&endpoints, |_| {});
+    let mut client = gateway.client();
+    assert_eq!(client.ask(&poll(20000, "g.n")).await.status, 200);
+    assert_eq!(gateway.upstreams().await[0]["state"], "passed_over");
+    let (_, at_first) = honest(absent);
+    let asking = async {
+        while seen(&at_first) == 0 {
+            assert_eq!(client.ask(&poll(20000, "g.n")).await.status, 200);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), asking).await.expect("a request tries the first endpoint again");
+    assert_eq!(gateway.upstreams().await[0]["state"], "in_use");
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn the_last_endpoint_is_never_given_up() {
     let absent = nobody().await;
     let gateway = Gateway::start(&format!("endpoints = [\"http://{absent}\"]"), |_| {});

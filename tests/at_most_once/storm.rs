@@ -121,6 +121,7 @@ fn one_decision_line_each(outcomes: &[(u32, Told)], log: &[serde_json::Value]) {
             Told::NotSent => ("rejected", "upstream_failure"),
             Told::Unknown => ("forwarded", "upstream_failure"),
         };
+        assert_eq!(of_this[0]["upstream"].is_string(), *told != Told::NotSent, "{id}: which endpoint may have got it");
         assert_eq!((&of_this[0]["decision"], &of_this[0]["reason"]), (&expected.0.into(), &expected.1.into()), "{id}");
     }
     assert!(lines.is_empty(), "decisions about nothing: {lines:?}");
