@@ -47,7 +47,7 @@ impl Plan {
         }
         let fault = Fault::ALL[usize::try_from((draw >> 32) % Fault::ALL.len() as u64).unwrap()];
         let slow = matches!(fault, Fault::Silence | Fault::HalfBodyThenSilence);
-        (!slow || (draw >> 16) % 3 == 0).then_some(fault)
+        (!slow || (draw >> 16).is_multiple_of(3)).then_some(fault)
     }
 
     pub(crate) fn of_connection(self, upstream: u64, number: u64) -> Option<ConnectionFault> {

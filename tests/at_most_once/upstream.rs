@@ -127,7 +127,8 @@ impl Upstream {
     async fn answer(&self, socket: &mut TcpStream, request: &Request, fault: Option<Fault>) -> Option<()> {
         let answer = request.answer();
         let (head, body) = answer.split_at(answer.find("\r\n\r\n").unwrap() + 4);
-        let (half_head, half_body) = (&head[..head.len() / 2], &body[..body.len() / 2]);
+        let ((half_head, rest_of_head), (half_body, _)) =
+            (head.split_at(head.len() / 2), body.split_at(body.len() / 2));
         match fault {
             None => return send(socket, &[&answer]).await,
             Some(Fault::AnswerAfterInterim) => {
@@ -138,7 +139,7 @@ impl Upstream {
                 let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
                 return send(socket, &[head, &format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len())]).await;
             }
-            Some(Fault::AnswerInPieces) => return send(socket, &[half_head, &head[half_head.len()..], body]).await,
+            Some(Fault::AnswerInPieces) => return send(socket, &[half_head, rest_of_head, body]).await,
             Some(Fault::AnswerThenGarbage) => send(socket, &[&answer, "\0\r\ngarbage"]).await?,
             Some(Fault::AnswerThenClose | Fault::AnswerThenReset) => send(socket, &[&answer]).await?,
             Some(Fault::AnswerThenCloseLater) => {
