@@ -140,6 +140,7 @@ fn upstreams(upstream: &Upstream) -> Response<Full<Bytes>> {
             "endpoint": &*endpoint.name,
             "node": endpoint.node,
             "state": state,
+            "passed_over": condition.passed_over,
             "since": humantime::format_rfc3339_seconds(condition.since).to_string(),
             "why": condition.why,
             "failures_in_a_row": condition.failures_in_a_row,
