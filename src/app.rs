@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tracing::Dispatch;
 
 use self::keeping::Keeper;
@@ -32,6 +33,8 @@ use crate::telemetry::{HashKey, Logging, Metrics, Redactor, Sparingly};
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 /// How often certificate files are looked at.
 const CERTIFICATES: Duration = Duration::from_secs(5);
+/// How often it is asked whether a probe is due.
+const PROBES: Duration = Duration::from_millis(100);
 /// What is cut at the drain deadline gets this long to be recorded.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A broken upstream may say so in the log this often.
@@ -102,7 +105,7 @@ impl App {
         // Before anybody is served: until then clients and load balancers find nobody who answers.
         let restore = || keeping::restore(&config, &mut gateway);
         let snapshot = tracing::dispatcher::with_default(&logging.dispatch, restore);
-        let live = Live::new(reload::generation(gateway, config)?);
+        let live = Live::new(reload::generation(gateway, config, None)?);
         let reloader = Reloader::new(live.clone(), logging.level.clone());
         let dispatch = logging.dispatch.clone();
         Ok(Self { live, reloader, snapshot, listeners, admin, address, admin_address, dispatch })
@@ -219,6 +222,7 @@ impl Supervisor {
         tokio::spawn(self.admin.clone().run(admin));
         tokio::spawn(keeping::announce_end_of_warm_up(Arc::clone(&self.live.generation().gateway)));
         let saving = self.keeper.clone().map(|keeper| tokio::spawn(keeper.run()));
+        tokio::spawn(probe_endpoints(self.live.clone()));
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         let mut certificates = tokio::time::interval(CERTIFICATES);
         let store = Arc::clone(&self.live.generation().gateway.store);
@@ -255,6 +259,17 @@ impl Supervisor {
             let _ = tokio::time::timeout(LAST_WORDS, self.gone.recv()).await;
         }
         self.control.announce(Phase::Ended);
+    }
+}
+
+/// Looks after the endpoints that are passed over, until the runtime ends.
+async fn probe_endpoints(live: Live) {
+    let mut ticks = tokio::time::interval(PROBES);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let upstream = Arc::clone(&live.generation().upstream);
+        upstream.probe_due().await;
     }
 }
 

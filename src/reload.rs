@@ -116,7 +116,7 @@ impl Reloader {
     }
 
     fn put_in_force(&self, present: &Arc<Gateway>, config: Config) -> Result<(), SetupError> {
-        let next = generation(Gateway::clone(present), config)?;
+        let next = generation(Gateway::clone(present), config, Some(&self.live.generation().upstream))?;
         let config = &next.gateway.config;
         self.level.set(config.log.level);
         next.gateway.metrics.process.mode(config.validation.mode);
@@ -127,12 +127,13 @@ impl Reloader {
     }
 }
 
-/// Everything that follows from `config`, for a gateway that otherwise goes on as it is.
+/// Everything that follows from `config`, for a gateway that otherwise goes on as it is. Endpoints that were there
+/// `earlier` keep their health.
 ///
 /// # Errors
 /// When certificates or keys cannot be used.
-pub fn generation(gateway: Gateway, config: Config) -> Result<Generation, SetupError> {
-    let upstream = Arc::new(Upstream::new(&config, Arc::clone(&gateway.metrics))?);
+pub fn generation(gateway: Gateway, config: Config, earlier: Option<&Upstream>) -> Result<Generation, SetupError> {
+    let upstream = Arc::new(Upstream::new(&config, Arc::clone(&gateway.metrics), earlier)?);
     let acceptor = config.listener.tls.as_ref().map(server::acceptor).transpose()?;
     let push = Arc::new(Push::new(config.push.as_ref())?);
     note_certificates(&config, &gateway.metrics);

@@ -136,7 +136,7 @@ impl GatewayError {
             Self::Upstream(failure) => Answer {
                 reason: Some(Reason::UpstreamFailure),
                 message: Cow::Borrowed(sentence(failure)),
-                blame: Some((Blame::Upstream, failure.cause().kind.as_str())),
+                blame: Some((blame_for(failure), failure.cause().kind.as_str())),
                 ..told(status_of_failure(failure))
             },
             Self::Defect => {
@@ -202,7 +202,8 @@ fn status_of_failure(failure: &Failure) -> StatusCode {
         | FailureKind::Tls
         | FailureKind::Reset
         | FailureKind::Protocol
-        | FailureKind::Closed => StatusCode::BAD_GATEWAY,
+        | FailureKind::Closed
+        | FailureKind::Aborted => StatusCode::BAD_GATEWAY,
     }
 }
 
@@ -214,6 +215,10 @@ fn status_of_push(fault: &PushFault) -> (StatusCode, (Blame, &'static str)) {
         PushFault::Failed(_) => (StatusCode::BAD_GATEWAY, (Blame::Client, "application_failed")),
         PushFault::Timeout => (StatusCode::GATEWAY_TIMEOUT, (Blame::Client, "application_timeout")),
     }
+}
+
+pub(super) fn blame_for(failure: &Failure) -> Blame {
+    if failure.cause().kind == FailureKind::Aborted { Blame::Client } else { Blame::Upstream }
 }
 
 /// Says what is known, and nothing of the inside.
