@@ -67,6 +67,12 @@ impl Client {
         self.pools.iter().for_each(|pool| pool.expire());
     }
 
+    /// A reload has replaced this client: connections in use end with their answers. Client connections that are idle
+    /// hold on to it until their next request, and must not keep the old upstream's connections open meanwhile.
+    pub fn retire(&self) {
+        self.pools.iter().for_each(|pool| pool.retire());
+    }
+
     /// Available endpoints in order of preference, then the others: the last one is never given up.
     fn candidates(&self) -> impl Iterator<Item = usize> {
         let (good, ejected): (Vec<usize>, Vec<usize>) = (0..self.upstream.endpoints.len())

@@ -1,6 +1,7 @@
 //! Connections of one worker that wait for their next request.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ pub(super) struct Pool {
     idle: Mutex<Vec<Idle>>,
     most: usize,
     idle_timeout: Duration,
+    retired: AtomicBool,
 }
 
 struct Idle {
@@ -26,7 +28,7 @@ struct Idle {
 
 impl Pool {
     pub(super) fn new(most: usize, idle_timeout: Duration) -> Arc<Self> {
-        Arc::new(Self { idle: Mutex::new(Vec::new()), most, idle_timeout })
+        Arc::new(Self { idle: Mutex::new(Vec::new()), most, idle_timeout, retired: AtomicBool::new(false) })
     }
 
     /// The most recently used connection that can take a request. Looks at the newest few only, however many there
@@ -58,13 +60,19 @@ impl Pool {
         self.lock().retain(|connection| self.is_good(connection, now));
     }
 
+    /// Closes what is idle, and keeps nothing from now on.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+        self.lock().clear();
+    }
+
     fn is_good(&self, connection: &Idle, now: Instant) -> bool {
         !connection.sender.is_closed() && now.duration_since(connection.since) < self.idle_timeout
     }
 
     fn put(&self, sender: SendRequest<RequestBody>) {
         let mut idle = self.lock();
-        if idle.len() < self.most && !sender.is_closed() {
+        if idle.len() < self.most && !self.retired.load(Ordering::Relaxed) && !sender.is_closed() {
             idle.push(Idle { sender, since: Instant::now() });
         }
     }
