@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -30,6 +30,7 @@ pub struct Connection {
     /// Whether the connection is encrypted.
     pub encrypted: bool,
     in_flight: AtomicUsize,
+    served: AtomicBool,
     fault: OnceLock<HeadFault>,
     /// Kept as long as anything goes on for this connection: a worker that ends waits for it.
     _alive: mpsc::Sender<()>,
@@ -38,7 +39,14 @@ pub struct Connection {
 impl Connection {
     /// A connection from `peer` on which nothing has happened yet. `alive` is dropped with the last exchange.
     pub fn new(peer: SocketAddr, encrypted: bool, alive: mpsc::Sender<()>) -> Self {
-        Self { peer, encrypted, in_flight: AtomicUsize::new(0), fault: OnceLock::new(), _alive: alive }
+        Self {
+            peer,
+            encrypted,
+            in_flight: AtomicUsize::new(0),
+            served: AtomicBool::new(false),
+            fault: OnceLock::new(),
+            _alive: alive,
+        }
     }
 
     /// Why the gate refused the head of the request being served, if it did. It is then the connection's last.
@@ -49,7 +57,13 @@ impl Connection {
     /// Marks a request as being served until the result is dropped: meanwhile the connection is not idle.
     pub fn serving(self: &Arc<Self>) -> Serving {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.served.store(true, Ordering::Relaxed);
         Serving(Arc::clone(self))
+    }
+
+    /// Whether a first request has come.
+    pub fn has_served(&self) -> bool {
+        self.served.load(Ordering::Relaxed)
     }
 
     fn is_serving(&self) -> bool {
