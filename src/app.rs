@@ -22,6 +22,7 @@ use crate::preview::SystemClock;
 use crate::reload::{self, ReloadError, Reloader};
 use crate::server::{self, Live, Phase, PhaseControl, Worker};
 use crate::store::MemoryStore;
+use crate::systemd::{Inherited, Notifier};
 use crate::telemetry::{HashKey, Logging, Metrics, Redactor, Sparingly};
 use crate::tls::TlsError;
 
@@ -83,15 +84,30 @@ impl App {
     /// # Errors
     /// [`StartError`]; nothing is left bound.
     pub fn bind(config: Config, logging: &Logging) -> Result<Self, StartError> {
+        Self::bind_or_inherit(config, logging, Inherited::default())
+    }
+
+    /// The same, except that a socket that was inherited is used instead of binding its address.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left bound.
+    pub fn bind_or_inherit(config: Config, logging: &Logging, inherited: Inherited) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
         let writer = logging.writer.clone();
         metrics.log.dropped_from(move || writer.dropped());
         metrics.process.mode(config.validation.mode);
         let bound = |key, address| move |source| StartError::Bind { key, address, source };
-        let listeners = server::bind(config.listener.address, config.runtime.workers)
-            .map_err(bound("listener.address", config.listener.address))?;
-        let admin =
-            std::net::TcpListener::bind(config.admin.address).map_err(bound("admin.address", config.admin.address))?;
+        let workers = config.runtime.workers;
+        let listeners = match inherited.listener {
+            Some(socket) => server::share(socket, workers),
+            None => server::bind(config.listener.address, workers),
+        }
+        .map_err(bound("listener.address", config.listener.address))?;
+        let admin = match inherited.admin {
+            Some(socket) => Ok(socket),
+            None => std::net::TcpListener::bind(config.admin.address),
+        }
+        .map_err(bound("admin.address", config.admin.address))?;
         let address = listeners.first().map_or(Ok(config.listener.address), std::net::TcpListener::local_addr)?;
         let admin_address = admin.local_addr()?;
         let live = Live::new(reload::generation(gateway(&config, &metrics)?, config)?);
@@ -104,6 +120,13 @@ impl App {
     #[must_use]
     pub fn reloading(mut self, file: PathBuf) -> Self {
         self.reloader = self.reloader.from_file(file);
+        self
+    }
+
+    /// Tells systemd of reloads.
+    #[must_use]
+    pub fn notifying(mut self, notifier: Notifier) -> Self {
+        self.reloader = self.reloader.notifying(notifier);
         self
     }
 
@@ -182,6 +205,12 @@ impl Running {
         self.reloader.reload()
     }
 
+    /// Looks whether certificates or keys have been replaced. The supervisor does so every few seconds; this is for
+    /// who cannot wait.
+    pub fn look_at_certificates(&self) {
+        self.reloader.look_at_certificates();
+    }
+
     /// Waits until every thread has ended.
     ///
     /// # Errors
@@ -249,7 +278,10 @@ fn thread(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         let _log = tracing::dispatcher::set_default(&dispatch);
-        runtime.block_on(work)
+        let outcome = runtime.block_on(work);
+        // Names are resolved on threads of their own. Dropping the runtime would wait for a name server that is away.
+        runtime.shutdown_background();
+        outcome
     })
 }
 
