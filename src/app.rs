@@ -174,6 +174,7 @@ impl App {
             reloader,
             stop,
             threads,
+            dispatch: self.dispatch,
         })
     }
 }
@@ -189,6 +190,8 @@ pub struct Running {
     reloader: Arc<Reloader>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<io::Result<()>>>,
+    /// Whoever calls has a log of its own, or none.
+    dispatch: Dispatch,
 }
 
 impl Running {
@@ -202,13 +205,13 @@ impl Running {
     /// # Errors
     /// Whatever is wrong with it; then nothing has changed.
     pub fn reload(&self) -> Result<(), ReloadError> {
-        self.reloader.reload()
+        tracing::dispatcher::with_default(&self.dispatch, || self.reloader.reload())
     }
 
     /// Looks whether certificates or keys have been replaced. The supervisor does so every few seconds; this is for
     /// who cannot wait.
     pub fn look_at_certificates(&self) {
-        self.reloader.look_at_certificates();
+        tracing::dispatcher::with_default(&self.dispatch, || self.reloader.look_at_certificates());
     }
 
     /// Waits until every thread has ended.
