@@ -197,17 +197,21 @@ impl Outside {
     /// Starts it and waits until it is ready.
     pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        // From here on it is killed whatever happens.
+        let mut gateway = Self { child, address: nowhere, admin: nowhere, stdout };
         let mut line = String::new();
-        loop {
+        while gateway.address == nowhere {
             line.clear();
-            assert!(stdout.read_line(&mut line).unwrap() > 0, "ended before it was ready");
+            assert!(gateway.stdout.read_line(&mut line).unwrap() > 0, "ended before it was ready");
             let Ok(said) = serde_json::from_str::<Value>(&line) else { continue };
             if said["message"] == "ready" {
                 let address = |name: &str| said[name].as_str().unwrap().parse().unwrap();
-                return Self { child, address: address("address"), admin: address("admin"), stdout };
+                (gateway.address, gateway.admin) = (address("address"), address("admin"));
             }
         }
+        gateway
     }
 
     pub(crate) fn signal(&self, name: &str) {
