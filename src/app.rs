@@ -123,6 +123,11 @@ impl App {
         self
     }
 
+    /// Where applications connect to; who does so now has to wait for [`App::start`].
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Tells systemd of reloads.
     #[must_use]
     pub fn notifying(mut self, notifier: Notifier) -> Self {

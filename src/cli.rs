@@ -121,7 +121,7 @@ fn run(path: &Path) -> Result<(), Failure> {
     let _log = tracing::dispatcher::set_default(&logging.dispatch);
     announce(&config);
     let app = App::bind_or_inherit(config, &logging, inherited).map_err(other)?;
-    let app = app.reloading(path.to_owned()).notifying(notifier);
+    let app = app.reloading(path.to_owned()).notifying(notifier.clone());
     // Before anybody is told that the gateway is ready: a signal that nobody listens for ends the process.
     let signals = Signals::register().map_err(other)?;
     let running = app.start().map_err(other)?;

@@ -2,8 +2,13 @@
 //!
 //! Without systemd (no `LISTEN_FDS`, no `NOTIFY_SOCKET` in the environment) all of this does nothing.
 
+use std::ffi::OsString;
 use std::io;
 use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
@@ -11,6 +16,9 @@ use sd_notify::NotifyState;
 /// `FileDescriptorName=` of the socket for operators; every other name is the applications' socket, because systemd
 /// calls a socket after its unit unless told otherwise.
 const ADMIN: &str = "admin";
+
+/// How long systemd may take to make room for what it is told. Signals and reloads wait for it meanwhile.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Listening sockets that were there before the process and will outlive it: while it restarts, clients wait in their
 /// backlog instead of being refused.
@@ -56,24 +64,24 @@ impl Inherited {
 }
 
 /// Tells systemd how the service is (`Type=notify`). That it cannot be told harms nobody but itself.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Notifier {
-    listening: bool,
+    ear: Option<SocketAddr>,
 }
 
 impl Notifier {
     /// Speaks if somebody listens. [`Notifier::default`] never does: for gateways that are not the process.
     pub fn from_environment() -> Self {
-        Self { listening: std::env::var_os("NOTIFY_SOCKET").is_some() }
+        Self { ear: std::env::var_os("NOTIFY_SOCKET").and_then(|name| address(&name).ok()) }
     }
 
     /// The service serves.
-    pub fn ready(self, status: &str) {
+    pub fn ready(&self, status: &str) {
         self.tell(&[NotifyState::Ready, NotifyState::Status(&on_one_line(status))]);
     }
 
     /// A reload has begun; [`Notifier::ready`] ends it, however it went.
-    pub fn reloading(self) {
+    pub fn reloading(&self) {
         // Since version 253 systemd ends a service that does not say when.
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             self.tell(&[NotifyState::Reloading, now, NotifyState::Status("reloading")]);
@@ -81,17 +89,32 @@ impl Notifier {
     }
 
     /// The orderly end has begun.
-    pub fn stopping(self) {
+    pub fn stopping(&self) {
         self.tell(&[NotifyState::Stopping, NotifyState::Status("shutting down: finishing what was begun")]);
     }
 
-    fn tell(self, news: &[NotifyState<'_>]) {
-        if self.listening
-            && let Err(error) = sd_notify::notify(news)
-        {
-            tracing::debug!(target: "previewgate", %error, "systemd cannot be told");
+    fn tell(&self, news: &[NotifyState<'_>]) {
+        let Some(ear) = &self.ear else { return };
+        let message: String = news.iter().map(|state| format!("{state}\n")).collect();
+        if let Err(error) = send(&message, ear) {
+            tracing::warn!(target: "previewgate", %error, "systemd cannot be told how the gateway is");
         }
     }
+}
+
+/// A path, or an abstract name that is written with `@` for its NUL.
+fn address(name: &OsString) -> io::Result<SocketAddr> {
+    match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(name),
+    }
+}
+
+/// Unlike `sd_notify::notify` it does not wait for ever when nobody reads.
+fn send(message: &str, ear: &SocketAddr) -> io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.send_to_addr(message.as_bytes(), ear).map(|_| ())
 }
 
 /// A line feed would begin another assignment.
@@ -115,6 +138,18 @@ mod tests {
         assert!(inherited.listener.is_some() && inherited.admin.is_some());
         assert!(inherited.put("", socket()).unwrap_err().to_string().contains("applications"));
         assert!(inherited.put("admin", socket()).is_err());
+    }
+
+    #[test]
+    fn a_manager_that_does_not_listen_holds_up_nobody() {
+        let name = format!("@previewgate-deaf-{}", std::process::id());
+        let ear = UnixDatagram::bind_addr(&address(&name.into()).unwrap()).unwrap();
+        let notifier = Notifier { ear: Some(ear.local_addr().unwrap()) };
+        let full = |_: &i32| send("x", notifier.ear.as_ref().unwrap()).is_err();
+        assert!((0..100_000).any(|round| full(&round)), "the queue has an end");
+        notifier.stopping();
+        let mut said = [0; 8];
+        assert_eq!(ear.recv(&mut said).unwrap(), 1);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use process::{Client, Outside, PATIENCE, Platform, RUN, Site, eventually, metric, shell};
+use process::{Client, Inside, Outside, PATIENCE, Platform, RUN, Site, eventually, metric, shell};
 
 #[test]
 fn systemd_is_told_how_it_goes() {
@@ -86,6 +86,35 @@ fn restarts_refuse_nobody() {
     hammer.stop();
     assert!(metric(gateway.admin, "previewgate_config_last_reload_successful") >= 0.0);
     assert!(gateway.stop().success());
+}
+
+#[test]
+fn who_was_accepted_gets_an_answer() {
+    let (platform, site) = (Platform::start(), Site::new());
+    site.configure(&[format!("http://{}", platform.address)], "runtime.workers = 1");
+    let gateway = Inside::start(&site);
+    let mut fresh = Client::connect(gateway.address);
+    eventually("the client to be accepted", || {
+        metric(gateway.admin, "previewgate_connections_open{side=\"downstream\"}") > 0.0
+    });
+    gateway.running().stop();
+    eventually("the drain to begin", || gateway.logged().contains("draining"));
+    let answer = fresh.get("/agentgateway/x");
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+}
+
+#[test]
+fn who_waits_in_the_backlog_gets_an_answer() {
+    let (platform, site) = (Platform::start(), Site::new());
+    site.configure(&[format!("http://{}", platform.address)], "runtime.workers = 1");
+    let app = Inside::bind(&site);
+    // More than tokio lets a task accept in one go.
+    let waiting: Vec<_> = (0..300).map(|_| Client::connect(app.address())).collect();
+    let gateway = app.start();
+    gateway.running().stop();
+    for mut client in waiting {
+        assert_eq!(client.get("/agentgateway/x").status, 200);
+    }
 }
 
 /// Clients that connect, ask once, want an answer, and connect again.

@@ -44,6 +44,7 @@ impl Gateway {
     /// A configuration that differs where it does no harm, and SIGHUP.
     pub(crate) fn reload(&mut self) {
         self.reloads += 1;
+        self.forget();
         configure(&self.directory, self.upstream, self.reloads);
         self.signal("HUP");
     }
@@ -60,7 +61,11 @@ impl Gateway {
         self.signal("TERM");
         let status = timeout(PATIENCE, self.child.wait()).await.expect("the gateway ends").unwrap();
         assert!(status.success(), "the gateway ended with {status}");
-        // Forgets what it said: the next one says for itself that it is ready.
+        self.forget();
+    }
+
+    /// What it said so far; the next one says for itself that it is ready.
+    fn forget(&self) {
         while self.ear.try_recv(&mut [0; 4096]).is_ok() {}
     }
 

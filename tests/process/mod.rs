@@ -145,13 +145,36 @@ pub(crate) struct Inside {
     logging: Logging,
 }
 
+/// A gateway that is bound and does not serve yet: who connects has to wait.
+pub(crate) struct Bound {
+    app: App,
+    log: Log,
+    logging: Logging,
+}
+
+impl Bound {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.app.address()
+    }
+
+    pub(crate) fn start(self) -> Inside {
+        let Self { app, log, logging } = self;
+        let running = app.start().unwrap();
+        Inside { address: running.address, admin: running.admin_address, running: Some(running), log, logging }
+    }
+}
+
 impl Inside {
-    pub(crate) fn start(files: &Site) -> Self {
-        let config = config::load(&files.config(), Files::Check).unwrap_or_else(|problems| panic!("{problems}"));
+    pub(crate) fn bind(site: &Site) -> Bound {
+        let config = config::load(&site.config(), Files::Check).unwrap_or_else(|problems| panic!("{problems}"));
         let log = Log::default();
         let logging = Logging::start(config.log.format, config.log.level, Box::new(log.clone())).unwrap();
-        let running = App::bind(config, &logging).unwrap().reloading(files.config()).start().unwrap();
-        Self { address: running.address, admin: running.admin_address, running: Some(running), log, logging }
+        let app = App::bind(config, &logging).unwrap().reloading(site.config());
+        Bound { app, log, logging }
+    }
+
+    pub(crate) fn start(site: &Site) -> Self {
+        Self::bind(site).start()
     }
 
     pub(crate) fn running(&self) -> &Running {
