@@ -27,6 +27,7 @@ use crate::reload::{self, ReloadError, Reloader, SetupError};
 use crate::server::{self, Live, Phase, PhaseControl, Worker};
 use crate::store::snapshot::SnapshotFile;
 use crate::store::{MemoryStore, RecentEnds, Sessions};
+use crate::systemd::{Inherited, Notifier};
 use crate::telemetry::{HashKey, Logging, Metrics, Redactor, Sparingly};
 
 /// How often the cache's housekeeping is done.
@@ -90,15 +91,30 @@ impl App {
     /// # Errors
     /// [`StartError`]; nothing is left bound.
     pub fn bind(config: Config, logging: &Logging) -> Result<Self, StartError> {
+        Self::bind_or_inherit(config, logging, Inherited::default())
+    }
+
+    /// The same, except that a socket that was inherited is used instead of binding its address.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left bound.
+    pub fn bind_or_inherit(config: Config, logging: &Logging, inherited: Inherited) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
         let writer = logging.writer.clone();
         metrics.log.dropped_from(move || writer.dropped());
         metrics.process.mode(config.validation.mode);
         let bound = |key, address| move |source| StartError::Bind { key, address, source };
-        let listeners = server::bind(config.listener.address, config.runtime.workers)
-            .map_err(bound("listener.address", config.listener.address))?;
-        let admin =
-            std::net::TcpListener::bind(config.admin.address).map_err(bound("admin.address", config.admin.address))?;
+        let workers = config.runtime.workers;
+        let listeners = match inherited.listener {
+            Some(socket) => server::share(socket, workers),
+            None => server::bind(config.listener.address, workers),
+        }
+        .map_err(bound("listener.address", config.listener.address))?;
+        let admin = match inherited.admin {
+            Some(socket) => Ok(socket),
+            None => std::net::TcpListener::bind(config.admin.address),
+        }
+        .map_err(bound("admin.address", config.admin.address))?;
         let address = listeners.first().map_or(Ok(config.listener.address), std::net::TcpListener::local_addr)?;
         let admin_address = admin.local_addr()?;
         let mut gateway = gateway(&config, &metrics)?;
@@ -115,6 +131,18 @@ impl App {
     #[must_use]
     pub fn reloading(mut self, file: PathBuf) -> Self {
         self.reloader = self.reloader.from_file(file);
+        self
+    }
+
+    /// Where applications connect to; who does so now has to wait for [`App::start`].
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Tells systemd of reloads.
+    #[must_use]
+    pub fn notifying(mut self, notifier: Notifier) -> Self {
+        self.reloader = self.reloader.notifying(notifier);
         self
     }
 
@@ -163,6 +191,7 @@ impl App {
             reloader,
             stop,
             threads,
+            dispatch: self.dispatch,
         })
     }
 }
@@ -178,6 +207,8 @@ pub struct Running {
     reloader: Arc<Reloader>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<io::Result<()>>>,
+    /// Whoever calls has a log of its own, or none.
+    dispatch: Dispatch,
 }
 
 impl Running {
@@ -191,7 +222,13 @@ impl Running {
     /// # Errors
     /// Whatever is wrong with it; then nothing has changed.
     pub fn reload(&self) -> Result<(), ReloadError> {
-        self.reloader.reload()
+        tracing::dispatcher::with_default(&self.dispatch, || self.reloader.reload())
+    }
+
+    /// Looks whether certificates or keys have been replaced. The supervisor does so every few seconds; this is for
+    /// who cannot wait.
+    pub fn look_at_certificates(&self) {
+        tracing::dispatcher::with_default(&self.dispatch, || self.reloader.look_at_certificates());
     }
 
     /// Waits until every thread has ended.
@@ -284,7 +321,7 @@ fn thread(
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         let _log = tracing::dispatcher::set_default(&dispatch);
         let outcome = runtime.block_on(work);
-        // What had to be waited for has been: a disk that hangs must not keep the process.
+        // What had to be waited for has been: a disk that hangs or a name server that is away must not keep the process.
         runtime.shutdown_background();
         outcome
     })
