@@ -26,7 +26,9 @@ async fn every_step_ends_as_expected() {
     let (_, log) = printed.split_once("Decision log").unwrap();
     let callouts = SCRIPT.iter().filter(|step| step.expected.decision.is_some()).count();
     assert_eq!(log.matches("decision=").count(), callouts, "{log}");
-    assert!(!log.contains("5550"), "{log}");
+    // Ports may begin like the numbers, but are shorter.
+    let is_number = |digits: &str| digits.len() > 5 && digits.starts_with("5550");
+    assert!(!log.split(|c: char| !c.is_ascii_digit()).any(is_number), "{log}");
 }
 
 #[tokio::test]
