@@ -44,7 +44,7 @@ enum Command {
         #[arg(long)]
         skip_files: bool,
     },
-    /// See it work: a simulated CC-Gateway, previewgate in front of it and a scripted agent, all on loopback.
+    /// See it work: a simulated CC-Gateway, previewgate in front of it and scripted agents, all on loopback.
     Demo {
         /// Exit after the script, instead of serving until SIGTERM or SIGINT.
         #[arg(long)]
