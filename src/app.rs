@@ -5,6 +5,8 @@
 //! Threads: one per worker with its own runtime, listener and upstream connections, and one supervisor for everything
 //! that must not disturb them: the admin listener, housekeeping, and the order of shutting down.
 
+mod keeping;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,15 +18,16 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::Dispatch;
 
+use self::keeping::Keeper;
 use crate::admin::Admin;
 use crate::config::{Config, Log};
-use crate::gateway::{Gateway, Load, RequestIds};
+use crate::gateway::{Gateway, Load, Origins, Push, RequestIds};
 use crate::preview::SystemClock;
-use crate::reload::{self, ReloadError, Reloader};
+use crate::reload::{self, ReloadError, Reloader, SetupError};
 use crate::server::{self, Live, Phase, PhaseControl, Worker};
-use crate::store::MemoryStore;
+use crate::store::snapshot::SnapshotFile;
+use crate::store::{MemoryStore, RecentEnds, Sessions};
 use crate::telemetry::{HashKey, Logging, Metrics, Redactor, Sparingly};
-use crate::tls::TlsError;
 
 /// How often the cache's housekeeping is done.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
@@ -50,9 +53,9 @@ pub enum StartError {
         /// The system's words.
         source: io::Error,
     },
-    /// Certificates or keys cannot be used.
+    /// The files that the configuration names cannot be used.
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Setup(#[from] SetupError),
     /// The key of `called_hash` cannot be read or made.
     #[error("log.hash_key {}: {source}", path.display())]
     HashKey {
@@ -73,6 +76,7 @@ pub enum StartError {
 pub struct App {
     live: Live,
     reloader: Reloader,
+    snapshot: Option<SnapshotFile>,
     listeners: Vec<std::net::TcpListener>,
     admin: std::net::TcpListener,
     address: SocketAddr,
@@ -81,7 +85,7 @@ pub struct App {
 }
 
 impl App {
-    /// Reads certificates and keys and binds all addresses.
+    /// Reads certificates and keys, restores previews and binds all addresses.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left bound.
@@ -97,10 +101,14 @@ impl App {
             std::net::TcpListener::bind(config.admin.address).map_err(bound("admin.address", config.admin.address))?;
         let address = listeners.first().map_or(Ok(config.listener.address), std::net::TcpListener::local_addr)?;
         let admin_address = admin.local_addr()?;
-        let live = Live::new(reload::generation(gateway(&config, &metrics)?, config, None)?);
+        let mut gateway = gateway(&config, &metrics)?;
+        // Before anybody is served: until then clients and load balancers find nobody who answers.
+        let restore = || keeping::restore(&config, &mut gateway);
+        let snapshot = tracing::dispatcher::with_default(&logging.dispatch, restore);
+        let live = Live::new(reload::generation(gateway, config, None)?);
         let reloader = Reloader::new(live.clone(), logging.level.clone());
         let dispatch = logging.dispatch.clone();
-        Ok(Self { live, reloader, listeners, admin, address, admin_address, dispatch })
+        Ok(Self { live, reloader, snapshot, listeners, admin, address, admin_address, dispatch })
     }
 
     /// Reloads `file` when asked to: it is where the configuration came from.
@@ -134,6 +142,7 @@ impl App {
         let reloader = Arc::new(self.reloader);
         let supervisor = Supervisor {
             admin: Admin::new(self.live.clone(), Arc::clone(&reloader), phase),
+            keeper: self.snapshot.map(|file| Keeper::new(file, &self.live.generation().gateway)),
             live: self.live.clone(),
             reloader: Arc::clone(&reloader),
             control,
@@ -202,6 +211,7 @@ struct Supervisor {
     admin: Admin,
     live: Live,
     reloader: Arc<Reloader>,
+    keeper: Option<Keeper>,
     control: PhaseControl,
     /// Closed when the last worker has ended.
     gone: mpsc::Receiver<()>,
@@ -211,6 +221,8 @@ impl Supervisor {
     async fn run(mut self, admin: tokio::net::TcpListener, mut stopped: watch::Receiver<bool>) {
         tokio::spawn(self.admin.clone().run(admin));
         tokio::spawn(probe_endpoints(self.live.clone()));
+        tokio::spawn(keeping::announce_end_of_warm_up(Arc::clone(&self.live.generation().gateway)));
+        let saving = self.keeper.clone().map(|keeper| tokio::spawn(keeper.run()));
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         let mut certificates = tokio::time::interval(CERTIFICATES);
         let store = Arc::clone(&self.live.generation().gateway.store);
@@ -222,6 +234,14 @@ impl Supervisor {
             }
         }
         self.shut_down().await;
+        if let Some(saving) = saving {
+            saving.abort();
+        }
+        // After the last worker: whatever was shown to an agent is in it.
+        if let Some(keeper) = &self.keeper {
+            keeper.finish().await;
+        }
+        tracing::info!(target: "previewgate", "ended");
     }
 
     async fn shut_down(&mut self) {
@@ -239,7 +259,6 @@ impl Supervisor {
             let _ = tokio::time::timeout(LAST_WORDS, self.gone.recv()).await;
         }
         self.control.announce(Phase::Ended);
-        tracing::info!(target: "previewgate", "ended");
     }
 }
 
@@ -264,7 +283,10 @@ fn thread(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         let _log = tracing::dispatcher::set_default(&dispatch);
-        runtime.block_on(work)
+        let outcome = runtime.block_on(work);
+        // What had to be waited for has been: a disk that hangs must not keep the process.
+        runtime.shutdown_background();
+        outcome
     })
 }
 
@@ -273,13 +295,18 @@ fn gateway(config: &Config, metrics: &Arc<Metrics>) -> Result<Gateway, StartErro
     let store = MemoryStore::new(&config.previews, clock.clone(), Arc::clone(metrics));
     Ok(Gateway {
         store: Arc::new(store),
+        recent_ends: Arc::new(RecentEnds::new(config.previews.max_agents)),
+        sessions: Arc::new(Sessions::new(config.previews.max_agents, config.previews.ttl.saturating_mul(2))),
         clock,
         metrics: Arc::clone(metrics),
         redactor: Arc::new(Redactor::new(config.log.mask_numbers, hash_key(&config.log)?)),
+        origins: Arc::new(Origins::new()),
         request_ids: Arc::new(RequestIds::new()),
+        push: Arc::new(Push::off()),
         load: Arc::new(Load::default()),
         event_warnings: Arc::new(Sparingly::every(WARNING_INTERVAL)),
         upstream_warnings: Arc::new(Sparingly::every(WARNING_INTERVAL)),
+        warm_up_until: None,
         config: config.clone(),
     })
 }

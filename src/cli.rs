@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::app::{App, Running};
 use crate::config::{self, Config, Files};
 use crate::demo::{self, Afterwards, SimulateOptions};
+use crate::explain;
 use crate::telemetry::{Logging, stdout};
 
 /// Exit code for a configuration that was refused (`EX_CONFIG` of sysexits.h).
@@ -49,6 +50,8 @@ enum Command {
     },
     /// Serve a simulated CC-Gateway alone, until SIGTERM or SIGINT.
     Simulate(SimulateOptions),
+    /// Say what the gateway would decide about a request after these events, step by step, offline.
+    Explain(explain::Options),
     /// Print a completion script.
     Completions {
         /// For which shell.
@@ -71,6 +74,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check { config, skip_files } => check(&config, if skip_files { Files::Skip } else { Files::Check }),
         Command::Demo { once } => demo::demo(if once { Afterwards::Exit } else { Afterwards::Serve }).map_err(other),
         Command::Simulate(options) => demo::simulate(&options).map_err(other),
+        Command::Explain(options) => explain::explain(&options, &mut io::stdout()).map_err(Failure::from),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "previewgate", &mut io::stdout());
             Ok(())
@@ -94,6 +98,16 @@ struct Failure {
 impl From<config::Problems> for Failure {
     fn from(problems: config::Problems) -> Self {
         Self { code: BAD_CONFIGURATION, message: problems.to_string() }
+    }
+}
+
+impl From<explain::Error> for Failure {
+    fn from(error: explain::Error) -> Self {
+        match error {
+            explain::Error::Configuration(problems) => problems.into(),
+            explain::Error::NoAgent => Self { code: 2, ..other(error) },
+            explain::Error::Unreadable { .. } | explain::Error::Output(_) => other(error),
+        }
     }
 }
 

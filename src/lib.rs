@@ -21,6 +21,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod downstream;
+pub mod explain;
 pub mod gateway;
 pub mod preview;
 pub mod protocol;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::{self, Config, Files, Problems};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Push, PushSetupError};
 use crate::server::{self, Generation, Live};
 use crate::telemetry::metrics::CertificateRole;
 use crate::telemetry::{LevelHandle, Metrics};
@@ -25,12 +25,23 @@ pub enum ReloadError {
     /// The new configuration is bad.
     #[error(transparent)]
     Configuration(#[from] Problems),
-    /// The new certificates or keys cannot be used.
+    /// The files that it names cannot be used.
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Setup(#[from] SetupError),
     /// Keys that are fixed when the process starts.
     #[error("cannot change at run time, restart instead: {}", .0.join(", "))]
     Fixed(Vec<&'static str>),
+}
+
+/// Why nothing can follow from a configuration that is good in itself.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Certificates or keys cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Pushes cannot be relayed.
+    #[error(transparent)]
+    Push(#[from] PushSetupError),
 }
 
 /// Builds generations and puts them in force.
@@ -104,7 +115,7 @@ impl Reloader {
         }
     }
 
-    fn put_in_force(&self, present: &Arc<Gateway>, config: Config) -> Result<(), TlsError> {
+    fn put_in_force(&self, present: &Arc<Gateway>, config: Config) -> Result<(), SetupError> {
         let next = generation(Gateway::clone(present), config, Some(&self.live.generation().upstream))?;
         let config = &next.gateway.config;
         self.level.set(config.log.level);
@@ -121,22 +132,25 @@ impl Reloader {
 ///
 /// # Errors
 /// When certificates or keys cannot be used.
-pub fn generation(gateway: Gateway, config: Config, earlier: Option<&Upstream>) -> Result<Generation, TlsError> {
+pub fn generation(gateway: Gateway, config: Config, earlier: Option<&Upstream>) -> Result<Generation, SetupError> {
     let upstream = Arc::new(Upstream::new(&config, Arc::clone(&gateway.metrics), earlier)?);
     let acceptor = config.listener.tls.as_ref().map(server::acceptor).transpose()?;
+    let push = Arc::new(Push::new(config.push.as_ref())?);
     note_certificates(&config, &gateway.metrics);
-    Ok(Generation { gateway: Arc::new(Gateway { config, ..gateway }), upstream, acceptor })
+    Ok(Generation { gateway: Arc::new(Gateway { config, push, ..gateway }), upstream, acceptor })
 }
 
 /// The keys that differ although they are fixed when the process starts.
 fn fixed_changes(old: &Config, new: &Config) -> Vec<&'static str> {
     let previews =
         |config: &Config| (config.previews.per_agent, config.previews.max_agents, config.previews.store.clone());
+    let snapshot = |config: &Config| (config.previews.snapshot.clone(), config.previews.snapshot_interval);
     [
         ("listener.address", old.listener.address != new.listener.address),
         ("listener.tls (on or off)", old.listener.tls.is_some() != new.listener.tls.is_some()),
         ("admin.address", old.admin.address != new.admin.address),
         ("previews.per_agent, max_agents or store", previews(old) != previews(new)),
+        ("previews.snapshot or snapshot_interval", snapshot(old) != snapshot(new)),
         ("log.format", old.log.format != new.log.format),
         ("log.mask_numbers", old.log.mask_numbers != new.log.mask_numbers),
         ("log.hash_key", old.log.hash_key != new.log.hash_key),
@@ -151,6 +165,7 @@ fn fixed_changes(old: &Config, new: &Config) -> Vec<&'static str> {
 fn tls_files(config: &Config) -> impl Iterator<Item = (&PathBuf, Option<CertificateRole>)> {
     let own = config.listener.tls.as_ref();
     let upstream = &config.upstream.tls;
+    let push = config.push.as_ref();
     [
         (own.map(|tls| &tls.certificate), Some(CertificateRole::Server)),
         (own.map(|tls| &tls.private_key), None),
@@ -158,6 +173,8 @@ fn tls_files(config: &Config) -> impl Iterator<Item = (&PathBuf, Option<Certific
         (upstream.ca.as_ref(), Some(CertificateRole::UpstreamCa)),
         (upstream.client_certificate.as_ref(), Some(CertificateRole::UpstreamClient)),
         (upstream.client_private_key.as_ref(), None),
+        (push.map(|push| &push.key), None),
+        (push.and_then(|push| push.tls.ca.as_ref()), Some(CertificateRole::PushCa)),
     ]
     .into_iter()
     .filter_map(|(path, role)| Some((path?, role)))

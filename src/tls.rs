@@ -26,7 +26,7 @@ pub enum TlsError {
     #[error("the client CA cannot be used: {0}")]
     ClientCa(#[from] rustls::server::VerifierBuilderError),
     /// The system has no root certificates and none are configured.
-    #[error("no root certificates: set upstream.tls.ca")]
+    #[error("the system has no root certificates: set `ca` in [upstream.tls] or [push.tls]")]
     NoRoots,
     /// A name that no certificate can be verified for.
     #[error("{0} is neither a DNS name nor an IP address")]

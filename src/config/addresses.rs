@@ -7,10 +7,10 @@ use toml::de::DeValue;
 
 use super::kinds::{Kind, quoted};
 use super::reading::Spot;
-use super::{Endpoint, Scheme};
+use super::{Endpoint, InvalidEndpoint, Scheme};
 
 /// What is wrong, and the cure.
-type Fault = (&'static str, String);
+pub(super) type Fault = (&'static str, String);
 
 /// An endpoint: its URL, or a table of its URL and more.
 pub(super) struct EndpointEntry;
@@ -42,7 +42,7 @@ impl Kind for EndpointEntry {
 }
 
 /// `scheme://host[:port]`, see [`Endpoint`].
-struct EndpointUrl;
+pub(super) struct EndpointUrl;
 
 impl Kind for EndpointUrl {
     type Value = Endpoint;
@@ -80,6 +80,14 @@ impl Kind for NodeName {
     }
 }
 
+impl std::str::FromStr for Endpoint {
+    type Err = InvalidEndpoint;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEndpoint> {
+        endpoint(text).map_err(|(message, _)| InvalidEndpoint(message))
+    }
+}
+
 /// The cure never repeats the text: it may hold a password.
 fn endpoint(text: &str) -> Result<Endpoint, Fault> {
     let only_origin = || "write only scheme, host and port, such as \"https://10.0.0.11:8043\"".to_owned();
@@ -98,14 +106,14 @@ fn endpoint(text: &str) -> Result<Endpoint, Fault> {
         return Err(("has a query or fragment", only_origin()));
     }
     if rest.contains('/') {
-        return Err(("has a path; requests keep the path that the application asked for", only_origin()));
+        return Err(("has a path; every request brings its own", only_origin()));
     }
     let (host, port) = host_and_port(rest)?;
     Ok(Endpoint { scheme, host, port: port.unwrap_or(scheme.default_port()), node: None })
 }
 
 /// The host in its one spelling, so that the same endpoint written twice is seen as such.
-fn host_and_port(authority: &str) -> Result<(String, Option<u16>), Fault> {
+pub(super) fn host_and_port(authority: &str) -> Result<(String, Option<u16>), Fault> {
     if let Some(bracketed) = authority.strip_prefix('[') {
         let (host, rest) = bracketed.split_once(']').ok_or_else(bad_ipv6)?;
         let address: Ipv6Addr = host.parse().map_err(|_| bad_ipv6())?;
@@ -130,7 +138,7 @@ fn bad_ipv6() -> Fault {
 }
 
 /// `rest` is what follows the host: nothing, or a colon and digits.
-fn port(rest: &str) -> Result<Option<u16>, Fault> {
+pub(super) fn port(rest: &str) -> Result<Option<u16>, Fault> {
     if rest.is_empty() {
         return Ok(None);
     }
@@ -142,7 +150,7 @@ fn port(rest: &str) -> Result<Option<u16>, Fault> {
 }
 
 /// `10.0.0.999` is a DNS name by its characters, but nobody means one.
-fn is_server_name(text: &str) -> bool {
+pub(super) fn is_server_name(text: &str) -> bool {
     let last_label = text.rsplit('.').next().unwrap_or_default();
     let looks_like_address = !last_label.is_empty() && last_label.bytes().all(|byte| byte.is_ascii_digit());
     if looks_like_address { text.parse::<IpAddr>().is_ok() } else { ServerName::try_from(text).is_ok() }
@@ -183,6 +191,9 @@ impl Kind for PathPrefix {
         // A prefix that has two spellings would be compared with one of them only.
         if ["%", "..", "//", "/./", ";", "?", "#", "\\"].iter().any(|ambiguous| prefix.contains(ambiguous)) {
             return spot.wrong("contains `%`, `..`, `//`, `/./`, `;`, `?`, `#` or `\\`", CURE);
+        }
+        if prefix.starts_with("/previewgate/") {
+            return spot.wrong("is the gateway's own and never forwarded", CURE);
         }
         if !prefix.bytes().all(|byte| byte.is_ascii_graphic()) {
             return spot.wrong("contains a character that no path has unescaped", CURE);

@@ -23,6 +23,8 @@ pub(super) enum Holds {
     Roots,
     /// At least 16 bytes.
     HashKey,
+    /// At least 32 bytes.
+    PushKey,
 }
 
 /// A path, relative to the configuration file's directory.
@@ -38,7 +40,7 @@ impl Kind for FilePath {
 
     fn read(&self, spot: &mut Spot<'_, '_>) -> Option<PathBuf> {
         // Some write the secret itself here. Until a file of that name is found, the value may be one.
-        let secret = matches!(self.0, Holds::PrivateKey | Holds::HashKey);
+        let secret = matches!(self.0, Holds::PrivateKey | Holds::HashKey | Holds::PushKey);
         spot.withhold(secret);
         let text = spot.text("the path of a file in quotes")?;
         if text.is_empty() || text.contains(['\0', '\n']) || text.contains("-----BEGIN") {
@@ -47,6 +49,37 @@ impl Kind for FilePath {
         let path = spot.reading.resolve(text);
         if spot.reading.files == Files::Check {
             self.check(spot, &path)?;
+        }
+        Some(path)
+    }
+
+    fn write(&self, value: &PathBuf) -> String {
+        quoted(&value.to_string_lossy())
+    }
+}
+
+/// The path of a file that the gateway itself writes; it need not exist yet.
+pub(super) struct WrittenFile;
+
+/// See [`WrittenFile`].
+pub(super) fn written_file() -> WrittenFile {
+    WrittenFile
+}
+
+impl Kind for WrittenFile {
+    type Value = PathBuf;
+
+    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<PathBuf> {
+        const CURE: &str = "write the path of a file; the gateway creates it, in a directory that it may write to";
+        let text = spot.text("the path of a file in quotes")?;
+        if text.is_empty() || text.contains(['\0', '\n']) || text.ends_with('/') {
+            return spot.wrong("is not the path of a file", CURE);
+        }
+        let path = spot.reading.resolve(text);
+        // A directory that is not there yet or not writable may still come: that is told while running.
+        let other = |path: &Path| path.metadata().is_ok_and(|found| !found.is_file());
+        if path.file_name().is_none() || spot.reading.files == Files::Check && other(&path) {
+            return spot.wrong("is something else than a regular file", CURE);
         }
         Some(path)
     }
@@ -92,6 +125,8 @@ impl Holds {
                 "decrypt it with `openssl pkey` and restrict the file's permissions",
             )),
             Self::PrivateKey => Some(("is a file without a readable PEM private key", KEY_CURE)),
+            Self::PushKey => (content.len() < 32)
+                .then_some(("is a file of less than 32 bytes", "make one with `openssl rand -out FILE 32`")),
             Self::HashKey => (content.len() < 16)
                 .then_some(("is a file of less than 16 bytes", "make one with `openssl rand -out FILE 32`")),
         }

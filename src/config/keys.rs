@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use tracing::Level;
 
-use super::addresses::{EndpointEntry, PathPrefix, ProbePath, VerifiedName};
+use super::addresses::{EndpointEntry, EndpointUrl, PathPrefix, ProbePath, VerifiedName};
 use super::entry::{Entry, Table, Writer, optional_table, table};
-use super::files::{Holds, file};
+use super::files::{Holds, file, written_file};
 use super::kinds::{Address, Flag, KIB, Kind, MIB, list, number, size, span, word};
 use super::reading::{Reading, Section, Spot};
+use super::targets::Target;
 use super::{
     AccessLog, Admin, Balance, Config, Limits, Listener, ListenerTls, Log, LogFormat, Mode, OnUnknownPreview, Previews,
-    Probe, ProbeKind, Runtime, Scheme, Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
+    Probe, ProbeKind, Push, PushTls, Runtime, Scheme, Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
 };
 
 /// Reads all tables; `None` reads as an empty document.
@@ -60,6 +61,7 @@ const fn seconds(seconds: u64) -> Duration {
 keys!(Config {
     listener: table(),
     upstream: table(),
+    push: optional_table(),
     validation: table(),
     previews: table(),
     admin: table(),
@@ -109,16 +111,33 @@ keys!(UpstreamTls {
     insecure_skip_verify: Flag.or(false),
 });
 
+keys!(Push {
+    public_url: EndpointUrl.required("add `public_url = \"https://HOST:8043\"`: where CC-Gateway reaches this gateway"),
+    key: file(Holds::PushKey)
+        .required("name a file that `openssl rand -out FILE 32` made, the same for every instance"),
+    allowed_targets: list(Target, "a list of targets, such as [\"https://10.1.0.0/16\"]")
+        .required("add `allowed_targets = [\"https://HOST\"]`: the applications that may be pushed to"),
+    timeout: span(MILLISECOND..=DAY).or(seconds(10)),
+    tls: table(),
+});
+
+keys!(PushTls { ca: file(Holds::Roots).optional(), insecure_skip_verify: Flag.or(false) });
+
 keys!(Validation {
     mode: word(Mode::ALL, Mode::as_str).or(Mode::Enforce),
     on_unknown_preview: word(OnUnknownPreview::ALL, OnUnknownPreview::as_str).or(OnUnknownPreview::Reject),
     reject_status: number(200..=499).or(200),
+    warm_up: span(Duration::ZERO..=DAY).or(Duration::ZERO),
 });
 
 keys!(Previews {
     ttl: span(MILLISECOND..=DAY).or(seconds(30 * 60)),
     per_agent: number(1..=1024).or(16),
     max_agents: number(1..=10_000_000).or(100_000),
+    snapshot: written_file().optional(),
+    snapshot_interval: span(Duration::from_millis(100)..=DAY)
+        .because("every snapshot writes all previews to the disk")
+        .or(seconds(10)),
     store: table(),
 });
 

@@ -5,7 +5,7 @@
 //! | module | what it knows |
 //! |---|---|
 //! | [`keys`] | **every key, its kind, range and default: the table to look at first** |
-//! | [`kinds`], [`addresses`], [`files`] | how a duration, an endpoint, a certificate file … is read and written |
+//! | [`kinds`], [`addresses`], [`targets`], [`files`] | how a duration, an endpoint, a push target … is read and written |
 //! | [`conflicts`] | what is wrong only between two keys |
 //! | [`warnings`](mod@warnings) | what is allowed, but should not go unnoticed |
 //! | [`entry`], [`reading`] | the machinery: the table is walked to read a document and to write one |
@@ -23,6 +23,7 @@ mod keys;
 mod kinds;
 mod problem;
 mod reading;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod warnings;
@@ -38,6 +39,7 @@ use crate::closed_list;
 pub use problem::{Problem, Problems};
 pub use reading::Files;
 use reading::Reading;
+pub use targets::{AllowedHost, AllowedTarget};
 
 /// Reads, checks and completes the configuration in the file at `path`.
 ///
@@ -96,6 +98,8 @@ pub struct Config {
     pub listener: Listener,
     /// Where CC-Gateway or NSLB is.
     pub upstream: Upstream,
+    /// How pushes are relayed; absent: they are not.
+    pub push: Option<Push>,
     /// How callouts are judged.
     pub validation: Validation,
     /// How previews are remembered.
@@ -227,6 +231,18 @@ impl Scheme {
     }
 }
 
+/// Text that is no endpoint, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidEndpoint(&'static str);
+
+/// Stands in for one that is missing, until all problems are found: with a problem no configuration comes out.
+impl Default for Endpoint {
+    fn default() -> Self {
+        Self { scheme: Scheme::Https, host: String::new(), port: Scheme::Https.default_port(), node: None }
+    }
+}
+
 /// As in the configuration, the port always written.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -250,6 +266,30 @@ pub struct UpstreamTls {
     pub insecure_skip_verify: bool,
 }
 
+/// `[push]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Push {
+    /// Where CC-Gateway reaches this gateway, or all gateways with the same key.
+    pub public_url: Endpoint,
+    /// The file with the key that push addresses are signed with, at least 32 bytes.
+    pub key: PathBuf,
+    /// Applications that may be pushed to; never empty.
+    pub allowed_targets: Vec<AllowedTarget>,
+    /// Name resolution, TCP, TLS, request and answer together.
+    pub timeout: Duration,
+    /// TLS towards `https` applications.
+    pub tls: PushTls,
+}
+
+/// `[push.tls]`
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PushTls {
+    /// PEM roots; the system's when absent.
+    pub ca: Option<PathBuf>,
+    /// Accept any certificate. For laboratories; warned about at every start.
+    pub insecure_skip_verify: bool,
+}
+
 /// `[validation]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Validation {
@@ -259,6 +299,9 @@ pub struct Validation {
     pub on_unknown_preview: OnUnknownPreview,
     /// HTTP status of a refusal, 200 to 499. The vendor's clients read the body only of a 200.
     pub reject_status: u16,
+    /// After a start without restored previews, how long a callout of an agent of whom no preview is known is forwarded
+    /// whatever `on_unknown_preview` says; zero is off.
+    pub warm_up: Duration,
 }
 
 closed_list! {
@@ -290,6 +333,10 @@ pub struct Previews {
     pub per_agent: usize,
     /// Agents remembered; the least recently used are forgotten first.
     pub max_agents: u64,
+    /// The file that previews are saved to and restored from at the next start.
+    pub snapshot: Option<PathBuf>,
+    /// Between two snapshots; one more is written at the end.
+    pub snapshot_interval: Duration,
     /// Where previews are kept.
     pub store: StoreKind,
 }
@@ -384,8 +431,8 @@ pub struct Limits {
     pub body_idle_timeout: Duration,
     /// Bytes of a previewCallout body.
     pub callout_body: usize,
-    /// From the head of a previewCallout to the last byte of its body.
+    /// From the head of a previewCallout, sign-in or push to the last byte of its body.
     pub callout_body_timeout: Duration,
-    /// Bytes of an event answer that is looked into; a larger one passes unseen, and is counted.
+    /// Bytes of an event answer or push that is looked into; a larger one passes unseen, and is counted.
     pub event_body: usize,
 }

@@ -107,14 +107,16 @@ impl<'v> Reading<'v> {
         self.problems
     }
 
-    /// The known key that was probably meant: one spelt alike in the same table, or the same word in another table.
+    /// The known key that was probably meant: one spelt alike in the same table, or the same word in another table, one
+    /// below this one first.
     fn nearest(&self, key: &str) -> Option<&str> {
         let (table, word) = split(key);
         let neighbours = self.known.iter().filter(|known| split(known).0 == table);
         let alike = neighbours.map(|known| (likeness(word, split(known).1), known));
         let best = alike.max_by(|(one, _), (other, _)| one.total_cmp(other)).filter(|(score, _)| *score >= 0.85);
-        let elsewhere = || self.known.iter().find(|known| split(known).1 == word);
-        best.map(|(_, known)| known).or_else(elsewhere).map(String::as_str)
+        let same_word = || self.known.iter().filter(|known| split(known).1 == word);
+        let below = || same_word().find(|known| known.strip_prefix(table).is_some_and(|rest| rest.starts_with('.')));
+        best.map(|(_, known)| known).or_else(below).or_else(|| same_word().next()).map(String::as_str)
     }
 
     fn problem(&self, offset: Option<usize>, key: &str, value: Option<String>, message: &str, cure: &str) -> Problem {

@@ -50,6 +50,15 @@ const BAD_VALUES: &[Case] = &[
     ("previews", "ttl = \"99999999999999999999s\"", "previews.ttl", None, "is not a duration", "\"10s\""),
     ("upstream", "response_timeout = \"10s\"", "upstream.response_timeout", None, "event poll", "at least \"11s\""),
     ("limits", "idle_timeout = \"4s\"", "limits.idle_timeout", None, "connect anew", "at least \"5s\""),
+    (
+        "previews",
+        "snapshot_interval = \"9ms\"",
+        "previews.snapshot_interval",
+        None,
+        "to the disk",
+        "at least \"100ms\"",
+    ),
+    ("validation", "warm_up = \"2days\"", "validation.warm_up", None, "too long", "at most"),
     ("shutdown", "drain = \"0s\"", "shutdown.drain", None, "too short", "at least"),
     // Sizes.
     ("limits", "head_size = \"1KiB\"", "limits.head_size", Some("\"1KiB\""), "out of range", "from 4KiB to 256KiB"),
@@ -88,8 +97,12 @@ const BAD_VALUES: &[Case] = &[
     ("upstream", "path_prefixes = [\"/a/../\"]", "upstream.path_prefixes[0]", None, "contains", "plain path"),
     ("upstream", "path_prefixes = [\"//\"]", "upstream.path_prefixes[0]", None, "contains", "plain path"),
     ("upstream", "path_prefixes = [\"/a;b/\"]", "upstream.path_prefixes[0]", None, "contains", "plain path"),
+    ("upstream", "path_prefixes = [\"/previewgate/\"]", "upstream.path_prefixes[0]", None, "own", "plain path"),
     ("upstream", "path_prefixes = [\"/ä/\"]", "upstream.path_prefixes[0]", None, "unescaped", "plain path"),
     ("upstream", "path_prefixes = [\"/a/\", \"/a/\"]", "upstream.path_prefixes[1]", None, "twice", "remove"),
+    ("previews", "snapshot = \"\"", "previews.snapshot", Some("\"\""), "is not the path", "directory"),
+    ("previews", "snapshot = \"x/\"", "previews.snapshot", Some("\"x/\""), "is not the path", "directory"),
+    ("previews", "snapshot = 1", "previews.snapshot", Some("1"), "is a number", "path"),
     ("log", "hash_key = \"\"", "log.hash_key", Some("(not shown)"), "is not a path", "not its content"),
     ("log", "hash_key = \"a\\nb\"", "log.hash_key", Some("(not shown)"), "is not a path", "not its content"),
     // Unknown keys and what was meant.
@@ -320,6 +333,7 @@ fn warnings_name_the_key() {
         ("admin", "address = \"10.0.0.1:9043\"", "admin.address:"),
         ("validation", "mode = \"monitor\"", "validation.mode:"),
         ("validation", "on_unknown_preview = \"forward\"", "validation.on_unknown_preview:"),
+        ("validation", "warm_up = \"2m\"", "validation.warm_up:"),
         ("upstream", "idle_timeout = \"20s\"", "upstream.idle_timeout:"),
         ("upstream.tls", "insecure_skip_verify = true", "upstream.tls.insecure_skip_verify:"),
     ] {
@@ -331,13 +345,63 @@ fn warnings_name_the_key() {
     assert!(!plain("localhost").iter().any(|warning| warning.starts_with("upstream.endpoints:")));
 }
 
+/// `[push]` with all it needs, and one more line.
+fn pushing(line: &str) -> String {
+    let mut text = format!("{MINIMAL}[push]\n{line}\n");
+    for (key, value) in [("public_url", "\"https://gate\""), ("key", "\"k\""), ("allowed_targets", "[\"cti.example\"]")]
+    {
+        if !line.starts_with(key) {
+            text.push_str(&format!("{key} = {value}\n"));
+        }
+    }
+    text
+}
+
+#[test]
+fn push_settings_are_told_with_their_place_and_cure() {
+    let config = skip(&pushing("")).unwrap();
+    assert_eq!(config.push.unwrap().timeout, Duration::from_secs(10));
+    for (line, key, message) in [
+        ("public_url = \"gate:8043\"", "push.public_url", "has no scheme"),
+        ("public_url = \"https://gate/x\"", "push.public_url", "has a path"),
+        ("key = 7", "push.key", "is a number"),
+        ("timeout = \"0s\"", "push.timeout", "too short"),
+        ("allowed_targets = []", "push.allowed_targets", "is empty"),
+        ("allowed_targets = [\"a\", \"A\"]", "push.allowed_targets[1]", "twice"),
+        ("allowed_targets = [\"10.1.2.3/16\"]", "push.allowed_targets[0]", "beyond its prefix"),
+        ("allowed_targets = [\"https://a/x\"]", "push.allowed_targets[0]", "path"),
+        ("tls = 1", "push.tls", "`[push.tls]`"),
+    ] {
+        let found = problems(&pushing(line));
+        assert!(found.len() == 1 && found[0].key == key, "{line} {found:#?}");
+        assert!(found[0].to_string().contains(message), "{}", found[0]);
+    }
+    let missing: Vec<_> = problems(&document("push", "")).into_iter().map(|problem| problem.key).collect();
+    assert_eq!(missing, ["push.public_url", "push.key", "push.allowed_targets"]);
+}
+
+#[test]
+fn push_warnings_name_the_key() {
+    for (line, key) in [
+        ("public_url = \"http://gate\"", "push.public_url:"),
+        ("allowed_targets = [\"http://a\"]", "push.allowed_targets:"),
+        ("allowed_targets = [\"0.0.0.0/0\"]", "push.allowed_targets:"),
+        ("tls = { insecure_skip_verify = true }", "push.tls.insecure_skip_verify:"),
+    ] {
+        let warnings = skip(&pushing(line)).unwrap().warnings();
+        assert!(warnings.iter().any(|warning| warning.starts_with(key)), "{key} {warnings:?}");
+    }
+    assert!(!skip(&pushing("")).unwrap().warnings().iter().any(|warning| warning.starts_with("push")));
+}
+
 mod round_trip {
     use super::*;
 
     #[test]
     fn every_optional_key_survives() {
         let config = skip(&uncommented(&example("previewgate.toml"))).unwrap();
-        assert!(config.listener.tls.is_some() && config.log.hash_key.is_some());
+        assert!(config.listener.tls.is_some() && config.push.is_some());
+        assert!(config.log.hash_key.is_some() && config.previews.snapshot.is_some());
         assert_eq!(skip(&config.to_toml()).unwrap(), config);
         // Paths are absolute: the text means the same wherever it is saved.
         assert_eq!(parse(&config.to_toml(), Path::new("elsewhere"), Files::Skip).unwrap(), config);
@@ -551,6 +615,17 @@ mod referenced_files {
         let error = skip(&text).unwrap_err();
         assert_single(&error.problems, "listener.tls.certificate", "is not a path");
         assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn a_snapshot_is_a_file_that_may_not_exist_yet() {
+        let check = |line: &str| parse(&document("previews", line), Path::new("/nowhere"), Files::Check);
+        let config = check("snapshot = \"previews.snapshot\"").unwrap();
+        assert_eq!(config.previews.snapshot.unwrap(), Path::new("/nowhere/previews.snapshot"));
+        for other in ["/tmp", "/dev/null", ".."] {
+            let error = check(&format!("snapshot = {other:?}")).unwrap_err();
+            assert_single(&error.problems, "previews.snapshot", "something else");
+        }
     }
 
     #[test]

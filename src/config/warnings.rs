@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Config, Endpoint, Mode, OnUnknownPreview, Scheme};
+use super::{AllowedTarget, Config, Endpoint, Mode, OnUnknownPreview, Push, Scheme};
 
 /// Tomcat closes an idle connection after 20 s unless told otherwise.
 const SHORTEST_UPSTREAM_KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -23,6 +23,11 @@ impl Config {
                 "validation.on_unknown_preview: \"forward\" lets an agent of whom no preview is known call any number",
             ),
             (
+                !self.validation.warm_up.is_zero(),
+                "validation.warm_up: for that long after a start without a restored snapshot, an agent of whom no preview \
+                 is known can call any number",
+            ),
+            (
                 self.upstream.tls.insecure_skip_verify,
                 "upstream.tls.insecure_skip_verify: anybody on the path can pose as the upstream",
             ),
@@ -38,9 +43,38 @@ impl Config {
             ),
         ]
         .into_iter()
+        .chain(self.push.iter().flat_map(|push| self.about_push(push)))
         .filter(|(applies, _)| *applies)
         .map(|(_, warning)| warning.to_owned())
         .collect()
+    }
+}
+
+impl Config {
+    fn about_push(&self, push: &Push) -> [(bool, &'static str); 5] {
+        let any_target = |is: fn(&AllowedTarget) -> bool| push.allowed_targets.iter().any(is);
+        [
+            (
+                is_plain(&push.public_url) && !is_local(&push.public_url),
+                "push.public_url: CC-Gateway pushes numbers and credentials unencrypted; use https",
+            ),
+            (
+                any_target(|target| target.scheme == Some(Scheme::Http)),
+                "push.allowed_targets: numbers and credentials reach http applications unencrypted",
+            ),
+            (
+                any_target(AllowedTarget::is_everything),
+                "push.allowed_targets: with /0 whoever can sign in can make the gateway post to any address it reaches",
+            ),
+            (
+                push.tls.insecure_skip_verify,
+                "push.tls.insecure_skip_verify: anybody on the path can pose as an application",
+            ),
+            (
+                self.listener.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
+                "listener.tls.client_ca: pushes come to the same listener: CC-Gateway needs a client certificate too",
+            ),
+        ]
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! What the framer refuses never reaches hyper. A refused head is replaced by a harmless one of our own, so that the
 //! refusal is answered in its turn by the ordinary stack (with request id, envelope, log line and metrics); the stack
-//! recognises it by [`Connection::fault`], which no client can set.
+//! recognises it by [`Connection::fault_of`], which no client can set.
 //!
 //! hyper has one timer for the head and the idle time together and none for a peer that stops reading or sending
 //! (field-notes.md). All the waits of one connection are kept here instead.
@@ -16,6 +16,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use http::{Request, Version, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
@@ -41,8 +42,17 @@ impl Connection {
         Self { peer, encrypted, in_flight: AtomicUsize::new(0), fault: OnceLock::new(), _alive: alive }
     }
 
-    /// Why the gate refused the head of the request being served, if it did. It is then the connection's last.
-    pub fn fault(&self) -> Option<HeadFault> {
+    /// Why the gate refused the head of this request, if it did. It is then the connection's last.
+    ///
+    /// hyper reads ahead: when a fault is known, the request before it may not have been served yet. The stand-in can
+    /// be told from it: without `Host`, HTTP/1.1 never passes the framer.
+    pub fn fault_of<B>(&self, request: &Request<B>) -> Option<HeadFault> {
+        let stands_in = request.version() == Version::HTTP_11 && !request.headers().contains_key(header::HOST);
+        self.fault().filter(|_| stands_in)
+    }
+
+    /// Why the gate refused a head on this connection, if it did.
+    fn fault(&self) -> Option<HeadFault> {
         self.fault.get().copied()
     }
 
@@ -84,7 +94,7 @@ pub struct Waits {
 const LINGER: Duration = Duration::from_secs(1);
 /// What is read from the socket at once; a pending head can wait in memory up to `limits.head_size` beyond it.
 const READ_SIZE: usize = 16 * 1024;
-/// Stands in for a head that was refused.
+/// Stands in for a head that was refused. No client can send it: see [`Connection::fault_of`].
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n";
 
 /// A client's socket, seen through the framer.
@@ -259,7 +269,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
                 }
                 Poll::Pending => {
                     gate.clocks.read_since.get_or_insert_with(Instant::now);
-                    let Some((deadline, overdue)) = gate.read_deadline() else { return Poll::Pending };
+                    let Some((deadline, overdue)) = gate.read_deadline() else {
+                        // hyper does not ask again when it has written the answer: it waits to be woken. Before this
+                        // time the connection cannot have been idle for too long.
+                        gate.is_overdue(Instant::now() + gate.waits.idle, cx);
+                        return Poll::Pending;
+                    };
                     if !gate.is_overdue(deadline, cx) {
                         return Poll::Pending;
                     }
@@ -312,6 +327,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let gate = self.get_mut();
         let flush = Pin::new(&mut gate.socket).poll_flush(cx);
+        if flush.is_ready() && gate.clocks.write_since.is_none() {
+            // hyper flushes whenever it is woken, also when there is nothing: that is no sign of life.
+            return flush;
+        }
         gate.watch_write(cx, flush)
     }
 
@@ -426,6 +445,34 @@ mod tests {
         let start = Instant::now();
         assert_eq!(read(&mut gate, 8192).await.unwrap(), b"");
         assert_eq!(start.elapsed().as_secs(), 75);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_client_is_let_go_although_nobody_asks_again() {
+        let (mut gate, mut client, connection) = gate();
+        client.write_all(REQUEST).await.unwrap();
+        read(&mut gate, 8192).await.unwrap();
+        let serving = connection.serving();
+        let start = Instant::now();
+        let answered = async {
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            drop(serving);
+        };
+        let reads = async {
+            let mut out = [0; 8192];
+            let mut out = ReadBuf::new(&mut out);
+            // As hyper does.
+            std::future::poll_fn(|cx| {
+                let read = Pin::new(&mut gate).poll_read(cx, &mut out);
+                assert!(Pin::new(&mut gate).poll_flush(cx).is_ready());
+                read
+            })
+            .await
+            .unwrap();
+            assert_eq!(out.filled(), b"");
+        };
+        tokio::join!(reads, answered);
+        assert!((100..=175).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

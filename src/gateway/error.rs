@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 
+use super::application::PushFault;
 use super::body::GatewayBody;
 use super::exchange::Exchange;
 use super::headers::{REASON, REQUEST_ID};
@@ -42,6 +43,12 @@ pub enum GatewayError {
         /// What was wrong, in one sentence for the client.
         message: Cow<'static, str>,
     },
+    /// A sign-in that asks for a push that cannot be relayed.
+    #[error("{0}")]
+    SignIn(&'static str),
+    /// A push that the application did not answer.
+    #[error(transparent)]
+    Push(#[from] PushFault),
     /// The client stopped sending before its request was complete.
     #[error("the message body did not arrive in time")]
     BodyTimeout,
@@ -57,12 +64,12 @@ pub enum GatewayError {
 }
 
 /// An answer before it is written.
-struct Answer {
-    status: StatusCode,
-    reason: Option<Reason>,
-    message: Cow<'static, str>,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) reason: Option<Reason>,
+    pub(crate) message: Cow<'static, str>,
     /// End the connection with this answer.
-    close: bool,
+    pub(crate) close: bool,
     /// Whose fault it was, and the word for it.
     blame: Option<(Blame, &'static str)>,
 }
@@ -70,8 +77,11 @@ struct Answer {
 impl GatewayError {
     /// The answer for the client; tells the exchange what it needs to be recorded.
     pub(super) fn answer(&self, exchange: &Arc<Exchange>) -> Response<GatewayBody> {
-        let answer = self.table(exchange);
-        let retcode = answer.reason.map_or_else(|| self.retcode(), envelope::retcode_of);
+        let answer = self.table(exchange.gateway.config.validation.reject_status);
+        let retcode = self.retcode();
+        if matches!(self, Self::Defect) {
+            exchange.gateway.metrics.process.panicked();
+        }
         exchange.learn(|facts| {
             facts.blame = answer.blame;
             facts.envelope = Envelope { retcode: Some(retcode.to_owned()), result: None };
@@ -87,8 +97,8 @@ impl GatewayError {
         answer.write(retcode, exchange)
     }
 
-    fn table(&self, exchange: &Exchange) -> Answer {
-        let reject_status = exchange.gateway.config.validation.reject_status;
+    /// What the client gets; `reject_status` is the status of a refusal.
+    pub(crate) fn table(&self, reject_status: u16) -> Answer {
         let rejected = StatusCode::from_u16(reject_status).unwrap_or(StatusCode::OK);
         let told = |status| Answer {
             status,
@@ -110,6 +120,11 @@ impl GatewayError {
                 | Unclassified::MethodNotAllowed),
             ) => Answer { reason: unclassified.reason(), ..told(rejected) },
             Self::Refused { reason, .. } => Answer { reason: Some(*reason), ..told(rejected) },
+            Self::SignIn(_) => Answer { blame: Some((Blame::Client, "push_sign_in")), ..told(rejected) },
+            Self::Push(fault) => {
+                let (status, blame) = status_of_push(fault);
+                Answer { blame: Some(blame), ..told(status) }
+            }
             Self::BodyTimeout => {
                 Answer { reason: Some(Reason::MalformedBody), close: true, ..told(StatusCode::REQUEST_TIMEOUT) }
             }
@@ -125,19 +140,26 @@ impl GatewayError {
                 ..told(status_of_failure(failure))
             },
             Self::Defect => {
-                exchange.gateway.metrics.process.panicked();
                 Answer { blame: Some((Blame::Gateway, "defect")), ..told(StatusCode::INTERNAL_SERVER_ERROR) }
             }
         }
     }
 
-    /// The vendor's code where there is no reason from the closed list.
-    fn retcode(&self) -> &'static str {
+    /// The vendor's code: that of the reason, where there is one.
+    pub(crate) fn retcode(&self) -> &'static str {
         match self {
-            Self::Defect | Self::Upstream(_) | Self::Overloaded => "100-007",
-            Self::Head(_) | Self::WebSocket | Self::Unclassified(_) | Self::Refused { .. } | Self::BodyTimeout => {
-                "000-002"
-            }
+            Self::Refused { reason, .. } => envelope::retcode_of(*reason),
+            Self::Defect
+            | Self::Upstream(_)
+            | Self::Overloaded
+            | Self::Push(PushFault::Failed(_) | PushFault::Timeout) => "100-007",
+            // A sign-in parameter is empty or invalid.
+            Self::SignIn(_) => "100-001",
+            Self::Head(_)
+            | Self::WebSocket
+            | Self::Unclassified(_)
+            | Self::BodyTimeout
+            | Self::Push(PushFault::Signature | PushFault::Target) => "000-002",
         }
     }
 
@@ -149,6 +171,8 @@ impl GatewayError {
             }
             (Self::Upstream(Failure::MaybeSent(_)), judged @ Some(_)) => judged,
             (Self::Defect, Some(judged)) => Some(judged),
+            // No method of the interface: a handshake for something else.
+            (Self::WebSocket, _) => Some((Verdict::Rejected, Reason::MethodNotAllowed)),
             _ => Some((Verdict::Rejected, reason.unwrap_or(Reason::UpstreamFailure))),
         }
     }
@@ -187,6 +211,16 @@ pub(super) fn blame_for(failure: &Failure) -> Blame {
     if failure.cause().kind == FailureKind::Aborted { Blame::Client } else { Blame::Upstream }
 }
 
+/// What CC-Gateway gets for a push without an answer. Nothing public says what it makes of any of these.
+fn status_of_push(fault: &PushFault) -> (StatusCode, (Blame, &'static str)) {
+    match fault {
+        PushFault::Signature => (StatusCode::FORBIDDEN, (Blame::Client, "push_signature")),
+        PushFault::Target => (StatusCode::FORBIDDEN, (Blame::Gateway, "push_target")),
+        PushFault::Failed(_) => (StatusCode::BAD_GATEWAY, (Blame::Client, "application_failed")),
+        PushFault::Timeout => (StatusCode::GATEWAY_TIMEOUT, (Blame::Client, "application_timeout")),
+    }
+}
+
 /// Says what is known, and nothing of the inside.
 fn sentence(failure: &Failure) -> &'static str {
     match failure {
@@ -206,6 +240,9 @@ impl Answer {
         headers.insert(REQUEST_ID, exchange.request_id.clone());
         if let Some(reason) = self.reason {
             headers.insert(REASON, HeaderValue::from_static(reason.as_str()));
+        }
+        if let Some(origin) = &exchange.origin {
+            exchange.gateway.origins.repeat(origin, headers);
         }
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -10,17 +10,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderValue, Method, Request, header};
+use http_body::Body;
 use hyper::body::Incoming;
 
 use super::Gateway;
 use super::checks::is_preflight;
-use super::headers::REQUEST_ID;
+use super::headers::{GUID, REQUEST_ID};
 use super::shed::Permit;
 use crate::config::AccessLog;
+use crate::downstream::framing::HeadFault;
 use crate::downstream::{Connection, Serving};
 use crate::preview::{Callout, Reason};
-use crate::protocol::operation::concerns_callouts;
+use crate::protocol::operation::{classify_push, concerns_callouts};
 use crate::protocol::{Envelope, Operation, OperationName, Unclassified, classify};
 use crate::telemetry::{AccessRecord, Blame, DecisionRecord, Verdict};
 
@@ -34,6 +36,12 @@ pub(super) struct Exchange {
     /// For the upstream, the logs and the client, printable and bounded.
     pub(super) request_id: HeaderValue,
     pub(super) method: Method,
+    /// The credential that the request came with; never shown.
+    pub(super) guid: Option<HeaderValue>,
+    /// The page that sent it, for browsers.
+    pub(super) origin: Option<HeaderValue>,
+    /// Why the request's head was refused, if it was.
+    pub(super) head_fault: Option<HeadFault>,
     /// What the request is for.
     pub(super) operation: Result<Operation, Unclassified>,
     /// Whether its outcome belongs into the decision log.
@@ -68,14 +76,18 @@ impl Exchange {
         request: &Request<Incoming>,
     ) -> Arc<Self> {
         let path = request.uri().path();
+        let head_fault = connection.fault_of(request);
         // The stand-in for a refused head says nothing about what the client asked.
-        let operation = match connection.fault() {
+        let operation = match head_fault {
             Some(_) => Err(Unclassified::NotFound),
-            None => classify(request.method(), path, &gateway.config.upstream.path_prefixes),
+            None => {
+                let push = gateway.push.relay().and_then(|_| classify_push(request.method(), path));
+                push.map_or_else(|| classify(request.method(), path, &gateway.config.upstream.path_prefixes), Ok)
+            }
         };
         let concerns_callouts = match operation {
             Ok(Operation::PreviewCallout { .. }) => true,
-            Ok(Operation::CalloutPreflight) => !is_preflight(request),
+            Ok(Operation::CalloutPreflight) => !is_preflight(request.headers(), !request.body().is_end_stream()),
             Ok(_) => false,
             Err(Unclassified::NotFound) => false,
             Err(_) => concerns_callouts(path),
@@ -85,6 +97,9 @@ impl Exchange {
             connection: Arc::clone(connection),
             request_id: request_id(request.headers(), &gateway.request_ids),
             method: request.method().clone(),
+            guid: request.headers().get(GUID).cloned(),
+            origin: request.headers().get(header::ORIGIN).cloned(),
+            head_fault,
             operation,
             concerns_callouts,
             started: Instant::now(),

@@ -16,7 +16,7 @@ use super::body::{GatewayBody, Inbound};
 use super::error::GatewayError;
 use super::exchange::Exchange;
 use super::headers::{GUID, prepare_request, prepare_response};
-use super::{callout, observe};
+use super::{callout, observe, push, sign_in};
 use crate::protocol::Operation;
 use crate::upstream::{Answer, AnswerBody, Client, Failure, RequestBody, RoutingKey};
 
@@ -46,10 +46,13 @@ impl Service<Request<Inbound>> for Handler {
             Ok(Operation::PollEvents { agent }) => Box::pin(observe::poll(client, request, Some(agent))),
             Ok(Operation::PollAllEvents) => Box::pin(observe::poll(client, request, None)),
             Ok(Operation::CancelPreviewCallout { agent }) => Box::pin(observe::cancel(client, request, agent)),
-            Ok(Operation::SignIn { agent, .. } | Operation::SignOut { agent, .. }) => {
-                Box::pin(observe::session(client, request, agent))
-            }
+            Ok(Operation::SignIn { agent, .. }) => Box::pin(sign_in::sign_in(client, request, agent)),
+            Ok(Operation::SignOut { agent, .. }) => Box::pin(observe::sign_out(client, request, agent)),
+            Ok(Operation::Push { .. }) => Box::pin(push::relay(request)),
             // Unclassified requests come this far in monitor mode only.
+            Ok(Operation::CalloutPreflight) | Err(_) if request.body().exchange.concerns_callouts => {
+                Box::pin(callout::pass_unjudged(client, request))
+            }
             Ok(Operation::Other { .. } | Operation::CalloutPreflight) | Err(_) => Box::pin(stream(client, request)),
         }
     }
@@ -93,5 +96,8 @@ pub(super) async fn send(
     }
     let (mut head, body) = response.into_parts();
     prepare_response(&mut head);
+    if let Some(origin) = &exchange.origin {
+        exchange.gateway.origins.learn(origin, &head.headers);
+    }
     Ok(Response::from_parts(head, body))
 }

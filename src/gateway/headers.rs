@@ -36,6 +36,10 @@ pub(super) const METHOD_OVERRIDES: [HeaderName; 3] = [
     HeaderName::from_static("x-method-override"),
 ];
 
+/// Path override headers, honoured by some frameworks in the way of the method overrides.
+pub(super) const PATH_OVERRIDES: [HeaderName; 2] =
+    [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
+
 /// Makes a client's request head fit to be sent on: origin form, end-to-end fields only. `Host` is the upstream
 /// client's business, framing is hyper's.
 pub(super) fn prepare_request(head: &mut request::Parts, exchange: &Exchange) {
@@ -87,7 +91,7 @@ fn origin_form(uri: &Uri) -> Uri {
     Uri::from(target)
 }
 
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)

@@ -2,20 +2,26 @@
 //!
 //! A request's life, in the order of the files: [`entry`] (begins and records the exchange) → [`checks`] (what has
 //! more than one reading goes no further) → [`shed`] (too much is refused early) → [`handler`] (by operation):
-//! [`callout`] judges, [`observe`] watches events and sessions, everything else is streamed through. [`error`] is the
-//! one table from what went wrong to what the client gets.
+//! [`callout`] judges (by [`judgement`]), [`observe`] watches events and sessions, [`sign_in`] sees to it that pushes come to the gateway
+//! and [`push`] relays them, everything else is streamed through. [`error`] is the one table from what went wrong to
+//! what the client gets.
 
+mod application;
 mod body;
 mod callout;
-mod checks;
+pub(crate) mod checks;
+mod cors;
 mod detached;
 mod entry;
-mod error;
+pub(crate) mod error;
 mod exchange;
 mod handler;
 mod headers;
+pub(crate) mod judgement;
 mod observe;
+mod push;
 mod shed;
+mod sign_in;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,15 +31,18 @@ use hyper::body::Incoming;
 use tower::{Service, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use application::PushFault;
+pub use cors::Origins;
 pub use entry::AnsweredBody;
 pub use error::GatewayError;
 pub use exchange::RequestIds;
+pub use push::{Push, PushSetupError};
 pub use shed::Load;
 
 use crate::config::Config;
 use crate::downstream::Connection;
-use crate::preview::Clock;
-use crate::store::MemoryStore;
+use crate::preview::{Clock, Timestamp};
+use crate::store::{MemoryStore, RecentEnds, Sessions};
 use crate::telemetry::{Metrics, Redactor, Sparingly};
 use crate::upstream::Client;
 
@@ -45,20 +54,37 @@ pub struct Gateway {
     pub config: Config,
     /// The previews of all agents.
     pub store: Arc<MemoryStore>,
+    /// Which sessions those previews were shown to.
+    pub sessions: Arc<Sessions>,
+    /// Ends of previews that were recorded a moment ago.
+    pub recent_ends: Arc<RecentEnds>,
     /// The time by which previews are judged.
     pub clock: Arc<dyn Clock>,
+    /// Until when callouts of agents without a known preview are forwarded (`validation.warm_up`).
+    pub warm_up_until: Option<Timestamp>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What may be said of numbers.
     pub redactor: Arc<Redactor>,
+    /// What the upstream has granted to which origin.
+    pub origins: Arc<Origins>,
     /// Names requests that come without a name.
     pub request_ids: Arc<RequestIds>,
+    /// How pushes are relayed.
+    pub push: Arc<Push>,
     /// How much is being done at once.
     pub load: Arc<Load>,
     /// Keep a broken upstream from filling the log.
     pub event_warnings: Arc<Sparingly>,
     /// See `event_warnings`.
     pub upstream_warnings: Arc<Sparingly>,
+}
+
+impl Gateway {
+    /// Whether the previews that agents were shown before the start may still be unknown.
+    pub fn is_warming_up(&self) -> bool {
+        self.warm_up_until.is_some_and(|end| self.clock.now() < end)
+    }
 }
 
 /// The service for one client connection: every layer of the data path, the outermost first.

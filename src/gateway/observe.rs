@@ -13,6 +13,7 @@ use http::header::{self, HeaderMap};
 use http::{Request, Response, StatusCode, response};
 use http_body::{Body, Frame, SizeHint};
 
+use super::Gateway;
 use super::body::{GatewayBody, Inbound, Unread, read_whole};
 use super::detached::Detached;
 use super::error::GatewayError;
@@ -22,7 +23,8 @@ use super::headers::ask_for_readable;
 use crate::preview::{AgentId, Change};
 use crate::protocol::callout::parse_cancelled;
 use crate::protocol::content;
-use crate::protocol::{Delivery, Envelope, Event, parse_events};
+use crate::protocol::envelope::{SUCCESS, says_signed_out};
+use crate::protocol::{Delivery, Envelope, Event, Operation, parse_events, query};
 use crate::upstream::{AnswerBody, Client, Failure, RequestBody};
 
 /// Longest answer to a session operation, and longest answer to any other, that is looked at for its `retcode`.
@@ -53,7 +55,8 @@ async fn record_and_pass(
     match read_whole(&mut body, exchange.gateway.config.limits.event_body).await {
         Ok(bytes) => {
             if head.status == StatusCode::OK {
-                record_events(&exchange, &head.headers, &bytes, agent);
+                let delivery = if agent.is_some() { Delivery::Poll } else { Delivery::PollAll };
+                record_events(&exchange, &head.headers, &bytes, agent, delivery);
             }
             Ok(Response::from_parts(head, GatewayBody::Whole(bytes)))
         }
@@ -66,21 +69,33 @@ async fn record_and_pass(
     }
 }
 
-/// Records what an answer tells about previews. `polled` is the agent who was asked about, if it was one.
-fn record_events(exchange: &Exchange, headers: &HeaderMap, body: &Bytes, polled: Option<AgentId>) {
+/// Records what an answer or a push tells about previews. `meant_for` is the agent who was asked about or who signed in
+/// for the push, if it is one.
+pub(super) fn record_events(
+    exchange: &Exchange,
+    headers: &HeaderMap,
+    body: &Bytes,
+    meant_for: Option<AgentId>,
+    delivery: Delivery,
+) {
     let gateway = &exchange.gateway;
     let most = gateway.config.limits.event_body;
     let parsed = content::decoded(headers, body, most).ok().and_then(|text| parse_events(&text).ok());
     let Some(found) = parsed else {
         gateway.metrics.events.parse_failed();
-        return warn(exchange, "event answer cannot be read: its previews are unknown");
+        return warn(exchange, "events cannot be read: their previews are unknown");
     };
     heed_sign_out(exchange, found.retcode.as_deref());
+    if let (Delivery::Poll, Some(agent), Some(guid), Some(SUCCESS)) =
+        (delivery, meant_for, &exchange.guid, found.retcode.as_deref())
+    {
+        let showed = found.events.iter().any(|event| matches!(event.change, Some(Change::Shown(_))));
+        gateway.sessions.polled(agent, guid.as_bytes(), showed);
+    }
     let mut unreadable = found.unreadable;
-    let delivery = if polled.is_some() { Delivery::Poll } else { Delivery::PollAll };
     for event in found.events {
         gateway.metrics.events.seen(event.event_type, delivery);
-        unreadable += usize::from(!record(exchange, event, polled));
+        unreadable += usize::from(!record(gateway, event, meant_for));
     }
     for _ in 0..unreadable {
         gateway.metrics.events.parse_failed();
@@ -91,19 +106,21 @@ fn record_events(exchange: &Exchange, headers: &HeaderMap, body: &Bytes, polled:
 }
 
 /// Applies one event; false if it cannot be told whose it is.
-fn record(exchange: &Exchange, event: Event, polled: Option<AgentId>) -> bool {
+fn record(gateway: &Gateway, event: Event, meant_for: Option<AgentId>) -> bool {
+    let whose = event.whose(meant_for);
     let Some(change) = event.change else { return true };
-    // In a poll of one agent `workNo` can only say the same; an event that names somebody else was not meant for the
-    // one it was shown to, and proves nothing about either.
-    match (polled, event.agent) {
-        (Some(polled), Some(named)) if polled != named => return false,
-        (None, None) => return false,
-        (Some(agent), _) | (None, Some(agent)) => exchange.gateway.store.apply(agent, [change]),
+    let Some(agent) = whose else { return false };
+    // Answers to two polls of one agent can overtake each other on their way here.
+    match (&change, event.generated_at) {
+        (Change::Shown(_), Some(made)) if gateway.recent_ends.outdates(agent, made) => return true,
+        (Change::Ended, Some(made)) => gateway.recent_ends.note(agent, made),
+        _ => {}
     }
+    gateway.store.apply(agent, [change]);
     true
 }
 
-fn warn(exchange: &Exchange, message: &'static str) {
+pub(super) fn warn(exchange: &Exchange, message: &'static str) {
     let agent_id = exchange.operation.ok().and_then(|operation| operation.agent()).map(AgentId::as_u32);
     let request_id = exchange.request_id.to_str().unwrap_or_default();
     if exchange.gateway.event_warnings.now() {
@@ -111,8 +128,8 @@ fn warn(exchange: &Exchange, message: &'static str) {
     }
 }
 
-/// A sign-in or sign-out: on success the previews of `agent` are void (protocol.md 7).
-pub(super) async fn session(
+/// A sign-out: on success the previews of `agent` are void (protocol.md 7).
+pub(super) async fn sign_out(
     client: Arc<Client>,
     request: Request<Inbound>,
     agent: AgentId,
@@ -135,7 +152,11 @@ pub(super) async fn cancel(
     let read = tokio::time::timeout(limits.callout_body_timeout, read_whole(&mut body, limits.callout_body)).await;
     // If it cannot be told which preview the upstream gives back, none of the agent's can be trusted any more.
     let (change, body) = match read {
-        Ok(Ok(bytes)) => (parse_cancelled(&bytes).map_or(Change::Ended, Change::Cancelled), RequestBody::Whole(bytes)),
+        Ok(Ok(bytes)) => {
+            let elsewhere = head.uri.query().is_some_and(query::may_name_a_field);
+            let cancelled = parse_cancelled(&bytes).filter(|_| !elsewhere);
+            (cancelled.map_or(Change::Ended, Change::Cancelled), RequestBody::Whole(bytes))
+        }
         Ok(Err(Unread::TooLarge(beginning))) => (Change::Ended, RequestBody::Resumed(Some(beginning), boxed(body))),
         Ok(Err(Unread::Broken(_))) | Err(_) => return Err(GatewayError::BodyTimeout),
     };
@@ -143,7 +164,8 @@ pub(super) async fn cancel(
     Detached::new(apply_on_success(exchange, response, agent, change)).await
 }
 
-async fn apply_on_success(
+/// Applies `change` to the previews of `agent` if the upstream did what it was asked to.
+pub(super) async fn apply_on_success(
     exchange: Arc<Exchange>,
     response: Response<AnswerBody>,
     agent: AgentId,
@@ -168,11 +190,15 @@ fn read_envelope(head: &response::Parts, body: &Bytes) -> Envelope {
     content::decoded(&head.headers, body, LONGEST_ENVELOPE).map(|text| Envelope::read(&text)).unwrap_or_default()
 }
 
-/// Any request of an agent answered 100-006 or 100-008 says that the agent has no session (protocol.md 7).
+/// Any request of an agent answered 100-006 or 100-008 says that the agent has no session (protocol.md 7), if it was
+/// the agent's own request.
 pub(super) fn heed_sign_out(exchange: &Exchange, retcode: Option<&str>) {
-    let says_signed_out = retcode.is_some_and(crate::protocol::envelope::says_signed_out);
-    if let (true, Some(agent)) = (says_signed_out, exchange.operation.ok().and_then(|operation| operation.agent())) {
-        exchange.gateway.store.apply(agent, [Change::Ended]);
+    let gateway = &exchange.gateway;
+    // Who asks is told, even where somebody else was to be signed out.
+    let Some(agent) = exchange.operation.ok().and_then(Operation::requester) else { return };
+    let guid = exchange.guid.as_ref().map(http::HeaderValue::as_bytes).unwrap_or_default();
+    if retcode.is_some_and(says_signed_out) && gateway.sessions.is_own(agent, guid) {
+        gateway.store.apply(agent, [Change::Ended]);
     }
 }
 

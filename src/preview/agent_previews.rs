@@ -31,6 +31,8 @@ pub enum Change {
     Cancelled(ControlId),
     /// Every preview of the agent is over.
     Ended,
+    /// Every preview that was announced before this is over.
+    EndedBefore(Timestamp),
 }
 
 /// How much is kept for one agent.
@@ -59,6 +61,10 @@ impl AgentPreviews {
             }
             Change::Ended => {
                 self.0.clear();
+                0
+            }
+            Change::EndedBefore(moment) => {
+                self.0.retain(|preview| preview.announced_at >= moment);
                 0
             }
         }
@@ -124,6 +130,13 @@ mod tests {
             previews.apply(change.clone(), Timestamp(second as u64 * 1000), BOUNDS);
         }
         previews
+    }
+
+    #[test]
+    fn what_was_announced_since_a_moment_stays() {
+        let previews =
+            after(&[shown(1, &["1"]), shown(2, &["2"]), shown(1, &[]), Change::EndedBefore(Timestamp(2000))]);
+        assert_eq!(control_ids(&previews), [1]);
     }
 
     fn control_ids(previews: &AgentPreviews) -> Vec<i64> {

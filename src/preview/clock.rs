@@ -12,6 +12,11 @@ impl Timestamp {
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
+
+    /// So much later.
+    pub fn after(self, duration: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_add(millis(duration)))
+    }
 }
 
 /// Where the current time comes from.
@@ -44,7 +49,7 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.started_at.0.saturating_add(millis(self.started.elapsed())))
+        self.started_at.after(self.started.elapsed())
     }
 }
 

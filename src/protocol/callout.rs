@@ -9,6 +9,7 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::lenient;
 use crate::preview::{Callout, ControlId, DialedNumber, Reason};
 
 /// Longest `called`, in bytes: as long as `dialeddigits` can be (protocol.md 5).
@@ -135,9 +136,17 @@ fn read_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<Fields<'de>, A::Err
     Ok(fields)
 }
 
-/// Whether a mapper that ignores case, blanks and punctuation would take `key` for one of the two fields.
-fn folds_onto_a_field(key: &str) -> bool {
-    let folded: String = key.chars().flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric()).collect();
+/// Whether a mapper that ignores case, compatibility forms, blanks and punctuation would take `key` for one of the two
+/// fields.
+pub(super) fn folds_onto_a_field(key: &str) -> bool {
+    let mut folded = String::new();
+    for character in key.chars() {
+        let before = folded.len();
+        folded.extend(lenient::fold(character));
+        if folded.len() == before && character.is_alphanumeric() {
+            folded.push(character);
+        }
+    }
     folded == CALLED || folded == CONTROL_ID
 }
 
@@ -320,6 +329,10 @@ mod tests {
             r#"{"called":"1","callcontrolid":1,"Called":"2"}"#,
             r#"{"called":"1","callcontrolid":1,"CALLED":"2"}"#,
             r#"{"called":"1","callcontrolid":1,"called ":"2"}"#,
+            r#"{"called":"1","callcontrolid":1,"ｃalled":"2"}"#,
+            r#"{"called":"1","callcontrolid":1,"\ud835\udd20alled":"2"}"#,
+            r#"{"called":"1","callcontrolid":1,"ⓒaⅼled":"2"}"#,
+            r#"{"called":"1","callcontrolid":1,"call℅ntrolid":2}"#,
             r#"{"called":"1","callcontrolid":1,"call_control_id":2}"#,
             r#"{"called":"1","callcontrolid":1,"callControlId":2}"#,
             r#"{"called":"1","callcontrolid":1,"called\u0000":"2"}"#,

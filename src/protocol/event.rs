@@ -27,6 +27,18 @@ pub struct Event {
     pub change: Option<Change>,
 }
 
+impl Event {
+    /// Whose previews the event changes, if that is beyond doubt. `polled` is the agent who was asked about, if it was
+    /// one: then `workNo` can only say the same. An event that names somebody else was not meant for the one it was
+    /// shown to, and proves nothing about either.
+    pub fn whose(&self, polled: Option<AgentId>) -> Option<AgentId> {
+        match (polled, self.agent) {
+            (Some(polled), Some(named)) if polled != named => None,
+            (polled, named) => polled.or(named),
+        }
+    }
+}
+
 /// Why events could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EventError {

@@ -5,6 +5,8 @@
 //! word that matters turns up then, the path is refused; otherwise it goes through untouched, because nothing can
 //! turn it into an operation that matters.
 
+use unicode_normalization::UnicodeNormalization;
+
 /// Words that end or begin a session, below `onlineagent` or `qualitycontrol`.
 const SESSION_WORDS: [&str; 4] = ["forcelogin", "loginex", "logout", "forcelogout"];
 const CALLOUT: &str = "previewcallout";
@@ -86,70 +88,88 @@ fn tokens(path: &str) -> impl Iterator<Item = &str> {
 fn reads_as(token: &str, word: &str) -> bool {
     let mut folded = String::new();
     for character in token.chars() {
-        match fold(character) {
-            Some(letter) if folded.len() < LONGEST_WORD => folded.push(letter),
-            Some(_) => return false,
-            None if folded == word => return true,
-            None => {}
+        let before = folded.len();
+        folded.extend(fold(character));
+        if folded.len() > LONGEST_WORD {
+            return false;
+        }
+        if folded.len() == before && folded == word {
+            return true;
         }
     }
     folded == word
 }
 
-/// The ASCII letter or digit that a case-insensitive or compatibility comparison may find in a character.
-fn fold(character: char) -> Option<char> {
-    let ascii = match character {
-        // Dotted and dotless i, long s, Kelvin sign: the characters that case mapping moves into ASCII.
-        '\u{130}' | '\u{131}' => 'i',
-        '\u{17f}' => 's',
-        '\u{212a}' => 'k',
-        // Full-width forms.
-        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(character) - 0xfee0)?,
-        other => other,
+/// The ASCII letters and digits that a case-insensitive or compatibility comparison (NFKC) may find in a character.
+pub(super) fn fold(character: char) -> impl Iterator<Item = char> {
+    // The dotless i is the one letter that only case mapping moves into ASCII.
+    let character = if character == '\u{131}' { 'i' } else { character };
+    compatible(character).filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase())
+}
+
+/// A character without its compatibility form: `／` is `/`, `ⓒ` is `c`, `㎈` is `cal`.
+fn compatible(character: char) -> impl Iterator<Item = char> {
+    std::iter::once(character).nfkd()
+}
+
+/// Percent-decodes (`%70`, and `%u0070` as some servers do) until nothing is left to decode, in whatever mixture, and
+/// reads the bytes as UTF-8 as forgivingly as the worst decoder: overlong and compatibility forms count as the characters
+/// they stand for. One pass, however deep the nesting: whatever is completed by a byte is decoded at once.
+pub(super) fn decode_fully(text: &str) -> String {
+    let mut decoded = Vec::with_capacity(text.len());
+    for byte in text.bytes() {
+        decoded.push(byte);
+        while let Some((length, meant)) = escaped(&decoded) {
+            decoded.truncate(decoded.len() - length);
+            match meant {
+                Meant::Byte(byte) => decoded.push(byte),
+                Meant::Text(text) => decoded.extend_from_slice(text.as_bytes()),
+            }
+        }
+    }
+    forgiving_utf8(&decoded)
+}
+
+/// What an escape stands for.
+enum Meant {
+    /// Perhaps a part of a character.
+    Byte(u8),
+    Text(String),
+}
+
+/// The length of the escape that `bytes` end with, and what it stands for.
+fn escaped(bytes: &[u8]) -> Option<(usize, Meant)> {
+    let joined = |high: u8, low: u8| Meant::Byte((high & 1) << 6 | (low & 0x3f));
+    let overlong = match *bytes {
+        [.., a @ 0xc0..=0xc1, b @ 0x80..=0xbf] => Some((2, joined(a, b))),
+        [.., 0xf0, 0x80, a @ 0x80..=0x81, b @ 0x80..=0xbf] => Some((4, joined(a, b))),
+        [.., 0xe0, a @ 0x80..=0x81, b @ 0x80..=0xbf] => Some((3, joined(a, b))),
+        _ => None,
     };
-    ascii.is_ascii_alphanumeric().then(|| ascii.to_ascii_lowercase())
+    let percent = || match *bytes {
+        [.., b'%', a, b] => Some((3, Meant::Byte(hex_pair(a, b)?))),
+        _ => None,
+    };
+    let unicode = || match *bytes {
+        [.., b'%', b'u' | b'U', a, b, c, d] => {
+            let code = u32::from(hex_pair(a, b)?) << 8 | u32::from(hex_pair(c, d)?);
+            Some((6, Meant::Text(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER).into())))
+        }
+        _ => None,
+    };
+    overlong.or_else(percent).or_else(unicode).or_else(|| in_ascii(bytes))
 }
 
-/// Percent-decodes (`%70`, and `%u0070` as some servers do) until nothing changes, then reads the bytes as UTF-8 as
-/// forgivingly as the worst decoder: overlong forms count as the character they stand for.
-fn decode_fully(path: &str) -> String {
-    let mut bytes = path.as_bytes().to_vec();
-    loop {
-        let decoded = decode_once(&bytes);
-        if decoded.len() == bytes.len() {
-            return forgiving_utf8(&decoded);
-        }
-        bytes = decoded;
+/// The character that `bytes` end with, if all of it is ASCII to a reader who ignores compatibility forms.
+fn in_ascii(bytes: &[u8]) -> Option<(usize, Meant)> {
+    let last = *bytes.last()?;
+    if last.is_ascii() {
+        return None;
     }
-}
-
-/// One round; each escape that is decoded makes the text shorter.
-fn decode_once(mut rest: &[u8]) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(rest.len());
-    while let Some((&first, tail)) = rest.split_first() {
-        match rest {
-            [b'%', b'u' | b'U', a, b, c, d, after @ ..] => {
-                if let (Some(high), Some(low)) = (hex_pair(*a, *b), hex_pair(*c, *d)) {
-                    let code = u32::from(high) << 8 | u32::from(low);
-                    let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
-                    decoded.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-                    rest = after;
-                    continue;
-                }
-            }
-            [b'%', a, b, after @ ..] => {
-                if let Some(byte) = hex_pair(*a, *b) {
-                    decoded.push(byte);
-                    rest = after;
-                    continue;
-                }
-            }
-            _ => {}
-        }
-        decoded.push(first);
-        rest = tail;
-    }
-    decoded
+    let tail = |length: usize| std::str::from_utf8(bytes.get(bytes.len().checked_sub(length)?..)?).ok();
+    let character = (2..=4).find_map(tail)?;
+    let text: String = character.chars().flat_map(compatible).collect();
+    text.is_ascii().then_some((character.len(), Meant::Text(text)))
 }
 
 fn hex_pair(high: u8, low: u8) -> Option<u8> {
@@ -192,6 +212,11 @@ mod tests {
             ("%c1%b0%e0%81%b0%f0%80%81%b0", "ppp"),
             ("%E4%BD%A0", "你"),
             ("%ff", "ÿ"),
+            ("%e0%80%a525%C0%B55", "U"),
+            ("a%EF%BC%8Fb%EF%BC%8570", "a/bp"),
+            ("a%EF%B9%A8b%EF%B9%AA70%E2%80%A5", "a\\bp.."),
+            ("%%3235", "#5"),
+            ("%u0%2541%u%3070041", "%u0A\u{700}41"),
         ] {
             assert_eq!(decode_fully(encoded), expected, "{encoded}");
         }
@@ -199,9 +224,15 @@ mod tests {
 
     #[test]
     fn words_are_recognised_in_disguise_but_not_within_longer_words() {
-        for disguise in
-            ["previewCallout", "PREVIEWCALLOUT", "previewCallout.json", "preview-callout", "\0previewCallout "]
-        {
+        for disguise in [
+            "previewCallout",
+            "PREVIEWCALLOUT",
+            "previewCallout.json",
+            "preview-callout",
+            "\0previewCallout ",
+            "ｐreⓥi𝔢w𝑪alℓout",
+            "preview㎈lout",
+        ] {
             assert!(names_callout(disguise), "{disguise:?}");
         }
         for other in ["cancelPreviewCallout", "previewCalloutHistory", "previewCall", "callout", ""] {

@@ -1,10 +1,13 @@
 //! The vendor's dialect: bytes to domain and back, no sockets.
 //!
 //! - [`operation`]: what a request is for (method and path).
+//! - [`query`]: what a query might do to that.
 //! - [`callout`]: the body of a `previewCallout`, read strictly, because a client wrote it.
 //! - [`event`]: event answers and pushes, read forgivingly, because the platform wrote them.
 //! - [`content`]: content codings and charsets, undone before either is read.
 //! - [`envelope`]: `message` / `retcode` / `result`, both ways.
+//! - [`sign_in`]: where a sign-in asks for push, and the same sign-in with other addresses.
+//! - [`push_address`]: the gateway's own push addresses, signed.
 
 pub mod callout;
 pub mod content;
@@ -12,6 +15,9 @@ pub mod envelope;
 pub mod event;
 mod lenient;
 pub mod operation;
+pub mod push_address;
+pub mod query;
+pub mod sign_in;
 
 pub use callout::{CalloutError, parse_callout};
 pub use envelope::Envelope;

@@ -8,6 +8,7 @@
 use http::Method;
 
 use super::lenient;
+use super::push_address::{Claim, PushForm, RESERVED};
 use crate::closed_list;
 use crate::preview::{AgentId, Reason};
 
@@ -46,6 +47,15 @@ pub enum Operation {
         agent: AgentId,
         /// Which of the sign-outs.
         name: OperationName,
+        /// Who asks for it: the same agent, or the supervisor in the path, where that is an agent ID.
+        by: Option<AgentId>,
+    },
+    /// `POST` to one of the gateway's own push addresses, its signature not yet looked at.
+    Push {
+        /// Whose events, as the address claims.
+        agent: AgentId,
+        /// Which form, as the address claims.
+        form: PushForm,
     },
     /// Anything else: streamed through.
     Other {
@@ -63,6 +73,7 @@ impl Operation {
             Self::PollEvents { .. } => OperationName::GetAgentEvent,
             Self::PollAllEvents => OperationName::GetAllAgentEvents,
             Self::SignIn { name, .. } | Self::SignOut { name, .. } => name,
+            Self::Push { .. } => OperationName::PushEvents,
             Self::Other { .. } => OperationName::Other,
         }
     }
@@ -74,9 +85,25 @@ impl Operation {
             | Self::CancelPreviewCallout { agent }
             | Self::PollEvents { agent }
             | Self::SignIn { agent, .. }
-            | Self::SignOut { agent, .. } => Some(agent),
+            | Self::SignOut { agent, .. }
+            | Self::Push { agent, .. } => Some(agent),
             Self::Other { agent } => agent,
             Self::PollAllEvents | Self::CalloutPreflight => None,
+        }
+    }
+
+    /// The agent who makes the request, as far as the path tells: not always the one it is about.
+    pub fn requester(self) -> Option<AgentId> {
+        match self {
+            Self::SignOut { by, .. } => by,
+            Self::PreviewCallout { .. }
+            | Self::CancelPreviewCallout { .. }
+            | Self::PollEvents { .. }
+            | Self::SignIn { .. }
+            | Self::Other { .. }
+            | Self::PollAllEvents
+            | Self::CalloutPreflight
+            | Self::Push { .. } => self.agent(),
         }
     }
 
@@ -121,6 +148,9 @@ impl Unclassified {
 /// # Errors
 /// See [`Unclassified`].
 pub fn classify(method: &Method, path: &str, prefixes: &[String]) -> Result<Operation, Unclassified> {
+    if path.starts_with(RESERVED) {
+        return Err(Unclassified::NotFound);
+    }
     let below = prefixes.iter().find_map(|prefix| path.strip_prefix(prefix.as_str())).ok_or(Unclassified::NotFound)?;
     if matches!(*method, Method::CONNECT | Method::TRACE) {
         return Err(Unclassified::MethodNotAllowed);
@@ -132,6 +162,18 @@ pub fn classify(method: &Method, path: &str, prefixes: &[String]) -> Result<Oper
         None => Resource::Other(None),
     };
     resource.with_method(method)
+}
+
+/// What a request to one of the gateway's own push addresses is for; nothing if it is none. Asked before [`classify`],
+/// and only if `[push]` is on. CC-Gateway posts; whatever else comes there finds nothing.
+pub fn classify_push(method: &Method, path: &str) -> Option<Operation> {
+    let Claim { agent, form, .. } = Claim::read(path).filter(|_| method == Method::POST)?;
+    Some(Operation::Push { agent, form })
+}
+
+/// Whether some reading of `path` is an operation that matters: a callout, a poll, or what ends a preview.
+pub fn may_matter(path: &str) -> bool {
+    lenient::may_mean_an_operation(path)
 }
 
 /// Whether `path` could be meant for the guarded resource: an outcome belongs into the decision log even if the
@@ -148,13 +190,26 @@ enum Resource {
     Events(AgentId),
     AllEvents,
     Session(AgentId, OperationName),
-    ForcedSignOut(AgentId),
+    /// Of whom, by whom.
+    ForcedSignOut(AgentId, Option<AgentId>),
     Other(Option<AgentId>),
 }
 
-/// Reads a path that consists of plain segments only: one reading, up to letter case. A case-insensitive router would
-/// take `PREVIEWCALLOUT` for the guarded resource and another would not; treating it as guarded is right for both.
+/// Reads a path that consists of plain segments only: one reading, up to a suffix. Jersey and others take `logout.json`
+/// for `logout` with a wish for the answer's format; what they would make an operation that matters is refused.
 fn plain_resource(segments: &[&str]) -> Result<Resource, Unclassified> {
+    let resource = named_resource(segments)?;
+    let stem = segments.split_last().and_then(|(last, before)| Some((before, last.split_once('.')?.0)));
+    let (Resource::Other(_), Some((before, stem))) = (resource, stem) else { return Ok(resource) };
+    match named_resource(&[before, &[stem]].concat()) {
+        Ok(Resource::Other(_)) => Ok(resource),
+        _ => Err(Unclassified::AmbiguousPath),
+    }
+}
+
+/// One reading, up to letter case. A case-insensitive router would take `PREVIEWCALLOUT` for the guarded resource and
+/// another would not; treating it as guarded is right for both.
+fn named_resource(segments: &[&str]) -> Result<Resource, Unclassified> {
     let mut words = [""; 5];
     for (word, segment) in words.iter_mut().zip(segments) {
         *word = segment;
@@ -180,7 +235,8 @@ fn plain_resource(segments: &[&str]) -> Result<Resource, Unclassified> {
             }
         }
         5 if is(root, "resource") && is(service, "qualitycontrol") && is(action, "forcelogout") => {
-            agent_or_refuse(target)?.map_or(Resource::Other(None), Resource::ForcedSignOut)
+            let by = id.parse().ok();
+            agent_or_refuse(target)?.map_or(Resource::Other(None), |agent| Resource::ForcedSignOut(agent, by))
         }
         _ => Resource::Other(id.parse().ok()),
     };
@@ -228,12 +284,14 @@ impl Resource {
             // A JAX-RS server answers HEAD by running the GET: the event would be gone, unseen by anybody.
             (Self::Events(_) | Self::AllEvents, "HEAD") => return Err(Unclassified::MethodNotAllowed),
             (Self::Session(agent, name @ (Login | ForceLogin | LoginEx)), "PUT") => Operation::SignIn { agent, name },
-            (Self::Session(agent, name @ (Logout | ForceLogout)), "DELETE") => Operation::SignOut { agent, name },
-            (Self::ForcedSignOut(agent), "POST") => Operation::SignOut { agent, name: ForceLogout },
+            (Self::Session(agent, name @ (Logout | ForceLogout)), "DELETE") => {
+                Operation::SignOut { agent, name, by: Some(agent) }
+            }
+            (Self::ForcedSignOut(agent, by), "POST") => Operation::SignOut { agent, name: ForceLogout, by },
             (Self::CancelCallout(agent) | Self::Events(agent) | Self::Session(agent, _), _) => {
                 Operation::Other { agent: Some(agent) }
             }
-            (Self::AllEvents | Self::ForcedSignOut(_), _) => Operation::Other { agent: None },
+            (Self::AllEvents | Self::ForcedSignOut(..), _) => Operation::Other { agent: None },
             (Self::Other(agent), _) => Operation::Other { agent },
         };
         Ok(operation)
@@ -299,14 +357,19 @@ mod tests {
             ("PUT", "onlineagent/101", Operation::SignIn { agent: a, name: Login }),
             ("PUT", "onlineagent/101/forcelogin", Operation::SignIn { agent: a, name: ForceLogin }),
             ("PUT", "onlineagent/101/loginex", Operation::SignIn { agent: a, name: LoginEx }),
-            ("DELETE", "onlineagent/101/logout", Operation::SignOut { agent: a, name: Logout }),
-            ("DELETE", "onlineagent/101/forcelogout", Operation::SignOut { agent: a, name: ForceLogout }),
-            ("POST", "qualitycontrol/102/forcelogout/101", Operation::SignOut { agent: a, name: ForceLogout }),
+            ("DELETE", "onlineagent/101/logout", Operation::SignOut { agent: a, name: Logout, by: Some(a) }),
+            ("DELETE", "onlineagent/101/forcelogout", Operation::SignOut { agent: a, name: ForceLogout, by: Some(a) }),
+            (
+                "POST",
+                "qualitycontrol/102/forcelogout/101",
+                Operation::SignOut { agent: a, name: ForceLogout, by: Some(agent(102)) },
+            ),
             ("POST", "onlineagent/101/handshake", Operation::Other { agent: Some(a) }),
             ("OPTIONS", "agentevent/101", Operation::Other { agent: Some(a) }),
             ("POST", "voicecall/101/seconddial/%23", Operation::Other { agent: None }),
             ("GET", "voicecall/101/answer", Operation::Other { agent: Some(a) }),
             ("GET", "agentevent/H12", Operation::Other { agent: None }),
+            ("GET", "recordfile/101/logout.wav", Operation::Other { agent: Some(a) }),
             ("GET", "mediafile/101/a%20b;c=d/%E4%BD%A0", Operation::Other { agent: None }),
             ("POST", "textchat/101/notes/log%20out", Operation::Other { agent: None }),
             ("PUT", "onlineagent/101/skills/a%20b", Operation::Other { agent: None }),
@@ -355,15 +418,47 @@ mod tests {
             ("PUT", "/agentgateway/voicecall/101/previewCallout", AmbiguousPath),
             ("PUT", "/agentgateway/resource/v1/voicecall/101/previewCallout", AmbiguousPath),
             ("GET", "/agentgateway/resource/agentevent/101;x=1", AmbiguousPath),
+            ("GET", "/agentgateway/resource/agentevent/101.json", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/onlineagent/101.json", AmbiguousPath),
+            ("DELETE", "/agentgateway/resource/onlineagent/101/logout.json", AmbiguousPath),
+            ("POST", "/agentgateway/resource/qualitycontrol/102/forcelogout/101.xml", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/voicecall/101/cancelPreviewCallout.json", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/voicecall/101%EF%BC%8FpreviewCallout", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/voicecall/101/%e0%80%a570reviewCallout", AmbiguousPath),
             ("GET", "/agentgateway/resource/agentevent/%31%30%31", AmbiguousPath),
             ("DELETE", "/agentgateway/resource/onlineagent/101/%6Cogout", AmbiguousPath),
             ("PUT", "/agentgateway/resource/onlineagent/101;x=1", AmbiguousPath),
             ("PUT", "/agentgateway/resource/onlineagent//101/.", AmbiguousPath),
             ("POST", "/agentgateway/resource/qualitycontrol/102/forcelogou%74/101", AmbiguousPath),
+            ("GET", "/previewgate/", NotFound),
+            ("POST", "/previewgate/push/push/101/x.y", NotFound),
             ("GET", "/agentgateway/../manager/html", NotFound),
             ("GET", "/agentgateway/%2e%2E/manager/html", NotFound),
         ] {
             assert_eq!(classified(method, path), Err(expected), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn reserved_paths_stay_here_whatever_is_forwarded() {
+        let everything = |path: &str| classify(&Method::POST, path, &["/".to_owned()]);
+        assert_eq!(everything("/previewgate/push/push/101/x.y"), Err(Unclassified::NotFound));
+        assert_eq!(everything("/previewgate"), Ok(Operation::Other { agent: None }));
+    }
+
+    #[test]
+    fn push_addresses() {
+        let push = |form| Some(Operation::Push { agent: agent(101), form });
+        for (method, path, expected) in [
+            ("POST", "/previewgate/push/push/101/x.y", push(PushForm::CallBackUri)),
+            ("POST", "/previewgate/push/push_url/101/x", push(PushForm::PushUrl)),
+            ("GET", "/previewgate/push/push/101/x.y", None),
+            ("POST", "/previewgate/push/poll/101/x.y", None),
+            ("POST", "/previewgate/push/push/0101/x.y", None),
+            ("POST", "/previewgate/push/push/101", None),
+            ("POST", "/agentgateway/push/push/101/x.y", None),
+        ] {
+            assert_eq!(classify_push(&method.parse().unwrap(), path), expected, "{method} {path}");
         }
     }
 

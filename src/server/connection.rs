@@ -69,6 +69,8 @@ impl Worker {
         let gate = Gate::new(stream, Arc::clone(&connection), limits.head_size, waits);
         let connection = http1::Builder::new()
             .preserve_header_case(true)
+            // The fields that the gateway adds itself.
+            .title_case_headers(true)
             .max_headers(MOST_FIELDS)
             .max_buf_size(LARGEST_BUFFER)
             // The gate keeps all the waits.

@@ -9,7 +9,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use crate::config::Previews;
-use crate::preview::{AgentId, AgentPreviews, Bounds, Change, Clock};
+use crate::preview::{AgentId, AgentPreviews, Announcement, Bounds, Change, Clock, Preview};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::EvictionCause;
 
@@ -79,6 +79,23 @@ impl MemoryStore {
         }
     }
 
+    /// Every agent with previews, as of about now, in no particular order. Does not count as a use of any of them.
+    pub fn agents(&self) -> Vec<(AgentId, Arc<AgentPreviews>)> {
+        self.agents.iter().map(|(agent, previews)| (*agent, previews)).collect()
+    }
+
+    /// Puts back what `agent` was shown before the process began, oldest first, each preview with its own time.
+    pub fn restore(&self, agent: AgentId, shown: impl IntoIterator<Item = Preview>) {
+        let mut previews = AgentPreviews::default();
+        for Preview { control_id, numbers, announced_at } in shown {
+            previews.apply(Change::Shown(Announcement { control_id, numbers }), announced_at, self.bounds);
+        }
+        if !previews.is_empty() {
+            self.cached.fetch_add(previews.len() as u64, Ordering::Relaxed);
+            self.agents.insert(agent, Arc::new(previews));
+        }
+    }
+
     /// Does the cache's pending housekeeping. Called now and then from a thread of its own, so that it need not
     /// happen on the data path.
     pub fn maintain(&self) {
@@ -90,13 +107,15 @@ impl MemoryStore {
 mod tests {
     use super::*;
     use crate::config::StoreKind;
-    use crate::preview::{Announcement, ControlId, DialedNumber, ManualClock, Timestamp};
+    use crate::preview::{ControlId, DialedNumber, ManualClock, Timestamp};
     use std::time::Duration;
 
     fn store(per_agent: usize, max_agents: u64) -> (MemoryStore, Arc<Metrics>) {
         let metrics = Arc::new(Metrics::new());
         let ttl = Duration::from_secs(60);
-        let config = Previews { ttl, per_agent, max_agents, store: StoreKind::Memory };
+        let snapshot_interval = Duration::from_secs(10);
+        let store = StoreKind::Memory;
+        let config = Previews { ttl, per_agent, max_agents, snapshot: None, snapshot_interval, store };
         let clock = Arc::new(ManualClock::new(Timestamp(1000)));
         (MemoryStore::new(&config, clock, Arc::clone(&metrics)), metrics)
     }
@@ -145,6 +164,25 @@ mod tests {
         assert_eq!(store.previews(agent(101)).unwrap().len(), 400);
         store.maintain();
         assert!(metrics.encode().contains("previewgate_previews_cached 400"));
+    }
+
+    #[test]
+    fn what_is_restored_is_bounded_and_counted_like_anything_else() {
+        let (store, metrics) = store(2, 100);
+        let preview = |id: i64| Preview {
+            control_id: ControlId(id),
+            numbers: vec![DialedNumber::new("100")],
+            announced_at: Timestamp(id as u64),
+        };
+        store.restore(agent(101), [preview(1), preview(2), preview(3)]);
+        store.restore(agent(102), []);
+        let [(restored, previews)] = &store.agents()[..] else { panic!() };
+        let times: Vec<_> = previews.iter().map(|preview| preview.announced_at.0).collect();
+        assert_eq!((restored.as_u32(), &times[..]), (101, &[2, 3][..]));
+        assert!(metrics.encode().contains("previewgate_previews_cached 2"));
+        store.apply(agent(101), [Change::Ended]);
+        store.maintain();
+        assert!(metrics.encode().contains("previewgate_previews_cached 0"));
     }
 
     #[test]

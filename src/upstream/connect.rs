@@ -100,6 +100,8 @@ async fn http<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
 ) -> Result<Sender, Stage> {
     let (sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
+        // The fields that the gateway adds itself.
+        .title_case_headers(true)
         .max_buf_size(LARGEST_HEAD)
         .handshake(TokioIo::new(AnswersFirst::new(stream)))
         .await

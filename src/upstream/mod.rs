@@ -26,6 +26,7 @@ pub use client::Client;
 pub use endpoint::{Condition, Endpoint};
 use probe::Probe;
 pub use route::{Route, RoutingKey};
+pub(crate) use tls::client_tls;
 
 use crate::config::{self, Balance};
 use crate::telemetry::metrics::{FailureKind, Metrics};

@@ -1,4 +1,4 @@
-//! TLS towards the upstream.
+//! TLS towards servers: the upstream, and applications that are pushed to.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,19 +18,33 @@ pub(super) fn connector(upstream: &Upstream) -> Result<Option<TlsConnector>, Tls
         return Ok(None);
     }
     let tls = &upstream.tls;
+    let identity = tls.client_certificate.as_deref().zip(tls.client_private_key.as_deref());
+    client_tls(tls.ca.as_deref(), identity, tls.insecure_skip_verify).map(Some)
+}
+
+/// A connector for HTTP/1.1 that trusts the roots in the file `ca` (else the system's) or, insecurely, anybody, and
+/// has an `identity` (certificate chain and private key) of its own if servers ask for one.
+///
+/// # Errors
+/// When a file cannot be read, or certificate and key do not belong together.
+pub(crate) fn client_tls(
+    ca: Option<&Path>,
+    identity: Option<(&Path, &Path)>,
+    insecure: bool,
+) -> Result<TlsConnector, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let builder = if tls.insecure_skip_verify {
+    let builder = if insecure {
         let verifier = AcceptAny(provider().signature_verification_algorithms);
         builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
     } else {
-        builder.with_root_certificates(trusted(tls.ca.as_deref())?)
+        builder.with_root_certificates(trusted(ca)?)
     };
-    let mut config = match (&tls.client_certificate, &tls.client_private_key) {
-        (Some(chain), Some(key)) => builder.with_client_auth_cert(certificates(chain)?, private_key(key)?)?,
-        _ => builder.with_no_client_auth(),
+    let mut config = match identity {
+        Some((chain, key)) => builder.with_client_auth_cert(certificates(chain)?, private_key(key)?)?,
+        None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Some(TlsConnector::from(Arc::new(config))))
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// The roots to trust: those of the file, else the system's.

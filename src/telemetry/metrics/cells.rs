@@ -135,6 +135,35 @@ impl EncodeMetric for OptionalRows {
     }
 }
 
+/// A gauge that has no value yet: a moment that never was must not look like 1970.
+#[derive(Clone, Debug)]
+pub(super) struct OptionalGauge(Arc<AtomicI64>);
+
+impl OptionalGauge {
+    const ABSENT: i64 = i64::MIN;
+
+    pub(super) fn absent() -> Self {
+        Self(Arc::new(AtomicI64::new(Self::ABSENT)))
+    }
+
+    pub(super) fn set(&self, value: i64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+impl EncodeMetric for OptionalGauge {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+        match self.0.load(Ordering::Relaxed) {
+            Self::ABSENT => Ok(()),
+            value => ConstGauge::new(value).encode(encoder),
+        }
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+}
+
 /// Where a value that somebody else keeps is read at each scrape.
 pub(super) type Source = Box<dyn Fn() -> u64 + Send + Sync>;
 

@@ -6,10 +6,10 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::cells::{ReadAs, ReadAtScrape, Rows};
+use super::cells::{OptionalGauge, ReadAs, ReadAtScrape, Rows};
 use super::words;
 use crate::closed_list;
-use crate::preview::Reason;
+use crate::preview::{Reason, Timestamp};
 use crate::protocol::{Delivery, EventType};
 use crate::telemetry::Verdict;
 
@@ -21,6 +21,8 @@ const EVENT_PARSE_FAILURES: &str = "previewgate_event_parse_failures";
 const EVENT_BODIES_UNREAD: &str = "previewgate_event_bodies_unread";
 const PREVIEWS_CACHED: &str = "previewgate_previews_cached";
 const PREVIEWS_EVICTED: &str = "previewgate_previews_evicted";
+const SNAPSHOT_LAST_SUCCESS: &str = "previewgate_snapshot_last_success_timestamp_seconds";
+const SNAPSHOT_FAILURES: &str = "previewgate_snapshot_failures";
 
 /// Seconds: an agent looks at a contact for seconds to minutes; an hour is beyond any sensible TTL.
 const AGE_BUCKETS: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0];
@@ -125,5 +127,33 @@ impl PreviewMetrics {
         if let Some(counter) = self.evicted.at(cause.index()) {
             counter.inc_by(previews);
         }
+    }
+}
+
+/// What is remembered beyond the end of the process.
+#[derive(Debug)]
+pub struct SnapshotMetrics {
+    last_success: OptionalGauge,
+    failures: Counter,
+}
+
+impl SnapshotMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let (last_success, failures) = (OptionalGauge::absent(), Counter::default());
+        let help = "When previews were last saved; absent until then";
+        registry.register(SNAPSHOT_LAST_SUCCESS, help, last_success.clone());
+        let help = "Snapshots of previews that could not be saved or restored";
+        registry.register(SNAPSHOT_FAILURES, help, failures.clone());
+        Self { last_success, failures }
+    }
+
+    /// The previews of this instant were saved.
+    pub fn saved(&self, at: Timestamp) {
+        self.last_success.set(i64::try_from(at.0 / 1000).unwrap_or(i64::MAX));
+    }
+
+    /// A snapshot could not be written, or was refused.
+    pub fn failed(&self) {
+        self.failures.inc();
     }
 }

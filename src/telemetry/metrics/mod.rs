@@ -7,6 +7,7 @@ mod cells;
 mod data_path;
 mod domain;
 mod process;
+mod push;
 mod upstream;
 
 use prometheus_client::encoding::text;
@@ -14,8 +15,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 pub use data_path::{ConnectionMetrics, OpenConnections, OpenGuard, RequestMetrics, ShedKind, Side, StatusClass};
-pub use domain::{CalloutMetrics, EventMetrics, EvictionCause, PreviewMetrics};
+pub use domain::{CalloutMetrics, EventMetrics, EvictionCause, PreviewMetrics, SnapshotMetrics};
 pub use process::{CertificateRole, LogMetrics, ProcessMetrics};
+pub use push::{PushMetrics, PushOutcome, SignInHandling};
 pub use upstream::{EndpointMetrics, FailureKind, UpstreamMetrics};
 
 /// Seconds, from the gateway's own overhead (100 us) to the longest polls; dense around 10 s, where an unanswered poll
@@ -32,8 +34,12 @@ pub struct Metrics {
     pub callouts: CalloutMetrics,
     /// Events that went by.
     pub events: EventMetrics,
+    /// Pushes.
+    pub pushes: PushMetrics,
     /// What is remembered.
     pub previews: PreviewMetrics,
+    /// What is remembered beyond the end of the process.
+    pub snapshots: SnapshotMetrics,
     /// Requests of clients.
     pub requests: RequestMetrics,
     /// Connections, both sides.
@@ -57,7 +63,9 @@ impl Metrics {
         Self {
             callouts: CalloutMetrics::register(&mut registry),
             events: EventMetrics::register(&mut registry),
+            pushes: PushMetrics::register(&mut registry),
             previews: PreviewMetrics::register(&mut registry),
+            snapshots: SnapshotMetrics::register(&mut registry),
             requests: RequestMetrics::register(&mut registry),
             connections: ConnectionMetrics::register(&mut registry),
             upstream: UpstreamMetrics::register(&mut registry),

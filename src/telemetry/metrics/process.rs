@@ -48,6 +48,8 @@ closed_list! {
         UpstreamClient = "upstream_client",
         /// Signs the endpoints' certificates.
         UpstreamCa = "upstream_ca",
+        /// Signs the certificates of applications that are pushed to.
+        PushCa = "push_ca",
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::Mode;
-use crate::preview::Reason;
+use crate::preview::{Reason, Timestamp};
 use crate::protocol::{Delivery, EventType, OperationName};
 use crate::telemetry::Verdict;
 
@@ -15,6 +15,8 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("previewgate_preview_events_total", "counter", &["event_type", "delivery"]),
     ("previewgate_previews_cached", "gauge", &[]),
     ("previewgate_previews_evicted_total", "counter", &["cause"]),
+    ("previewgate_snapshot_last_success_timestamp_seconds", "gauge", &[]),
+    ("previewgate_snapshot_failures_total", "counter", &[]),
     ("previewgate_requests_total", "counter", &["operation", "status_class"]),
     ("previewgate_request_duration_seconds", "histogram", &["operation"]),
     ("previewgate_upstream_duration_seconds", "histogram", &["operation"]),
@@ -23,6 +25,8 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("previewgate_connections_open", "gauge", &["side"]),
     ("previewgate_event_parse_failures_total", "counter", &[]),
     ("previewgate_event_bodies_unread_total", "counter", &[]),
+    ("previewgate_pushes_total", "counter", &["outcome"]),
+    ("previewgate_push_sign_ins_total", "counter", &["handling"]),
     ("previewgate_requests_shed_total", "counter", &["kind"]),
     ("previewgate_head_faults_total", "counter", &[]),
     ("previewgate_preview_age_seconds", "histogram", &[]),
@@ -47,6 +51,7 @@ fn used() -> Metrics {
     metrics.upstream.endpoint(ENDPOINT).failed(FailureKind::Closed);
     metrics.process.certificate_not_after(CertificateRole::UpstreamCa, Some(1_800_000_000));
     metrics.process.mode(Mode::Monitor);
+    metrics.snapshots.saved(Timestamp(1_700_000_000_999));
     metrics
 }
 
@@ -143,6 +148,8 @@ fn labels_are_words_of_closed_lists_and_endpoints_of_the_configuration() {
         words!(FailureKind),
         words!(ShedKind),
         words!(CertificateRole),
+        words!(PushOutcome),
+        words!(SignInHandling),
         words!(Side),
     ] {
         allowed.extend(words);
@@ -180,7 +187,10 @@ fn counts_arrive_where_they_belong() {
     metrics.requests.shed(ShedKind::Poll);
     metrics.requests.head_fault();
     metrics.events.parse_failed();
+    metrics.pushes.ended(PushOutcome::RefusedTarget);
+    metrics.pushes.signed_in(SignInHandling::Passed);
     metrics.events.body_unread();
+    metrics.snapshots.failed();
     metrics.process.panicked();
     metrics.process.reloaded(false);
     let page = metrics.encode();
@@ -196,6 +206,8 @@ fn counts_arrive_where_they_belong() {
         ("previewgate_upstream_failures_total{endpoint=\"https://10.0.0.11:8043\",kind=\"closed\"}", "1"),
         ("previewgate_upstream_healthy{endpoint=\"https://10.0.0.11:8043\"}", "1"),
         ("previewgate_requests_shed_total{kind=\"poll\"}", "1"),
+        ("previewgate_pushes_total{outcome=\"refused_target\"}", "1"),
+        ("previewgate_push_sign_ins_total{handling=\"passed\"}", "1"),
         ("previewgate_head_faults_total", "1"),
         ("previewgate_event_parse_failures_total", "1"),
         ("previewgate_event_bodies_unread_total", "1"),
@@ -204,12 +216,15 @@ fn counts_arrive_where_they_belong() {
         ("previewgate_validation_mode{mode=\"monitor\"}", "1"),
         ("previewgate_config_last_reload_successful", "0"),
         ("previewgate_certificate_not_after_timestamp_seconds{role=\"upstream_ca\"}", "1800000000"),
+        ("previewgate_snapshot_last_success_timestamp_seconds", "1700000000"),
+        ("previewgate_snapshot_failures_total", "1"),
         ("previewgate_panics_total", "1"),
     ] {
         assert_eq!(value(&page, series), expected, "{series}");
     }
     // Not configured, so not there: 0 would read as expired.
     assert!(!page.contains("role=\"server\""));
+    assert!(!Metrics::new().encode().contains("\npreviewgate_snapshot_last_success_timestamp_seconds"));
 }
 
 #[test]

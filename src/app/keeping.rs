@@ -1,0 +1,361 @@
+//! What the process remembers beyond its end: previews are restored before anybody can ask, and saved while it runs.
+//!
+//! Everything here happens on the supervisor's thread and those it lends; the workers never wait for a disk.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::config::Config;
+use crate::gateway::Gateway;
+use crate::store::snapshot::{Restored, Saved, SnapshotFile};
+use crate::telemetry::Sparingly;
+
+/// A disk that stays full may say so this often.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+/// A disk that hangs does not keep the process from ending for longer than this.
+const LAST_SAVE: Duration = Duration::from_secs(10);
+
+/// Restores what the last run saved, and begins the warm-up if there is nothing. To be called before anything listens.
+pub(super) fn restore(config: &Config, gateway: &mut Gateway) -> Option<SnapshotFile> {
+    let previews = &config.previews;
+    let file = previews.snapshot.clone().map(|path| SnapshotFile::new(path, previews.ttl, previews.max_agents));
+    let restored = file.as_ref().is_some_and(|file| restore_from(file, gateway));
+    let warm_up = config.validation.warm_up;
+    if !restored && !warm_up.is_zero() {
+        gateway.warm_up_until = Some(gateway.clock.now().after(warm_up));
+        tracing::warn!(
+            target: "previewgate::previews",
+            warm_up_ms = millis(warm_up),
+            "warming up: no previews were restored, so callouts of agents without a known preview are forwarded unverified"
+        );
+    }
+    file
+}
+
+/// True if the previews of the last run are known again.
+fn restore_from(file: &SnapshotFile, gateway: &Gateway) -> bool {
+    let path = file.path().display();
+    match file.restore(&gateway.store, gateway.clock.now()) {
+        Restored::Previews { previews, expired, passed_over, age } => {
+            let age_ms = millis(age);
+            tracing::info!(
+                target: "previewgate::previews",
+                %path, previews, expired, agents_passed_over = passed_over, age_ms,
+                "previews restored"
+            );
+            true
+        }
+        Restored::Nothing => {
+            tracing::info!(target: "previewgate::previews", %path, "no snapshot to restore: no previews are known");
+            false
+        }
+        Restored::Refused { fault, put_aside } => {
+            gateway.metrics.snapshots.failed();
+            let put_aside = match put_aside {
+                Ok(place) => format!("kept as {}", place.display()),
+                Err(error) => format!("still there, and no snapshot is written: {error}"),
+            };
+            tracing::warn!(
+                target: "previewgate::previews",
+                %path, %fault, put_aside,
+                "snapshot refused: no previews are known"
+            );
+            false
+        }
+    }
+}
+
+/// Says when the warm-up is over.
+pub(super) async fn announce_end_of_warm_up(gateway: Arc<Gateway>) {
+    let Some(end) = gateway.warm_up_until else { return };
+    tokio::time::sleep(end.since(gateway.clock.now())).await;
+    tracing::info!(
+        target: "previewgate::previews",
+        "warm-up is over: callouts of agents without a known preview are handled as on_unknown_preview says"
+    );
+}
+
+/// Saves previews now and then, and at the end.
+#[derive(Clone)]
+pub(super) struct Keeper(Arc<Inner>);
+
+struct Inner {
+    file: SnapshotFile,
+    gateway: Arc<Gateway>,
+    warnings: Sparingly,
+    failing: AtomicBool,
+}
+
+impl Keeper {
+    pub(super) fn new(file: SnapshotFile, gateway: &Arc<Gateway>) -> Self {
+        let warnings = Sparingly::every(WARNING_INTERVAL);
+        let gateway = Arc::clone(gateway);
+        Self(Arc::new(Inner { file, gateway, warnings, failing: AtomicBool::new(false) }))
+    }
+
+    /// Saves at every interval, for as long as it is polled.
+    pub(super) async fn run(self) {
+        let interval = self.0.gateway.config.previews.snapshot_interval;
+        let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
+        // A disk that is slower than the interval gets a pause all the same.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.save().await;
+        }
+    }
+
+    /// Saves for the last time; gives up on a disk that does not answer.
+    pub(super) async fn finish(&self) {
+        if tokio::time::timeout(LAST_SAVE, self.save()).await.is_err() {
+            self.0.failed(&io::Error::from(io::ErrorKind::TimedOut));
+        }
+    }
+
+    async fn save(&self) {
+        let inner = Arc::clone(&self.0);
+        let saving = tokio::task::spawn_blocking(move || inner.file.save(&inner.gateway.store, &*inner.gateway.clock));
+        match saving.await.unwrap_or_else(|defect| Err(io::Error::other(defect))) {
+            Ok(saved) => self.0.saved(&saved),
+            Err(error) => self.0.failed(&error),
+        }
+    }
+}
+
+impl Inner {
+    fn saved(&self, saved: &Saved) {
+        self.gateway.metrics.snapshots.saved(saved.at);
+        let path = self.file.path().display();
+        if let Some(place) = &saved.put_aside {
+            let place = place.display();
+            tracing::warn!(target: "previewgate::previews", %path, kept_as = %place, "a foreign file was in the way");
+        }
+        if saved.left_out > 0 && self.warnings.now() {
+            let agents = saved.left_out;
+            tracing::warn!(target: "previewgate::previews", %path, agents, "agents with too many previews were not saved");
+        }
+        if self.failing.swap(false, Ordering::Relaxed) {
+            tracing::info!(target: "previewgate::previews", %path, "previews are saved again");
+        }
+    }
+
+    fn failed(&self, error: &io::Error) {
+        self.gateway.metrics.snapshots.failed();
+        self.failing.store(true, Ordering::Relaxed);
+        if self.warnings.now() {
+            let path = self.file.path().display();
+            tracing::warn!(target: "previewgate::previews", %path, %error, "previews cannot be saved");
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::app::{App, Running};
+    use crate::config::{self, Files, LogFormat};
+    use crate::preview::{AgentId, ControlId};
+    use crate::simulator::{Simulator, SimulatorConfig, SimulatorHandle};
+    use crate::telemetry::Logging;
+    use crate::telemetry::testing::CapturedLog;
+
+    struct Scene {
+        directory: tempfile::TempDir,
+        simulator: Simulator,
+        platform: SimulatorHandle,
+        guid: String,
+        log: CapturedLog,
+        /// Each writes its lines until it is dropped.
+        logging: Mutex<Vec<Logging>>,
+    }
+
+    fn agent() -> AgentId {
+        AgentId::try_from(101).unwrap()
+    }
+
+    impl Scene {
+        async fn new() -> Self {
+            let config = SimulatorConfig { lenient_callouts: true, ..SimulatorConfig::default() };
+            let simulator = Simulator::start(config).await.unwrap();
+            let platform = simulator.handle();
+            let guid = platform.sign_in_directly(agent());
+            let (directory, log, logging) = (tempfile::tempdir().unwrap(), CapturedLog::default(), Mutex::default());
+            Self { directory, simulator, platform, guid, log, logging }
+        }
+
+        fn snapshot(&self) -> std::path::PathBuf {
+            self.directory.path().join("previews.snapshot")
+        }
+
+        fn start(&self, validation: &str, previews: &str) -> Running {
+            let text = format!(
+                "listener.address = \"127.0.0.1:0\"\nadmin.address = \"127.0.0.1:0\"\nruntime.workers = 1\n\
+                 [upstream]\nendpoints = [\"http://{}\"]\n[validation]\n{validation}\n\
+                 [previews]\nsnapshot = \"previews.snapshot\"\n{previews}\n",
+                self.simulator.address()
+            );
+            let config = config::parse(&text, self.directory.path(), Files::Check).unwrap();
+            let logging = Logging::start(LogFormat::Json, tracing::Level::INFO, Box::new(self.log.clone())).unwrap();
+            let gateway = App::bind(config, &logging).unwrap().start().unwrap();
+            self.logging.lock().unwrap().push(logging);
+            gateway
+        }
+
+        /// Every line, once the gateways have ended.
+        fn told(&self) -> String {
+            self.logging.lock().unwrap().clear();
+            self.log.text()
+        }
+
+        async fn poll(&self, gateway: &Running) -> String {
+            self.ask(gateway, "GET", "agentevent/101", "").await
+        }
+
+        async fn call(&self, gateway: &Running, called: &str) -> String {
+            let body = format!("{{\"called\":\"{called}\",\"callcontrolid\":7}}");
+            self.ask(gateway, "PUT", "voicecall/101/previewCallout", &body).await
+        }
+
+        async fn ask(&self, gateway: &Running, method: &str, resource: &str, body: &str) -> String {
+            let head = format!(
+                "{method} /agentgateway/resource/{resource} HTTP/1.1\r\nHost: x\r\nGuid: {}\r\nConnection: close\r\n\
+                 Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                self.guid,
+                body.len()
+            );
+            exchange(gateway.address, &head).await
+        }
+    }
+
+    async fn exchange(address: std::net::SocketAddr, request: &str) -> String {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    async fn metrics(gateway: &Running) -> String {
+        exchange(gateway.admin_address, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await
+    }
+
+    async fn stop(gateway: Running) {
+        gateway.stop();
+        tokio::task::spawn_blocking(move || gateway.wait().unwrap()).await.unwrap();
+    }
+
+    async fn seen(log: &CapturedLog, words: &str) {
+        let seen = async {
+            while !log.text().contains(words) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), seen).await.unwrap_or_else(|_| panic!("{words}: {}", log.text()));
+    }
+
+    const ACCEPTED: &str = r#""retcode":"0""#;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_restart_forgets_nothing() {
+        let scene = Scene::new().await;
+        let first = scene.start("", "");
+        scene.platform.preview(agent(), ControlId(7), "1001,1002");
+        assert!(scene.poll(&first).await.contains("1001,1002"));
+        stop(first).await;
+        let second = scene.start("warm_up = \"1h\"", "");
+        assert!(scene.call(&second, "1002").await.contains(ACCEPTED));
+        assert!(scene.call(&second, "1003").await.contains("number_not_in_preview"));
+        assert_eq!(scene.platform.callouts().len(), 1);
+        assert!(metrics(&second).await.contains("previewgate_previews_cached 1\n"));
+        stop(second).await;
+        // What was restored makes a warm-up needless.
+        let log = scene.told();
+        assert!(log.contains("previews restored") && !log.contains("warming up"), "{log}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_crash_forgets_what_came_after_the_last_interval_only() {
+        let scene = Scene::new().await;
+        let first = scene.start("", "snapshot_interval = \"100ms\"");
+        scene.platform.preview(agent(), ControlId(7), "1001");
+        scene.poll(&first).await;
+        while !std::fs::read_to_string(scene.snapshot()).is_ok_and(|text| text.contains("1001")) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(metrics(&first).await.contains("\npreviewgate_snapshot_last_success_timestamp_seconds 1"));
+        let crashed = std::fs::read(scene.snapshot()).unwrap();
+        stop(first).await;
+        std::fs::write(scene.snapshot(), crashed).unwrap();
+        let second = scene.start("", "");
+        assert!(scene.call(&second, "1001").await.contains(ACCEPTED));
+        stop(second).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_damaged_snapshot_is_refused_and_kept() {
+        let scene = Scene::new().await;
+        std::fs::write(scene.snapshot(), "previewgate-snapshot 1 17\nnot what it was").unwrap();
+        let gateway = scene.start("", "");
+        assert!(scene.call(&gateway, "1001").await.contains("unknown_preview"));
+        assert!(metrics(&gateway).await.contains("previewgate_snapshot_failures_total 1\n"));
+        stop(gateway).await;
+        let log = scene.told();
+        assert!(log.contains("snapshot refused") && log.contains("it is damaged"), "{log}");
+        assert!(std::fs::read_to_string(scene.snapshot()).unwrap().contains("\nend 0 "));
+        let kept = std::fs::read_to_string(Path::new(&format!("{}.refused", scene.snapshot().display()))).unwrap();
+        assert!(kept.ends_with("not what it was"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn where_nothing_can_be_written_the_gateway_serves_all_the_same() {
+        let scene = Scene::new().await;
+        let gateway = scene.start("", "snapshot_interval = \"100ms\"");
+        std::fs::remove_dir_all(scene.directory.path()).unwrap();
+        seen(&scene.log, "previews cannot be saved").await;
+        while metrics(&gateway).await.contains("previewgate_snapshot_failures_total 1\n") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        scene.platform.preview(agent(), ControlId(7), "1001");
+        scene.poll(&gateway).await;
+        assert!(scene.call(&gateway, "1001").await.contains(ACCEPTED));
+        stop(gateway).await;
+        assert_eq!(scene.told().matches("previews cannot be saved").count(), 1, "sparingly");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_warm_up_forwards_unknown_previews_only_and_says_when_it_ends() {
+        let scene = Scene::new().await;
+        let gateway = scene.start("warm_up = \"3s\"", "");
+        assert!(scene.call(&gateway, "1001").await.contains(ACCEPTED));
+        seen(&scene.log, r#""decision":"unverified""#).await;
+        seen(&scene.log, "warm-up is over").await;
+        assert!(scene.call(&gateway, "1001").await.contains("unknown_preview"));
+        stop(gateway).await;
+        let log = scene.told();
+        assert_eq!((log.matches("warming up").count(), log.matches("warm-up is over").count()), (1, 1), "{log}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_warm_up_is_no_way_around_a_preview_that_is_known() {
+        let scene = Scene::new().await;
+        let gateway = scene.start("warm_up = \"1h\"", "");
+        scene.platform.preview(agent(), ControlId(7), "1001");
+        scene.poll(&gateway).await;
+        assert!(scene.call(&gateway, "1002").await.contains("number_not_in_preview"));
+        stop(gateway).await;
+    }
+}

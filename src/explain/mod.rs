@@ -1,0 +1,144 @@
+//! `previewgate explain`: why a callout was, or would be, refused, step by step and offline.
+//!
+//! Events and a request come from files instead of sockets; everything that decides is the live path's own code:
+//! framing, classification, the checks of the head, the judgement, the policy, and the table of answers. What is here
+//! reads files and finds words.
+
+mod history;
+mod request;
+mod verdict;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::config::{self, Config, Files, Problems};
+use crate::preview::{DialedNumber, Timestamp};
+use crate::telemetry::sanitized;
+use history::History;
+
+/// The command's options.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Captured events, oldest first: a line is a polling answer, a push or a bare event; {"agent":101,"body":…} says
+    /// whose poll it answers. `#` begins a comment.
+    #[arg(long, value_name = "FILE")]
+    events: PathBuf,
+    /// The request: raw HTTP, or the JSON body alone with --agent (or with an "agent" member).
+    #[arg(long, value_name = "FILE")]
+    request: PathBuf,
+    /// Whose callout it is, if the request is a body alone.
+    #[arg(long, value_name = "ID")]
+    agent: Option<String>,
+    /// The configuration with the policy; the defaults if absent.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// When the request was made, in milliseconds since 1970: previews age from their eventGenTime. Otherwise all are new.
+    #[arg(long, value_name = "MILLIS")]
+    now: Option<u64>,
+    /// Show numbers whole.
+    #[arg(long)]
+    show_numbers: bool,
+}
+
+/// Why nothing could be explained.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// The request is a body alone, and nothing says whose it is.
+    #[error("the request is a body alone: say whose it is with --agent ID, or in a member \"agent\"")]
+    NoAgent,
+    /// The configuration is not good.
+    #[error(transparent)]
+    Configuration(#[from] Problems),
+    /// The explanation cannot be written.
+    #[error(transparent)]
+    Output(#[from] io::Error),
+}
+
+/// Writes the explanation to `out`. Whatever the verdict, having explained it is a success.
+///
+/// # Errors
+/// When a file cannot be read or the explanation not be written.
+pub fn explain(options: &Options, out: &mut impl Write) -> Result<(), Error> {
+    let config = match &options.config {
+        Some(path) => config::load(path, Files::Skip)?,
+        None => defaults()?,
+    };
+    let events = read(&options.events)?;
+    let asked = request::read(read(&options.request)?, options.agent.as_deref(), &config)?;
+    let show = Show { numbers: options.show_numbers };
+    let mut report = Report::default();
+    say_policy(&config, options, &mut report);
+    report.title(&format!("events, from {}", options.events.display()));
+    let history = History::replay(&events, options.now.map(Timestamp), &config, show, &mut report);
+    report.title(&format!("request, from {}", options.request.display()));
+    verdict::tell(&asked, &history, &config, show, &mut report);
+    out.write_all(report.0.as_bytes())?;
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })
+}
+
+fn defaults() -> Result<Config, Problems> {
+    config::parse("[upstream]\nendpoints = [\"https://localhost:8043\"]\n", Path::new(""), Files::Skip)
+}
+
+fn say_policy(config: &Config, options: &Options, report: &mut Report) {
+    let source = options.config.as_ref().map_or("the defaults".to_owned(), |path| path.display().to_string());
+    let ttl = humantime::format_duration(config.previews.ttl);
+    report.title(&format!("policy, from {source}"));
+    report.line(&format!("mode {}", config.validation.mode));
+    report.line(&format!("on_unknown_preview {}", config.validation.on_unknown_preview));
+    report.line(&format!("previews can be called for {ttl}"));
+    match options.now {
+        Some(_) => report.line("previews age from eventGenTime to --now"),
+        None => report.line("all events are taken to have just arrived; --now MILLIS and eventGenTime tell ages"),
+    }
+}
+
+/// The explanation so far.
+#[derive(Default)]
+struct Report(String);
+
+impl Report {
+    fn title(&mut self, title: &str) {
+        let blank = if self.0.is_empty() { "" } else { "\n" };
+        self.0.push_str(&format!("{blank}{title}:\n"));
+    }
+
+    fn line(&mut self, line: &str) {
+        self.0.push_str(&format!("  {}\n", fit(line)));
+    }
+}
+
+/// What a file says, made fit for a terminal.
+fn fit(text: impl Display) -> String {
+    sanitized(text, 2000).to_string()
+}
+
+/// How numbers are shown.
+#[derive(Clone, Copy)]
+struct Show {
+    numbers: bool,
+}
+
+impl Show {
+    fn number(self, number: &DialedNumber) -> String {
+        if self.numbers { fit(number.reveal()) } else { number.masked().to_string() }
+    }
+
+    fn list(self, numbers: &[DialedNumber]) -> String {
+        let shown: Vec<_> = numbers.iter().map(|number| self.number(number)).collect();
+        if shown.is_empty() { "no number".to_owned() } else { shown.join(", ") }
+    }
+}

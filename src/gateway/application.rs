@@ -1,0 +1,197 @@
+//! The way to an application that CC-Gateway pushes to: which ones are allowed, and one request to one of them.
+//!
+//! A connection for each push. Pushes are rare beside polls, TLS sessions are resumed, and a connection that nobody
+//! has used before cannot turn out to be closed: there is nothing to retry, and a push that may have been sent is
+//! never sent again.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Request, Response, Uri, Version};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::body::{Unread, read_whole};
+use super::headers::{prepare_response, strip_hop_by_hop};
+use crate::config::{self, AllowedTarget, Endpoint, Scheme};
+use crate::protocol::push_address::Target;
+use crate::tls::TlsError;
+use crate::upstream::{RequestBody, client_tls};
+
+/// Longest answer to a push; `{"message":"","retcode":"0"}` is what is expected.
+const LONGEST_ANSWER: usize = 64 * 1024;
+
+/// Why a push has no answer of the application. What the client is told; the cause is for the log.
+#[derive(Debug, thiserror::Error)]
+pub enum PushFault {
+    /// The address was not issued with this gateway's key.
+    #[error("this push address was not issued by this gateway")]
+    Signature,
+    /// The application may not be pushed to.
+    #[error("the gateway is not allowed to push to this application")]
+    Target,
+    /// The application could not be reached, or did not answer properly.
+    #[error("the application could not be reached or did not answer properly")]
+    Failed(#[source] io::Error),
+    /// The application did not answer in time.
+    #[error("the application did not answer in time")]
+    Timeout,
+}
+
+/// The applications that may be pushed to, and how.
+pub(super) struct Applications {
+    allowed: Vec<AllowedTarget>,
+    timeout: Duration,
+    tls: Option<TlsConnector>,
+}
+
+impl Applications {
+    pub(super) fn new(push: &config::Push) -> Result<Self, TlsError> {
+        let encrypted = push.allowed_targets.iter().any(|target| target.scheme != Some(Scheme::Http));
+        let tls = || client_tls(push.tls.ca.as_deref(), None, push.tls.insecure_skip_verify);
+        let tls = if encrypted { Some(tls()?) } else { None };
+        Ok(Self { allowed: push.allowed_targets.clone(), timeout: push.timeout, tls })
+    }
+
+    /// Whether pushes to `target` are allowed, as far as its name tells.
+    pub(super) fn allow(&self, target: &Target) -> bool {
+        self.allowed.iter().any(|allowed| allowed.names(&target.origin))
+    }
+
+    /// Posts to `target` once and waits for the answer.
+    pub(super) async fn post(
+        &self,
+        target: &Target,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<Bytes>, PushFault> {
+        address_to(target, &mut request)?;
+        let answer = tokio::time::timeout(self.timeout, self.exchange(&target.origin, request));
+        answer.await.unwrap_or(Err(PushFault::Timeout))
+    }
+
+    async fn exchange(&self, origin: &Endpoint, request: Request<RequestBody>) -> Result<Response<Bytes>, PushFault> {
+        let socket = self.connect(origin).await?;
+        match origin.scheme {
+            Scheme::Http => send(socket, request).await.map_err(PushFault::Failed),
+            Scheme::Https => {
+                // Without a connector no https target is allowed.
+                let tls = self.tls.as_ref().ok_or(PushFault::Target)?;
+                let name = ServerName::try_from(origin.host.clone()).map_err(|_| PushFault::Target)?;
+                let stream = tls.connect(name, socket).await.map_err(PushFault::Failed)?;
+                send(stream, request).await.map_err(PushFault::Failed)
+            }
+        }
+    }
+
+    /// Connects to the first address that is allowed and answers. The very address that was checked is connected to:
+    /// a name that resolves to something else the next time (DNS rebinding) gains nothing.
+    async fn connect(&self, origin: &Endpoint) -> Result<TcpStream, PushFault> {
+        let addresses =
+            tokio::net::lookup_host((origin.host.as_str(), origin.port)).await.map_err(PushFault::Failed)?;
+        let mut last = PushFault::Failed(io::Error::other("the name has no address"));
+        for address in addresses {
+            if !self.may_reach(origin.scheme, address) {
+                last = PushFault::Target;
+                continue;
+            }
+            last = match TcpStream::connect(address).await {
+                Ok(socket) => {
+                    let _ = socket.set_nodelay(true);
+                    return Ok(socket);
+                }
+                Err(error) => PushFault::Failed(error),
+            };
+        }
+        Err(last)
+    }
+
+    /// An allowed name is its owner's word, and enough for an address out there. What is on this very machine or link
+    /// (an admin listener, a cloud's metadata service) must be allowed by its address.
+    fn may_reach(&self, scheme: Scheme, address: SocketAddr) -> bool {
+        !is_close(address.ip()) || self.allowed.iter().any(|allowed| allowed.reaches(scheme, address))
+    }
+}
+
+/// Loopback, link-local, unspecified, multicast or broadcast: never what the name of an application should mean.
+fn is_close(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            ip.is_loopback()
+                || ip.is_link_local()
+                || ip.octets().starts_with(&[0])
+                || ip.is_multicast()
+                || ip.is_broadcast()
+        }
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unspecified() || ip.is_multicast(),
+    }
+}
+
+/// Names the application instead of the gateway; leaves everything else that CC-Gateway wrote.
+fn address_to(target: &Target, request: &mut Request<RequestBody>) -> Result<(), PushFault> {
+    let authority = target.origin.to_string();
+    let authority = authority.split_once("://").map_or(authority.as_str(), |(_, authority)| authority);
+    let host = HeaderValue::from_str(authority).map_err(|_| PushFault::Target)?;
+    *request.uri_mut() = Uri::from(target.path.clone());
+    *request.version_mut() = Version::HTTP_11;
+    let headers = request.headers_mut();
+    strip_hop_by_hop(headers);
+    headers.remove(header::EXPECT);
+    headers.insert(header::HOST, host);
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    Ok(())
+}
+
+async fn send<S>(stream: S, request: Request<RequestBody>) -> io::Result<Response<Bytes>>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let builder = http1::Builder::new().preserve_header_case(true).clone();
+    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    // Ends with the answer, or when nobody waits for it any more.
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    let response = sender.send_request(request).await.map_err(io::Error::other)?;
+    let (mut head, mut body) = response.into_parts();
+    prepare_response(&mut head);
+    match read_whole(&mut body, LONGEST_ANSWER).await {
+        Ok(body) => Ok(Response::from_parts(head, body)),
+        Err(Unread::TooLarge(_)) => Err(io::Error::other("the answer is too large")),
+        Err(Unread::Broken(error)) => Err(io::Error::other(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_on_this_machine_and_link_are_close() {
+        for close in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "::ffff:127.0.0.1",
+            "0.0.0.0",
+            "0.1.2.3",
+            "::",
+            "169.254.169.254",
+            "fe80::1",
+            "224.0.0.1",
+            "ff02::1",
+            "255.255.255.255",
+        ] {
+            assert!(is_close(close.parse().unwrap()), "{close}");
+        }
+        for out_there in ["10.1.2.3", "192.168.0.1", "8.8.8.8", "2001:db8::1", "fd00::1", "::ffff:10.0.0.1"] {
+            assert!(!is_close(out_there.parse().unwrap()), "{out_there}");
+        }
+    }
+}

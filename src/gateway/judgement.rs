@@ -1,0 +1,194 @@
+//! What a callout is judged by, from its header fields to the policy: pure, so that `explain` says what the live path
+//! does because it is the same code.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use http::header::{self, HeaderMap};
+
+use super::error::GatewayError;
+use super::headers::GUID;
+use crate::config::{Mode, OnUnknownPreview, Validation};
+use crate::preview::{AgentPreviews, Callout, Reason, Refusal, Timestamp, Validated, decide};
+use crate::protocol::{parse_callout, query};
+use crate::telemetry::Verdict;
+
+/// What speaks against a callout.
+#[derive(Debug)]
+pub(crate) struct Objection {
+    /// The word for it.
+    pub(crate) reason: Reason,
+    /// One sentence for the client that names no number.
+    pub(crate) message: Cow<'static, str>,
+}
+
+impl Objection {
+    const fn new(reason: Reason, message: &'static str) -> Self {
+        Self { reason, message: Cow::Borrowed(message) }
+    }
+}
+
+impl From<Refusal> for Objection {
+    fn from(refusal: Refusal) -> Self {
+        let message = match refusal {
+            Refusal::UnknownPreview => "no preview of this agent is known",
+            Refusal::ControlIdMismatch => "callcontrolid is not the control ID of any preview of this agent",
+            Refusal::NumberNotInPreview { .. } => "called is not in dialeddigits of the preview with this control ID",
+            Refusal::PreviewExpired { .. } => "the preview with this control ID has expired",
+        };
+        Self::new(refusal.reason(), message)
+    }
+}
+
+/// A callout, as far as it could be understood, and whether it is valid.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    /// What it asks for, once that is known.
+    pub(crate) callout: Option<Callout>,
+    /// The age of the preview that it names, if it names one.
+    pub(crate) preview_age: Option<Duration>,
+    /// The first objection, if there is one.
+    pub(crate) outcome: Result<(), Objection>,
+}
+
+impl Judged {
+    /// A callout whose body is longer than `limits.callout_body`: nobody looks into it.
+    pub(crate) fn too_large() -> Self {
+        Self::unread(Objection::new(Reason::TooLarge, "the message body is too large"))
+    }
+
+    fn unread(objection: Objection) -> Self {
+        Self { callout: None, preview_age: None, outcome: Err(objection) }
+    }
+}
+
+/// Judges a callout by its query, its header fields, its body and the previews of the agent who makes it.
+pub(crate) fn judge(
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: &[u8],
+    previews: &AgentPreviews,
+    now: Timestamp,
+    ttl: Duration,
+) -> Judged {
+    let read =
+        || parse_callout(body).map_err(|error| Objection { reason: error.reason(), message: error.to_string().into() });
+    match check_head(headers).and_then(|()| check_query(query)).and_then(|()| read()) {
+        Err(objection) => Judged::unread(objection),
+        Ok(callout) => {
+            let decision = decide(&callout, previews, now, ttl);
+            let preview_age = match decision {
+                Ok(Validated { preview_age }) => Some(preview_age),
+                Err(refusal) => refusal.preview_age(),
+            };
+            Judged { callout: Some(callout), preview_age, outcome: decision.map(|_| ()).map_err(Objection::from) }
+        }
+    }
+}
+
+/// The header fields that the interface demands (previewCallout page, table 2).
+fn check_head(headers: &HeaderMap) -> Result<(), Objection> {
+    if headers.get(GUID).is_none_or(|guid| guid.as_bytes().trim_ascii().is_empty()) {
+        return Err(Objection::new(Reason::MissingGuid, "the Guid header is missing"));
+    }
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if headers.contains_key(header::CONTENT_ENCODING) || !content_type.is_some_and(is_plain_json) {
+        let message = "the message body must be sent as application/json in UTF-8";
+        return Err(Objection::new(Reason::InvalidContentType, message));
+    }
+    Ok(())
+}
+
+/// What is called is said in the message body, and nowhere else: a framework may merge the query with it.
+fn check_query(query: Option<&str>) -> Result<(), Objection> {
+    if query.is_some_and(query::may_name_a_field) {
+        let message = "called and callcontrolid belong into the message body alone";
+        return Err(Objection::new(Reason::MalformedBody, message));
+    }
+    Ok(())
+}
+
+/// `application/json`, without charset or with UTF-8: what was judged is what the upstream reads.
+fn is_plain_json(content_type: &str) -> bool {
+    let mut parts = content_type.split(';').map(str::trim);
+    let is_json = parts.next().is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json"));
+    let harmless = |parameter: &str| match parameter.split_once('=') {
+        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+            let charset = value.trim().trim_matches('"');
+            charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("utf8")
+        }
+        // A parameter that only looks like none (`charset`, `charset "x"`) might be read as one.
+        Some((name, _)) => !name.to_ascii_lowercase().contains("charset"),
+        None => parameter.is_empty(),
+    };
+    is_json && parts.all(harmless)
+}
+
+/// What follows from a judgement under the configured policy. `warming_up`: see `validation.warm_up`.
+pub(crate) fn settle(
+    outcome: Result<(), Objection>,
+    policy: &Validation,
+    warming_up: bool,
+) -> Result<(Verdict, Reason), GatewayError> {
+    let Err(Objection { reason, message }) = outcome else { return Ok((Verdict::Forwarded, Reason::Ok)) };
+    let forward_unknown = policy.on_unknown_preview == OnUnknownPreview::Forward || warming_up;
+    if policy.mode == Mode::Monitor || (reason == Reason::UnknownPreview && forward_unknown) {
+        return Ok((Verdict::Unverified, reason));
+    }
+    Err(GatewayError::Refused { reason, message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Files, parse};
+
+    #[test]
+    fn unknown_previews_are_forwarded_by_policy_or_while_warming_up_and_nothing_else_is() {
+        let settled = |settings: &str, reason, warming_up| {
+            let text = format!("[upstream]\nendpoints = [\"https://h\"]\n[validation]\n{settings}\n");
+            let config = parse(&text, std::path::Path::new("/"), Files::Skip).unwrap();
+            settle(Err(Objection::new(reason, "no")), &config.validation, warming_up).ok()
+        };
+        let unverified = |reason| Some((Verdict::Unverified, reason));
+        let (unknown, mismatch) = (Reason::UnknownPreview, Reason::ControlIdMismatch);
+        for (settings, reason, warming_up, expected) in [
+            ("", unknown, false, None),
+            ("", unknown, true, unverified(unknown)),
+            ("", mismatch, true, None),
+            ("on_unknown_preview = \"forward\"", unknown, false, unverified(unknown)),
+            ("on_unknown_preview = \"forward\"", mismatch, false, None),
+            ("mode = \"monitor\"", mismatch, false, unverified(mismatch)),
+        ] {
+            assert_eq!(settled(settings, reason, warming_up), expected, "{settings} {reason} {warming_up}");
+        }
+    }
+
+    #[test]
+    fn content_types() {
+        for good in [
+            "application/json",
+            "application/json; charset=UTF-8",
+            "application/json;charset=utf-8",
+            "Application/JSON ; Charset=\"UTF-8\"",
+            "application/json; charset=utf8;",
+            "application/json; version=1",
+        ] {
+            assert!(is_plain_json(good), "{good}");
+        }
+        for bad in [
+            "",
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "application/json; charset=GBK",
+            "application/json; charset=utf-16",
+            "application/json; charset=UTF-8; charset=GBK",
+            "application/json; charset",
+            "application/json; charset*=utf-8''x",
+            "application/json, text/plain",
+            "application/jsonx",
+        ] {
+            assert!(!is_plain_json(bad), "{bad}");
+        }
+    }
+}

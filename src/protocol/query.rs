@@ -1,0 +1,66 @@
+//! What the query of a request might do to its operation.
+//!
+//! Frameworks merge query parameters with the fields of the message body, and some let one name another method. A
+//! callout is judged by its body, so a query that could change it is refused; any other goes through untouched.
+
+use super::callout::folds_onto_a_field;
+use super::lenient;
+
+/// Method override parameters, folded; besides the plain `_method`.
+const OVERRIDES: [&str; 6] =
+    ["httpmethod", "xhttpmethod", "methodoverride", "xmethodoverride", "httpmethodoverride", "xhttpmethodoverride"];
+
+/// Whether some reading of `query` has a parameter that could be taken for `called` or `callcontrolid`.
+pub fn may_name_a_field(query: &str) -> bool {
+    any_key(query, folds_onto_a_field)
+}
+
+/// Whether some reading of `query` has a parameter by which a framework might replace the method.
+pub fn may_override_method(query: &str) -> bool {
+    any_key(query, |key| {
+        let folded: String = key.chars().flat_map(lenient::fold).collect();
+        (folded == "method" && key.contains('_')) || OVERRIDES.contains(&folded.as_str())
+    })
+}
+
+/// Whether a key fits, wherever anything might cut the query; `called[0]` counts as `called`.
+fn any_key(query: &str, fits: impl Fn(&str) -> bool) -> bool {
+    let decoded = lenient::decode_fully(query);
+    let before = |pair: &'_ str, end: char| pair.find(end).and_then(|at| pair.get(..at)).unwrap_or(pair).to_owned();
+    decoded.split(['&', ';', '?', '#']).any(|pair| fits(&before(&before(pair, '='), '[')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_that_could_replace_what_was_judged() {
+        for query in [
+            "called=1",
+            "a=b&Called=1",
+            "a=b;callControlId=1",
+            "c%2561lled",
+            "called%5B0%5D=1",
+            "+called=1",
+            "a=b%26called=1",
+            "%EF%BD%83alled=1",
+        ] {
+            assert!(may_name_a_field(query), "{query}");
+        }
+        for query in ["", "_=1", "t=called", "calldata=%7B%22called%22%3A1%7D", "calledNumber=1", "recalled=1"] {
+            assert!(!may_name_a_field(query), "{query}");
+        }
+    }
+
+    #[test]
+    fn parameters_that_could_replace_the_method() {
+        for query in ["_method=PUT", "a&_METHOD=put", "%5fmethod=PUT", "X-HTTP-Method-Override=PUT", "_HttpMethod=GET"]
+        {
+            assert!(may_override_method(query), "{query}");
+        }
+        for query in ["", "method=1", "paymentmethod=_method", "x=_method", "calldata=%7B%22_method%22%3A1%7D"] {
+            assert!(!may_override_method(query), "{query}");
+        }
+    }
+}

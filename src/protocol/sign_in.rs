@@ -1,0 +1,231 @@
+//! The body of a sign-in: where it asks for push, and the same body with other addresses.
+//!
+//! Only the addresses change; every other byte stays as the application wrote it (protocol.md 6.3 and 6.4).
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::envelope::trim_bom;
+use super::push_address::PushForm;
+
+/// One address in a sign-in that the application wants pushes at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushAddress {
+    /// The parameter that it was found in.
+    pub form: PushForm,
+    /// Its text, unescaped.
+    pub url: String,
+    /// Where its JSON string stands in the body, quotes included.
+    pub range: Range<usize>,
+}
+
+/// Why the addresses in a sign-in cannot be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignInFault {
+    /// Not a JSON object in UTF-8: it cannot be said whether it asks for push.
+    #[error("the sign-in is not a JSON object in UTF-8")]
+    NotAnObject,
+    /// It asks for push, and the upstream might take either of two values.
+    #[error("a push parameter is given twice")]
+    Repeated,
+    /// It asks for push at something that is no text.
+    #[error("a push address is not a string")]
+    NotText,
+}
+
+/// The push addresses of a sign-in, in the order in which they stand there; none if the application will poll.
+///
+/// `callBackUri` counts only together with `serviceToken`. Names are compared without regard to letter case: nothing
+/// public says how the upstream compares them, and changing a parameter that it ignores does no harm.
+///
+/// # Errors
+/// [`SignInFault`]
+pub fn push_addresses(body: &[u8]) -> Result<Vec<PushAddress>, SignInFault> {
+    if body.trim_ascii().is_empty() {
+        return Ok(Vec::new());
+    }
+    let text = std::str::from_utf8(trim_bom(body)).map_err(|_| SignInFault::NotAnObject)?;
+    let found: Members<'_> = serde_json::from_str(text).map_err(|_| SignInFault::NotAnObject)?;
+    if found.repeated {
+        return Err(SignInFault::Repeated);
+    }
+    let call_back = found.call_back_uri.filter(|_| found.service_token.is_some_and(is_given));
+    let mut addresses = Vec::new();
+    for (form, value) in [(PushForm::CallBackUri, call_back), (PushForm::PushUrl, found.push_url)] {
+        if let Some(value) = value.filter(|value| is_given(value)) {
+            let url = serde_json::from_str(value.get()).map_err(|_| SignInFault::NotText)?;
+            addresses.push(PushAddress { form, url, range: place(body, value) });
+        }
+    }
+    addresses.sort_by_key(|address| address.range.start);
+    Ok(addresses)
+}
+
+/// The same body with other addresses at the places where `addresses` were found.
+pub fn with_addresses<'a>(body: &[u8], addresses: impl IntoIterator<Item = (&'a PushAddress, String)>) -> Vec<u8> {
+    let mut changed = Vec::with_capacity(body.len() + 512);
+    let mut position = 0;
+    for (PushAddress { range, .. }, url) in addresses {
+        changed.extend_from_slice(body.get(position..range.start).unwrap_or_default());
+        changed.extend_from_slice(serde_json::Value::from(url).to_string().as_bytes());
+        position = range.end;
+    }
+    changed.extend_from_slice(body.get(position..).unwrap_or_default());
+    changed
+}
+
+/// `null` and `""` are as good as absent.
+fn is_given(value: &RawValue) -> bool {
+    !matches!(value.get(), "null" | "\"\"")
+}
+
+/// Where `value`, which was borrowed from `body`, stands in it.
+fn place(body: &[u8], value: &RawValue) -> Range<usize> {
+    let start = value.get().as_ptr().addr().saturating_sub(body.as_ptr().addr());
+    start..start + value.get().len()
+}
+
+/// The parameters that decide about push.
+#[derive(Default)]
+struct Members<'a> {
+    call_back_uri: Option<&'a RawValue>,
+    service_token: Option<&'a RawValue>,
+    push_url: Option<&'a RawValue>,
+    repeated: bool,
+}
+
+impl<'a> Members<'a> {
+    fn place(&mut self, name: &str) -> Option<&mut Option<&'a RawValue>> {
+        Some(match name.to_ascii_lowercase().as_str() {
+            "callbackuri" => &mut self.call_back_uri,
+            "servicetoken" => &mut self.service_token,
+            "pushurl" => &mut self.push_url,
+            _ => return None,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MembersVisitor;
+
+        impl<'de> Visitor<'de> for MembersVisitor {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Members::default();
+                while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+                    match members.place(&name) {
+                        Some(place) => {
+                            let earlier = place.replace(map.next_value()?);
+                            members.repeated |= earlier.is_some();
+                        }
+                        None => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                Ok(members)
+            }
+        }
+
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn found(body: &str) -> Vec<(PushForm, String)> {
+        let addresses = push_addresses(body.as_bytes()).unwrap();
+        addresses.into_iter().map(|address| (address.form, address.url)).collect()
+    }
+
+    fn rewritten(body: &str) -> String {
+        let addresses = push_addresses(body.as_bytes()).unwrap();
+        let changed =
+            with_addresses(body.as_bytes(), addresses.iter().map(|address| (address, format!("x:{}", address.form))));
+        String::from_utf8(changed).unwrap()
+    }
+
+    #[test]
+    fn what_asks_for_push() {
+        use PushForm::*;
+        let one = |form, url: &str| vec![(form, url.to_owned())];
+        for (body, expected) in [
+            ("", vec![]),
+            ("{}", vec![]),
+            (r#"{"password":"","phonenum":"40038"}"#, vec![]),
+            (r#"{"callBackUri":"http://a"}"#, vec![]),
+            (r#"{"serviceToken":"t"}"#, vec![]),
+            (r#"{"callBackUri":"http://a","serviceToken":""}"#, vec![]),
+            (r#"{"callBackUri":"","serviceToken":"t","pushUrl":null}"#, vec![]),
+            (r#"{"x":{"pushUrl":"http://a"}}"#, vec![]),
+            (r#"{"callBackUri":"http://a","serviceToken":"t"}"#, one(CallBackUri, "http://a")),
+            (r#"{"serviceToken":"t","CALLBACKURI":"http:\/\/a"}"#, one(CallBackUri, "http://a")),
+            (r#"{"push\u0055rl":"http://a","callBackUri":"http://b"}"#, one(PushUrl, "http://a")),
+            (
+                r#"{"pushUrl":"http://a","callBackUri":"http://b","serviceToken":"t"}"#,
+                vec![(PushUrl, "http://a".to_owned()), (CallBackUri, "http://b".to_owned())],
+            ),
+        ] {
+            assert_eq!(found(body), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_told() {
+        use SignInFault::*;
+        for (body, expected) in [
+            ("[]", NotAnObject),
+            ("callBackUri=http://a", NotAnObject),
+            (r#"{"pushUrl":"http://a"} x"#, NotAnObject),
+            (r#"{"pushUrl":"a","pushUrl":"b"}"#, Repeated),
+            (r#"{"pushUrl":"a","pushurl":"b"}"#, Repeated),
+            (r#"{"callBackUri":"a","serviceToken":"t","serviceToken":""}"#, Repeated),
+            (r#"{"pushUrl":["a"]}"#, NotText),
+            (r#"{"callBackUri":1,"serviceToken":"t"}"#, NotText),
+        ] {
+            assert_eq!(push_addresses(body.as_bytes()), Err(expected), "{body}");
+        }
+        assert_eq!(push_addresses(b"{\"pushUrl\":\"\xff\"}"), Err(NotAnObject));
+    }
+
+    #[test]
+    fn only_the_addresses_change() {
+        assert_eq!(
+            rewritten("\u{feff}{ \"pushUrl\" :\t\"http:\\/\\/a\" ,\"name\":\"\\u4f60 \u{597d}\",\n\"n\":1.50}\n"),
+            "\u{feff}{ \"pushUrl\" :\t\"x:push_url\" ,\"name\":\"\\u4f60 \u{597d}\",\n\"n\":1.50}\n"
+        );
+        assert_eq!(
+            rewritten(r#"{"pushUrl":"http://a","callBackUri":"http://b","serviceToken":"t"}"#),
+            r#"{"pushUrl":"x:push_url","callBackUri":"x:push","serviceToken":"t"}"#
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(body in "\\PC{0,80}", bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = push_addresses(body.as_bytes());
+            let _ = push_addresses(&bytes);
+        }
+
+        /// Around the address, any members in any order stay byte for byte.
+        #[test]
+        fn surroundings_stay(before in "[a-z ]{0,9}", name in "[\\PC&&[^\"\\\\]]{0,9}", after in "[0-9]{1,9}") {
+            let (head, tail) = (format!("{{\"a{before}\":\"{name}\", \"pushUrl\":"), format!(",\"z\":[1{after}] }}"));
+            prop_assert_eq!(rewritten(&format!("{head}\"http://a\"{tail}")), format!("{head}\"x:push_url\"{tail}"));
+        }
+    }
+}

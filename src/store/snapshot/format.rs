@@ -1,0 +1,181 @@
+//! How a snapshot is written and read:
+//!
+//! ```text
+//! previewgate-snapshot 1 1700000000000
+//! {"agent":101,"previews":[{"control_id":7,"announced_at":1699999990000,"numbers":["1001","1002"]}]}
+//! end 1 <SHA-256 of every byte above, in hexadecimal>
+//! ```
+//!
+//! The first line says what the file is, which version of this format, and when it was saved. Times are milliseconds
+//! since the Unix epoch. An agent is one line, the one with the newest preview first. The last line proves that nothing
+//! is missing or altered: what does not end with it is damaged, and nothing of it is used.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::{self, BufRead, Read, Write};
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
+
+use super::SnapshotFault;
+use crate::preview::{AgentId, AgentPreviews, ControlId, DialedNumber, Preview, Timestamp};
+
+/// How every snapshot of any version begins.
+pub(super) const MAGIC: &str = "previewgate-snapshot";
+/// The version of the format that is written, and the only one that is read.
+pub(super) const VERSION: &str = "1";
+/// Longest line, so that a file of some other kind cannot fill the memory; 16 previews take about 2 KiB.
+const LONGEST_LINE: usize = 1024 * 1024;
+
+/// What is in a snapshot.
+#[derive(Debug, PartialEq)]
+pub(super) struct Content {
+    pub(super) saved_at: Timestamp,
+    /// The newest first; an agent's previews oldest first.
+    pub(super) agents: Vec<(AgentId, Vec<Preview>)>,
+    /// Agents beyond those that were asked for.
+    pub(super) passed_over: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AgentLine<'a> {
+    agent: u32,
+    #[serde(borrow)]
+    previews: Vec<PreviewItem<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PreviewItem<'a> {
+    control_id: i64,
+    announced_at: u64,
+    #[serde(borrow)]
+    numbers: Vec<Cow<'a, str>>,
+}
+
+/// Writes a snapshot; returns how many agents had to be left out because their line would be too long to be read.
+pub(super) fn write(
+    out: impl Write,
+    saved_at: Timestamp,
+    agents: &[(AgentId, Arc<AgentPreviews>)],
+) -> io::Result<usize> {
+    let mut out = Hashing { inner: out, digest: Context::new(&SHA256) };
+    out.line(format!("{MAGIC} {VERSION} {}", saved_at.0).as_bytes())?;
+    let mut written = 0;
+    for (agent, previews) in agents {
+        let line = serde_json::to_vec(&agent_line(*agent, previews))?;
+        if line.len() < LONGEST_LINE {
+            out.line(&line)?;
+            written += 1;
+        }
+    }
+    let Hashing { mut inner, digest } = out;
+    inner.write_all(end_line(written, digest).as_bytes())?;
+    inner.flush()?;
+    Ok(agents.len() - written)
+}
+
+fn agent_line(agent: AgentId, previews: &AgentPreviews) -> AgentLine<'_> {
+    AgentLine { agent: agent.as_u32(), previews: previews.iter().map(preview_item).collect() }
+}
+
+fn preview_item(preview: &Preview) -> PreviewItem<'_> {
+    PreviewItem {
+        control_id: preview.control_id.0,
+        announced_at: preview.announced_at.0,
+        numbers: preview.numbers.iter().map(|number| Cow::Borrowed(number.reveal())).collect(),
+    }
+}
+
+fn end_line(agents: usize, digest: Context) -> String {
+    let mut line = format!("end {agents} ");
+    for byte in digest.finish().as_ref() {
+        // Writing to a string cannot fail.
+        let _ = write!(line, "{byte:02x}");
+    }
+    line.push('\n');
+    line
+}
+
+struct Hashing<W> {
+    inner: W,
+    digest: Context,
+}
+
+impl<W: Write> Hashing<W> {
+    fn line(&mut self, line: &[u8]) -> io::Result<()> {
+        for part in [line, b"\n"] {
+            self.digest.update(part);
+            self.inner.write_all(part)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a snapshot whole or not at all; keeps the first `most` agents, which are those with the newest previews.
+pub(super) fn read(mut input: impl BufRead, most: usize) -> Result<Content, SnapshotFault> {
+    let mut digest = Context::new(&SHA256);
+    let mut line = Vec::new();
+    next_line(&mut input, &mut line).map_err(|fault| match fault {
+        // Without a first line it was never a snapshot; whether one is damaged can only be said of snapshots.
+        SnapshotFault::Damaged(_) => SnapshotFault::Foreign,
+        other => other,
+    })?;
+    let saved_at = first_line(&line)?;
+    let mut content = Content { saved_at, agents: Vec::new(), passed_over: 0 };
+    loop {
+        digest.update(&line);
+        next_line(&mut input, &mut line)?;
+        if line.starts_with(b"end ") {
+            break;
+        }
+        let agent = read_agent(&line)?;
+        if content.agents.len() < most {
+            content.agents.push(agent);
+        } else {
+            content.passed_over += 1;
+        }
+    }
+    let expected = end_line(content.agents.len() + content.passed_over, digest);
+    let ends_here = input.fill_buf().map_err(SnapshotFault::Unreadable)?.is_empty();
+    if line != expected.as_bytes() || !ends_here {
+        return Err(SnapshotFault::Damaged("its content does not match its checksum"));
+    }
+    Ok(content)
+}
+
+/// The next line, with its line feed.
+fn next_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> Result<(), SnapshotFault> {
+    line.clear();
+    input.take(LONGEST_LINE as u64).read_until(b'\n', line).map_err(SnapshotFault::Unreadable)?;
+    if line.ends_with(b"\n") { Ok(()) } else { Err(SnapshotFault::Damaged("a line is cut off, or too long")) }
+}
+
+fn first_line(line: &[u8]) -> Result<Timestamp, SnapshotFault> {
+    let text = std::str::from_utf8(line).map_err(|_| SnapshotFault::Foreign)?;
+    let mut words = text.trim_end_matches('\n').split(' ');
+    if words.next() != Some(MAGIC) {
+        return Err(SnapshotFault::Foreign);
+    }
+    match (words.next(), words.next(), words.next()) {
+        (Some(VERSION), Some(saved_at), None) => {
+            saved_at.parse().map(Timestamp).map_err(|_| SnapshotFault::Damaged("its first line cannot be read"))
+        }
+        (Some(version), ..) if version != VERSION => Err(SnapshotFault::Version),
+        _ => Err(SnapshotFault::Damaged("its first line cannot be read")),
+    }
+}
+
+fn read_agent(line: &[u8]) -> Result<(AgentId, Vec<Preview>), SnapshotFault> {
+    const DAMAGED: SnapshotFault = SnapshotFault::Damaged("a line is not an agent's previews");
+    let AgentLine { agent, previews } = serde_json::from_slice(line).map_err(|_| DAMAGED)?;
+    let agent = AgentId::try_from(agent).map_err(|_| DAMAGED)?;
+    let preview = |item: PreviewItem<'_>| Preview {
+        control_id: ControlId(item.control_id),
+        numbers: item.numbers.into_iter().map(DialedNumber::new).collect(),
+        announced_at: Timestamp(item.announced_at),
+    };
+    Ok((agent, previews.into_iter().map(preview).collect()))
+}

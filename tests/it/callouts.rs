@@ -1,0 +1,493 @@
+//! What may be called and what not: every reason of the closed list, produced by a real request, with all its traces.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use previewgate::config::{Config, Mode, OnUnknownPreview};
+use previewgate::preview::{ControlId, Reason};
+use previewgate::simulator::{Ending, Fault, Misbehaviour, Stage};
+use serde_json::{Value, json};
+
+use crate::support::{API, Agent, Answer, Lab, Request, Setup, id};
+
+/// Every number that appears in these tests; no message to a client may name one.
+const NUMBERS: [&str; 4] = ["05712345", "05712346", "05719999", "05710000"];
+
+/// A platform that lets every callout through: what is refused was refused by the gateway.
+pub(crate) fn lenient() -> Setup {
+    Setup::plain().simulator(|simulator| {
+        simulator.lenient_callouts = true;
+        simulator.follow_ups = false;
+    })
+}
+
+/// `ok` for an answer of the upstream, else the gateway's reason.
+pub(crate) fn verdict(answer: &Answer) -> String {
+    if answer.is_own() { answer.own().reason } else { "ok".to_owned() }
+}
+
+/// The verdict on a callout over a connection of its own.
+pub(crate) async fn judged(agent: &Agent<'_>, control_id: i64, number: &str) -> String {
+    verdict(&agent.call(control_id, number).await)
+}
+
+fn callouts_total(decision: &str, reason: &str) -> String {
+    format!("previewgate_preview_callouts_total{{decision=\"{decision}\",reason=\"{reason}\"}}")
+}
+
+/// What leads to each reason.
+struct Provoked {
+    request: Request,
+    answer: Answer,
+}
+
+fn configured_for(reason: Reason, config: &mut Config) {
+    match reason {
+        Reason::PreviewExpired => config.previews.ttl = Duration::from_secs(1),
+        Reason::TooLarge => config.limits.callout_body = 256,
+        Reason::Overloaded => config.limits.requests = 1,
+        Reason::Ok
+        | Reason::UnknownPreview
+        | Reason::ControlIdMismatch
+        | Reason::NumberNotInPreview
+        | Reason::MalformedBody
+        | Reason::MissingField
+        | Reason::InvalidAgentId
+        | Reason::InvalidContentType
+        | Reason::MissingGuid
+        | Reason::MethodNotAllowed
+        | Reason::AmbiguousPath
+        | Reason::UpstreamFailure => {}
+    }
+}
+
+/// Sends the request that must be judged so. Agent 101 has been shown 05712345 under 7 and 05719999 under 8.
+async fn provoke(lab: &Lab, agent: &Agent<'_>, reason: Reason) -> Provoked {
+    if reason != Reason::UnknownPreview {
+        agent.shown(8, "05719999").await;
+        agent.shown(7, "05712345,05712346").await;
+    }
+    let body = |control_id: i64, number: &str| json!({"called": number, "callcontrolid": control_id});
+    let good = agent.callout_request(&body(7, "05712345"));
+    let bare = |method: &str, path: &str| {
+        let request = Request::new(method, format!("{API}/voicecall/{path}")).guid(&agent.guid);
+        request.json(&body(7, "05712345"))
+    };
+    let request = match reason {
+        Reason::Ok | Reason::UnknownPreview | Reason::PreviewExpired | Reason::Overloaded => good,
+        Reason::ControlIdMismatch => agent.callout_request(&body(9, "05712345")),
+        Reason::NumberNotInPreview => agent.callout_request(&body(7, "05710000")),
+        Reason::MalformedBody => good.body(r#"{"called":"05712345","callcontrolid":7,"Called":"05710000"}"#),
+        Reason::MissingField => good.body(r#"{"called":"05712345"}"#),
+        Reason::InvalidAgentId => bare("PUT", "0101/previewCallout"),
+        Reason::InvalidContentType => good.without("content-type").header("Content-Type", "text/plain"),
+        Reason::MissingGuid => good.without("guid"),
+        Reason::MethodNotAllowed => bare("POST", "101/previewCallout"),
+        Reason::AmbiguousPath => bare("PUT", "101/previewCallout;x=y"),
+        Reason::TooLarge => {
+            good.body(json!({"called": "05712345", "callcontrolid": 7, "x": "x".repeat(300)}).to_string())
+        }
+        Reason::UpstreamFailure => {
+            let broken = Fault::Break { at: Stage::AfterRequest, how: Ending::Reset };
+            lab.simulator.misbehave(Misbehaviour::new(broken).on("previewCallout"));
+            good
+        }
+    };
+    let request = request.id(&format!("test-{reason}"));
+    let answer = match reason {
+        Reason::PreviewExpired => until_expired(lab, &request).await,
+        Reason::Overloaded => beside_another(lab, agent, &request).await,
+        _ => lab.send(&request).await,
+    };
+    Provoked { request, answer }
+}
+
+/// Asks again and again under another ID, until the preview is too old for it.
+async fn until_expired(lab: &Lab, request: &Request) -> Answer {
+    let mut wire = lab.connect().await;
+    let probe = request.clone().without("x-request-id").id("probe");
+    let expired = |line: &Value| line["request_id"] == "probe" && line["reason"] == "preview_expired";
+    while !lab.log.lines().iter().any(expired) {
+        wire.send(&probe).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    lab.simulator.clear_journal();
+    wire.send(request).await
+}
+
+/// Asks while another request of the agent is in flight.
+async fn beside_another(lab: &Lab, agent: &Agent<'_>, request: &Request) -> Answer {
+    lab.simulator
+        .misbehave(Misbehaviour::new(Fault::Break { at: Stage::AfterRequest, how: Ending::Stall }).on("handshake"));
+    let mut first = lab.connect().await;
+    let before = lab.simulator.requests();
+    first.write(&Request::post(format!("{API}/onlineagent/101/handshake")).guid(&agent.guid).bytes()).await;
+    lab.simulator.wait_for_requests(before + 1).await;
+    lab.send(request).await
+}
+
+/// What a reason must lead to when it is enforced: status, retcode, decision.
+fn expected(reason: Reason, reject_status: u16) -> (u16, &'static str, &'static str) {
+    match reason {
+        Reason::Ok => (200, "0", "forwarded"),
+        Reason::UpstreamFailure => (502, "100-007", "forwarded"),
+        Reason::Overloaded => (503, "100-007", "rejected"),
+        Reason::NumberNotInPreview => (reject_status, "200-001", "rejected"),
+        Reason::UnknownPreview
+        | Reason::ControlIdMismatch
+        | Reason::PreviewExpired
+        | Reason::MalformedBody
+        | Reason::MissingField
+        | Reason::InvalidAgentId
+        | Reason::InvalidContentType
+        | Reason::MissingGuid
+        | Reason::MethodNotAllowed
+        | Reason::AmbiguousPath
+        | Reason::TooLarge => (reject_status, "000-002", "rejected"),
+    }
+}
+
+async fn enforced(reason: Reason, reject_status: u16) -> Value {
+    let setup = lenient().config(move |config| {
+        config.validation.reject_status = reject_status;
+        configured_for(reason, config);
+    });
+    let lab = setup.start().await;
+    let agent = lab.agent(101).await;
+    let (status, retcode, decision) = expected(reason, reject_status);
+    let counted = lab.metric(&callouts_total(decision, reason.as_str()));
+    let Provoked { request, answer } = provoke(&lab, &agent, reason).await;
+
+    assert_eq!((answer.status, answer.retcode().as_str()), (status, retcode), "{reason}");
+    match reason {
+        Reason::Ok => assert_eq!(lab.simulator.callouts().last().unwrap().json(), json_of(&request), "{reason}"),
+        Reason::UpstreamFailure => assert_eq!(lab.simulator.callouts().len(), 1, "{reason}: sent once"),
+        _ => assert!(lab.simulator.callouts().is_empty(), "{reason}: {:?}", lab.simulator.callouts()),
+    }
+    if reason != Reason::Ok {
+        let own = answer.own();
+        assert_eq!(own.reason, reason.as_str());
+        assert_eq!(own.request_id, format!("test-{reason}"));
+        assert!(!NUMBERS.iter().any(|number| own.message.contains(number)), "{reason}: {}", own.message);
+    }
+    let line = lab.log.decision(&format!("test-{reason}")).await;
+    assert_eq!(
+        (&line["decision"], &line["reason"], &line["mode"], &line["status"], &line["retcode"], &line["level"]),
+        (&json!(decision), &json!(reason.as_str()), &json!("enforce"), &json!(status), &json!(retcode), &json!("INFO")),
+        "{line}"
+    );
+    let more = lab.metric(&callouts_total(decision, reason.as_str())) - counted;
+    // Expiry had to be probed for.
+    assert!(if reason == Reason::PreviewExpired { more >= 2.0 } else { more == 1.0 }, "{reason}: {more}");
+    line
+}
+
+fn json_of(request: &Request) -> Value {
+    let bytes = request.bytes();
+    let head = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+    serde_json::from_slice(&bytes[head + 4..]).unwrap()
+}
+
+/// The fields of the decision log that depend on how far a request was understood.
+fn fields_of(reason: Reason) -> BTreeSet<&'static str> {
+    let always = [
+        "ts",
+        "level",
+        "message",
+        "method",
+        "decision",
+        "reason",
+        "mode",
+        "retcode",
+        "status",
+        "duration_ms",
+        "request_id",
+        "client",
+    ];
+    let agent: &[_] = match reason {
+        Reason::InvalidAgentId | Reason::MethodNotAllowed | Reason::AmbiguousPath => &[],
+        _ => &["agent_id"],
+    };
+    let parsed = ["called", "called_hash", "control_id"];
+    let rest: &[_] = match reason {
+        Reason::UnknownPreview | Reason::ControlIdMismatch => &[],
+        Reason::NumberNotInPreview | Reason::PreviewExpired => &["preview_age_ms"],
+        // The one that may have got it.
+        Reason::UpstreamFailure => &["preview_age_ms", "upstream"],
+        Reason::Ok => &["preview_age_ms", "call_id", "upstream", "upstream_ms"],
+        _ => return always.iter().chain(agent).copied().collect(),
+    };
+    always.iter().chain(agent).chain(&parsed).chain(rest).copied().collect()
+}
+
+#[tokio::test]
+async fn every_reason_has_its_answer_and_its_traces() {
+    for &reason in Reason::ALL {
+        let line = enforced(reason, 200).await;
+        let fields: BTreeSet<&str> = line.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(fields, fields_of(reason), "{reason}: {line}");
+        if fields.contains("agent_id") {
+            assert_eq!(line["agent_id"], 101);
+        }
+        if fields.contains("called") {
+            assert!(line["called"].as_str().unwrap().starts_with("******"), "{line}");
+            assert_eq!(line["control_id"], if reason == Reason::ControlIdMismatch { 9 } else { 7 });
+        }
+        if reason == Reason::PreviewExpired {
+            assert!(line["preview_age_ms"].as_f64().unwrap() > 1000.0, "{line}");
+        }
+        assert!(line["client"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn the_status_of_a_refusal_is_the_operators_choice() {
+    for &reason in Reason::ALL.iter().filter(|reason| **reason != Reason::PreviewExpired) {
+        enforced(reason, 403).await;
+    }
+}
+
+/// Monitor mode: everything goes through as it came, and is recorded as what it would have been refused for.
+#[tokio::test]
+async fn monitor_mode_forwards_everything_and_tells_why_not() {
+    let judged = |reason: &&Reason| !matches!(reason, Reason::Ok | Reason::Overloaded | Reason::UpstreamFailure);
+    for &reason in Reason::ALL.iter().filter(judged) {
+        let setup = lenient().config(move |config| {
+            config.validation.mode = Mode::Monitor;
+            configured_for(reason, config);
+        });
+        let lab = setup.start().await;
+        let agent = lab.agent(101).await;
+        let Provoked { request, answer } = provoke(&lab, &agent, reason).await;
+        let answer = answer.passed();
+        let id = format!("test-{reason}");
+        let arrived = lab.simulator.callouts();
+        let arrived = arrived.iter().find(|entry| entry.header("x-request-id") == Some(&id)).unwrap();
+        let line = format!("{} {} HTTP/1.1\r\n", arrived.method, arrived.target);
+        assert!(request.bytes().starts_with(line.as_bytes()) && request.bytes().ends_with(&arrived.body), "{reason}");
+        let line = lab.log.decision(&id).await;
+        assert_eq!(
+            (&line["decision"], &line["reason"], &line["mode"], &line["status"], &line["retcode"]),
+            (&json!("unverified"), &json!(reason.as_str()), &json!("monitor"), &json!(200), &json!(answer.retcode())),
+            "{line}"
+        );
+        let mut fields = fields_of(reason);
+        fields.extend(["upstream", "upstream_ms"]);
+        if answer.retcode() == "0" {
+            fields.insert("call_id");
+        }
+        let logged: BTreeSet<&str> = line.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(logged, fields, "{reason}: {line}");
+        assert!(lab.metric(&callouts_total("unverified", reason.as_str())) >= 1.0, "{reason}");
+    }
+}
+
+/// A method override would be refused, whatever the callout says: monitor mode must not record it as good.
+#[tokio::test]
+async fn monitor_mode_keeps_the_first_objection() {
+    let lab = lenient().config(|config| config.validation.mode = Mode::Monitor).start().await;
+    let agent = lab.agent(101).await;
+    agent.shown(7, "05712345").await;
+    let callout = agent.callout_request(&json!({"called": "05712345", "callcontrolid": 7}));
+    lab.send(&callout.header("X-HTTP-Method-Override", "DELETE").id("overridden")).await.passed();
+    let line = lab.log.decision("overridden").await;
+    assert_eq!((&line["decision"], &line["reason"]), (&json!("unverified"), &json!("method_not_allowed")));
+}
+
+#[tokio::test]
+async fn on_unknown_preview_forward_is_for_unknown_previews_only() {
+    let setup = lenient().config(|config| config.validation.on_unknown_preview = OnUnknownPreview::Forward);
+    let lab = setup.start().await;
+    let agent = lab.agent(101).await;
+    assert_eq!(judged(&agent, 7, "05712345").await, "ok");
+    assert_eq!(lab.metric(&callouts_total("unverified", "unknown_preview")), 1.0);
+    agent.shown(7, "05712345").await;
+    assert_eq!(judged(&agent, 7, "05712345").await, "ok");
+    assert_eq!(lab.metric(&callouts_total("forwarded", "ok")), 1.0);
+    assert_eq!(judged(&agent, 8, "05712345").await, "control_id_mismatch");
+    assert_eq!(judged(&agent, 7, "05712346").await, "number_not_in_preview");
+    assert_eq!(lab.simulator.callouts().len(), 2);
+}
+
+/// What is forwarded is what was judged, byte for byte, spelled as the client spelled it.
+#[tokio::test]
+async fn valid_callouts_are_forwarded_as_they_are() {
+    let lab = lenient().start().await;
+    let agent = lab.agent(101).await;
+    agent.shown(11776, "05712345").await;
+    let bodies = [
+        r#"{"called": "05712345", "callcontrolid": "11776"}"#,
+        r#"{"called":"05712345","callcontrolid":11776}"#,
+        "\r\n\t {\n \"called\"\t:\r\"05712345\" ,\n\n \"callcontrolid\" : 11776 }\n \t",
+        r#"{"callcontrolid":"11776","x":{"called":"05710000"},"caller":"1000","\u0063alled":"0571\u0032345","y":[1,{}]}"#,
+    ];
+    for body in bodies {
+        for (path, content_type) in [
+            ("previewCallout", "application/json; charset=UTF-8"),
+            ("previewcallout", "application/json;charset=UTF-8"),
+            ("PreviewCallOut", "application/json"),
+        ] {
+            lab.simulator.clear_journal();
+            let request = Request::put(format!("{API}/voicecall/101/{path}?t=1")).header("guid", &agent.guid);
+            let answer = lab.send(&request.header("content-type", content_type).body(body)).await.passed();
+            assert!(!answer.json()["result"].as_str().unwrap().is_empty());
+            let arrived = lab.simulator.callouts();
+            assert_eq!(arrived.len(), 1);
+            assert_eq!(arrived[0].target, format!("{API}/voicecall/101/{path}?t=1"));
+            assert_eq!(arrived[0].body, body.as_bytes());
+            assert_eq!(arrived[0].header("content-type"), Some(content_type));
+        }
+    }
+}
+
+/// A success does not end the preview: after Call_Out_Fail the agent tries the next number of the same list.
+#[tokio::test]
+async fn the_numbers_of_a_list_one_after_the_other() {
+    let lab = lenient().start().await;
+    let agent = lab.agent(101).await;
+    agent.shown(7, "100,101,103,105").await;
+    for number in ["100", "101", "103", "105", "100"] {
+        assert_eq!(judged(&agent, 7, number).await, "ok", "{number}");
+        let failed = json!({"eventType": "AgentEvent_Call_Out_Fail", "workNo": "101", "content": {"called": number}});
+        lab.simulator.inject(id(101), failed);
+        assert_eq!(agent.poll().await.json()["event"]["eventType"], "AgentEvent_Call_Out_Fail");
+    }
+    for number in ["10", "1001", "100,101", "102", "00"] {
+        assert_ne!(judged(&agent, 7, number).await, "ok", "{number}");
+    }
+    assert_eq!(lab.simulator.callouts().len(), 5);
+}
+
+/// The pair counts, and whose it is.
+#[tokio::test]
+async fn a_number_is_good_only_under_its_own_control_id_and_for_its_own_agent() {
+    let lab = lenient().start().await;
+    let (one, other, third) = (lab.agent(101).await, lab.agent(102).await, lab.agent(103).await);
+    one.shown(7, "05712345").await;
+    one.shown(8, "05719999").await;
+    other.shown(9, "05710000").await;
+    for (agent, control_id, number, expected) in [
+        (&one, 7, "05712345", "ok"),
+        (&one, 8, "05719999", "ok"),
+        (&one, 8, "05712345", "number_not_in_preview"),
+        (&one, 7, "05719999", "number_not_in_preview"),
+        (&one, 9, "05710000", "control_id_mismatch"),
+        (&other, 9, "05710000", "ok"),
+        (&other, 7, "05712345", "control_id_mismatch"),
+        (&third, 7, "05712345", "unknown_preview"),
+    ] {
+        assert_eq!(judged(agent, control_id, number).await, expected, "{} {control_id} {number}", agent.number);
+    }
+    assert_eq!(lab.simulator.callouts().len(), 3);
+}
+
+#[tokio::test]
+async fn the_newest_previews_of_an_agent_stay() {
+    let lab = lenient().config(|config| config.previews.per_agent = 2).start().await;
+    let agent = lab.agent(101).await;
+    for control_id in 1..=4 {
+        agent.shown(control_id, "05712345").await;
+    }
+    let mut verdicts = Vec::new();
+    for control_id in 1..=4 {
+        verdicts.push(judged(&agent, control_id, "05712345").await);
+    }
+    assert_eq!(verdicts, ["control_id_mismatch", "control_id_mismatch", "ok", "ok"]);
+    assert_eq!(lab.metric("previewgate_previews_evicted_total{cause=\"per_agent\"}"), 2.0);
+    assert_eq!(lab.metric("previewgate_previews_cached"), 2.0);
+}
+
+/// Announced twice, first without numbers: the numbers add up.
+#[tokio::test]
+async fn announcements_of_one_control_id_add_up() {
+    let lab = lenient().start().await;
+    let agent = lab.agent(101).await;
+    let first = json!({"eventType": "AgentEvent_Preview", "workNo": "101", "content": {"controlid": 0}});
+    lab.simulator.inject(id(101), first);
+    agent.poll().await.passed();
+    assert_eq!(judged(&agent, 0, "05712345").await, "number_not_in_preview");
+    agent.shown(0, "05712345").await;
+    agent.shown(0, "05719999").await;
+    for number in ["05712345", "05719999"] {
+        assert_eq!(judged(&agent, 0, number).await, "ok");
+    }
+}
+
+/// The vendor's C# client: waits for `100 Continue`, closes after each answer.
+#[tokio::test]
+async fn a_callout_that_waits_to_be_asked_for_its_body() {
+    let lab = lenient().start().await;
+    let agent = lab.agent(101).await;
+    agent.shown(7, "05712345").await;
+    for (number, expected) in [("05712345", "ok"), ("05719999", "number_not_in_preview")] {
+        let body = format!(r#"{{"called":"{number}","callcontrolid":"7"}}"#);
+        let head = Request::put(format!("{API}/voicecall/101/previewcallout"))
+            .header("guid", &agent.guid)
+            .header("Content-Type", "application/json; charset=UTF-8")
+            .header("Expect", "100-continue")
+            .header("Connection", "close")
+            .header("Content-Length", body.len().to_string());
+        let mut wire = lab.connect().await;
+        wire.write(&head.bytes()).await;
+        assert_eq!(wire.head().await.status, 100);
+        wire.write(body.as_bytes()).await;
+        assert_eq!(verdict(&wire.answer().await), expected);
+        wire.closed().await;
+    }
+    let arrived = lab.simulator.callouts();
+    assert_eq!(arrived.len(), 1);
+    assert_eq!(arrived[0].header("expect"), None);
+}
+
+#[tokio::test]
+async fn a_chunked_callout() {
+    let lab = lenient().start().await;
+    let agent = lab.agent(101).await;
+    agent.shown(7, "05712345").await;
+    let body = r#"{"called":"05712345","callcontrolid":7}"#;
+    let chunks: String =
+        body.as_bytes().chunks(5).map(|c| format!("{:x}\r\n{}\r\n", c.len(), String::from_utf8_lossy(c))).collect();
+    let request = agent.callout_request(&Value::Null).header("Transfer-Encoding", "chunked");
+    let mut wire = lab.connect().await;
+    let answer = wire.send(&request.body(chunks + "0\r\n\r\n")).await.passed();
+    assert_eq!(answer.retcode(), "0");
+    assert_eq!(lab.simulator.callouts()[0].body, body.as_bytes());
+    // The connection is fit for the next request.
+    assert_eq!(
+        verdict(&wire.send(&agent.callout_request(&json!({"called": "1", "callcontrolid": 7}))).await),
+        "number_not_in_preview"
+    );
+}
+
+#[tokio::test]
+async fn poll_and_callout_on_one_connection() {
+    let lab = lenient().start().await;
+    let agent = lab.agent(101).await;
+    let mut wire = lab.connect().await;
+    for control_id in 1..=20 {
+        lab.simulator.preview(id(101), ControlId(control_id), "05712345");
+        wire.send(&agent.poll_request()).await.passed();
+        let callout = agent.callout_request(&json!({"called": "05712345", "callcontrolid": control_id}));
+        assert_eq!(verdict(&wire.send(&callout).await), "ok", "{control_id}");
+    }
+}
+
+#[tokio::test]
+async fn concurrent_callouts_are_judged_each_for_itself() {
+    let lab = lenient().config(|config| config.runtime.workers = 2).start().await;
+    let mut agents = Vec::new();
+    for number in 101..117 {
+        let agent = lab.agent(number).await;
+        agent.shown(i64::from(number), &format!("0571{number}")).await;
+        agents.push(agent);
+    }
+    let asked = agents.iter().flat_map(|agent| {
+        (101..117_u32).map(move |other| async move {
+            let said = judged(agent, i64::from(other), &format!("0571{other}")).await;
+            assert_eq!(said == "ok", agent.number == other, "{} as {other}: {said}", agent.number);
+        })
+    });
+    futures_util::future::join_all(asked).await;
+    assert_eq!(lab.simulator.callouts().len(), 16);
+    assert_eq!(lab.metric(&callouts_total("rejected", "control_id_mismatch")), 240.0);
+}

@@ -1,0 +1,387 @@
+//! Connections of clients: what they are let in with, how long they may stay, and what one of them may cost.
+
+use std::time::{Duration, Instant};
+
+use previewgate::preview::ControlId;
+use previewgate::simulator::{Fault, Misbehaviour};
+use rustls::version::{TLS12, TLS13};
+use serde_json::json;
+
+use crate::support::{API, Lab, Request, Setup, Wire, id, within};
+
+/// Long enough not to pass by accident, short enough to wait for.
+const BRIEF: Duration = Duration::from_millis(150);
+
+fn x() -> Request {
+    Request::get(format!("{API}/x"))
+}
+
+#[tokio::test]
+async fn both_versions_of_tls_are_spoken() {
+    let lab = Setup::encrypted().start().await;
+    for version in [&TLS12, &TLS13] {
+        let mut wire = Wire::encrypted(lab.address, lab.pki.client(&[version], false)).await.unwrap();
+        assert_eq!(wire.send(&x()).await.passed().status, 200);
+    }
+    assert_eq!(lab.simulator.journal().len(), 2);
+}
+
+#[tokio::test]
+async fn with_a_client_ca_nobody_gets_in_without_a_certificate() {
+    let lab = Setup::mutual().start().await;
+    for version in [&TLS12, &TLS13] {
+        let mut wire = Wire::encrypted(lab.address, lab.pki.client(&[version], true)).await.unwrap();
+        assert_eq!(wire.send(&x()).await.passed().status, 200);
+        // With TLS 1.3 a client learns only after its handshake that it was not accepted.
+        if let Ok(mut wire) = Wire::encrypted(lab.address, lab.pki.client(&[version], false)).await {
+            assert!(wire.try_send(&x()).await.is_err());
+        }
+    }
+    assert_eq!(lab.simulator.journal().len(), 2);
+}
+
+#[tokio::test]
+async fn who_speaks_no_tls_where_tls_is_spoken_gets_nothing() {
+    let lab = Setup::encrypted().start().await;
+    let mut wire = Wire::plain(lab.address).await.unwrap();
+    wire.write(&x().bytes()).await;
+    // An alert, perhaps, but no HTTP.
+    if let Ok(bytes) = tokio::time::timeout(Duration::from_secs(5), wire.some()).await {
+        assert!(!bytes.starts_with(b"HTTP"));
+    }
+    assert_eq!(lab.send(&x()).await.passed().status, 200);
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_closed() {
+    let setup = Setup::plain().config(|config| config.limits.first_byte_timeout = BRIEF);
+    let lab = setup.start().await;
+    let start = Instant::now();
+    lab.connect().await.closed().await;
+    assert!(start.elapsed() >= BRIEF);
+
+    // Before TLS is established, another limit holds.
+    let setup = Setup::encrypted().config(|config| config.limits.handshake_timeout = BRIEF);
+    let lab = setup.start().await;
+    let start = Instant::now();
+    Wire::plain(lab.address).await.unwrap().closed().await;
+    assert!(start.elapsed() >= BRIEF);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_but_not_before_its_time() {
+    let setup = Setup::plain().config(|config| {
+        config.limits.idle_timeout = BRIEF;
+        // Neither of these may count once something was asked.
+        config.limits.first_byte_timeout = Duration::from_millis(1000);
+        config.limits.head_timeout = Duration::from_millis(1000);
+    });
+    let lab = setup.start().await;
+    let slow = Fault::Delay { milliseconds: 400 };
+    lab.simulator.misbehave(Misbehaviour::new(slow).on("slow"));
+    // The wait for an answer is not the client's.
+    for request in [x(), Request::get(format!("{API}/slow"))] {
+        let mut wire = lab.connect().await;
+        wire.send(&request).await.passed();
+        let start = Instant::now();
+        wire.closed().await;
+        assert!(start.elapsed() >= BRIEF / 2 && start.elapsed() < Duration::from_millis(800), "{:?}", start.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_takes_too_long_is_refused() {
+    for setup in [Setup::plain(), Setup::encrypted()] {
+        let lab = setup.config(|config| config.limits.head_timeout = BRIEF).start().await;
+        let mut wire = lab.connect().await;
+        wire.write(b"GET /agentgateway/resource/x HT").await;
+        let own = wire.answer().await.own();
+        assert_eq!((own.status, own.close, own.retcode.as_str()), (408, true, "000-002"));
+        wire.closed().await;
+        assert_eq!(lab.log.access(&own.request_id).await["cause"], "head_timeout");
+    }
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let lab = Lab::start().await;
+    let agent = lab.agent(101).await;
+    let echo = |n: u32| Request::post(format!("{API}/chat/101/echo")).body(n.to_string()).bytes();
+    let callout = agent.callout_request(&json!({"called": "1", "callcontrolid": 1})).bytes();
+    let elsewhere = Request::get("/elsewhere").bytes();
+    lab.simulator.misbehave(Misbehaviour::new(Fault::Delay { milliseconds: 50 }).on("echo"));
+    let mut wire = lab.connect().await;
+    wire.write(&[echo(1), callout, echo(2), elsewhere, echo(3), b"BROKEN\r\n\r\n".to_vec()].concat()).await;
+    for expected in ["1", "unknown_preview", "2", "404", "3"] {
+        let answer = wire.answer().await;
+        let got = match answer.is_own() {
+            false => answer.json()["result"]["body"].as_str().unwrap().to_owned(),
+            true if answer.status == 404 => "404".to_owned(),
+            true => answer.own().reason,
+        };
+        assert_eq!(got, expected);
+    }
+    assert_eq!(wire.answer().await.own().status, 400);
+    wire.closed().await;
+}
+
+#[tokio::test]
+async fn a_head_with_more_than_one_reading_is_refused_and_the_next_connection_served() {
+    let lab = Setup::encrypted().start().await;
+    let host = "Host: a\r\n";
+    let many = "X: y\r\n".repeat(101);
+    let large = format!("X: {}\r\n", "y".repeat(40_000));
+    let cases = [
+        (400, "bad_host", String::new()),
+        (400, "bad_host", format!("{host}{host}")),
+        (400, "bad_header_name", format!("{host}X : y\r\n")),
+        (400, "bad_header_name", format!("{host}X: a\r\n folded\r\n")),
+        (400, "bad_line_end", format!("{host}X: a\nY: b\r\n")),
+        (400, "bad_header_value", format!("{host}X: \0\r\n")),
+        (400, "bad_content_length", format!("{host}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n")),
+        (400, "bad_content_length", format!("{host}Content-Length: 3\r\nContent-Length: 3\r\n")),
+        (400, "bad_content_length", format!("{host}Content-Length: +3\r\n")),
+        (400, "bad_transfer_encoding", format!("{host}Transfer-Encoding: gzip, chunked\r\n")),
+        (400, "repeated_header", format!("{host}Guid: 1\r\nguid: 2\r\n")),
+        (431, "too_many_header_fields", format!("{host}{many}")),
+        (431, "head_too_large", format!("{host}{large}")),
+    ];
+    for (status, cause, fields) in &cases {
+        let mut wire = lab.connect().await;
+        // What follows belongs to nobody: it must not be taken for a request.
+        let smuggled = String::from_utf8(x().bytes()).unwrap();
+        wire.write(format!("GET {API}/x HTTP/1.1\r\n{fields}\r\n{smuggled}").as_bytes()).await;
+        let own = wire.answer().await.own();
+        assert_eq!((own.status, own.retcode.as_str(), own.close), (*status, "000-002", true), "{cause}");
+        wire.closed().await;
+        assert_eq!(lab.log.access(&own.request_id).await["cause"], *cause);
+    }
+    assert_eq!(lab.metric("previewgate_head_faults_total"), cases.len() as f64);
+    assert_eq!(lab.send(&x()).await.passed().status, 200);
+    assert_eq!(lab.simulator.journal().len(), 1);
+}
+
+#[tokio::test]
+async fn broken_chunks_end_the_connection_and_the_upstream_request() {
+    let lab = Lab::start().await;
+    let mut wire = lab.connect().await;
+    let head = format!("POST {API}/x/upload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");
+    wire.write(head.as_bytes()).await;
+    within("the first chunk to arrive", lab.simulator.wait_for_body_bytes(5)).await;
+    wire.write(b"5;ext\r\nother\r\n0\r\n\r\n").await;
+    let outcome = wire.try_answer().await;
+    assert!(!matches!(&outcome, Ok(answer) if answer.status < 400), "{outcome:?}");
+    within("the upstream to notice", lab.simulator.wait_for_requests(1)).await;
+    assert!(!lab.simulator.journal()[0].complete);
+}
+
+#[tokio::test]
+async fn a_refused_request_leaves_the_connection_usable() {
+    let lab = Lab::start().await;
+    let agent = lab.agent(101).await;
+    let mut wire = lab.connect().await;
+    let refused = [
+        agent.callout_request(&json!({"called": "1", "callcontrolid": 1})),
+        agent.callout_request(&json!({"called": "1", "callcontrolid": 1})).without("guid"),
+        agent.callout_request(&json!({"callcontrolid": 1})),
+        Request::post(format!("{API}/voicecall/101/previewCallout")).body("x".repeat(2000)),
+        Request::put(format!("{API}/voicecall/101/previewCallou%74")).body("{}"),
+        Request::get("/elsewhere"),
+        Request::put("/elsewhere").body("GET /agentgateway/resource/x HTTP/1.1\r\nHost: a\r\n\r\n"),
+    ];
+    for request in refused {
+        assert!(wire.send(&request).await.is_own(), "{request:?}");
+        assert_eq!(wire.send(&x()).await.passed().retcode(), "0", "after {request:?}");
+    }
+    assert_eq!(lab.simulator.callouts().len(), 0);
+}
+
+#[tokio::test]
+async fn a_refused_client_that_waits_to_be_told_to_continue_is_not_told() {
+    let lab = Lab::start().await;
+    let mut wire = lab.connect().await;
+    let path = format!("{API}/voicecall/101/previewCallou%74");
+    wire.write(
+        format!("PUT {path} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n").as_bytes(),
+    )
+    .await;
+    let head = wire.head().await;
+    assert_eq!((head.status, head.header("x-previewgate-reason")), (200, "ambiguous_path"));
+}
+
+#[tokio::test]
+async fn too_many_connections_are_closed_at_once() {
+    let lab = Setup::plain().config(|config| config.limits.connections = 2).start().await;
+    let (mut first, mut second) = (lab.connect().await, lab.connect().await);
+    first.send(&x()).await.passed();
+    second.send(&x()).await.passed();
+    lab.connect().await.closed().await;
+    assert_eq!(lab.metric("previewgate_requests_shed_total{kind=\"connection\"}"), 1.0);
+    first.send(&x()).await.passed();
+    drop(second);
+    lab.metric_becomes("previewgate_connections_open{side=\"downstream\"}", 1.0).await;
+    lab.send(&x()).await.passed();
+}
+
+#[tokio::test]
+async fn too_many_requests_are_shed_and_polls_go_on() {
+    let lab = Setup::plain().config(|config| config.limits.requests = 1).start().await;
+    let agent = lab.agent(101).await;
+    lab.metric_becomes("previewgate_requests_total{operation=\"login\",status_class=\"2xx\"}", 1.0).await;
+    // An upload that is not complete holds the only place.
+    let bytes = lab.simulator.body_bytes();
+    let mut busy = lab.connect().await;
+    busy.write(format!("POST {API}/x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na").as_bytes()).await;
+    within("the upload to begin", lab.simulator.wait_for_body_bytes(bytes + 1)).await;
+    for request in [x(), agent.callout_request(&json!({"called": "1", "callcontrolid": 1}))] {
+        let own = lab.send(&request).await.own();
+        assert_eq!((own.status, own.reason.as_str(), own.retcode.as_str()), (503, "overloaded", "100-007"));
+    }
+    lab.simulator.preview(id(101), ControlId(1), "1");
+    assert_eq!(agent.poll().await.passed().json()["event"]["content"]["dialeddigits"], "1");
+    busy.write(b"b").await;
+    assert_eq!(busy.answer().await.passed().status, 200);
+    lab.metric_becomes("previewgate_requests_total{operation=\"other\",status_class=\"2xx\"}", 1.0).await;
+    assert_eq!(agent.call(1, "1").await.passed().retcode(), "0");
+    assert_eq!(lab.metric("previewgate_requests_shed_total{kind=\"request\"}"), 2.0);
+}
+
+#[tokio::test]
+async fn too_many_polls_are_shed_and_callouts_go_on() {
+    let lab = Setup::plain().config(|config| config.limits.held_polls = 1).start().await;
+    let (agent, other) = (lab.agent(101).await, lab.agent(102).await);
+    agent.shown(1, "1").await;
+    lab.metric_becomes("previewgate_requests_total{operation=\"getAgentEvent\",status_class=\"2xx\"}", 1.0).await;
+    let mut held = lab.connect().await;
+    held.write(&agent.poll_request().bytes()).await;
+    within("the poll to be held", lab.simulator.wait_for_held_polls(1)).await;
+    let own = other.poll().await.own();
+    assert_eq!((own.status, own.reason.as_str()), (503, "overloaded"));
+    assert_eq!(lab.metric("previewgate_requests_shed_total{kind=\"poll\"}"), 1.0);
+    assert_eq!(agent.call(1, "1").await.passed().retcode(), "0");
+    assert_eq!(held.answer().await.passed().json()["event"]["eventType"], "AgentOther_PhoneAlerting");
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_takes_its_request_with_it() {
+    let lab = Lab::start().await;
+    let agent = lab.agent(101).await;
+    lab.simulator.misbehave(Misbehaviour::new(Fault::Delay { milliseconds: 600_000 }).on("slow"));
+    for request in [Request::get(format!("{API}/slow")), agent.poll_request().id("gone")] {
+        let arrived = lab.simulator.requests() + 1;
+        let mut wire = lab.connect().await;
+        wire.write(&request.bytes()).await;
+        within("the request to arrive", lab.simulator.wait_for_requests(arrived)).await;
+        drop(wire);
+        within("the upstream request to be cancelled", async {
+            while lab.simulator.connections_open() > 1 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+    }
+    within("the poll to be let go", lab.simulator.wait_for_no_held_poll()).await;
+    assert_eq!(lab.log.access("gone").await["cause"], "client_gone");
+    // The event was not swallowed by the poll that nobody waits for.
+    agent.shown(1, "1").await;
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_is_cut() {
+    let lab = Setup::plain().config(|config| config.limits.body_idle_timeout = BRIEF).start().await;
+    let mut wire = lab.connect().await;
+    wire.write(&Request::get(format!("{API}/x/download?bytes={}", u64::MAX >> 4)).bytes()).await;
+    wire.head().await;
+    within("the upstream connection to be closed", lab.simulator.wait_for_connections_open(0)).await;
+    lab.metric_becomes("previewgate_connections_open{side=\"downstream\"}", 0.0).await;
+}
+
+#[tokio::test]
+async fn a_callout_body_that_does_not_come_is_given_up() {
+    let lab = Setup::plain().config(|config| config.limits.callout_body_timeout = BRIEF).start().await;
+    let mut wire = lab.connect().await;
+    let head = format!("PUT {API}/voicecall/101/previewCallout HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{{");
+    wire.write(head.as_bytes()).await;
+    let own = wire.answer().await.own();
+    assert_eq!((own.status, own.reason.as_str(), own.close), (408, "malformed_body", true));
+    wire.closed().await;
+}
+
+#[tokio::test]
+async fn a_held_poll_is_answered_the_moment_there_is_something_to_say() {
+    let wait = Duration::from_millis(800);
+    let lab = Setup::encrypted()
+        .simulator(move |simulator| simulator.poll_wait = wait)
+        // All far below the poll's wait, and none of its concern.
+        .config(|config| {
+            let limits = &mut config.limits;
+            limits.idle_timeout = BRIEF;
+            limits.first_byte_timeout = BRIEF;
+            limits.head_timeout = BRIEF;
+            limits.body_idle_timeout = BRIEF;
+            limits.callout_body_timeout = BRIEF;
+            config.upstream.idle_timeout = BRIEF;
+        })
+        .start()
+        .await;
+    let agent = lab.agent(101).await;
+    // Without an event: as long as the upstream holds it.
+    let start = Instant::now();
+    assert_eq!(agent.poll().await.passed().json()["event"], json!(null));
+    assert!(start.elapsed() >= wait);
+    // With one: long before that.
+    let mut wire = lab.connect().await;
+    wire.write(&agent.poll_request().bytes()).await;
+    within("the poll to be held", lab.simulator.wait_for_held_polls(1)).await;
+    lab.simulator.preview(id(101), ControlId(7), "1");
+    assert_eq!(wire.answer().await.passed().json()["event"]["content"]["controlid"], 7);
+    assert_eq!(agent.call(7, "1").await.passed().retcode(), "0");
+}
+
+#[tokio::test]
+async fn a_poll_for_longer_than_the_response_timeout_fails() {
+    let lab = Setup::plain().config(|config| config.upstream.response_timeout = BRIEF).start().await;
+    let agent = lab.agent(101).await;
+    let own = agent.poll().await.own();
+    assert_eq!((own.status, own.reason.as_str(), own.retcode.as_str()), (504, "upstream_failure", "100-007"));
+    within("the upstream poll to be cancelled", lab.simulator.wait_for_no_held_poll()).await;
+}
+
+#[tokio::test]
+async fn a_reset_in_the_middle_of_a_head_harms_nobody_else() {
+    let lab = Lab::start().await;
+    let mut wire = lab.connect().await;
+    wire.write(b"GET /agentgateway/res").await;
+    drop(wire);
+    assert_eq!(lab.send(&x()).await.passed().status, 200);
+    lab.metric_becomes("previewgate_connections_open{side=\"downstream\"}", 0.0).await;
+    assert_eq!(lab.metric("previewgate_head_faults_total"), 0.0);
+}
+
+#[tokio::test]
+async fn what_one_worker_learns_all_know() {
+    let lab = Setup::plain().config(|config| config.runtime.workers = 4).start().await;
+    let agent = lab.agent(101).await;
+    agent.shown(1, "1").await;
+    // The system spreads new connections over the workers; that all of 32 go to the same one is out of the question.
+    for _ in 0..32 {
+        assert_eq!(agent.call(1, "1").await.passed().retcode(), "0");
+    }
+}
+
+#[tokio::test]
+async fn a_callout_rings_although_its_client_has_gone() {
+    let lab = Lab::start().await;
+    let agent = lab.agent(101).await;
+    agent.shown(1, "1").await;
+    lab.simulator.misbehave(Misbehaviour::new(Fault::Delay { milliseconds: 200 }).on("previewCallout"));
+    let arrived = lab.simulator.requests() + 1;
+    let mut wire = lab.connect().await;
+    wire.write(&agent.callout_request(&json!({"called": "1", "callcontrolid": 1})).id("gone").bytes()).await;
+    within("the callout to arrive", lab.simulator.wait_for_requests(arrived)).await;
+    drop(wire);
+    // The telephone rings now: the record says what came of it.
+    let decision = lab.log.decision("gone").await;
+    assert_eq!((&decision["decision"], &decision["retcode"]), (&"forwarded".into(), &"0".into()));
+    assert_eq!(lab.simulator.callouts().len(), 1);
+}

@@ -1,0 +1,28 @@
+//! The gateway over real sockets and TLS, with the simulated CC-Gateway behind it.
+//!
+//! Every test has a [`support::Lab`] of its own: simulator, gateway and clients in this process, all ports chosen by
+//! the system, so that all tests run at once. No test sleeps to synchronise: it waits for what it needs to have
+//! happened, and time limits only say when a test has failed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test says what is wrong by panicking, in its helpers too"
+)]
+
+mod support;
+
+mod admin;
+mod callouts;
+mod connections;
+mod golden;
+mod observing;
+mod privacy;
+mod refusals;
+mod shutdown;
+mod streaming;
+mod transparency;
+mod upstream_faults;

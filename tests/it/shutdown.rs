@@ -1,0 +1,104 @@
+//! The orderly end: not ready, delay, drain, cut.
+
+use std::time::Duration;
+
+use previewgate::preview::ControlId;
+use previewgate::simulator::{Fault, Misbehaviour};
+
+use crate::support::{API, Lab, Request, Setup, id, within};
+
+const LONG: Duration = Duration::from_secs(600);
+
+fn x() -> Request {
+    Request::get(format!("{API}/x"))
+}
+
+async fn says(lab: &Lab, message: &str) {
+    lab.log.line(|line| line["message"].as_str().is_some_and(|text| text.starts_with(message))).await;
+}
+
+#[tokio::test]
+async fn first_it_is_no_longer_ready_but_still_serves() {
+    let lab = Setup::plain().config(|config| config.shutdown.delay = LONG).start().await;
+    let ready = lab.admin("/readyz").await;
+    assert_eq!((ready.status, ready.text().as_str()), (200, "ready\n"));
+    lab.stop();
+    says(&lab, "shutting down").await;
+    assert_eq!(lab.admin("/readyz").await.status, 503);
+    assert_eq!(lab.admin("/livez").await.status, 200);
+    let mut wire = lab.connect().await;
+    for _ in 0..2 {
+        let answer = wire.send(&x()).await.passed();
+        assert_eq!((answer.status, answer.header("connection")), (200, ""));
+    }
+}
+
+#[tokio::test]
+async fn what_was_begun_is_finished_and_nothing_else() {
+    for setup in [Setup::plain(), Setup::encrypted()] {
+        let mut lab = setup.config(|config| config.shutdown.drain = LONG).start().await;
+        let agent = lab.agent(101).await;
+        let mut idle = lab.connect().await;
+        idle.send(&x()).await.passed();
+        let mut unused = lab.connect().await;
+        let mut held = lab.connect().await;
+        held.write(&agent.poll_request().bytes()).await;
+        within("the poll to be held", lab.simulator.wait_for_held_polls(1)).await;
+        let bytes = lab.simulator.body_bytes();
+        let mut upload = lab.connect().await;
+        upload.write(format!("POST {API}/x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na").as_bytes()).await;
+        within("the upload to begin", lab.simulator.wait_for_body_bytes(bytes + 1)).await;
+
+        lab.stop();
+        says(&lab, "draining").await;
+        idle.closed().await;
+        unused.closed().await;
+        within("new connections to be refused", async { while lab.try_connect().await.is_ok() {} }).await;
+
+        lab.simulator.preview(id(101), ControlId(1), "1");
+        let answer = held.answer().await.passed();
+        assert_eq!(answer.json()["event"]["content"]["controlid"], 1);
+        assert_eq!(answer.header("connection"), "close");
+        held.closed().await;
+        upload.write(b"b").await;
+        assert_eq!(upload.answer().await.passed().json()["result"]["bytes"], 2);
+        upload.closed().await;
+        lab.ended().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_end_is_cut() {
+    let mut lab = Setup::plain().config(|config| config.shutdown.drain = Duration::from_millis(300)).start().await;
+    let agent = lab.agent(101).await;
+    lab.simulator.misbehave(Misbehaviour::new(Fault::Delay { milliseconds: 600_000 }).on("slow"));
+    let mut slow = lab.connect().await;
+    slow.write(&Request::get(format!("{API}/slow")).bytes()).await;
+    let mut held = lab.connect().await;
+    held.write(&agent.poll_request().id("cut").bytes()).await;
+    within("the poll to be held", lab.simulator.wait_for_held_polls(1)).await;
+    within("the slow request to arrive", lab.simulator.wait_for_requests(3)).await;
+    lab.stop();
+    assert!(held.try_answer().await.is_err());
+    assert!(slow.try_answer().await.is_err());
+    lab.ended().await.unwrap();
+    within("the upstream requests to be cancelled", lab.simulator.wait_for_connections_open(0)).await;
+    says(&lab, "drain deadline").await;
+    // Cut, but not forgotten.
+    assert_eq!(lab.log.access("cut").await["operation"], "getAgentEvent");
+}
+
+#[tokio::test]
+async fn a_gateway_that_nobody_uses_ends_at_once() {
+    let mut lab = Setup::plain()
+        .config(|config| {
+            config.shutdown.drain = LONG;
+            config.runtime.workers = 2;
+        })
+        .start()
+        .await;
+    lab.stop();
+    lab.ended().await.unwrap();
+    says(&lab, "ended").await;
+    assert!(lab.try_connect().await.is_err());
+}

@@ -1,0 +1,152 @@
+//! Bodies of any size pass in both directions as they come, and take no room.
+
+use previewgate::simulator::{Fault, Misbehaviour};
+
+use crate::support::{API, Broken, Lab, Request, Setup, id, within};
+
+/// As much as the issue demands.
+const LARGE: u64 = 200 * 1000 * 1000;
+/// What the process may grow by meanwhile, all the other tests of it included.
+const GROWTH: u64 = 40 * 1000 * 1000;
+
+/// Resident memory of this process: gateway, simulator and client.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// Watches the growth of the process from piece to piece.
+struct Growth {
+    before: u64,
+    looked: u64,
+}
+
+impl Growth {
+    fn watch() -> Self {
+        Self { before: resident(), looked: 0 }
+    }
+
+    /// Looks every 10 MB.
+    fn look(&mut self, position: u64) {
+        if position >= self.looked + 10_000_000 {
+            self.looked = position;
+            let growth = resident().saturating_sub(self.before);
+            assert!(growth < GROWTH, "grown by {growth} bytes after {position}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_long_download_takes_no_room_and_loses_no_byte() {
+    let lab = Setup::encrypted().start().await;
+    let mut wire = lab.connect().await;
+    let request = Request::get(format!("{API}/recording/101/download?bytes={LARGE}"));
+    wire.write(&request.bytes()).await;
+    let head = wire.head().await;
+    assert_eq!(head.header("content-length"), LARGE.to_string());
+    let mut growth = Growth::watch();
+    let pattern: Vec<u8> = (0..251 + 1024 * 1024).map(|position| (position % 251) as u8).collect();
+    let check = |position, piece: &[u8]| {
+        let start = (position % 251) as usize;
+        assert!(piece == &pattern[start..start + piece.len()], "wrong bytes near {position}");
+        growth.look(position);
+    };
+    wire.skim(LARGE, check).await;
+    // The connection has not lost count.
+    assert_eq!(wire.send(&Request::get(format!("{API}/x"))).await.passed().retcode(), "0");
+}
+
+#[tokio::test]
+async fn a_long_upload_takes_no_room_and_loses_no_byte() {
+    let lab = Setup::encrypted().start().await;
+    let mut wire = lab.connect().await;
+    let head = format!("POST {API}/textchat/101/upload HTTP/1.1\r\nHost: a\r\nContent-Length: {LARGE}\r\n\r\n");
+    wire.write(head.as_bytes()).await;
+    let mut growth = Growth::watch();
+    let block = vec![b'u'; 1_000_000];
+    for written in 0..LARGE / 1_000_000 {
+        wire.write(&block).await;
+        growth.look(written * 1_000_000);
+    }
+    let answer = wire.answer().await.passed();
+    assert_eq!(answer.json()["result"]["bytes"], LARGE);
+    assert_eq!(lab.simulator.body_bytes(), LARGE);
+}
+
+#[tokio::test]
+async fn a_download_begins_before_it_ends() {
+    let lab = Setup::encrypted().start().await;
+    for chunked in [0, 1] {
+        // So long that neither sockets nor any buffer could hold it: whoever waited for its end would wait for ever.
+        let request = Request::get(format!("{API}/x/download?bytes={}&chunked={chunked}", u64::MAX >> 4));
+        let mut wire = lab.connect().await;
+        wire.write(&request.bytes()).await;
+        assert_eq!(wire.head().await.status, 200);
+        assert!(!wire.some().await.is_empty());
+    }
+    // Nobody reads on: the upstream is let go as well.
+    within("the upstream connections to be closed", lab.simulator.wait_for_connections_open(0)).await;
+}
+
+#[tokio::test]
+async fn an_upload_arrives_before_it_ends() {
+    let lab = Setup::encrypted().start().await;
+    let mut wire = lab.connect().await;
+    let head = format!("POST {API}/x/upload HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nfirst");
+    wire.write(head.as_bytes()).await;
+    within("the first part to arrive", lab.simulator.wait_for_body_bytes(5)).await;
+    wire.write(b"last").await;
+    assert_eq!(wire.answer().await.passed().json()["result"]["bytes"], 9);
+
+    let head = format!("POST {API}/x/upload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    wire.write(format!("{head}5\r\nfirst\r\n").as_bytes()).await;
+    within("the first chunk to arrive", lab.simulator.wait_for_body_bytes(9 + 5)).await;
+    wire.write(b"4\r\nlast\r\n0\r\n\r\n").await;
+    assert_eq!(wire.answer().await.passed().json()["result"]["bytes"], 9);
+}
+
+#[tokio::test]
+async fn an_upload_that_breaks_off_is_never_completed() {
+    let lab = Lab::start().await;
+    for framing in ["Content-Length: 9\r\n\r\nfirst", "Transfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"] {
+        let (before, bytes) = (lab.simulator.requests(), lab.simulator.body_bytes());
+        let mut wire = lab.connect().await;
+        wire.write(format!("POST {API}/x/upload HTTP/1.1\r\nHost: a\r\n{framing}").as_bytes()).await;
+        within("the first part to arrive", lab.simulator.wait_for_body_bytes(bytes + 5)).await;
+        drop(wire);
+        within("the upstream to notice", lab.simulator.wait_for_requests(before + 1)).await;
+        assert!(!lab.simulator.journal().last().unwrap().complete, "{framing}");
+    }
+}
+
+#[tokio::test]
+async fn a_huge_event_passes_unseen_and_is_counted() {
+    let lab = Lab::start().await;
+    let agent = lab.agent(101).await;
+    lab.simulator.misbehave(Misbehaviour::new(Fault::HugeEvent { bytes: 3_000_000 }).of(id(101)));
+    let answer = agent.poll().await.passed();
+    assert_eq!(answer.json()["event"]["content"]["callData"].as_str().unwrap().len(), 3_000_000);
+    assert_eq!(lab.metric("previewgate_event_bodies_unread_total"), 1.0);
+    assert_eq!(agent.call(1, "1").await.own().reason, "unknown_preview");
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_is_given_up_in_either_direction() {
+    let brief = |config: &mut previewgate::config::Config| {
+        config.limits.body_idle_timeout = std::time::Duration::from_millis(200);
+    };
+    let lab = Setup::plain().config(brief).start().await;
+    // The client stops sending.
+    let mut wire = lab.connect().await;
+    wire.write(format!("POST {API}/x HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nfirst").as_bytes()).await;
+    assert!(!matches!(wire.try_answer().await, Ok(answer) if answer.status == 200));
+    within("the upstream connection to be closed", lab.simulator.wait_for_connections_open(0)).await;
+    // The upstream stops sending.
+    use previewgate::simulator::{Ending, Stage};
+    lab.simulator.misbehave(Misbehaviour::new(Fault::Break { at: Stage::InsideBody, how: Ending::Stall }));
+    let mut wire = lab.connect().await;
+    let broken = wire.try_send(&Request::get(format!("{API}/x/download?bytes=100000"))).await;
+    assert!(matches!(broken, Err(Broken::Cut { body: 50_000 })), "{broken:?}");
+    within("the upstream connection to be closed", lab.simulator.wait_for_connections_open(0)).await;
+}
