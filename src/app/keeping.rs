@@ -296,7 +296,10 @@ mod tests {
         while !std::fs::read_to_string(scene.snapshot()).is_ok_and(|text| text.contains("1001")) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        assert!(metrics(&first).await.contains("\npreviewgate_snapshot_last_success_timestamp_seconds 1"));
+        // The file is there a moment before it is counted.
+        while !metrics(&first).await.contains("\npreviewgate_snapshot_last_success_timestamp_seconds 1") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         let crashed = std::fs::read(scene.snapshot()).unwrap();
         stop(first).await;
         std::fs::write(scene.snapshot(), crashed).unwrap();

@@ -126,6 +126,7 @@ keys!(PushTls { ca: file(Holds::Roots).optional(), insecure_skip_verify: Flag.or
 keys!(Validation {
     mode: word(Mode::ALL, Mode::as_str).or(Mode::Enforce),
     on_unknown_preview: word(OnUnknownPreview::ALL, OnUnknownPreview::as_str).or(OnUnknownPreview::Reject),
+    allow_websocket: Flag.or(false),
     reject_status: number(200..=499).or(200),
     warm_up: span(Duration::ZERO..=DAY).or(Duration::ZERO),
 });

@@ -297,6 +297,8 @@ pub struct Validation {
     pub mode: Mode,
     /// What becomes of a callout of an agent of whom no preview is known.
     pub on_unknown_preview: OnUnknownPreview,
+    /// Let WebSocket through, which nobody can validate.
+    pub allow_websocket: bool,
     /// HTTP status of a refusal, 200 to 499. The vendor's clients read the body only of a 200.
     pub reject_status: u16,
     /// After a start without restored previews, how long a callout of an agent of whom no preview is known is forwarded

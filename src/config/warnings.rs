@@ -23,6 +23,10 @@ impl Config {
                 "validation.on_unknown_preview: \"forward\" lets an agent of whom no preview is known call any number",
             ),
             (
+                self.validation.allow_websocket,
+                "validation.allow_websocket: callouts in a WebSocket are not validated by anybody",
+            ),
+            (
                 !self.validation.warm_up.is_zero(),
                 "validation.warm_up: for that long after a start without a restored snapshot, an agent of whom no preview \
                  is known can call any number",

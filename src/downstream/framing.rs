@@ -242,8 +242,9 @@ fn head_end(input: &[u8], scanned: usize) -> Result<Option<usize>, HeadFault> {
 
 /// Checks a complete head; says where the body begins.
 fn check_head(head: &[u8]) -> Result<At, HeadFault> {
-    let head = head.strip_suffix(b"\r\n\r\n").ok_or(HeadFault::LineEnd)?;
-    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let head = head.strip_suffix(b"\r\n").ok_or(HeadFault::LineEnd)?;
+    let ended = |line| <[u8]>::strip_suffix(line, b"\r\n").unwrap_or(line);
+    let mut lines = head.split_inclusive(|byte| *byte == b'\n').map(ended);
     let version = request_line(lines.next().unwrap_or_default())?;
     let mut seen = Seen::default();
     for (count, line) in lines.enumerate() {
@@ -446,6 +447,7 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: a\n\r\n", HeadFault::LineEnd),
             ("GET / HTTP/1.1\r\nHost: a\r\n\n", HeadFault::LineEnd),
             ("GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n", HeadFault::FieldValue),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX: b\r\r\n\r\n", HeadFault::FieldValue),
             ("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", HeadFault::RequestLine),
             ("GET /\r\n\r\n", HeadFault::RequestLine),
             ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", HeadFault::RequestLine),

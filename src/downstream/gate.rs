@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -32,6 +32,7 @@ pub struct Connection {
     pub encrypted: bool,
     in_flight: AtomicUsize,
     fault: OnceLock<HeadFault>,
+    opaque: AtomicBool,
     /// Kept as long as anything goes on for this connection: a worker that ends waits for it.
     _alive: mpsc::Sender<()>,
 }
@@ -39,7 +40,14 @@ pub struct Connection {
 impl Connection {
     /// A connection from `peer` on which nothing has happened yet. `alive` is dropped with the last exchange.
     pub fn new(peer: SocketAddr, encrypted: bool, alive: mpsc::Sender<()>) -> Self {
-        Self { peer, encrypted, in_flight: AtomicUsize::new(0), fault: OnceLock::new(), _alive: alive }
+        Self {
+            peer,
+            encrypted,
+            in_flight: AtomicUsize::new(0),
+            fault: OnceLock::new(),
+            opaque: AtomicBool::new(false),
+            _alive: alive,
+        }
     }
 
     /// Why the gate refused the head of this request, if it did. It is then the connection's last.
@@ -54,6 +62,11 @@ impl Connection {
     /// Why the gate refused a head on this connection, if it did.
     fn fault(&self) -> Option<HeadFault> {
         self.fault.get().copied()
+    }
+
+    /// What the client sends from here on is no HTTP: it passes unexamined, and may come at any time.
+    pub fn becomes_opaque(&self) {
+        self.opaque.store(true, Ordering::Relaxed);
     }
 
     /// Marks a request as being served until the result is dropped: meanwhile the connection is not idle.
@@ -247,6 +260,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let gate = self.get_mut();
         loop {
+            if gate.connection.opaque.load(Ordering::Relaxed) {
+                gate.passable = gate.waiting.len();
+            }
             if gate.passable > 0 {
                 gate.pass_on(out);
                 return Poll::Ready(Ok(()));
@@ -265,7 +281,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
                 Poll::Ready(_) => {
                     gate.clocks.moved = Instant::now();
                     gate.clocks.read_since = None;
-                    gate.examine()?;
+                    if !gate.connection.opaque.load(Ordering::Relaxed) {
+                        gate.examine()?;
+                    }
                 }
                 Poll::Pending => {
                     gate.clocks.read_since.get_or_insert_with(Instant::now);

@@ -68,7 +68,7 @@ impl Walk<'_> {
             Err(unclassified) => self.report.line(&format!("no operation: {unclassified}")),
         }
         let has_body = headers.contains_key(TRANSFER_ENCODING) || body.as_ref().is_none_or(|body| !body.is_empty());
-        let judgement = Head { operation, uri, headers, has_body }.check(self.config.validation.mode)?;
+        let judgement = Head { operation, uri, headers, has_body }.check(&self.config.validation)?;
         if let Some((verdict, reason)) = judgement {
             return Ok(Outcome::Forwarded(verdict, reason));
         }

@@ -17,7 +17,8 @@ use super::Gateway;
 use super::body::{Inbound, drain};
 use super::error::GatewayError;
 use super::headers::{METHOD_OVERRIDES, PATH_OVERRIDES};
-use crate::config::Mode;
+use super::websocket;
+use crate::config::{Mode, Validation};
 use crate::preview::Reason;
 use crate::protocol::{Operation, Unclassified, operation, query};
 use crate::telemetry::Verdict;
@@ -82,7 +83,7 @@ fn check(request: &Request<Inbound>) -> Result<(), GatewayError> {
     let headers = request.headers();
     let uri = request.uri();
     let head = Head { operation: exchange.operation, uri, headers, has_body: !request.body().is_end_stream() };
-    if let Some(judgement) = head.check(exchange.gateway.config.validation.mode)? {
+    if let Some(judgement) = head.check(&exchange.gateway.config.validation)? {
         exchange.learn(|facts| facts.judgement = Some(judgement));
     }
     Ok(())
@@ -102,13 +103,17 @@ pub(crate) struct Head<'a> {
 
 impl Head<'_> {
     /// Whether the request may go further, with a judgement if it should not but may all the same.
-    pub(crate) fn check(&self, mode: Mode) -> Result<Option<(Verdict, Reason)>, GatewayError> {
-        if asks_for_websocket(self.headers) {
+    pub(crate) fn check(&self, policy: &Validation) -> Result<Option<(Verdict, Reason)>, GatewayError> {
+        // Other upgrades, such as the `h2c` that some Java clients offer with every request, are declined by leaving the
+        // field out (RFC 9110 7.8).
+        if websocket::is_asked_for(self.headers) && !policy.allow_websocket {
             return Err(GatewayError::WebSocket);
         }
         match self.objection() {
             None => Ok(None),
-            Some(objection) if objection == Unclassified::NotFound || mode == Mode::Enforce => Err(objection.into()),
+            Some(objection) if objection == Unclassified::NotFound || policy.mode == Mode::Enforce => {
+                Err(objection.into())
+            }
             Some(objection) => Ok(Some((Verdict::Unverified, objection.reason().unwrap_or(Reason::AmbiguousPath)))),
         }
     }
@@ -154,14 +159,6 @@ fn overrides_the_method(headers: &HeaderMap) -> bool {
 pub(super) fn is_preflight(headers: &HeaderMap, has_body: bool) -> bool {
     let asks = |name| headers.contains_key(name);
     asks(header::ORIGIN) && asks(header::ACCESS_CONTROL_REQUEST_METHOD) && !overrides_the_method(headers) && !has_body
-}
-
-/// A WebSocket would carry callouts that nobody validates (protocol.md 1). Other upgrades, such as the `h2c` that
-/// some Java clients offer with every request, are declined by leaving the field out (RFC 9110 7.8).
-fn asks_for_websocket(headers: &HeaderMap) -> bool {
-    let mut upgrades = headers.get_all(header::UPGRADE).iter().map(HeaderValue::as_bytes);
-    let websocket = |value: &[u8]| value.to_ascii_lowercase().windows(9).any(|word| word == b"websocket");
-    headers.contains_key(header::SEC_WEBSOCKET_KEY) || upgrades.any(websocket)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::body::{GatewayBody, Inbound};
 use super::error::GatewayError;
 use super::exchange::Exchange;
 use super::headers::{GUID, prepare_request, prepare_response};
-use super::{callout, observe, push, sign_in};
+use super::{callout, observe, push, sign_in, websocket};
 use crate::protocol::Operation;
 use crate::upstream::{Answer, AnswerBody, Client, Failure, RequestBody, RoutingKey};
 
@@ -53,6 +53,10 @@ impl Service<Request<Inbound>> for Handler {
             Ok(Operation::CalloutPreflight) | Err(_) if request.body().exchange.concerns_callouts => {
                 Box::pin(callout::pass_unjudged(client, request))
             }
+            // Comes this far only where it is allowed.
+            Ok(Operation::Other { .. }) if websocket::is_handshake(&request) => {
+                Box::pin(websocket::tunnel(client, request))
+            }
             Ok(Operation::Other { .. } | Operation::CalloutPreflight) | Err(_) => Box::pin(stream(client, request)),
         }
     }
@@ -83,10 +87,24 @@ pub(super) async fn send(
     body: RequestBody,
 ) -> Result<Response<AnswerBody>, GatewayError> {
     prepare_request(&mut head, exchange);
+    let (mut head, body) = ask(client, exchange, Request::from_parts(head, body)).await?.into_parts();
+    prepare_response(&mut head);
+    if let Some(origin) = &exchange.origin {
+        exchange.gateway.origins.learn(origin, &head.headers);
+    }
+    Ok(Response::from_parts(head, body))
+}
+
+/// Sends a prepared request and takes note of who answered and when.
+pub(super) async fn ask(
+    client: &Client,
+    exchange: &Exchange,
+    request: Request<RequestBody>,
+) -> Result<Response<AnswerBody>, GatewayError> {
     let agent = exchange.operation.ok().and_then(Operation::agent);
-    let route = client.upstream().route(RoutingKey::new(agent, head.headers.get(GUID)));
+    let route = client.upstream().route(RoutingKey::new(agent, request.headers().get(GUID)));
     let sent = Instant::now();
-    let answer = client.send(Request::from_parts(head, body), route).await;
+    let answer = client.send(request, route).await;
     if let Err(Failure::MaybeSent(cause)) = &answer {
         exchange.upstream_unclear(&cause.endpoint);
     }
@@ -94,10 +112,5 @@ pub(super) async fn send(
     if let Some(answered) = client.upstream().endpoints().get(endpoint) {
         exchange.upstream_answered(&answered.name, sent.elapsed());
     }
-    let (mut head, body) = response.into_parts();
-    prepare_response(&mut head);
-    if let Some(origin) = &exchange.origin {
-        exchange.gateway.origins.learn(origin, &head.headers);
-    }
-    Ok(Response::from_parts(head, body))
+    Ok(response)
 }

@@ -22,6 +22,7 @@ mod observe;
 mod push;
 mod shed;
 mod sign_in;
+pub(crate) mod websocket;
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -75,7 +75,8 @@ impl Worker {
             .max_buf_size(LARGEST_BUFFER)
             // The gate keeps all the waits.
             .header_read_timeout(None)
-            .serve_connection(TokioIo::new(gate), self.service(connection, view));
+            .serve_connection(TokioIo::new(gate), self.service(connection, view))
+            .with_upgrades();
         let mut connection = pin!(connection);
         let mut phase = self.phase.clone();
         tokio::select! {

@@ -105,17 +105,20 @@ impl Client {
 
     async fn exchange(&self, place: Place<'_>, mut sender: Sender, request: Request<RequestBody>) -> Attempt {
         let settings = &self.upstream.settings;
+        // Asked for by WebSocket handshakes that may pass, and by nothing else.
+        let may_switch = request.headers().contains_key(header::UPGRADE);
         let request = request.map(Tracked::new);
         let progress = request.body().progress();
         let answer = sender.try_send_request(request);
         match answer_within(settings.response_timeout, progress.as_deref(), answer).await {
-            // Never asked for: what follows on this connection would be nobody's protocol.
-            Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch => {
                 Attempt::MaybeSent(place.broke_off(FailureKind::Protocol, None))
             }
             Some(Ok(response)) => {
                 place.endpoint.answered();
-                let lease = Lease { sender, pool: Arc::clone(place.pool) };
+                // After 101 the connection belongs to another protocol.
+                let reusable = response.status() != StatusCode::SWITCHING_PROTOCOLS;
+                let lease = Lease { sender, pool: Arc::clone(place.pool), reusable };
                 let wrap = |incoming| AnswerBody::new(incoming, lease, settings.body_idle_timeout, place.endpoint);
                 Attempt::Answered(Answer { response: response.map(wrap), endpoint: place.position })
             }

@@ -109,7 +109,7 @@ async fn http<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     let open = upstream.metrics.connections.upstream.enter();
     tokio::spawn(async move {
         // Whoever waits for an answer gets the error; an idle connection may simply end.
-        let _ = connection.await;
+        let _ = connection.with_upgrades().await;
         drop(open);
     });
     Ok(sender)

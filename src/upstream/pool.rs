@@ -88,12 +88,16 @@ impl Pool {
 pub(super) struct Lease {
     pub(super) sender: Sender,
     pub(super) pool: Arc<Pool>,
+    /// Whether another request may follow.
+    pub(super) reusable: bool,
 }
 
 impl Lease {
     /// The answer has been read to its end: the connection may be used again.
     pub(super) fn give_back(self) {
-        self.pool.put(self.sender);
+        if self.reusable {
+            self.pool.put(self.sender);
+        }
     }
 }
 

@@ -26,3 +26,4 @@ mod shutdown;
 mod streaming;
 mod transparency;
 mod upstream_faults;
+mod websocket;

@@ -17,6 +17,7 @@ const REQUEST_DURATION: &str = "previewgate_request_duration_seconds";
 const REQUESTS_SHED: &str = "previewgate_requests_shed";
 const HEAD_FAULTS: &str = "previewgate_head_faults";
 const CONNECTIONS_OPEN: &str = "previewgate_connections_open";
+const WEBSOCKETS_OPEN: &str = "previewgate_websockets_open";
 
 closed_list! {
     /// The hundreds of an HTTP status.
@@ -122,14 +123,22 @@ pub struct ConnectionMetrics {
     pub downstream: OpenConnections,
     /// To endpoints.
     pub upstream: OpenConnections,
+    /// WebSockets, which nobody validates.
+    pub websockets: OpenConnections,
 }
 
 impl ConnectionMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let open = Rows::by("side", words!(Side), Gauge::default);
         let side = |side: Side| OpenConnections(open.at(side.index()).cloned().unwrap_or_default());
-        let metrics = Self { downstream: side(Side::Downstream), upstream: side(Side::Upstream) };
+        let websockets = Gauge::default();
+        let metrics = Self {
+            downstream: side(Side::Downstream),
+            upstream: side(Side::Upstream),
+            websockets: OpenConnections(websockets.clone()),
+        };
         registry.register(CONNECTIONS_OPEN, "Connections that are open now", open);
+        registry.register(WEBSOCKETS_OPEN, "WebSockets that are open now, unvalidated", websockets);
         metrics
     }
 }

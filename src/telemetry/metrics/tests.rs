@@ -23,6 +23,7 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("previewgate_upstream_failures_total", "counter", &["endpoint", "kind"]),
     ("previewgate_upstream_healthy", "gauge", &["endpoint"]),
     ("previewgate_connections_open", "gauge", &["side"]),
+    ("previewgate_websockets_open", "gauge", &[]),
     ("previewgate_event_parse_failures_total", "counter", &[]),
     ("previewgate_event_bodies_unread_total", "counter", &[]),
     ("previewgate_pushes_total", "counter", &["outcome"]),
