@@ -257,9 +257,9 @@ struct Supervisor {
 impl Supervisor {
     async fn run(mut self, admin: tokio::net::TcpListener, mut stopped: watch::Receiver<bool>) {
         tokio::spawn(self.admin.clone().run(admin));
+        tokio::spawn(probe_endpoints(self.live.clone()));
         tokio::spawn(keeping::announce_end_of_warm_up(Arc::clone(&self.live.generation().gateway)));
         let saving = self.keeper.clone().map(|keeper| tokio::spawn(keeper.run()));
-        tokio::spawn(probe_endpoints(self.live.clone()));
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         let mut certificates = tokio::time::interval(CERTIFICATES);
         let store = Arc::clone(&self.live.generation().gateway.store);

@@ -60,14 +60,6 @@ impl Kind for EndpointUrl {
     }
 }
 
-impl std::str::FromStr for Endpoint {
-    type Err = InvalidEndpoint;
-
-    fn from_str(text: &str) -> Result<Self, InvalidEndpoint> {
-        endpoint(text).map_err(|(message, _)| InvalidEndpoint(message))
-    }
-}
-
 /// The end of the GUIDs that a node issues, after the last dot.
 struct NodeName;
 
@@ -85,6 +77,14 @@ impl Kind for NodeName {
 
     fn write(&self, value: &String) -> String {
         quoted(value)
+    }
+}
+
+impl std::str::FromStr for Endpoint {
+    type Err = InvalidEndpoint;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEndpoint> {
+        endpoint(text).map_err(|(message, _)| InvalidEndpoint(message))
     }
 }
 

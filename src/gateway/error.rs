@@ -207,6 +207,10 @@ fn status_of_failure(failure: &Failure) -> StatusCode {
     }
 }
 
+pub(super) fn blame_for(failure: &Failure) -> Blame {
+    if failure.cause().kind == FailureKind::Aborted { Blame::Client } else { Blame::Upstream }
+}
+
 /// What CC-Gateway gets for a push without an answer. Nothing public says what it makes of any of these.
 fn status_of_push(fault: &PushFault) -> (StatusCode, (Blame, &'static str)) {
     match fault {
@@ -215,10 +219,6 @@ fn status_of_push(fault: &PushFault) -> (StatusCode, (Blame, &'static str)) {
         PushFault::Failed(_) => (StatusCode::BAD_GATEWAY, (Blame::Client, "application_failed")),
         PushFault::Timeout => (StatusCode::GATEWAY_TIMEOUT, (Blame::Client, "application_timeout")),
     }
-}
-
-pub(super) fn blame_for(failure: &Failure) -> Blame {
-    if failure.cause().kind == FailureKind::Aborted { Blame::Client } else { Blame::Upstream }
 }
 
 /// Says what is known, and nothing of the inside.

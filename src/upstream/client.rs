@@ -105,14 +105,14 @@ impl Client {
 
     async fn exchange(&self, place: Place<'_>, mut sender: Sender, request: Request<RequestBody>) -> Attempt {
         let settings = &self.upstream.settings;
-        let asked_to_switch = request.headers().contains_key(header::UPGRADE);
+        // Asked for by WebSocket handshakes that may pass, and by nothing else.
+        let may_switch = request.headers().contains_key(header::UPGRADE);
         let request = request.map(Tracked::new);
         let progress = request.body().progress();
         let answer = sender.try_send_request(request);
         match answer_within(settings.response_timeout, progress.as_deref(), answer).await {
-            // Never asked for: what follows on this connection would be nobody's protocol.
-            Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !asked_to_switch => {
-                Attempt::MaybeSent(place.failed(FailureKind::Protocol, None))
+            Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch => {
+                Attempt::MaybeSent(place.broke_off(FailureKind::Protocol, None))
             }
             Some(Ok(response)) => {
                 place.endpoint.answered();
@@ -125,7 +125,10 @@ impl Client {
             // hyper gives the request back only if not a byte of it was written.
             Some(Err(mut error)) => match error.take_message() {
                 Some(unsent) => Attempt::NotSent(unsent.map(Tracked::into_inner), place.refused(error.into_error())),
-                None => Attempt::MaybeSent(place.broke_off(error.into_error())),
+                None => {
+                    let error = error.into_error();
+                    Attempt::MaybeSent(place.broke_off(kind_of(&error), Some(error)))
+                }
             },
             None => Attempt::MaybeSent(place.failed(FailureKind::Timeout, None)),
         }
@@ -152,27 +155,18 @@ impl Place<'_> {
         self.failed(FailureKind::Closed, Some(error))
     }
 
-    /// The connection ended with the request on it.
-    fn broke_off(self, error: hyper::Error) -> Cause {
-        match kind_of(&error) {
-            // Not the endpoint's fault.
-            FailureKind::Aborted => self.counted(FailureKind::Aborted, Some(error)),
-            // A kept connection that is closed just now says nothing about the endpoint either.
-            kind @ (FailureKind::Closed | FailureKind::Reset) if self.kept => self.counted(kind, Some(error)),
-            kind => self.failed(kind, Some(error)),
-        }
-    }
-
-    /// The endpoint took a request and did not answer it.
-    fn failed(self, kind: FailureKind, error: Option<hyper::Error>) -> Cause {
-        let cause = self.counted(kind, error);
-        self.endpoint.failed(Trouble::Silent, &cause);
-        cause
-    }
-
-    fn counted(self, kind: FailureKind, error: Option<hyper::Error>) -> Cause {
+    /// What came back was no answer. Counted, but no reason to give the endpoint up: one request that breaks the
+    /// upstream's neck each time would drive every agent away from the node that he is signed in at.
+    fn broke_off(self, kind: FailureKind, error: Option<hyper::Error>) -> Cause {
         self.endpoint.metrics.failed(kind);
         self.cause(kind, error)
+    }
+
+    /// The endpoint does not do what endpoints are there for.
+    fn failed(self, kind: FailureKind, error: Option<hyper::Error>) -> Cause {
+        let cause = self.broke_off(kind, error);
+        self.endpoint.failed(Trouble::Silent, &cause);
+        cause
     }
 
     fn cause(self, kind: FailureKind, error: Option<hyper::Error>) -> Cause {

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-/// Requests in a row that went unanswered before an endpoint is passed over. One may be the request's fault.
+/// Requests in a row that waited in vain before an endpoint is passed over. One may be the request's fault.
 const SILENCES_TO_EJECT: u32 = 3;
 /// An endpoint that answers nothing costs each request its whole `response_timeout`: it is out for longer.
 const SILENT: Pauses = Pauses { first: Duration::from_secs(15), longest: Duration::from_secs(120) };
@@ -21,7 +21,7 @@ const UNREACHABLE: Pauses = Pauses { first: Duration::from_secs(1), longest: Dur
 pub(super) enum Trouble {
     /// No connection can be made: certain, and nothing was lost. Passed over at once.
     Unreachable,
-    /// It takes requests and does not answer them.
+    /// It takes requests, or connections, and no answer comes in time.
     Silent,
 }
 

@@ -212,7 +212,7 @@ fn fields_of(reason: Reason) -> BTreeSet<&'static str> {
     let rest: &[_] = match reason {
         Reason::UnknownPreview | Reason::ControlIdMismatch => &[],
         Reason::NumberNotInPreview | Reason::PreviewExpired => &["preview_age_ms"],
-        // The endpoint that may have got it.
+        // The one that may have got it.
         Reason::UpstreamFailure => &["preview_age_ms", "upstream"],
         Reason::Ok => &["preview_age_ms", "call_id", "upstream", "upstream_ms"],
         _ => return always.iter().chain(agent).copied().collect(),
