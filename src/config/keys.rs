@@ -88,7 +88,7 @@ keys!(Upstream {
         .because("the server holds an event poll for 10s, and a poll that is cut off signs its agent out")
         .or(seconds(30)),
     idle_timeout: span(MILLISECOND..=DAY).or(seconds(15)),
-    max_idle_per_endpoint: number(0..=65_536).or(1024),
+    max_idle_per_endpoint: number(0..=65_536).or(10_000),
     preserve_host: Flag.or(false),
     forwarded_headers: Flag.or(true),
     path_prefixes: list(PathPrefix, "a list of paths, such as [\"/agentgateway/\"]")
