@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tracing::Dispatch;
 
 use self::keeping::Keeper;
@@ -26,12 +27,15 @@ use crate::reload::{self, ReloadError, Reloader, SetupError};
 use crate::server::{self, Live, Phase, PhaseControl, Worker};
 use crate::store::snapshot::SnapshotFile;
 use crate::store::{PreviewStore, RecentEnds, Sessions};
+use crate::systemd::{Inherited, Notifier};
 use crate::telemetry::{HashKey, Logging, Metrics, Redactor, Sparingly};
 
 /// How often the cache's housekeeping is done.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 /// How often certificate files are looked at.
 const CERTIFICATES: Duration = Duration::from_secs(5);
+/// How often it is asked whether a probe is due.
+const PROBES: Duration = Duration::from_millis(100);
 /// What is cut at the drain deadline gets this long to be recorded.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A broken upstream may say so in the log this often.
@@ -87,22 +91,37 @@ impl App {
     /// # Errors
     /// [`StartError`]; nothing is left bound.
     pub fn bind(config: Config, logging: &Logging) -> Result<Self, StartError> {
+        Self::bind_or_inherit(config, logging, Inherited::default())
+    }
+
+    /// The same, except that a socket that was inherited is used instead of binding its address.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left bound.
+    pub fn bind_or_inherit(config: Config, logging: &Logging, inherited: Inherited) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
         let writer = logging.writer.clone();
         metrics.log.dropped_from(move || writer.dropped());
         metrics.process.mode(config.validation.mode);
         let bound = |key, address| move |source| StartError::Bind { key, address, source };
-        let listeners = server::bind(config.listener.address, config.runtime.workers)
-            .map_err(bound("listener.address", config.listener.address))?;
-        let admin =
-            std::net::TcpListener::bind(config.admin.address).map_err(bound("admin.address", config.admin.address))?;
+        let workers = config.runtime.workers;
+        let listeners = match inherited.listener {
+            Some(socket) => server::share(socket, workers),
+            None => server::bind(config.listener.address, workers),
+        }
+        .map_err(bound("listener.address", config.listener.address))?;
+        let admin = match inherited.admin {
+            Some(socket) => Ok(socket),
+            None => std::net::TcpListener::bind(config.admin.address),
+        }
+        .map_err(bound("admin.address", config.admin.address))?;
         let address = listeners.first().map_or(Ok(config.listener.address), std::net::TcpListener::local_addr)?;
         let admin_address = admin.local_addr()?;
         let mut gateway = gateway(&config, &metrics)?;
         // Before anybody is served: until then clients and load balancers find nobody who answers.
         let restore = || keeping::restore(&config, &mut gateway);
         let snapshot = tracing::dispatcher::with_default(&logging.dispatch, restore);
-        let live = Live::new(reload::generation(gateway, config)?);
+        let live = Live::new(reload::generation(gateway, config, None)?);
         let reloader = Reloader::new(live.clone(), logging.level.clone());
         let dispatch = logging.dispatch.clone();
         Ok(Self { live, reloader, snapshot, listeners, admin, address, admin_address, dispatch })
@@ -112,6 +131,18 @@ impl App {
     #[must_use]
     pub fn reloading(mut self, file: PathBuf) -> Self {
         self.reloader = self.reloader.from_file(file);
+        self
+    }
+
+    /// Where applications connect to; who does so now has to wait for [`App::start`].
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Tells systemd of reloads.
+    #[must_use]
+    pub fn notifying(mut self, notifier: Notifier) -> Self {
+        self.reloader = self.reloader.notifying(notifier);
         self
     }
 
@@ -172,6 +203,7 @@ impl App {
             reloader,
             stop,
             threads,
+            dispatch: self.dispatch,
         })
     }
 }
@@ -187,6 +219,8 @@ pub struct Running {
     reloader: Arc<Reloader>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<io::Result<()>>>,
+    /// Whoever calls has a log of its own, or none.
+    dispatch: Dispatch,
 }
 
 impl Running {
@@ -200,7 +234,13 @@ impl Running {
     /// # Errors
     /// Whatever is wrong with it; then nothing has changed.
     pub fn reload(&self) -> Result<(), ReloadError> {
-        self.reloader.reload()
+        tracing::dispatcher::with_default(&self.dispatch, || self.reloader.reload())
+    }
+
+    /// Looks whether certificates or keys have been replaced. The supervisor does so every few seconds; this is for
+    /// who cannot wait.
+    pub fn look_at_certificates(&self) {
+        tracing::dispatcher::with_default(&self.dispatch, || self.reloader.look_at_certificates());
     }
 
     /// Waits until every thread has ended.
@@ -229,6 +269,7 @@ struct Supervisor {
 impl Supervisor {
     async fn run(mut self, admin: tokio::net::TcpListener, mut stopped: watch::Receiver<bool>) {
         tokio::spawn(self.admin.clone().run(admin));
+        tokio::spawn(probe_endpoints(self.live.clone()));
         tokio::spawn(keeping::announce_end_of_warm_up(Arc::clone(&self.live.generation().gateway)));
         let saving = self.keeper.clone().map(|keeper| tokio::spawn(keeper.run()));
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
@@ -270,6 +311,17 @@ impl Supervisor {
     }
 }
 
+/// Looks after the endpoints that are passed over, until the runtime ends.
+async fn probe_endpoints(live: Live) {
+    let mut ticks = tokio::time::interval(PROBES);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let upstream = Arc::clone(&live.generation().upstream);
+        upstream.probe_due().await;
+    }
+}
+
 /// A thread with a runtime of its own, whose log goes where the gateway's goes.
 fn thread(
     name: &str,
@@ -281,7 +333,7 @@ fn thread(
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         let _log = tracing::dispatcher::set_default(&dispatch);
         let outcome = runtime.block_on(work);
-        // What had to be waited for has been: a disk that hangs must not keep the process.
+        // What had to be waited for has been: a disk that hangs or a name server that is away must not keep the process.
         runtime.shutdown_background();
         outcome
     })

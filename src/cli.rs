@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::{App, Running};
 use crate::config::{self, Config, Files};
 use crate::demo::{self, Afterwards, SimulateOptions};
 use crate::explain;
+use crate::systemd::{Inherited, Notifier};
 use crate::telemetry::{Logging, stdout};
 
 /// Exit code for a configuration that was refused (`EX_CONFIG` of sysexits.h).
@@ -42,7 +44,7 @@ enum Command {
         #[arg(long)]
         skip_files: bool,
     },
-    /// See it work: a simulated CC-Gateway, previewgate in front of it and a scripted agent, all on loopback.
+    /// See it work: a simulated CC-Gateway, previewgate in front of it and scripted agents, all on loopback.
     Demo {
         /// Exit after the script, instead of serving until SIGTERM or SIGINT.
         #[arg(long)]
@@ -125,11 +127,17 @@ fn check(path: &Path, files: Files) -> Result<(), Failure> {
 }
 
 fn run(path: &Path) -> Result<(), Failure> {
+    // First of all: it changes the environment, which no other thread may read meanwhile.
+    let inherited = Inherited::from_environment().map_err(other)?;
+    let notifier = Notifier::from_environment();
     let config = config::load(path, Files::Check)?;
     let logging = Logging::start(config.log.format, config.log.level, stdout()).map_err(other)?;
     let _log = tracing::dispatcher::set_default(&logging.dispatch);
     announce(&config);
-    let app = App::bind(config, &logging).map_err(other)?.reloading(path.to_owned());
+    let app = App::bind_or_inherit(config, &logging, inherited).map_err(other)?;
+    let app = app.reloading(path.to_owned()).notifying(notifier.clone());
+    // Before anybody is told that the gateway is ready: a signal that nobody listens for ends the process.
+    let signals = Signals::register().map_err(other)?;
     let running = app.start().map_err(other)?;
     tracing::info!(
         target: "previewgate",
@@ -137,7 +145,10 @@ fn run(path: &Path) -> Result<(), Failure> {
         admin = %running.admin_address,
         "ready"
     );
-    stop_at_signal(&running).map_err(other)?;
+    notifier.ready("serving");
+    signals.obey(&running);
+    notifier.stopping();
+    running.stop();
     running.wait().map_err(other)
 }
 
@@ -157,22 +168,37 @@ fn announce(config: &Config) {
     }
 }
 
-/// SIGHUP reloads; SIGTERM and SIGINT begin the orderly end.
-fn stop_at_signal(running: &Running) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hang_up = signal(SignalKind::hangup())?;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                // The outcome is logged.
-                _ = hang_up.recv() => drop(running.reload()),
+/// What a process is told from outside.
+struct Signals {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn register() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let context = runtime.enter();
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        let hang_up = signal(SignalKind::hangup())?;
+        drop(context);
+        Ok(Self { runtime, terminate, interrupt, hang_up })
+    }
+
+    /// Reloads at SIGHUP; returns at SIGTERM and SIGINT.
+    fn obey(self, running: &Running) {
+        let Self { runtime, mut terminate, mut interrupt, mut hang_up } = self;
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => break,
+                    _ = interrupt.recv() => break,
+                    // The outcome is logged.
+                    _ = hang_up.recv() => drop(running.reload()),
+                }
             }
-        }
-        running.stop();
-        Ok(())
-    })
+        });
+    }
 }

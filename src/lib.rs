@@ -29,6 +29,7 @@ pub mod reload;
 pub mod server;
 pub mod simulator;
 pub mod store;
+pub mod systemd;
 pub mod telemetry;
 pub mod tls;
 pub mod upstream;

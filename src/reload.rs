@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::config::{self, Config, Files, Problems};
 use crate::gateway::{Gateway, Push, PushSetupError};
 use crate::server::{self, Generation, Live};
+use crate::systemd::Notifier;
 use crate::telemetry::metrics::CertificateRole;
 use crate::telemetry::{LevelHandle, Metrics};
 use crate::tls::{self, TlsError};
@@ -49,15 +50,25 @@ pub struct Reloader {
     file: Option<PathBuf>,
     live: Live,
     level: LevelHandle,
-    /// What the certificate files looked like when they were last read. Also makes reloads wait for each other.
-    seen: Mutex<u64>,
+    notifier: Notifier,
+    /// Also makes reloads wait for each other.
+    seen: Mutex<Seen>,
+}
+
+/// What the certificate files looked like.
+struct Seen {
+    /// When those in force were read.
+    in_force: u64,
+    /// When they were last refused: what was said once is not said again every few seconds.
+    refused: Option<u64>,
 }
 
 impl Reloader {
     /// Knows no file yet.
     pub fn new(live: Live, level: LevelHandle) -> Self {
-        let seen = Mutex::new(fingerprint(&live.generation().gateway.config));
-        Self { file: None, live, level, seen }
+        let in_force = fingerprint(&live.generation().gateway.config);
+        let seen = Mutex::new(Seen { in_force, refused: None });
+        Self { file: None, live, level, notifier: Notifier::default(), seen }
     }
 
     /// Reloads `file`.
@@ -66,17 +77,30 @@ impl Reloader {
         Self { file: Some(file), ..self }
     }
 
+    /// Tells systemd of reloads.
+    #[must_use]
+    pub fn notifying(self, notifier: Notifier) -> Self {
+        Self { notifier, ..self }
+    }
+
     /// Reads the configuration file and everything it names anew, and puts it in force.
     ///
     /// # Errors
     /// [`ReloadError`]; then nothing has changed.
     pub fn reload(&self) -> Result<(), ReloadError> {
+        self.notifier.reloading();
         let outcome = self.file.as_deref().ok_or(ReloadError::NoFile).and_then(|file| self.reload_file(file));
         let metrics = &self.live.generation().gateway.metrics;
         metrics.process.reloaded(outcome.is_ok());
         match &outcome {
-            Ok(()) => tracing::info!(target: "previewgate", "configuration reloaded"),
-            Err(error) => tracing::error!(target: "previewgate", %error, "reload refused: nothing has changed"),
+            Ok(()) => {
+                tracing::info!(target: "previewgate", "configuration reloaded");
+                self.notifier.ready("serving");
+            }
+            Err(error) => {
+                tracing::error!(target: "previewgate", %error, "reload refused: nothing has changed");
+                self.notifier.ready(&format!("serving; the last reload was refused: {error}"));
+            }
         }
         outcome
     }
@@ -91,7 +115,7 @@ impl Reloader {
         }
         let print = fingerprint(&config);
         self.put_in_force(&present.gateway, config)?;
-        *seen = print;
+        *seen = Seen { in_force: print, refused: None };
         Ok(())
     }
 
@@ -101,22 +125,23 @@ impl Reloader {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let present = self.live.generation();
         let print = fingerprint(&present.gateway.config);
-        if print == *seen {
+        if print == seen.in_force || Some(print) == seen.refused {
             return;
         }
         match self.put_in_force(&present.gateway, present.gateway.config.clone()) {
             Ok(()) => {
-                *seen = print;
+                *seen = Seen { in_force: print, refused: None };
                 tracing::info!(target: "previewgate", "certificates reloaded");
             }
             Err(error) => {
+                seen.refused = Some(print);
                 tracing::warn!(target: "previewgate", %error, "new certificates cannot be used yet: keeping the old ones");
             }
         }
     }
 
     fn put_in_force(&self, present: &Arc<Gateway>, config: Config) -> Result<(), SetupError> {
-        let next = generation(Gateway::clone(present), config)?;
+        let next = generation(Gateway::clone(present), config, Some(&self.live.generation().upstream))?;
         let config = &next.gateway.config;
         self.level.set(config.log.level);
         next.gateway.metrics.process.mode(config.validation.mode);
@@ -127,12 +152,13 @@ impl Reloader {
     }
 }
 
-/// Everything that follows from `config`, for a gateway that otherwise goes on as it is.
+/// Everything that follows from `config`, for a gateway that otherwise goes on as it is. Endpoints that were there
+/// `earlier` keep their health.
 ///
 /// # Errors
 /// When certificates or keys cannot be used.
-pub fn generation(gateway: Gateway, config: Config) -> Result<Generation, SetupError> {
-    let upstream = Arc::new(Upstream::new(&config, Arc::clone(&gateway.metrics))?);
+pub fn generation(gateway: Gateway, config: Config, earlier: Option<&Upstream>) -> Result<Generation, SetupError> {
+    let upstream = Arc::new(Upstream::new(&config, Arc::clone(&gateway.metrics), earlier)?);
     let acceptor = config.listener.tls.as_ref().map(server::acceptor).transpose()?;
     let push = Arc::new(Push::new(config.push.as_ref())?);
     note_certificates(&config, &gateway.metrics);
@@ -150,6 +176,8 @@ fn fixed_changes(old: &Config, new: &Config) -> Vec<&'static str> {
         ("previews.per_agent or max_agents", previews(old) != previews(new)),
         ("previews.store", old.previews.store != new.previews.store),
         ("previews.snapshot or snapshot_interval", snapshot(old) != snapshot(new)),
+        // The store forgets by the life time that it began with.
+        ("previews.ttl", old.previews.ttl != new.previews.ttl),
         ("log.format", old.log.format != new.log.format),
         ("log.mask_numbers", old.log.mask_numbers != new.log.mask_numbers),
         ("log.hash_key", old.log.hash_key != new.log.hash_key),

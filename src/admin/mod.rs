@@ -25,7 +25,7 @@ use crate::preview::{AgentId, Preview};
 use crate::reload::Reloader;
 use crate::server::{Live, Phase, PhaseWatch};
 use crate::telemetry::Metrics;
-use crate::upstream::Upstream;
+use crate::upstream::{Condition, Endpoint, Upstream};
 
 /// Operators and their scrapers; everybody else has to wait.
 const MOST_CONNECTIONS: usize = 64;
@@ -49,7 +49,7 @@ const PATHS: [(&str, &str); 7] = [
     ("GET /readyz", "200 when it should get traffic, 503 when not; says nothing about the upstream"),
     ("GET /metrics", "OpenMetrics"),
     ("GET /config", "the effective configuration, secrets redacted"),
-    ("GET /upstreams", "the endpoints and whether they are passed over"),
+    ("GET /upstreams", "the endpoints, whether they are in use, since when and why"),
     ("GET /previews/{agentid}", "what this gateway knows about an agent, numbers masked, and how the store is"),
     ("POST /reload", "read the configuration file anew; answers what is wrong with it, if anything"),
 ];
@@ -127,8 +127,27 @@ impl Admin {
 }
 
 fn upstreams(upstream: &Upstream) -> Response<Full<Bytes>> {
-    let endpoint = |e: &crate::upstream::Endpoint| json!({ "endpoint": &*e.name, "passed_over": !e.is_available() });
-    let endpoints: Vec<_> = upstream.endpoints().iter().map(endpoint).collect();
+    let seen: Vec<_> = upstream.endpoints().iter().map(|endpoint| (endpoint, endpoint.condition())).collect();
+    let none_in_use = seen.iter().all(|(_, condition)| condition.passed_over);
+    let shown = |(endpoint, condition): &(&Endpoint, Condition)| {
+        let state = match condition.passed_over {
+            false => "in_use",
+            // There is no other: each request still tries it.
+            true if none_in_use => "last_resort",
+            true => "passed_over",
+        };
+        json!({
+            "endpoint": &*endpoint.name,
+            "node": endpoint.node,
+            "state": state,
+            "passed_over": condition.passed_over,
+            "since": humantime::format_rfc3339_seconds(condition.since).to_string(),
+            "why": condition.why,
+            "failures_in_a_row": condition.failures_in_a_row,
+            "next_try_ms": condition.next_try_in.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        })
+    };
+    let endpoints: Vec<_> = seen.iter().map(shown).collect();
     answer(StatusCode::OK, JSON, format!("{}\n", json!({ "upstreams": endpoints })))
 }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use rustls::pki_types::ServerName;
+use toml::de::DeValue;
 
 use super::kinds::{Kind, quoted};
 use super::reading::Spot;
@@ -10,6 +11,35 @@ use super::{Endpoint, InvalidEndpoint, Scheme};
 
 /// What is wrong, and the cure.
 pub(super) type Fault = (&'static str, String);
+
+/// An endpoint: its URL, or a table of its URL and more.
+pub(super) struct EndpointEntry;
+
+impl Kind for EndpointEntry {
+    type Value = Endpoint;
+
+    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<Endpoint> {
+        match spot.value() {
+            DeValue::Table(table) => spot.fields(table, |section| {
+                let url = section.find("url").map(|mut spot| EndpointUrl.read(&mut spot));
+                let node = section.find("node").and_then(|mut spot| NodeName.read(&mut spot));
+                if url.is_none() {
+                    section.missing("url", "add `url = \"https://HOST:8043\"` to this endpoint");
+                }
+                url.flatten().map(|endpoint| Endpoint { node, ..endpoint })
+            }),
+            _ => EndpointUrl.read(spot),
+        }
+    }
+
+    fn write(&self, value: &Endpoint) -> String {
+        let url = EndpointUrl.write(value);
+        match &value.node {
+            Some(node) => format!("{{ url = {url}, node = {} }}", quoted(node)),
+            None => url,
+        }
+    }
+}
 
 /// `scheme://host[:port]`, see [`Endpoint`].
 pub(super) struct EndpointUrl;
@@ -27,6 +57,26 @@ impl Kind for EndpointUrl {
 
     fn write(&self, value: &Endpoint) -> String {
         quoted(&value.to_string())
+    }
+}
+
+/// The end of the GUIDs that a node issues, after the last dot.
+struct NodeName;
+
+impl Kind for NodeName {
+    type Value = String;
+
+    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<String> {
+        const CURE: &str = "write what follows the last dot of the GUIDs of that node, such as \"AgentGateway1\"";
+        let text = spot.text("the name of a node, such as \"AgentGateway1\"")?;
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'.') {
+            return Some(text.to_owned());
+        }
+        spot.wrong("is not the name of a node", CURE)
+    }
+
+    fn write(&self, value: &String) -> String {
+        quoted(value)
     }
 }
 
@@ -59,7 +109,7 @@ fn endpoint(text: &str) -> Result<Endpoint, Fault> {
         return Err(("has a path; every request brings its own", only_origin()));
     }
     let (host, port) = host_and_port(rest)?;
-    Ok(Endpoint { scheme, host, port: port.unwrap_or(scheme.default_port()) })
+    Ok(Endpoint { scheme, host, port: port.unwrap_or(scheme.default_port()), node: None })
 }
 
 /// The host in its one spelling, so that the same endpoint written twice is seen as such.
@@ -149,6 +199,31 @@ impl Kind for PathPrefix {
             return spot.wrong("contains a character that no path has unescaped", CURE);
         }
         Some(prefix.to_owned())
+    }
+
+    fn write(&self, value: &String) -> String {
+        quoted(value)
+    }
+}
+
+/// What an `http` probe asks for.
+pub(super) struct ProbePath;
+
+impl Kind for ProbePath {
+    type Value = String;
+
+    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<String> {
+        const CURE: &str = "write the plain path of a harmless resource, such as \"/agentgateway/\"";
+        let path = spot.text("a path such as \"/agentgateway/\"")?;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~?=&".contains(&byte);
+        if !path.starts_with('/') || !path.bytes().all(plain) {
+            return spot.wrong("is not a plain path", CURE);
+        }
+        // A GET of an agent's events takes them out of the platform's queue.
+        if path.to_ascii_lowercase().contains("agentevent") {
+            return spot.wrong("would take events away from their agents", CURE);
+        }
+        Some(path.to_owned())
     }
 
     fn write(&self, value: &String) -> String {

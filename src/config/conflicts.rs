@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::reading::{Files, Reading};
-use super::{Config, Scheme, StoreKind, files};
+use super::{Config, ProbeKind, Scheme, StoreKind, files};
 
 /// Records every conflict among the sound keys of `config`.
 pub(super) fn find(config: &Config, reading: &mut Reading<'_>) {
     one_port_twice(config, reading);
     mixed_schemes(config, reading);
+    endpoint_twice(config, reading);
+    probe_without_target(config, reading);
     tls_for_nobody(config, reading);
     half_an_identity(reading);
     redis_for_nobody(config, reading);
@@ -50,6 +52,46 @@ fn mixed_schemes(config: &Config, reading: &mut Reading<'_>) {
         let message = format!("mixes schemes: {first} and {other}");
         let cure = "write all with https (or all with http): a failover must not change the protection";
         reading.conflict("upstream.endpoints", &message, cure);
+    }
+}
+
+/// The list has seen to entries that are the same in everything; these differ in their node, or have it in common.
+fn endpoint_twice(config: &Config, reading: &mut Reading<'_>) {
+    if !reading.is_sound("upstream.endpoints") {
+        return;
+    }
+    let endpoints = &config.upstream.endpoints;
+    for (position, endpoint) in endpoints.iter().enumerate() {
+        let key = format!("upstream.endpoints[{position}]");
+        let mut earlier = endpoints.iter().take(position);
+        if earlier.clone().any(|other| other.to_string() == endpoint.to_string()) {
+            reading.conflict(&key, &format!("{endpoint} stands in the list twice"), "remove one of them");
+        } else if endpoint.node.is_some() && earlier.any(|other| other.node == endpoint.node) {
+            reading.conflict(&key, "names a node that another endpoint names too", "give each endpoint its own node");
+        }
+    }
+}
+
+fn probe_without_target(config: &Config, reading: &mut Reading<'_>) {
+    let probe = &config.upstream.probe;
+    if !reading.is_sound("upstream.probe.path") || !reading.is_sound("upstream.probe.kind") {
+        return;
+    }
+    let encrypted = config.upstream.endpoints.iter().any(|endpoint| endpoint.scheme == Scheme::Https);
+    match (probe.kind, &probe.path) {
+        (Some(ProbeKind::Http), None) => {
+            let cure = "add `path = \"/agentgateway/\"` to [upstream.probe]";
+            reading.conflict("upstream.probe.kind", "an http probe needs a path to ask for", cure);
+        }
+        (kind, Some(_)) if kind != Some(ProbeKind::Http) => {
+            let cure = "write kind = \"http\", or remove the path";
+            reading.conflict("upstream.probe.path", "only an http probe has a path", cure);
+        }
+        (Some(ProbeKind::Tls), _) if !encrypted && reading.is_sound("upstream.endpoints") => {
+            let cure = "write kind = \"tcp\", or https:// in upstream.endpoints";
+            reading.conflict("upstream.probe.kind", "a tls probe, but no endpoint is https", cure);
+        }
+        _ => {}
     }
 }
 

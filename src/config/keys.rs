@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tracing::Level;
 
-use super::addresses::{EndpointUrl, PathPrefix, VerifiedName};
+use super::addresses::{EndpointEntry, EndpointUrl, PathPrefix, ProbePath, VerifiedName};
 use super::entry::{Entry, Table, Writer, optional_table, table};
 use super::files::{Holds, file, written_file};
 use super::kinds::{Address, Flag, KIB, Kind, MIB, list, number, size, span, word};
@@ -16,8 +16,9 @@ use super::reading::{Reading, Section, Spot};
 use super::redis::{PlainText, RedisAddress};
 use super::targets::Target;
 use super::{
-    AccessLog, Admin, Config, Limits, Listener, ListenerTls, Log, LogFormat, Mode, OnStoreFailure, OnUnknownPreview,
-    Previews, Push, PushTls, RedisStore, Runtime, Scheme, Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
+    AccessLog, Admin, Balance, Config, Limits, Listener, ListenerTls, Log, LogFormat, Mode, OnStoreFailure,
+    OnUnknownPreview, Previews, Probe, ProbeKind, Push, PushTls, RedisStore, Runtime, Scheme, Shutdown, StoreKind,
+    Upstream, UpstreamTls, Validation,
 };
 
 /// Reads all tables; `None` reads as an empty document.
@@ -81,19 +82,27 @@ keys!(ListenerTls {
 });
 
 keys!(Upstream {
-    endpoints: list(EndpointUrl, "a list of endpoints, such as [\"https://10.0.0.11:8043\"]")
+    endpoints: list(EndpointEntry, "a list of endpoints, such as [\"https://10.0.0.11:8043\"]")
         .required("add `endpoints = [\"https://HOST:8043\"]` to [upstream]: the CC-Gateway or NSLB to protect"),
+    balance: word(Balance::ALL, Balance::as_str).or(Balance::Ordered),
     connect_timeout: span(MILLISECOND..=DAY).or(seconds(2)),
     response_timeout: span(seconds(11)..=DAY)
         .because("the server holds an event poll for 10s, and a poll that is cut off signs its agent out")
         .or(seconds(30)),
     idle_timeout: span(MILLISECOND..=DAY).or(seconds(15)),
-    max_idle_per_endpoint: number(0..=65_536).or(1024),
+    max_idle_per_endpoint: number(0..=65_536).or(10_000),
     preserve_host: Flag.or(false),
     forwarded_headers: Flag.or(true),
     path_prefixes: list(PathPrefix, "a list of paths, such as [\"/agentgateway/\"]")
         .or(vec!["/agentgateway/".to_owned()]),
+    probe: table(),
     tls: table(),
+});
+
+keys!(Probe {
+    kind: word(ProbeKind::ALL, ProbeKind::as_str).optional(),
+    interval: span(seconds(1)..=DAY).or(seconds(5)),
+    path: ProbePath.optional(),
 });
 
 keys!(UpstreamTls {

@@ -144,6 +144,8 @@ pub struct ListenerTls {
 pub struct Upstream {
     /// In order of preference; never empty; schemes may not be mixed.
     pub endpoints: Vec<Endpoint>,
+    /// Which of them a request goes to.
+    pub balance: Balance,
     /// Name resolution, TCP and TLS together, for one endpoint.
     pub connect_timeout: Duration,
     /// From the request sent to the response head. Longer than the server's long poll (10 s by default).
@@ -158,8 +160,45 @@ pub struct Upstream {
     pub forwarded_headers: bool,
     /// Paths that are forwarded at all, each starting and ending with `/`; everything else is answered 404.
     pub path_prefixes: Vec<String>,
+    /// How it is found out that an endpoint is back.
+    pub probe: Probe,
     /// TLS towards `https` endpoints.
     pub tls: UpstreamTls,
+}
+
+closed_list! {
+    /// `upstream.balance`
+    pub enum Balance {
+        /// The first that is in use.
+        Ordered = "ordered",
+        /// Each agent stays at one endpoint.
+        Agent = "agent",
+    }
+}
+
+/// `[upstream.probe]`: only endpoints that are passed over are probed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    /// Absent: as far as a connection goes, TLS included for `https` endpoints.
+    pub kind: Option<ProbeKind>,
+    /// Longest pause between two probes of an endpoint.
+    pub interval: Duration,
+    /// What an `http` probe asks for; there is one exactly if the kind is `http`.
+    pub path: Option<String>,
+}
+
+closed_list! {
+    /// `upstream.probe.kind`
+    pub enum ProbeKind {
+        /// No probes: now and then a request has to find out.
+        None = "none",
+        /// A TCP connection.
+        Tcp = "tcp",
+        /// And a TLS handshake.
+        Tls = "tls",
+        /// And a GET that is answered with a status below 500.
+        Http = "http",
+    }
 }
 
 /// One upstream address, from `scheme://host[:port]`.
@@ -171,6 +210,8 @@ pub struct Endpoint {
     pub host: String,
     /// Default 443 for `https`, 80 for `http`.
     pub port: u16,
+    /// The name of the CC-Gateway node there: requests whose GUID ends in it go there first.
+    pub node: Option<String>,
 }
 
 closed_list! {
@@ -201,14 +242,14 @@ pub struct InvalidEndpoint(&'static str);
 /// Stands in for one that is missing, until all problems are found: with a problem no configuration comes out.
 impl Default for Endpoint {
     fn default() -> Self {
-        Self { scheme: Scheme::Https, host: String::new(), port: Scheme::Https.default_port() }
+        Self { scheme: Scheme::Https, host: String::new(), port: Scheme::Https.default_port(), node: None }
     }
 }
 
 /// As in the configuration, the port always written.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scheme, host, port } = self;
+        let Self { scheme, host, port, node: _ } = self;
         if host.contains(':') { write!(f, "{scheme}://[{host}]:{port}") } else { write!(f, "{scheme}://{host}:{port}") }
     }
 }

@@ -303,6 +303,15 @@ impl<'v> Spot<'_, 'v> {
         Some(Spot { reading: self.reading, key, value, withheld: self.withheld })
     }
 
+    /// Reads the keys of a table that stands in a list.
+    pub(super) fn fields<T>(&mut self, table: &'v DeTable<'v>, read: impl FnOnce(&mut Section<'_, 'v>) -> T) -> T {
+        let path = self.key.clone();
+        let mut section = Section { path, reading: self.reading, table: Some(table), asked: Vec::new() };
+        let value = read(&mut section);
+        section.finish();
+        value
+    }
+
     fn table(&mut self) -> Option<&'v DeTable<'v>> {
         match self.value() {
             DeValue::Table(table) => Some(table),

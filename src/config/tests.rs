@@ -124,6 +124,14 @@ const BAD_VALUES: &[Case] = &[
     ("admin", "certificate = \"x\"", "admin.certificate", None, "unknown", "did you mean `listener.tls.certificate`?"),
     ("log", "zzzz = \"s3cret\"", "log.zzzz", None, "unknown", "previewgate.toml lists every key"),
     ("log", "\"a b\" = 1", "log.\"a b\"", None, "unknown", "remove"),
+    // Probes and balancing.
+    ("upstream", "balance = \"random\"", "upstream.balance", Some("\"random\""), "none of", "\"ordered\" or \"agent\""),
+    ("upstream.probe", "kind = \"icmp\"", "upstream.probe.kind", Some("\"icmp\""), "none of", "\"tcp\""),
+    ("upstream.probe", "kind = \"http\"", "upstream.probe.kind", None, "needs a path", "add `path"),
+    ("upstream.probe", "path = \"/x\"", "upstream.probe.path", None, "only an http probe", "kind = \"http\""),
+    ("upstream.probe", "path = \"x\"", "upstream.probe.path", Some("\"x\""), "not a plain path", "harmless"),
+    ("upstream.probe", "path = \"/agentEvent/1\"", "upstream.probe.path", None, "events away", "harmless"),
+    ("upstream.probe", "interval = \"10ms\"", "upstream.probe.interval", None, "too short", "at least \"1s\""),
     // Conflicts.
     ("admin", "address = \"0.0.0.0:8043\"", "admin.address", None, "same port", "its own port"),
     ("admin", "address = \"127.0.0.1:8043\"", "admin.address", None, "same port", "its own port"),
@@ -247,6 +255,38 @@ fn redis_has_defaults_and_survives() {
         assert_eq!(store.on_store_failure, OnStoreFailure::Local);
         assert_eq!(skip(&config.to_toml()).unwrap(), config);
     }
+}
+
+#[test]
+fn endpoints_may_name_their_node() {
+    let endpoints = |list: &str| skip(&format!("[upstream]\nendpoints = [{list}]"));
+    let config = endpoints("\"https://a\", { url = \"https://b\", node = \"AgentGateway1\" }").unwrap();
+    let nodes: Vec<_> = config.upstream.endpoints.iter().map(|endpoint| endpoint.node.as_deref()).collect();
+    assert_eq!(nodes, [None, Some("AgentGateway1")]);
+    assert_eq!(skip(&config.to_toml()).unwrap(), config);
+
+    for (list, key, message) in [
+        ("{ url = \"https://a\", nod = \"x\" }", "upstream.endpoints[0].nod", "unknown"),
+        ("{ node = \"x\" }", "upstream.endpoints[0].url", "missing"),
+        ("{ url = \"https://a/\" }", "upstream.endpoints[0].url", "has a path"),
+        ("{ url = \"https://a\", node = \"a.b\" }", "upstream.endpoints[0].node", "not the name of a node"),
+        ("{ url = \"https://a\", node = 1 }", "upstream.endpoints[0].node", "is a number"),
+        ("\"https://a\", { url = \"https://a\", node = \"x\" }", "upstream.endpoints[1]", "twice"),
+        (
+            "{ url = \"https://a\", node = \"x\" }, { url = \"https://b\", node = \"x\" }",
+            "upstream.endpoints[1]",
+            "another endpoint",
+        ),
+    ] {
+        let found = endpoints(list).unwrap_err().problems;
+        assert!(found.len() == 1 && found[0].key == key && found[0].message.contains(message), "{found:#?}");
+    }
+}
+
+#[test]
+fn a_tls_probe_of_a_plain_endpoint_is_a_conflict() {
+    let found = problems("[upstream]\nendpoints = [\"http://h\"]\n[upstream.probe]\nkind = \"tls\"\n");
+    assert_eq!((found.len(), found[0].key.as_str(), found[0].line), (1, "upstream.probe.kind", Some(4)), "{found:#?}");
 }
 
 #[test]

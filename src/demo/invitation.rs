@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::script::{AGENT, COLLEAGUE};
+use super::script::{AGENT, PUSHED};
 use super::stage::Stage;
 use crate::config::Mode;
 use crate::preview::AgentId;
@@ -11,18 +11,20 @@ use crate::preview::AgentId;
 /// What runs where, and how to read the table.
 pub(super) fn introduce(out: &mut dyn Write, stage: &Stage, mode: Mode) -> io::Result<()> {
     let (gateway, admin) = (stage.gateway.address.port(), stage.gateway.admin_address.port());
-    let simulator = stage.simulator.address().port();
+    let (simulator, application) = (stage.simulator.address().port(), stage.application.address.port());
     write!(
         out,
         "\
 previewgate {version}, on loopback, with certificates made on the spot
 
-  application  --TLS-->  previewgate :{gateway} ({mode})  --TLS-->  simulated CC-Gateway :{simulator}
-                         admin :{admin}
+  application         --TLS-->  previewgate :{gateway} ({mode})  --TLS-->  simulated CC-Gateway :{simulator}
+  application :{application:<5}  <--TLS--  the same listener            <--TLS--  its pushes for agent {PUSHED}
+                                admin :{admin}
 
 The simulator accepts every callout, whatever it says: what is refused here was refused by previewgate.
-\"callout 7001, 5550101\" is control ID and number. Agent {AGENT} acts, unless agent {COLLEAGUE} is named.
+\"callout 7001, 5550101\" is control ID and number. Agent {AGENT} acts, unless another is named.
 The client got: HTTP status, retcode, event or call ID. Upstream: whether the simulator saw the request.
+A push: the event that the application got, and its answer as it came back to the simulator.
 
 ",
         version = env!("CARGO_PKG_VERSION"),
@@ -55,7 +57,7 @@ Still serving. Agent {AGENT} is signed in; try it with curl (copy and paste), or
 
 # The platform shows the agent two numbers; its application polls and sees them.
 {curl} \\
-     -d '{{\"controlid\": 8001, \"dialeddigits\": \"5550401,5550402\"}}' \\
+     -d '{{\"controlid\": 8001, \"dialeddigits\": \"5550801,5550802\"}}' \\
      {simulator}/agents/{AGENT}/preview
 {curl} \\
      -H 'Guid: {guid}' \\
@@ -65,17 +67,22 @@ Still serving. Agent {AGENT} is signed in; try it with curl (copy and paste), or
 {valid}
 {invalid}
 
-# What previewgate knows about the agent, and what it counted; what arrived at the simulator.
-curl http://{admin}/previews/{AGENT}
-curl -s http://{admin}/metrics | grep callouts_total | grep -v ' 0$'
+# Agent {PUSHED} does not poll: the platform pushes the preview to its application, through previewgate.
+{curl} \\
+     -d '{{\"controlid\": 8002, \"dialeddigits\": \"5550901\"}}' \\
+     {simulator}/agents/{PUSHED}/preview
+
+# What previewgate knows about both agents, and what it counted; what arrived at the simulator.
+curl http://{admin}/previews/{AGENT} http://{admin}/previews/{PUSHED}
+curl -s http://{admin}/metrics | grep -E '(callouts|pushes)_total' | grep -v ' 0$'
 {curl} \\
      {simulator}/journal
 
 The log of previewgate follows, as it is written.
 
 ",
-        valid = callout("5550402"),
-        invalid = callout("5550499"),
+        valid = callout("5550802"),
+        invalid = callout("5550899"),
     )?;
     out.flush()
 }

@@ -1,9 +1,10 @@
-//! `previewgate demo`: a simulated CC-Gateway, the real gateway and a scripted agent, in one process on loopback.
+//! `previewgate demo`: a simulated CC-Gateway, the real gateway and scripted agents, in one process on loopback.
 //!
-//! [`stage`] starts both servers, [`script`] says what is sent and how it has to end, [`play`] sends it and measures
+//! [`stage`] starts all servers, [`script`] says what is sent and how it has to end, [`play`] sends it and measures
 //! (the answer, the decision log, the upstream's journal), [`report`] prints. `previewgate simulate` is in
 //! [`simulate`](mod@simulate).
 
+mod application;
 mod capture;
 mod client;
 mod invitation;
@@ -73,7 +74,7 @@ pub fn demo(afterwards: Afterwards) -> Result<(), DemoError> {
 async fn perform(plan: Plan, afterwards: Afterwards, out: &mut dyn Write, style: Style) -> Result<(), DemoError> {
     let mut signals = Signals::register()?;
     let stage = Stage::set(plan).await?;
-    // Whatever happens in between, both servers end orderly and the files are removed.
+    // Whatever happens in between, all servers end orderly and the files are removed.
     let outcome = play_and_serve(&stage, plan, afterwards, out, style, &mut signals).await;
     stage.strike().await?;
     match outcome? {

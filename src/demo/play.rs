@@ -5,12 +5,14 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Builder;
 use http::{Method, Request, Response, header};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::application::TOKEN;
 use super::capture::field;
-use super::client::Client;
-use super::script::{Act, Expected, Platform, Step};
+use super::client::{Client, PATIENCE};
+use super::script::{AGENT, Act, CallBack, ELSEWHERE, Expected, Platform, Step, Upstream};
 use super::stage::Stage;
 use crate::preview::{AgentId, ControlId};
 
@@ -20,12 +22,12 @@ const LOG_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What really happened in one step.
 pub(super) struct Outcome {
-    /// What the client got, or why it got nothing.
+    /// What the client got, or why it got nothing; of a push, the events that the application got and its answer.
     pub(super) answer: Result<Answer, io::Error>,
     /// The line of the decision log about this very request.
     pub(super) log_line: Option<String>,
-    /// Whether the upstream's journal holds the request.
-    pub(super) reached: bool,
+    /// What the upstream had to do with it, by its own account.
+    pub(super) upstream: Upstream,
 }
 
 /// What the client got.
@@ -59,11 +61,12 @@ impl Outcome {
         };
         let wanted = expected.decision.map(|(verdict, reason)| (verdict.as_str(), reason.as_str()));
         compare("decision log", in_words(wanted), in_words(self.decision()));
-        compare("upstream", reached(expected.reached).into(), reached(self.reached).into());
+        compare("upstream", expected.upstream.as_str().into(), self.upstream.as_str().into());
         match &self.answer {
             Ok(answer) => {
                 // The gateway signs only the answers that are its own.
-                let own = wanted.filter(|_| !expected.reached).map_or("absent", |(_, reason)| reason);
+                let refused = expected.upstream == Upstream::Untouched;
+                let own = wanted.filter(|_| refused).map_or("absent", |(_, reason)| reason);
                 let header = answer.reason.as_deref().unwrap_or("absent");
                 compare("X-Previewgate-Reason", own.into(), header.into());
                 compare("status", "200".into(), answer.status.to_string());
@@ -78,11 +81,6 @@ impl Outcome {
 
 fn in_words(decision: Option<(&str, &str)>) -> String {
     decision.map_or_else(|| "no line".to_owned(), |(verdict, reason)| format!("{verdict} ({reason})"))
-}
-
-/// The word for the table.
-pub(super) fn reached(reached: bool) -> &'static str {
-    if reached { "reached" } else { "-" }
 }
 
 /// The applications of all agents, and what they remember.
@@ -101,40 +99,82 @@ impl<'a> Player<'a> {
     /// Plays one step; `number` tells its request from all others, in the log and in the upstream's journal.
     pub(super) async fn play(&mut self, number: usize, step: &Step) -> Outcome {
         let request_id = format!("demo-{number:02}");
-        let answer = self.act(step, &request_id).await;
+        let earlier_pushes = self.stage.simulator.handle().pushes().len();
+        let answer = self.act(step, &request_id, earlier_pushes).await;
         self.stage.logging.writer.flush(LOG_PATIENCE);
-        let arrived = self.stage.simulator.handle().journal();
         Outcome {
             answer,
             log_line: self.stage.log.decision_of(&request_id),
-            reached: arrived.iter().any(|entry| entry.header("x-request-id") == Some(&request_id)),
+            upstream: self.upstream(&request_id, earlier_pushes),
         }
     }
 
-    async fn act(&mut self, step: &Step, request_id: &str) -> io::Result<Answer> {
+    async fn act(&mut self, step: &Step, request_id: &str, earlier_pushes: usize) -> io::Result<Answer> {
         self.set_scene(step.platform)?;
         let (agent, method, path, body) = match step.act {
-            Act::SignIn(agent) => (agent, Method::PUT, format!("onlineagent/{agent}"), r#"{"password":"demo"}"#),
-            Act::Poll(agent) => (agent, Method::GET, format!("agentevent/{agent}"), ""),
-            Act::PollAll => (super::script::AGENT, Method::GET, "agentevent/allagentevent".to_owned(), ""),
+            Act::GetPush => return self.get_push(earlier_pushes).await,
+            Act::SignIn(agent) => {
+                (agent, Method::PUT, format!("onlineagent/{agent}"), r#"{"password":"demo"}"#.to_owned())
+            }
+            Act::SignInForPush(agent, call_back) => {
+                (agent, Method::PUT, format!("onlineagent/{agent}"), self.sign_in_for_push(call_back))
+            }
+            Act::Poll(agent) => (agent, Method::GET, format!("agentevent/{agent}"), String::new()),
+            Act::PollAll => (AGENT, Method::GET, "agentevent/allagentevent".to_owned(), String::new()),
             Act::Callout { agent, resource, body } => {
-                (agent, Method::PUT, format!("voicecall/{agent}/{resource}"), body)
+                (agent, Method::PUT, format!("voicecall/{agent}/{resource}"), body.to_owned())
             }
         };
-        let mut request = Request::builder().method(method).uri(format!("{BASE}/{path}"));
-        request = request.header("X-Request-Id", request_id);
+        let request = Request::builder().method(method).uri(format!("{BASE}/{path}"));
+        self.send(agent, request.header("X-Request-Id", request_id), body).await
+    }
+
+    async fn send(&mut self, agent: u32, mut request: Builder, body: String) -> io::Result<Answer> {
         if let Some(guid) = self.guids.get(&agent) {
             request = request.header("Guid", guid);
         }
         if !body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "application/json; charset=UTF-8");
         }
-        let request = request.body(Bytes::from_static(body.as_bytes())).map_err(io::Error::other)?;
+        let request = request.body(Bytes::from(body)).map_err(io::Error::other)?;
         let response = self.client.send(request).await?;
         if let Some(guid) = header_text(&response, "set-guid").and_then(|value| value.strip_prefix("JSESSIONID=")) {
             self.guids.insert(agent, guid.to_owned());
         }
         Ok(Answer::read(&response))
+    }
+
+    fn sign_in_for_push(&self, call_back: CallBack) -> String {
+        let uri = match call_back {
+            CallBack::Application => self.stage.application.url(),
+            CallBack::Elsewhere => ELSEWHERE.to_owned(),
+        };
+        json!({"password": "demo", "callBackUri": uri, "serviceToken": TOKEN}).to_string()
+    }
+
+    /// Waits for one push more. The events are the application's account, status and retcode what the platform got for
+    /// an answer.
+    async fn get_push(&self, earlier: usize) -> io::Result<Answer> {
+        let simulator = self.stage.simulator.handle();
+        let timed_out = |_| io::Error::new(io::ErrorKind::TimedOut, "no push");
+        tokio::time::timeout(PATIENCE, simulator.wait_for_pushes(earlier + 1)).await.map_err(timed_out)?;
+        let answer = simulator.pushes().into_iter().nth(earlier).map(|push| push.answer);
+        let (status, body) = answer.unwrap_or_else(|| Err("no push".to_owned())).map_err(io::Error::other)?;
+        let answer = Response::builder().status(status).body(body).map_err(io::Error::other)?;
+        Ok(Answer { events: self.stage.application.take_events(), ..Answer::read(&answer) })
+    }
+
+    fn upstream(&self, request_id: &str, earlier_pushes: usize) -> Upstream {
+        let simulator = self.stage.simulator.handle();
+        if simulator.journal().iter().any(|entry| entry.header("x-request-id") == Some(request_id)) {
+            return Upstream::Reached;
+        }
+        let gateway = format!("https://{}/", self.stage.gateway.address);
+        match simulator.pushes().get(earlier_pushes) {
+            Some(push) if push.uri.starts_with(&gateway) => Upstream::Pushed,
+            Some(_) => Upstream::PushedPast,
+            None => Upstream::Untouched,
+        }
     }
 
     fn set_scene(&self, platform: Platform) -> io::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use super::play::{Outcome, reached};
+use super::play::Outcome;
 use super::script::Step;
 use crate::telemetry::Verdict;
 
@@ -68,7 +68,7 @@ impl<'a> Report<'a> {
         let (verdict, reason) = outcome.decision().unwrap_or(("-", "-"));
         let deviations = outcome.deviations(&step.expected);
         let ok = if deviations.is_empty() { "ok" } else { "NO" };
-        let cells = [&number.to_string(), step.what, verdict, reason, &got(outcome), reached(outcome.reached), ok];
+        let cells = [&number.to_string(), step.what, verdict, reason, &got(outcome), outcome.upstream.as_str(), ok];
         let row = row(cells);
         writeln!(self.out, "{}", self.painted(row.trim_end(), verdict, deviations.is_empty()))?;
         for deviation in &deviations {

@@ -13,18 +13,17 @@ pub(super) struct Scratch(PathBuf);
 impl Scratch {
     /// Makes a new directory below the system's temporary one that only this user may enter: keys will be in it.
     pub(super) fn new() -> io::Result<Self> {
-        let mut random = [0_u8; 8];
-        aws_lc_rs::rand::fill(&mut random).map_err(|_| io::Error::other("the system has no random numbers"))?;
-        let path = std::env::temp_dir().join(format!("previewgate-demo-{:016x}", u64::from_ne_bytes(random)));
+        let name = format!("previewgate-demo-{:016x}", u64::from_ne_bytes(random()?));
+        let path = std::env::temp_dir().join(name);
         // Fails if somebody else made it first.
         DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
     }
 
     /// Writes a file and returns its path.
-    pub(super) fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+    pub(super) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> io::Result<PathBuf> {
         let path = self.0.join(name);
-        fs::write(&path, text)?;
+        fs::write(&path, content)?;
         Ok(path)
     }
 
@@ -35,11 +34,22 @@ impl Scratch {
         Ok(())
     }
 
+    /// Writes 32 random bytes.
+    pub(super) fn write_secret(&self, name: &str) -> io::Result<()> {
+        self.write(name, random::<32>()?).map(drop)
+    }
+
     /// Where it is.
     #[cfg(test)]
     pub(super) fn path(&self) -> &Path {
         &self.0
     }
+}
+
+fn random<const LENGTH: usize>() -> io::Result<[u8; LENGTH]> {
+    let mut random = [0; LENGTH];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| io::Error::other("the system has no random numbers"))?;
+    Ok(random)
 }
 
 impl Drop for Scratch {

@@ -10,13 +10,20 @@ pub(super) const AGENT: u32 = 1001;
 /// The one whose preview agent 1001 tries to call.
 pub(super) const COLLEAGUE: u32 = 1002;
 
-/// One request, and what may have happened on the platform just before.
+/// The one whose application does not poll but is pushed to.
+pub(super) const PUSHED: u32 = 1003;
+/// The one whose application wants pushes where the gateway may not push to.
+const MISLED: u32 = 1004;
+/// Where that is: an address for documentation, that nothing will ever be at.
+pub(super) const ELSEWHERE: &str = "https://192.0.2.7/push";
+
+/// One request or push, and what may have happened on the platform just before.
 pub(super) struct Step {
     /// For the reader; at most 35 characters, the width of its column.
     pub(super) what: &'static str,
     /// What the platform does first.
     pub(super) platform: Platform,
-    /// What the application sends.
+    /// What the application sends, or waits for.
     pub(super) act: Act,
     /// How it has to end.
     pub(super) expected: Expected,
@@ -40,11 +47,15 @@ pub(super) enum Platform {
     Releases(u32),
 }
 
-/// What an application sends.
+/// What an application sends, or waits for.
 #[derive(Clone, Copy)]
 pub(super) enum Act {
     /// `PUT onlineagent/{agent}`
     SignIn(u32),
+    /// The same, with `callBackUri` and `serviceToken`.
+    SignInForPush(u32, CallBack),
+    /// Nothing is sent: the platform pushes.
+    GetPush,
     /// `GET agentevent/{agent}`
     Poll(u32),
     /// `GET agentevent/allagentevent`
@@ -60,6 +71,40 @@ pub(super) enum Act {
     },
 }
 
+/// What `callBackUri` names.
+#[derive(Clone, Copy)]
+pub(super) enum CallBack {
+    /// The application.
+    Application,
+    /// [`ELSEWHERE`]
+    Elsewhere,
+}
+
+/// What the upstream had to do with a step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Upstream {
+    /// Nothing.
+    Untouched,
+    /// The request is in its journal.
+    Reached,
+    /// It pushed to the gateway.
+    Pushed,
+    /// It pushed, but past the gateway.
+    PushedPast,
+}
+
+impl Upstream {
+    /// For the table.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Untouched => "-",
+            Self::Reached => "reached",
+            Self::Pushed => "pushed",
+            Self::PushedPast => "pushed past",
+        }
+    }
+}
+
 /// How a step has to end. The HTTP status is always 200 (protocol.md 3).
 #[derive(Clone, Copy)]
 pub(super) struct Expected {
@@ -69,8 +114,8 @@ pub(super) struct Expected {
     pub(super) retcode: &'static str,
     /// The types of the events in the answer.
     pub(super) events: &'static [&'static str],
-    /// Whether the upstream got the request.
-    pub(super) reached: bool,
+    /// What the upstream had to do with it.
+    pub(super) upstream: Upstream,
 }
 
 const fn step(what: &'static str, act: Act, expected: Expected) -> Step {
@@ -96,20 +141,30 @@ const fn shows(agent: u32, control_id: i64, numbers: &'static str) -> Platform {
 }
 
 const fn passed(events: &'static [&'static str]) -> Expected {
-    Expected { decision: None, retcode: "0", events, reached: true }
+    Expected { decision: None, retcode: "0", events, upstream: Upstream::Reached }
+}
+
+const fn pushed(events: &'static [&'static str]) -> Expected {
+    Expected { decision: None, retcode: "0", events, upstream: Upstream::Pushed }
+}
+
+/// No callout, and so no line in the decision log.
+const fn refused(retcode: &'static str) -> Expected {
+    Expected { decision: None, retcode, events: &[], upstream: Upstream::Untouched }
 }
 
 const fn forwarded() -> Expected {
-    Expected { decision: Some((Verdict::Forwarded, Reason::Ok)), retcode: "0", events: &[], reached: true }
+    let decision = Some((Verdict::Forwarded, Reason::Ok));
+    Expected { decision, retcode: "0", events: &[], upstream: Upstream::Reached }
 }
 
 const fn rejected(reason: Reason, retcode: &'static str) -> Expected {
-    Expected { decision: Some((Verdict::Rejected, reason)), retcode, events: &[], reached: false }
+    Expected { decision: Some((Verdict::Rejected, reason)), retcode, events: &[], upstream: Upstream::Untouched }
 }
 
 /// All steps, in order.
 #[rustfmt::skip] // a table
-pub(super) const SCRIPT: [Step; 19] = [
+pub(super) const SCRIPT: [Step; 24] = [
     step("sign-in", Act::SignIn(AGENT), passed(&[])),
     step("sign-in of agent 1002", Act::SignIn(COLLEAGUE), passed(&[])),
     step("poll: nothing new", Act::Poll(AGENT), passed(&[])),
@@ -149,4 +204,14 @@ pub(super) const SCRIPT: [Step; 19] = [
         .after(Platform::Releases(AGENT)),
     step("callout 7002, 5550203: released", callout(r#"{"called":"5550203","callcontrolid":7002}"#),
         rejected(Reason::UnknownPreview, "000-002")),
+
+    step("sign-in of agent 1003, for push", Act::SignInForPush(PUSHED, CallBack::Application), passed(&[])),
+    step("push: preview 7004 for agent 1003", Act::GetPush, pushed(&["AgentEvent_Preview_CallOut"]))
+        .after(shows(PUSHED, 7004, "5550401")),
+    step("callout 7004, 5550401 by agent 1003",
+        callout_by(PUSHED, "previewCallout", r#"{"called":"5550401","callcontrolid":7004}"#), forwarded()),
+    step("callout 7004, 5550499 by agent 1003",
+        callout_by(PUSHED, "previewCallout", r#"{"called":"5550499","callcontrolid":7004}"#),
+        rejected(Reason::NumberNotInPreview, "200-001")),
+    step("sign-in of 1004, push to elsewhere", Act::SignInForPush(MISLED, CallBack::Elsewhere), refused("100-001")),
 ];

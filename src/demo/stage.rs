@@ -1,4 +1,5 @@
-//! The stage: a simulated CC-Gateway and a real previewgate in front of it, with certificates made on the spot.
+//! The stage: a simulated CC-Gateway, a real previewgate in front of it, and an application that is pushed to, with
+//! certificates made on the spot.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -7,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
+use socket2::{Domain, Socket, Type};
 
 use super::DemoError;
+use super::application::Application;
 use super::capture::CapturedLog;
 use super::scratch::Scratch;
 use crate::app::{App, Running};
@@ -54,10 +57,32 @@ impl Ports {
     }
 }
 
+/// A port that is kept until the gateway has bound it: it is in the gateway's configuration, as where the platform
+/// pushes to, before the gateway listens.
+struct Reserved {
+    address: SocketAddr,
+    _socket: Socket,
+}
+
+impl Reserved {
+    fn new(wanted: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(wanted), Type::STREAM, None)?;
+        // Does not listen, and shares with whoever says so too: the system gives the port to nobody else, and the
+        // gateway does not find it taken.
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&wanted.into())?;
+        let address = socket.local_addr()?.as_socket().unwrap_or(wanted);
+        Ok(Self { address, _socket: socket })
+    }
+}
+
 /// Everything that runs, and its evidence.
 pub(super) struct Stage {
     /// The upstream.
     pub(super) simulator: Simulator,
+    /// Where its pushes go.
+    pub(super) application: Application,
     /// The gateway.
     pub(super) gateway: Running,
     /// Its log, to flush it.
@@ -79,8 +104,10 @@ impl Stage {
         let authority = Authority::new()?;
         let front = authority.issue(&["localhost", "127.0.0.1"])?;
         let back = authority.issue(&["localhost", "127.0.0.1"])?;
-        let ca = scratch.write("ca.crt", &authority.pem())?;
+        let pushed_to = authority.issue(&["127.0.0.1"])?;
+        let ca = scratch.write("ca.crt", authority.pem())?;
         scratch.write_identity("gateway", &front)?;
+        scratch.write_secret("push.key")?;
         let simulator = Simulator::start(SimulatorConfig {
             address: plan.ports.address(SIMULATOR_PORT),
             tls: Some(back.server_config()?),
@@ -93,20 +120,25 @@ impl Stage {
             ..SimulatorConfig::default()
         })
         .await?;
-        let file = scratch.write("previewgate.toml", &configuration(plan, simulator.address()))?;
+        let application = Application::start(pushed_to.server_config()?).await?;
+        let reserved = Reserved::new(plan.ports.address(GATEWAY_PORT))?;
+        let text = configuration(plan, reserved.address, simulator.address(), &application);
+        let file = scratch.write("previewgate.toml", text)?;
         let config = config::load(&file, Files::Check)?;
         let log = CapturedLog::default();
         let logging = Logging::start(config.log.format, config.log.level, Box::new(log.clone()))?;
         let gateway = App::bind(config, &logging).and_then(App::start)?;
-        Ok(Self { simulator, gateway, logging, log, trust: front.client_config()?, ca, scratch })
+        drop(reserved);
+        Ok(Self { simulator, application, gateway, logging, log, trust: front.client_config()?, ca, scratch })
     }
 
-    /// The orderly end of both servers; the files go last.
+    /// The orderly end of all servers; the files go last.
     pub(super) async fn strike(self) -> io::Result<()> {
         self.gateway.stop();
         // The simulator, on this thread's runtime, goes on answering what the gateway still has to finish.
         tokio::task::spawn_blocking(move || self.gateway.wait()).await.map_err(io::Error::other)??;
         self.simulator.stop().await;
+        self.application.stop().await;
         drop(self.logging);
         drop(self.scratch);
         Ok(())
@@ -114,9 +146,9 @@ impl Stage {
 }
 
 /// Read by the real loader, like any other.
-fn configuration(plan: Plan, upstream: SocketAddr) -> String {
+fn configuration(plan: Plan, address: SocketAddr, upstream: SocketAddr, application: &Application) -> String {
     let Plan { mode, ports, .. } = plan;
-    let (address, admin) = (ports.address(GATEWAY_PORT), ports.address(ADMIN_PORT));
+    let (admin, application) = (ports.address(ADMIN_PORT), application.origin());
     format!(
         r#"[listener]
 address = "{address}"
@@ -129,6 +161,14 @@ private_key = "gateway.key"
 endpoints = ["https://{upstream}"]
 
 [upstream.tls]
+ca = "ca.crt"
+
+[push]
+public_url = "https://{address}"
+key = "push.key"
+allowed_targets = ["{application}"]
+
+[push.tls]
 ca = "ca.crt"
 
 [validation]

@@ -31,6 +31,7 @@ pub struct Connection {
     /// Whether the connection is encrypted.
     pub encrypted: bool,
     in_flight: AtomicUsize,
+    served: AtomicBool,
     fault: OnceLock<HeadFault>,
     opaque: AtomicBool,
     /// Kept as long as anything goes on for this connection: a worker that ends waits for it.
@@ -44,6 +45,7 @@ impl Connection {
             peer,
             encrypted,
             in_flight: AtomicUsize::new(0),
+            served: AtomicBool::new(false),
             fault: OnceLock::new(),
             opaque: AtomicBool::new(false),
             _alive: alive,
@@ -72,7 +74,13 @@ impl Connection {
     /// Marks a request as being served until the result is dropped: meanwhile the connection is not idle.
     pub fn serving(self: &Arc<Self>) -> Serving {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.served.store(true, Ordering::Relaxed);
         Serving(Arc::clone(self))
+    }
+
+    /// Whether a first request has come.
+    pub fn has_served(&self) -> bool {
+        self.served.load(Ordering::Relaxed)
     }
 
     fn is_serving(&self) -> bool {

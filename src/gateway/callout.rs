@@ -8,14 +8,13 @@ use http::{Request, Response, request};
 
 use super::body::{GatewayBody, Inbound, Unread, read_whole};
 use super::detached::Detached;
-use super::error::GatewayError;
+use super::error::{GatewayError, blame_for};
 use super::exchange::Exchange;
 use super::handler::{boxed, send, streamed};
 use super::judgement::{Judged, judge, settle, understand};
 use super::observe::heed_sign_out;
 use crate::preview::{AgentId, AgentPreviews, Reason};
 use crate::protocol::{Envelope, content};
-use crate::telemetry::Blame;
 use crate::upstream::{AnswerBody, Client, Failure, RequestBody};
 
 /// Judges a callout of `agent` and forwards it, or says why not.
@@ -103,7 +102,7 @@ async fn forward(
     };
     if let Err(GatewayError::Upstream(failure)) = &outcome {
         // If the client has gone, nobody else will say it.
-        exchange.learn(|facts| facts.blame = Some((Blame::Upstream, failure.cause().kind.as_str())));
+        exchange.learn(|facts| facts.blame = Some((blame_for(failure), failure.cause().kind.as_str())));
     }
     outcome
 }

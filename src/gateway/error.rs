@@ -145,7 +145,7 @@ impl GatewayError {
             Self::Upstream(failure) => Answer {
                 reason: Some(Reason::UpstreamFailure),
                 message: Cow::Borrowed(sentence(failure)),
-                blame: Some((Blame::Upstream, failure.cause().kind.as_str())),
+                blame: Some((blame_for(failure), failure.cause().kind.as_str())),
                 ..told(status_of_failure(failure))
             },
             Self::Defect => {
@@ -212,8 +212,13 @@ fn status_of_failure(failure: &Failure) -> StatusCode {
         | FailureKind::Tls
         | FailureKind::Reset
         | FailureKind::Protocol
-        | FailureKind::Closed => StatusCode::BAD_GATEWAY,
+        | FailureKind::Closed
+        | FailureKind::Aborted => StatusCode::BAD_GATEWAY,
     }
+}
+
+pub(super) fn blame_for(failure: &Failure) -> Blame {
+    if failure.cause().kind == FailureKind::Aborted { Blame::Client } else { Blame::Upstream }
 }
 
 /// What CC-Gateway gets for a push without an answer. Nothing public says what it makes of any of these.

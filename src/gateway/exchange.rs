@@ -123,6 +123,11 @@ impl Exchange {
         });
     }
 
+    /// The endpoint may have got the request: whoever looks into it afterwards has to know where.
+    pub(super) fn upstream_unclear(&self, name: &Arc<str>) {
+        self.learn(|facts| facts.endpoint_name = Some(Arc::clone(name)));
+    }
+
     /// Keeps a place among the requests in flight until the exchange is over.
     pub(super) fn hold(&self, permit: Permit) {
         self.learn(|facts| facts.permit = Some(permit));

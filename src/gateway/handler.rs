@@ -15,10 +15,10 @@ use tower::Service;
 use super::body::{GatewayBody, Inbound};
 use super::error::GatewayError;
 use super::exchange::Exchange;
-use super::headers::{prepare_request, prepare_response};
+use super::headers::{GUID, prepare_request, prepare_response};
 use super::{callout, observe, push, sign_in, websocket};
 use crate::protocol::Operation;
-use crate::upstream::{Answer, AnswerBody, Client, RequestBody};
+use crate::upstream::{Answer, AnswerBody, Client, Failure, RequestBody, RoutingKey};
 
 /// See the module.
 #[derive(Clone)]
@@ -101,8 +101,14 @@ pub(super) async fn ask(
     exchange: &Exchange,
     request: Request<RequestBody>,
 ) -> Result<Response<AnswerBody>, GatewayError> {
+    let agent = exchange.operation.ok().and_then(Operation::agent);
+    let route = client.upstream().route(RoutingKey::new(agent, request.headers().get(GUID)));
     let sent = Instant::now();
-    let Answer { response, endpoint } = client.send(request).await?;
+    let answer = client.send(request, route).await;
+    if let Err(Failure::MaybeSent(cause)) = &answer {
+        exchange.upstream_unclear(&cause.endpoint);
+    }
+    let Answer { response, endpoint } = answer?;
     if let Some(answered) = client.upstream().endpoints().get(endpoint) {
         exchange.upstream_answered(&answered.name, sent.elapsed());
     }

@@ -1,9 +1,11 @@
 //! One client connection, from TCP to its last answer.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -24,6 +26,8 @@ use crate::gateway::{self, AnsweredBody};
 
 /// A peer that vanished without a word is noticed after this much silence.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// A client that connected a moment before the end may still send its first request within this time.
+const FIRST_WORDS: Duration = Duration::from_secs(1);
 /// hyper's buffer for one connection; the gate has bounded the head already.
 const LARGEST_BUFFER: usize = 512 * 1024;
 
@@ -67,7 +71,7 @@ impl Worker {
             body: limits.body_idle_timeout,
         };
         let gate = Gate::new(stream, Arc::clone(&connection), limits.head_size, waits);
-        let connection = http1::Builder::new()
+        let served = http1::Builder::new()
             .preserve_header_case(true)
             // The fields that the gateway adds itself.
             .title_case_headers(true)
@@ -75,17 +79,23 @@ impl Worker {
             .max_buf_size(LARGEST_BUFFER)
             // The gate keeps all the waits.
             .header_read_timeout(None)
-            .serve_connection(TokioIo::new(gate), self.service(connection, view))
+            .serve_connection(TokioIo::new(gate), self.service(Arc::clone(&connection), view))
             .with_upgrades();
-        let mut connection = pin!(connection);
+        let mut served = pin!(served);
         let mut phase = self.phase.clone();
         tokio::select! {
             // An error ends the connection, and nothing else: the exchange on it, if any, has been recorded.
-            _ = connection.as_mut() => return,
-            () = phase.until(Phase::Draining) => connection.as_mut().graceful_shutdown(),
+            _ = served.as_mut() => return,
+            () = phase.until(Phase::Draining) => {}
         }
         tokio::select! {
-            _ = connection => {}
+            biased;
+            _ = served.as_mut() => return,
+            // hyper would hang up on a client that has not sent anything yet; it was accepted and will.
+            _ = tokio::time::timeout(FIRST_WORDS, first_request(&connection)) => served.as_mut().graceful_shutdown(),
+        }
+        tokio::select! {
+            _ = served => {}
             () = phase.until(Phase::Cut) => {}
         }
     }
@@ -115,4 +125,9 @@ impl Worker {
             present.0.call(request)
         })
     }
+}
+
+/// Waits for the first request. To be polled after the connection, by the same task: that is what wakes it.
+fn first_request(connection: &Connection) -> impl Future<Output = ()> {
+    poll_fn(|_| if connection.has_served() { Poll::Ready(()) } else { Poll::Pending })
 }

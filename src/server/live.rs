@@ -75,6 +75,7 @@ impl WorkerView {
     pub fn now(&self) -> View {
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.live.is(&present.generation) {
+            present.client.retire();
             *present = View::of(self.live.generation());
         }
         present.clone()

@@ -17,6 +17,7 @@ use futures_util::FutureExt;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::unconstrained;
 
 pub use live::{Generation, Live, View, WorkerView};
 pub use phase::{Phase, PhaseControl, PhaseWatch};
@@ -44,6 +45,15 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::Tcp
     let chosen = first.local_addr()?;
     let others = (1..workers).map(|_| listen(chosen));
     std::iter::once(Ok(first)).chain(others).collect()
+}
+
+/// The same for a listening socket that somebody else bound: all workers accept from its one queue.
+///
+/// # Errors
+/// When the system has no descriptor left.
+pub fn share(socket: std::net::TcpListener, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    let others: Vec<_> = (1..workers).map(|_| socket.try_clone()).collect::<Result<_, _>>()?;
+    Ok(std::iter::once(socket).chain(others).collect())
 }
 
 fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
@@ -111,8 +121,10 @@ impl Worker {
                 Err(error) => pause_after(&error, &trouble).await,
             }
         }
-        // Closing a listener resets what waits in its backlog: those clients were promised a connection.
-        while let Some(Ok((socket, peer))) = listener.accept().now_or_never() {
+        // Closing a listener resets what waits in its backlog: those clients were promised a connection. Unconstrained,
+        // because tokio would have a task pause after a hundred of them, and nobody would come back for the rest.
+        for _ in 0..BACKLOG {
+            let Some(Ok((socket, peer))) = unconstrained(listener.accept()).now_or_never() else { break };
             self.admit(socket, peer, alive);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -68,6 +68,84 @@ impl Body for RequestBody {
                 hint
             }
         }
+    }
+}
+
+/// A request body that can be asked how far it is: the upstream cannot answer before it has heard the question.
+#[derive(Debug)]
+pub(super) struct Tracked {
+    body: RequestBody,
+    progress: Option<Arc<Progress>>,
+}
+
+/// Where a request body that is passed on as it comes stands.
+#[derive(Debug)]
+pub(super) struct Progress(Mutex<Stage>);
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// The client has to send more first.
+    AwaitsClient,
+    /// The upstream has had it all, or has to take what there is, since then.
+    AwaitsUpstream(Instant),
+}
+
+impl Tracked {
+    pub(super) fn new(body: RequestBody) -> Self {
+        let progress = match body {
+            RequestBody::Whole(_) => None,
+            RequestBody::Streamed(_) | RequestBody::Resumed(..) => {
+                Some(Arc::new(Progress(Mutex::new(Stage::AwaitsUpstream(Instant::now())))))
+            }
+        };
+        Self { body, progress }
+    }
+
+    pub(super) fn progress(&self) -> Option<Arc<Progress>> {
+        self.progress.clone()
+    }
+
+    pub(super) fn into_inner(self) -> RequestBody {
+        self.body
+    }
+}
+
+impl Progress {
+    /// When the upstream will have had `patience` long. While the client is waited for, that lies ahead: its pauses
+    /// are bounded where it is read from.
+    pub(super) fn deadline(&self, patience: Duration) -> Instant {
+        let stage = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = match stage {
+            Stage::AwaitsClient => Instant::now(),
+            Stage::AwaitsUpstream(since) => since,
+        };
+        since + patience
+    }
+
+    fn note(&self, stage: Stage) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+    }
+}
+
+impl Body for Tracked {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let tracked = self.get_mut();
+        let frame = Pin::new(&mut tracked.body).poll_frame(cx);
+        if let Some(progress) = &tracked.progress {
+            progress.note(if frame.is_pending() { Stage::AwaitsClient } else { Stage::AwaitsUpstream(Instant::now()) });
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -1,15 +1,17 @@
 //! One worker's way to the upstream: choose an endpoint, send once, and know what is known if there is no answer.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderValue, Request, StatusCode, header};
-use hyper::client::conn::http1::SendRequest;
 use tokio::time::{Instant, timeout_at};
 
-use super::body::{AnswerBody, RequestBody};
-use super::connect::connect;
+use super::body::{AnswerBody, Progress, RequestBody, Tracked};
+use super::connect::{Sender, connect};
+use super::health::{Standing, Trouble};
 use super::pool::{Lease, Pool};
-use super::{Answer, Cause, Endpoint, Failure, Upstream};
+use super::{Answer, Cause, Endpoint, Failure, Route, Upstream};
 use crate::telemetry::metrics::FailureKind;
 
 /// Sends requests over connections of its own. One for each worker.
@@ -40,15 +42,16 @@ impl Client {
         &self.upstream
     }
 
-    /// Sends `request`, whose target is in origin form, to the first endpoint that takes it, and waits for the head
-    /// of the answer for `response_timeout` at most. Dropping the future cancels the request: its connection is closed.
+    /// Sends `request`, whose target is in origin form, to the first endpoint of `route` that takes it, and waits for
+    /// the head of the answer; `response_timeout` at most from when the upstream has all of the request. Dropping the
+    /// future cancels the request: its connection is closed.
     ///
     /// # Errors
     /// [`Failure::NotSent`] if no endpoint saw any of it, [`Failure::MaybeSent`] otherwise.
-    pub async fn send(&self, mut request: Request<RequestBody>) -> Result<Answer, Failure> {
+    pub async fn send(&self, mut request: Request<RequestBody>, route: Route) -> Result<Answer, Failure> {
         let client_host = request.headers_mut().remove(header::HOST);
         let mut last = None;
-        for position in self.candidates() {
+        for position in route.0 {
             match self.attempt(position, request, client_host.as_ref()).await {
                 Attempt::Answered(answer) => return Ok(answer),
                 Attempt::MaybeSent(cause) => return Err(Failure::MaybeSent(cause)),
@@ -58,8 +61,7 @@ impl Client {
                 }
             }
         }
-        let nothing_configured = || Cause { kind: FailureKind::Resolve, endpoint: "no endpoint".into(), source: None };
-        Err(Failure::NotSent(last.unwrap_or_else(nothing_configured)))
+        Err(Failure::NotSent(last.unwrap_or_else(no_endpoint)))
     }
 
     /// Closes connections that have been idle for too long.
@@ -67,11 +69,9 @@ impl Client {
         self.pools.iter().for_each(|pool| pool.expire());
     }
 
-    /// Available endpoints in order of preference, then the others: the last one is never given up.
-    fn candidates(&self) -> impl Iterator<Item = usize> {
-        let (good, ejected): (Vec<usize>, Vec<usize>) = (0..self.upstream.endpoints.len())
-            .partition(|position| self.upstream.endpoints.get(*position).is_some_and(Endpoint::is_available));
-        good.into_iter().chain(ejected)
+    /// Closes idle connections, and each other one when its answer is complete: there will be no more requests.
+    pub fn retire(&self) {
+        self.pools.iter().for_each(|pool| pool.retire());
     }
 
     /// One endpoint: over a kept connection if there is one that is still good, else over a new one.
@@ -82,62 +82,120 @@ impl Client {
         client_host: Option<&HeaderValue>,
     ) -> Attempt {
         let (Some(endpoint), Some(pool)) = (self.upstream.endpoints.get(position), self.pools.get(position)) else {
-            let cause = Cause { kind: FailureKind::Resolve, endpoint: "no endpoint".into(), source: None };
-            return Attempt::NotSent(request, cause);
+            return Attempt::NotSent(request, no_endpoint());
         };
         let host = client_host.filter(|_| self.upstream.settings.preserve_host).unwrap_or(&endpoint.authority);
         request.headers_mut().insert(header::HOST, host.clone());
         // A kept connection that turns out closed gives the request back; the next one may be good.
         while let Some(sender) = pool.take() {
-            match self.exchange(position, endpoint, pool, sender, request).await {
+            match self.exchange(Place { position, endpoint, pool, kept: true }, sender, request).await {
                 Attempt::NotSent(unsent, _) => request = unsent,
                 done => return done,
             }
         }
+        if endpoint.standing() == Standing::OnTrial {
+            endpoint.begin_trial();
+        }
         // Boxed: what a handshake needs would otherwise be part of every request's future, also while a poll is held.
         match Box::pin(connect(&self.upstream, endpoint)).await {
-            Ok(sender) => self.exchange(position, endpoint, pool, sender, request).await,
+            Ok(sender) => self.exchange(Place { position, endpoint, pool, kept: false }, sender, request).await,
             Err(cause) => Attempt::NotSent(request, cause),
         }
     }
 
-    async fn exchange(
-        &self,
-        position: usize,
-        endpoint: &Endpoint,
-        pool: &Arc<Pool>,
-        mut sender: SendRequest<RequestBody>,
-        request: Request<RequestBody>,
-    ) -> Attempt {
+    async fn exchange(&self, place: Place<'_>, mut sender: Sender, request: Request<RequestBody>) -> Attempt {
         let settings = &self.upstream.settings;
-        let deadline = Instant::now() + settings.response_timeout;
-        let cause = |kind: FailureKind, source: Option<hyper::Error>| {
-            endpoint.metrics.failed(kind);
-            Cause { kind, endpoint: endpoint.name.clone(), source: source.map(Into::into) }
-        };
-        match timeout_at(deadline, sender.try_send_request(request)).await {
-            Ok(Ok(response)) => {
+        // Asked for by WebSocket handshakes that may pass, and by nothing else.
+        let may_switch = request.headers().contains_key(header::UPGRADE);
+        let request = request.map(Tracked::new);
+        let progress = request.body().progress();
+        let answer = sender.try_send_request(request);
+        match answer_within(settings.response_timeout, progress.as_deref(), answer).await {
+            Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch => {
+                Attempt::MaybeSent(place.broke_off(FailureKind::Protocol, None))
+            }
+            Some(Ok(response)) => {
+                place.endpoint.answered();
                 // After 101 the connection belongs to another protocol.
                 let reusable = response.status() != StatusCode::SWITCHING_PROTOCOLS;
-                let lease = Lease { sender, pool: Arc::clone(pool), reusable };
-                let wrap = |incoming| AnswerBody::new(incoming, lease, settings.body_idle_timeout, endpoint);
-                Attempt::Answered(Answer { response: response.map(wrap), endpoint: position })
+                let lease = Lease { sender, pool: Arc::clone(place.pool), reusable };
+                let wrap = |incoming| AnswerBody::new(incoming, lease, settings.body_idle_timeout, place.endpoint);
+                Attempt::Answered(Answer { response: response.map(wrap), endpoint: place.position })
             }
             // hyper gives the request back only if not a byte of it was written.
-            Ok(Err(mut error)) => match error.take_message() {
-                Some(unsent) => Attempt::NotSent(unsent, cause(FailureKind::Closed, Some(error.into_error()))),
+            Some(Err(mut error)) => match error.take_message() {
+                Some(unsent) => Attempt::NotSent(unsent.map(Tracked::into_inner), place.refused(error.into_error())),
                 None => {
                     let error = error.into_error();
-                    Attempt::MaybeSent(cause(kind_of(&error), Some(error)))
+                    Attempt::MaybeSent(place.broke_off(kind_of(&error), Some(error)))
                 }
             },
-            Err(_) => Attempt::MaybeSent(cause(FailureKind::Timeout, None)),
+            None => Attempt::MaybeSent(place.failed(FailureKind::Timeout, None)),
         }
     }
 }
 
+/// Where an attempt is made.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    position: usize,
+    endpoint: &'a Endpoint,
+    pool: &'a Arc<Pool>,
+    /// The connection was used before: it may have come to its natural end.
+    kept: bool,
+}
+
+impl Place<'_> {
+    /// The connection ended before it took the request.
+    fn refused(self, error: hyper::Error) -> Cause {
+        if self.kept {
+            // What every kept connection comes to one day is no failure.
+            return self.cause(FailureKind::Closed, Some(error));
+        }
+        self.failed(FailureKind::Closed, Some(error))
+    }
+
+    /// What came back was no answer. Counted, but no reason to give the endpoint up: one request that breaks the
+    /// upstream's neck each time would drive every agent away from the node that he is signed in at.
+    fn broke_off(self, kind: FailureKind, error: Option<hyper::Error>) -> Cause {
+        self.endpoint.metrics.failed(kind);
+        self.cause(kind, error)
+    }
+
+    /// The endpoint does not do what endpoints are there for.
+    fn failed(self, kind: FailureKind, error: Option<hyper::Error>) -> Cause {
+        let cause = self.broke_off(kind, error);
+        self.endpoint.failed(Trouble::Silent, &cause);
+        cause
+    }
+
+    fn cause(self, kind: FailureKind, error: Option<hyper::Error>) -> Cause {
+        Cause { kind, endpoint: self.endpoint.name.clone(), source: error.map(Into::into) }
+    }
+}
+
+fn no_endpoint() -> Cause {
+    Cause { kind: FailureKind::Resolve, endpoint: "no endpoint".into(), source: None }
+}
+
+/// Waits for an answer until the upstream has had all of the request, and `patience` on top.
+async fn answer_within<T>(patience: Duration, body: Option<&Progress>, answer: impl Future<Output = T>) -> Option<T> {
+    let mut answer = pin!(answer);
+    let mut deadline = Instant::now() + patience;
+    loop {
+        if let Ok(answer) = timeout_at(deadline, answer.as_mut()).await {
+            return Some(answer);
+        }
+        let later = body.map(|body| body.deadline(patience));
+        deadline = later.filter(|later| *later > Instant::now())?;
+    }
+}
+
 fn kind_of(error: &hyper::Error) -> FailureKind {
-    if error.is_parse() {
+    if error.is_user() {
+        // Only the request body can be to blame: the client, or its connection, gave up.
+        FailureKind::Aborted
+    } else if error.is_parse() {
         FailureKind::Protocol
     } else if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
         FailureKind::Closed

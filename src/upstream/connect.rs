@@ -8,9 +8,13 @@ use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
+use super::answers_first::AnswersFirst;
+use super::body::Tracked;
 use super::endpoint::Endpoint;
-use super::{Cause, RequestBody, Upstream};
+use super::health::Trouble;
+use super::{Cause, Upstream};
 use crate::telemetry::metrics::FailureKind;
 
 /// Sockets are probed after this much silence: a held poll is silent for ten seconds, a dead peer for ever.
@@ -18,7 +22,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Largest answer head. Tomcat's own limit is 8 KiB.
 const LARGEST_HEAD: usize = 64 * 1024;
 
-type Sender = http1::SendRequest<RequestBody>;
+pub(super) type Sender = http1::SendRequest<Tracked>;
 
 /// Opens a connection within `connect_timeout`; keeps the endpoint's health up to date.
 pub(super) async fn connect(upstream: &Upstream, endpoint: &Endpoint) -> Result<Sender, Cause> {
@@ -32,38 +36,51 @@ pub(super) async fn connect(upstream: &Upstream, endpoint: &Endpoint) -> Result<
         Err((kind, source)) => {
             endpoint.metrics.failed(kind);
             let cause = Cause { kind, endpoint: endpoint.name.clone(), source: source.map(Into::into) };
-            endpoint.unreachable(&cause);
+            endpoint.failed(Trouble::Unreachable, &cause);
             Err(cause)
         }
     }
 }
 
-type Stage = (FailureKind, Option<io::Error>);
+pub(super) type Stage = (FailureKind, Option<io::Error>);
 
 async fn establish(upstream: &Upstream, endpoint: &Endpoint) -> Result<Sender, Stage> {
-    let socket = tcp(endpoint).await?;
-    match (&upstream.tls, &endpoint.server_name) {
-        (Some(tls), Some(name)) => {
-            let stream = tls.connect(name.clone(), socket).await.map_err(|e| (FailureKind::Tls, Some(e)))?;
-            http(upstream, stream).await
-        }
-        _ => http(upstream, socket).await,
+    let socket = tcp(endpoint, upstream.settings.connect_timeout).await?;
+    if endpoint.server_name.is_some() {
+        return http(upstream, tls(upstream, endpoint, socket).await?).await;
     }
+    http(upstream, socket).await
 }
 
-/// Tries each address of the name in turn. The name is resolved anew for every connection.
-async fn tcp(endpoint: &Endpoint) -> Result<TcpStream, Stage> {
-    let addresses = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port))
+/// The handshake with an `https` endpoint.
+pub(super) async fn tls(
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+    socket: TcpStream,
+) -> Result<TlsStream<TcpStream>, Stage> {
+    let (Some(tls), Some(name)) = (&upstream.tls, &endpoint.server_name) else {
+        return Err((FailureKind::Tls, Some(io::Error::other("no TLS for a plain endpoint"))));
+    };
+    tls.connect(name.clone(), socket).await.map_err(|error| (FailureKind::Tls, Some(error)))
+}
+
+/// Tries each address of the name in turn, none for longer than its share of `patience`: one that swallows packets
+/// must not keep the others from being tried. The name is resolved anew for every connection.
+pub(super) async fn tcp(endpoint: &Endpoint, patience: Duration) -> Result<TcpStream, Stage> {
+    let addresses: Vec<_> = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port))
         .await
-        .map_err(|error| (FailureKind::Resolve, Some(error)))?;
+        .map_err(|error| (FailureKind::Resolve, Some(error)))?
+        .collect();
+    let share = patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     let mut last = (FailureKind::Resolve, None);
     for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(socket) => {
+        match tokio::time::timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(socket)) => {
                 prepare(&socket);
                 return Ok(socket);
             }
-            Err(error) => last = (FailureKind::Connect, Some(error)),
+            Ok(Err(error)) => last = (FailureKind::Connect, Some(error)),
+            Err(_) => last = (FailureKind::ConnectTimeout, None),
         }
     }
     Err(last)
@@ -86,7 +103,7 @@ async fn http<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         // The fields that the gateway adds itself.
         .title_case_headers(true)
         .max_buf_size(LARGEST_HEAD)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(AnswersFirst::new(stream)))
         .await
         .map_err(|error| (FailureKind::Protocol, Some(io::Error::other(error))))?;
     let open = upstream.metrics.connections.upstream.enter();

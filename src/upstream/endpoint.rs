@@ -1,28 +1,25 @@
 //! One upstream address and how it has been doing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
 
+use super::Cause;
+use super::health::{Health, Standing, Trouble};
+use super::route::Candidate;
 use crate::config;
 use crate::telemetry::metrics::{EndpointMetrics, UpstreamMetrics};
 use crate::tls::TlsError;
-
-/// Failures to connect, one after the other, before an endpoint is passed over.
-const FAILURES_TO_EJECT: u32 = 1;
-/// How long it is passed over at first; twice as long after each further failure.
-const FIRST_EJECTION: Duration = Duration::from_secs(1);
-/// How long it is passed over at most.
-const LONGEST_EJECTION: Duration = Duration::from_secs(30);
 
 /// One upstream address, shared by all workers.
 pub struct Endpoint {
     /// `scheme://host:port`, for logs and metrics.
     pub name: Arc<str>,
+    /// The node that answers there, if the configuration says so.
+    pub node: Option<Box<str>>,
     pub(super) host: String,
     pub(super) port: u16,
     /// The `Host` that the upstream sees.
@@ -30,23 +27,33 @@ pub struct Endpoint {
     /// The name to verify, for an `https` endpoint.
     pub(super) server_name: Option<ServerName<'static>>,
     pub(super) metrics: Arc<EndpointMetrics>,
-    health: Health,
+    /// Outlives a reload: a new configuration does not mend an endpoint.
+    pub(super) health: Arc<Health>,
+    /// How long it is passed over at most when it cannot be reached, if probes say so.
+    probe_interval: Option<Duration>,
 }
 
-/// Passive: learnt from the connections that requests need.
-struct Health {
-    created: Instant,
-    ejected: AtomicBool,
-    failures: AtomicU32,
-    /// Milliseconds after `created`.
-    retry_at: AtomicU64,
+/// How an endpoint is doing, for operators.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    /// Not to be used while there is another one.
+    pub passed_over: bool,
+    /// Since when it has been in use, or passed over.
+    pub since: SystemTime,
+    /// What went wrong last; nothing when all is well.
+    pub why: Option<String>,
+    /// Failures since something last went well.
+    pub failures_in_a_row: u32,
+    /// Until it is tried again; nothing when it is in use.
+    pub next_try_in: Option<Duration>,
 }
 
 impl Endpoint {
     pub(super) fn new(
         address: &config::Endpoint,
-        server_name: Option<&str>,
+        settings: &config::Upstream,
         metrics: &UpstreamMetrics,
+        earlier: Option<&Self>,
     ) -> Result<Self, TlsError> {
         let name: Arc<str> = address.to_string().into();
         let authority = name.split_once("://").map_or(&*name, |(_, authority)| authority);
@@ -54,53 +61,94 @@ impl Endpoint {
         let server_name = match address.scheme {
             config::Scheme::Http => None,
             config::Scheme::Https => {
-                let verified = server_name.unwrap_or(&address.host).to_owned();
+                let verified = settings.tls.server_name.as_ref().unwrap_or(&address.host).clone();
                 Some(ServerName::try_from(verified.clone()).map_err(|_| TlsError::ServerName(verified))?)
             }
         };
         let metrics = metrics.endpoint(&name);
-        metrics.healthy(true);
-        let health = Health {
-            created: Instant::now(),
-            ejected: AtomicBool::new(false),
-            failures: AtomicU32::new(0),
-            retry_at: AtomicU64::new(0),
-        };
-        Ok(Self { name, host: address.host.clone(), port: address.port, authority, server_name, metrics, health })
+        let health = earlier.map_or_else(|| Arc::new(Health::new()), |earlier| Arc::clone(&earlier.health));
+        metrics.healthy(!health.state().passed_over);
+        let probing = settings.probe.kind != Some(config::ProbeKind::None);
+        Ok(Self {
+            name,
+            node: address.node.as_deref().map(Into::into),
+            host: address.host.clone(),
+            port: address.port,
+            authority,
+            server_name,
+            metrics,
+            health,
+            probe_interval: probing.then_some(settings.probe.interval),
+        })
     }
 
-    /// Whether the endpoint should be tried in its turn. One that is ejected gets its next chance when the time has
-    /// come, or when nothing else is left.
-    pub fn is_available(&self) -> bool {
-        !self.health.ejected.load(Ordering::Relaxed) || self.now() >= self.health.retry_at.load(Ordering::Relaxed)
+    /// How it is doing.
+    pub fn condition(&self) -> Condition {
+        let state = self.health.state();
+        Condition {
+            passed_over: state.passed_over,
+            since: state.since,
+            why: state.why,
+            failures_in_a_row: state.failures,
+            next_try_in: state.passed_over.then(|| state.next_try.saturating_duration_since(Instant::now())),
+        }
     }
 
-    /// A connection was established.
+    pub(super) fn candidate(&self) -> Candidate<'_> {
+        Candidate { name: &self.name, node: self.node.as_deref(), standing: self.standing() }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        self.health.standing(self.probe_interval.is_some())
+    }
+
+    /// Whether a probe should look after it now.
+    pub(super) fn wants_probe(&self) -> bool {
+        let state = self.health.state();
+        self.probe_interval.is_some() && state.passed_over && Instant::now() >= state.next_try
+    }
+
+    /// The request at hand finds out whether it is back.
+    pub(super) fn begin_trial(&self) {
+        self.health.begin_trial(self.probe_interval);
+    }
+
+    /// A connection was established for a request.
     pub(super) fn connected(&self) {
-        self.health.failures.store(0, Ordering::Relaxed);
-        if self.health.ejected.swap(false, Ordering::Relaxed) {
+        self.back_if(self.health.connected(), "connected");
+    }
+
+    /// The head of an answer has come.
+    pub(super) fn answered(&self) {
+        self.back_if(self.health.answered(), "answered");
+    }
+
+    /// A probe was successful. `answered`: by answering a request.
+    pub(super) fn probed(&self, answered: bool) {
+        self.back_if(self.health.probed(answered), "probe");
+    }
+
+    fn back_if(&self, back: bool, by: &'static str) {
+        if back {
             self.metrics.healthy(true);
-            tracing::info!(target: "previewgate::upstream", endpoint = &*self.name, "endpoint is back");
+            tracing::info!(target: "previewgate::upstream", endpoint = &*self.name, by, "endpoint is back");
         }
     }
 
-    /// No connection could be established.
-    pub(super) fn unreachable(&self, why: &dyn std::fmt::Display) {
-        let failures = self.health.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        if failures < FAILURES_TO_EJECT {
-            return;
-        }
-        let doublings = (failures - FAILURES_TO_EJECT).min(8);
-        let pause = FIRST_EJECTION.saturating_mul(1 << doublings).min(LONGEST_EJECTION);
-        let retry_at = self.now().saturating_add(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
-        self.health.retry_at.store(retry_at, Ordering::Relaxed);
-        if !self.health.ejected.swap(true, Ordering::Relaxed) {
+    /// It failed. The cause has been counted already.
+    pub(super) fn failed(&self, trouble: Trouble, cause: &Cause) {
+        if self.health.failed(trouble, cause, self.probe_interval) {
             self.metrics.healthy(false);
-            tracing::warn!(target: "previewgate::upstream", endpoint = &*self.name, error = %why, "endpoint is passed over");
+            let state = self.health.state();
+            let next_try = state.next_try.saturating_duration_since(Instant::now());
+            tracing::warn!(
+                target: "previewgate::upstream",
+                endpoint = &*self.name,
+                error = %cause,
+                failures_in_a_row = state.failures,
+                next_try_ms = u64::try_from(next_try.as_millis()).unwrap_or(u64::MAX),
+                "endpoint is passed over while there is another one"
+            );
         }
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.health.created.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }

@@ -1,13 +1,13 @@
 //! Connections of one worker that wait for their next request.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hyper::client::conn::http1::SendRequest;
 use tokio::time::Instant;
 
-use super::RequestBody;
+use super::connect::Sender;
 
 /// Connections that are looked at in vain before a new one is opened.
 const MOST_PASSED_OVER: usize = 8;
@@ -15,18 +15,20 @@ const MOST_PASSED_OVER: usize = 8;
 /// Idle connections to one endpoint, the most recently used last.
 pub(super) struct Pool {
     idle: Mutex<Vec<Idle>>,
+    /// Nobody will take from it any more.
+    retired: AtomicBool,
     most: usize,
     idle_timeout: Duration,
 }
 
 struct Idle {
-    sender: SendRequest<RequestBody>,
+    sender: Sender,
     since: Instant,
 }
 
 impl Pool {
     pub(super) fn new(most: usize, idle_timeout: Duration) -> Arc<Self> {
-        Arc::new(Self { idle: Mutex::new(Vec::new()), most, idle_timeout })
+        Arc::new(Self { idle: Mutex::new(Vec::new()), retired: AtomicBool::new(false), most, idle_timeout })
     }
 
     /// The most recently used connection that can take a request. Looks at the newest few only, however many there
@@ -34,7 +36,7 @@ impl Pool {
     ///
     /// A connection is given back when its last answer has been read, which can be a moment before hyper has seen to
     /// it that the connection is clean; until then it is passed over.
-    pub(super) fn take(&self) -> Option<SendRequest<RequestBody>> {
+    pub(super) fn take(&self) -> Option<Sender> {
         let now = Instant::now();
         let mut idle = self.lock();
         let mut not_yet_clean = 0;
@@ -58,13 +60,20 @@ impl Pool {
         self.lock().retain(|connection| self.is_good(connection, now));
     }
 
+    /// Closes what is idle, and from now on whatever is given back.
+    pub(super) fn retire(&self) {
+        let mut idle = self.lock();
+        self.retired.store(true, Ordering::Relaxed);
+        idle.clear();
+    }
+
     fn is_good(&self, connection: &Idle, now: Instant) -> bool {
         !connection.sender.is_closed() && now.duration_since(connection.since) < self.idle_timeout
     }
 
-    fn put(&self, sender: SendRequest<RequestBody>) {
+    fn put(&self, sender: Sender) {
         let mut idle = self.lock();
-        if idle.len() < self.most && !sender.is_closed() {
+        if idle.len() < self.most && !sender.is_closed() && !self.retired.load(Ordering::Relaxed) {
             idle.push(Idle { sender, since: Instant::now() });
         }
     }
@@ -77,7 +86,7 @@ impl Pool {
 
 /// A connection in use. Dropping it closes the connection.
 pub(super) struct Lease {
-    pub(super) sender: SendRequest<RequestBody>,
+    pub(super) sender: Sender,
     pub(super) pool: Arc<Pool>,
     /// Whether another request may follow.
     pub(super) reusable: bool,

@@ -211,7 +211,9 @@ fn fields_of(reason: Reason) -> BTreeSet<&'static str> {
     let parsed = ["called", "called_hash", "control_id"];
     let rest: &[_] = match reason {
         Reason::UnknownPreview | Reason::ControlIdMismatch => &[],
-        Reason::NumberNotInPreview | Reason::PreviewExpired | Reason::UpstreamFailure => &["preview_age_ms"],
+        Reason::NumberNotInPreview | Reason::PreviewExpired => &["preview_age_ms"],
+        // The one that may have got it.
+        Reason::UpstreamFailure => &["preview_age_ms", "upstream"],
         Reason::Ok => &["preview_age_ms", "call_id", "upstream", "upstream_ms"],
         _ => return always.iter().chain(agent).copied().collect(),
     };

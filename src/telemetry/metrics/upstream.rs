@@ -39,6 +39,8 @@ closed_list! {
         Protocol = "protocol",
         /// The connection was closed before the answer was complete.
         Closed = "closed",
+        /// The client gave up in the middle of its request.
+        Aborted = "aborted",
     }
 }
 

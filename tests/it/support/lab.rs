@@ -111,7 +111,7 @@ impl Setup {
 
 /// The address of a simulator, or of anything else, as the configuration knows it.
 pub(crate) fn endpoint(scheme: Scheme, address: SocketAddr) -> Endpoint {
-    Endpoint { scheme, host: address.ip().to_string(), port: address.port() }
+    Endpoint { scheme, host: address.ip().to_string(), port: address.port(), node: None }
 }
 
 /// A configuration as an operator would write it, read by the real loader.

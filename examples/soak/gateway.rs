@@ -1,0 +1,124 @@
+//! The gateway as a process, on a socket that is held here.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::net::UnixDatagram;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What systemd does: the socket is descriptor 3, and meant for this process.
+const RUN: &str = "exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" run --config \"$1\"";
+
+/// The process, restarted now and then.
+pub(crate) struct Gateway {
+    /// Where it listens, whether it runs or not.
+    pub(crate) address: SocketAddr,
+    listener: TcpListener,
+    directory: TempDir,
+    ear: UnixDatagram,
+    upstream: SocketAddr,
+    reloads: usize,
+    child: Child,
+}
+
+impl Gateway {
+    /// Starts the program that was built beside this one.
+    pub(crate) async fn start(upstream: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let ear = UnixDatagram::bind(directory.path().join("notify")).unwrap();
+        let address = listener.local_addr().unwrap();
+        configure(&directory, upstream, 0);
+        let child = spawn(&listener, &directory);
+        let gateway = Self { address, listener, directory, ear, upstream, reloads: 0, child };
+        gateway.ready().await;
+        gateway
+    }
+
+    /// A configuration that differs where it does no harm, and SIGHUP.
+    pub(crate) fn reload(&mut self) {
+        self.reloads += 1;
+        self.forget();
+        configure(&self.directory, self.upstream, self.reloads);
+        self.signal("HUP");
+    }
+
+    /// Ends it orderly and starts it again; meanwhile clients wait in the backlog.
+    pub(crate) async fn restart(&mut self) {
+        self.stop().await;
+        self.child = spawn(&self.listener, &self.directory);
+        self.ready().await;
+    }
+
+    /// Ends it orderly.
+    pub(crate) async fn stop(&mut self) {
+        self.signal("TERM");
+        let status = timeout(PATIENCE, self.child.wait()).await.expect("the gateway ends").unwrap();
+        assert!(status.success(), "the gateway ended with {status}");
+        self.forget();
+    }
+
+    /// What it said so far; the next one says for itself that it is ready.
+    fn forget(&self) {
+        while self.ear.try_recv(&mut [0; 4096]).is_ok() {}
+    }
+
+    /// Resident memory in KiB.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = self.child.id().and_then(|id| std::fs::read_to_string(format!("/proc/{id}/status")).ok());
+        let line = status.as_deref().unwrap_or_default().lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+    }
+
+    async fn ready(&self) {
+        let mut said = [0; 4096];
+        loop {
+            let length = timeout(PATIENCE, self.ear.recv(&mut said)).await.expect("the gateway starts").unwrap();
+            if said[..length].starts_with(b"READY=1") {
+                return;
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().expect("the gateway has ended by itself");
+        std::process::Command::new("kill").args(["-s", name, &id.to_string()]).status().unwrap();
+    }
+}
+
+fn spawn(listener: &TcpListener, directory: &TempDir) -> Child {
+    let mut program: PathBuf = std::env::current_exe().unwrap();
+    program.pop(); // examples/
+    program.pop();
+    program.push("previewgate");
+    assert!(program.exists(), "{} is missing: cargo build it, with the same profile", program.display());
+    Command::new("sh")
+        .args(["-c", RUN])
+        .arg(program)
+        .arg(directory.path().join("previewgate.toml"))
+        .env("NOTIFY_SOCKET", directory.path().join("notify"))
+        .stdin(OwnedFd::from(listener.try_clone().unwrap()))
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
+fn configure(directory: &TempDir, upstream: SocketAddr, variant: usize) {
+    let (level, callout_body) = if variant.is_multiple_of(2) { ("info", "64KiB") } else { ("warn", "32KiB") };
+    let text = format!(
+        "listener.address = \"127.0.0.1:0\"\nadmin.address = \"127.0.0.1:0\"\nlog.access = \"all\"\n\
+         upstream.endpoints = [\"http://{upstream}\"]\nshutdown.drain = \"10s\"\nruntime.workers = 2\n\
+         log.level = \"{level}\"\nlimits.callout_body = \"{callout_body}\"\n"
+    );
+    // Written whole before it has its name, as careful operators do.
+    let path = directory.path().join("previewgate.toml");
+    std::fs::write(path.with_extension("next"), text).unwrap();
+    std::fs::rename(path.with_extension("next"), path).unwrap();
+}

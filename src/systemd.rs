@@ -1,0 +1,159 @@
+//! What passes between the gateway and systemd: sockets that it holds for us, and news of how we are.
+//!
+//! Without systemd (no `LISTEN_FDS`, no `NOTIFY_SOCKET` in the environment) all of this does nothing.
+
+use std::ffi::OsString;
+use std::io;
+use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
+
+/// `FileDescriptorName=` of the socket for operators; every other name is the applications' socket, because systemd
+/// calls a socket after its unit unless told otherwise.
+const ADMIN: &str = "admin";
+
+/// How long systemd may take to make room for what it is told. Signals and reloads wait for it meanwhile.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Listening sockets that were there before the process and will outlive it: while it restarts, clients wait in their
+/// backlog instead of being refused.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    /// Used instead of binding `listener.address`.
+    pub listener: Option<TcpListener>,
+    /// Used instead of binding `admin.address`.
+    pub admin: Option<TcpListener>,
+}
+
+impl Inherited {
+    /// Takes the sockets that systemd passed (`LISTEN_FDS`, `LISTEN_PID`, `LISTEN_FDNAMES`). Changes the environment:
+    /// to be called before there are threads.
+    ///
+    /// # Errors
+    /// When something else than a TCP socket was passed, or two for one purpose.
+    pub fn from_environment() -> io::Result<Self> {
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut names = names.split(':');
+        let mut passed = ListenFd::from_env();
+        let mut inherited = Self::default();
+        for position in 0..passed.len() {
+            let name = names.next().unwrap_or_default();
+            if let Some(socket) = passed.take_tcp_listener(position)? {
+                inherited.put(name, socket)?;
+            }
+        }
+        Ok(inherited)
+    }
+
+    fn put(&mut self, name: &str, socket: TcpListener) -> io::Result<()> {
+        let (place, purpose) =
+            if name == ADMIN { (&mut self.admin, "admin") } else { (&mut self.listener, "applications") };
+        match place.replace(socket) {
+            None => Ok(()),
+            Some(_) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("two sockets were passed for the {purpose}; the one for operators must be named \"{ADMIN}\""),
+            )),
+        }
+    }
+}
+
+/// Tells systemd how the service is (`Type=notify`). That it cannot be told harms nobody but itself.
+#[derive(Clone, Debug, Default)]
+pub struct Notifier {
+    ear: Option<SocketAddr>,
+}
+
+impl Notifier {
+    /// Speaks if somebody listens. [`Notifier::default`] never does: for gateways that are not the process.
+    pub fn from_environment() -> Self {
+        Self { ear: std::env::var_os("NOTIFY_SOCKET").and_then(|name| address(&name).ok()) }
+    }
+
+    /// The service serves.
+    pub fn ready(&self, status: &str) {
+        self.tell(&[NotifyState::Ready, NotifyState::Status(&on_one_line(status))]);
+    }
+
+    /// A reload has begun; [`Notifier::ready`] ends it, however it went.
+    pub fn reloading(&self) {
+        // Since version 253 systemd ends a service that does not say when.
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            self.tell(&[NotifyState::Reloading, now, NotifyState::Status("reloading")]);
+        }
+    }
+
+    /// The orderly end has begun.
+    pub fn stopping(&self) {
+        self.tell(&[NotifyState::Stopping, NotifyState::Status("shutting down: finishing what was begun")]);
+    }
+
+    fn tell(&self, news: &[NotifyState<'_>]) {
+        let Some(ear) = &self.ear else { return };
+        let message: String = news.iter().map(|state| format!("{state}\n")).collect();
+        if let Err(error) = send(&message, ear) {
+            tracing::warn!(target: "previewgate", %error, "systemd cannot be told how the gateway is");
+        }
+    }
+}
+
+/// A path, or an abstract name that is written with `@` for its NUL.
+fn address(name: &OsString) -> io::Result<SocketAddr> {
+    match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(name),
+    }
+}
+
+/// Unlike `sd_notify::notify` it does not wait for ever when nobody reads.
+fn send(message: &str, ear: &SocketAddr) -> io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.send_to_addr(message.as_bytes(), ear).map(|_| ())
+}
+
+/// A line feed would begin another assignment.
+fn on_one_line(status: &str) -> String {
+    status.lines().map(str::trim).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket() -> TcpListener {
+        TcpListener::bind("127.0.0.1:0").unwrap()
+    }
+
+    #[test]
+    fn a_socket_has_one_purpose_and_each_purpose_one_socket() {
+        let mut inherited = Inherited::default();
+        inherited.put("previewgate.socket", socket()).unwrap();
+        inherited.put("admin", socket()).unwrap();
+        assert!(inherited.listener.is_some() && inherited.admin.is_some());
+        assert!(inherited.put("", socket()).unwrap_err().to_string().contains("applications"));
+        assert!(inherited.put("admin", socket()).is_err());
+    }
+
+    #[test]
+    fn a_manager_that_does_not_listen_holds_up_nobody() {
+        let name = format!("@previewgate-deaf-{}", std::process::id());
+        let ear = UnixDatagram::bind_addr(&address(&name.into()).unwrap()).unwrap();
+        let notifier = Notifier { ear: Some(ear.local_addr().unwrap()) };
+        let full = |_: &i32| send("x", notifier.ear.as_ref().unwrap()).is_err();
+        assert!((0..100_000).any(|round| full(&round)), "the queue has an end");
+        notifier.stopping();
+        let mut said = [0; 8];
+        assert_eq!(ear.recv(&mut said).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_status_is_one_line() {
+        assert_eq!(on_one_line("refused:\n  a\n  READY=1"), "refused:; a; READY=1");
+    }
+}

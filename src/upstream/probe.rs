@@ -1,0 +1,122 @@
+//! Finds out whether endpoints that are passed over are back, so that no request has to.
+//!
+//! Healthy endpoints are never bothered: requests are their probes. Runs beside the data path, on connections of its
+//! own.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{Request, StatusCode, header};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::connect::{Stage, tcp, tls};
+use super::endpoint::Endpoint;
+use super::health::Trouble;
+use super::{Cause, Upstream};
+use crate::config::{self, ProbeKind};
+use crate::telemetry::metrics::FailureKind;
+
+/// How an endpoint is probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Probe {
+    /// Not at all.
+    None,
+    /// A TCP connection.
+    Tcp,
+    /// And a TLS handshake.
+    Tls,
+    /// And a GET of this path; good is any answer below 500.
+    Http(String),
+}
+
+impl Probe {
+    pub(super) fn new(settings: &config::Upstream) -> Self {
+        let encrypted = settings.endpoints.iter().any(|endpoint| endpoint.scheme == config::Scheme::Https);
+        match (settings.probe.kind, &settings.probe.path) {
+            (Some(ProbeKind::None), _) => Self::None,
+            (Some(ProbeKind::Http), Some(path)) => Self::Http(path.clone()),
+            (Some(ProbeKind::Tcp), _) => Self::Tcp,
+            // Checked: an `http` probe has a path, and a `tls` probe an https endpoint.
+            (Some(ProbeKind::Tls | ProbeKind::Http) | None, _) if encrypted => Self::Tls,
+            (Some(ProbeKind::Tls | ProbeKind::Http) | None, _) => Self::Tcp,
+        }
+    }
+}
+
+impl Upstream {
+    /// Probes every endpoint whose time has come, all at once; returns when all are done.
+    pub async fn probe_due(&self) {
+        let due = self.endpoints.iter().filter(|endpoint| endpoint.wants_probe());
+        join_all(due.map(|endpoint| self.probe_one(endpoint))).await;
+    }
+
+    async fn probe_one(&self, endpoint: &Endpoint) {
+        // A connection may take as long as one for a request, an answer to a GET as long again.
+        let patience = self.settings.connect_timeout * 2;
+        let outcome = tokio::time::timeout(patience, self.knock(endpoint, patience / 2)).await;
+        match outcome.unwrap_or(Err((FailureKind::ConnectTimeout, None))) {
+            Ok(()) => endpoint.probed(matches!(self.probe, Probe::Http(_))),
+            Err((kind, source)) => {
+                let cause = Cause { kind, endpoint: endpoint.name.clone(), source: source.map(Into::into) };
+                tracing::debug!(target: "previewgate::upstream", error = %cause, "probe failed");
+                endpoint.failed(Trouble::Unreachable, &cause);
+            }
+        }
+    }
+
+    async fn knock(&self, endpoint: &Endpoint, patience: Duration) -> Result<(), Stage> {
+        let timeout = || (FailureKind::ConnectTimeout, None);
+        let socket = tokio::time::timeout(patience, tcp(endpoint, patience)).await.map_err(|_| timeout())??;
+        match &self.probe {
+            Probe::None | Probe::Tcp => Ok(()),
+            Probe::Tls => tls(self, endpoint, socket).await.map(drop),
+            Probe::Http(path) if endpoint.server_name.is_some() => {
+                ask(endpoint, path, tls(self, endpoint, socket).await?).await
+            }
+            Probe::Http(path) => ask(endpoint, path, socket).await,
+        }
+    }
+}
+
+async fn ask<S>(endpoint: &Endpoint, path: &str, stream: S) -> Result<(), Stage>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let broken = |error: hyper::Error| (FailureKind::Protocol, Some(io::Error::other(error)));
+    let request = Request::get(path)
+        .header(header::HOST, &endpoint.authority)
+        .header(header::USER_AGENT, "previewgate")
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| (FailureKind::Protocol, Some(io::Error::other(error))))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    // Ends with `sender`, also when this future is dropped.
+    tokio::spawn(connection);
+    let response = sender.send_request(request).await.map_err(broken)?;
+    verdict(response.status())
+}
+
+/// 401 or 404 come from something that is alive; 502 and 503 say that it is not ready.
+fn verdict(status: StatusCode) -> Result<(), Stage> {
+    if !status.is_server_error() {
+        return Ok(());
+    }
+    Err((FailureKind::Protocol, Some(io::Error::other(format!("the probe was answered with {}", status.as_u16())))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_answer_but_a_server_error_is_a_sign_of_life() {
+        for (status, alive) in [(200, true), (302, true), (404, true), (401, true), (500, false), (503, false)] {
+            assert_eq!(verdict(StatusCode::from_u16(status).unwrap()).is_ok(), alive, "{status}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Which endpoint a request should go to, and which ones after it. Pure: no clock, no sockets.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use http::HeaderValue;
+
+use super::health::Standing;
+use crate::config::Balance;
+use crate::preview::AgentId;
+
+/// What of a request decides about its endpoint.
+#[derive(Clone, Copy, Default)]
+pub struct RoutingKey<'a> {
+    /// Whom the request is about.
+    pub agent: Option<AgentId>,
+    /// The node that the agent is signed in at (protocol.md 1): the end of the GUID, never the GUID.
+    node: Option<&'a str>,
+}
+
+impl<'a> RoutingKey<'a> {
+    /// From what is known about a request. `guid` is a credential: only the node's name at its end is kept.
+    pub fn new(agent: Option<AgentId>, guid: Option<&'a HeaderValue>) -> Self {
+        let text = guid.and_then(|guid| guid.to_str().ok());
+        let node = text.and_then(|guid| guid.trim_ascii().rsplit_once('.')).map(|(_, node)| node);
+        Self { agent, node: node.filter(|node| !node.is_empty()) }
+    }
+}
+
+/// Positions of endpoints in the order in which to try them. Never empty if there are endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route(pub(super) Vec<usize>);
+
+/// What is asked about an endpoint.
+pub(super) struct Candidate<'a> {
+    /// `scheme://host:port`
+    pub(super) name: &'a str,
+    pub(super) node: Option<&'a str>,
+    pub(super) standing: Standing,
+}
+
+/// The order for `key`: the endpoint of its node, then by `balance`; what is passed over comes last, in the same
+/// order, because the last chance is better than none.
+pub(super) fn order(candidates: &[Candidate<'_>], balance: Balance, key: RoutingKey<'_>) -> Route {
+    let rank = |(position, candidate): (usize, &Candidate<'_>)| {
+        let elsewhere = key.node.is_none() || candidate.node != key.node;
+        let weight = match (balance, key.agent) {
+            (Balance::Agent, Some(agent)) => u64::MAX - weight(agent, candidate.name),
+            // Without an agent there is nobody to be faithful to.
+            (Balance::Agent, None) | (Balance::Ordered, _) => 0,
+        };
+        (candidate.standing == Standing::PassedOver, elsewhere, weight, position)
+    };
+    let mut ranks: Vec<_> = candidates.iter().enumerate().map(rank).collect();
+    ranks.sort_unstable();
+    Route(ranks.into_iter().map(|(.., position)| position).collect())
+}
+
+/// Rendezvous hashing: each agent goes to the endpoint with the highest weight, so that an endpoint that comes or goes
+/// moves only the agents that are its own. Every gateway and every release must agree on it: the first 8 bytes,
+/// big-endian, of the SHA-256 of the agent ID in decimal, a line feed, and `scheme://host:port`.
+fn weight(agent: AgentId, endpoint: &str) -> u64 {
+    let hash = digest(&SHA256, format!("{agent}\n{endpoint}").as_bytes());
+    hash.as_ref().first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Standing::{InUse, OnTrial, PassedOver};
+    use super::*;
+
+    const NAMES: [&str; 4] = ["https://a:8043", "https://b:8043", "https://c:8043", "https://d:8043"];
+
+    fn agent(number: u32) -> AgentId {
+        AgentId::try_from(number).unwrap()
+    }
+
+    /// Nodes N0, N1, … at a, b, …
+    fn candidates(standings: &[Standing]) -> Vec<Candidate<'_>> {
+        let nodes = ["N0", "N1", "N2", "N3"];
+        let candidate =
+            |(i, standing): (usize, &Standing)| Candidate { name: NAMES[i], node: Some(nodes[i]), standing: *standing };
+        standings.iter().enumerate().map(candidate).collect()
+    }
+
+    #[test]
+    fn ordered() {
+        type Case = (&'static [Standing], Option<&'static str>, &'static [usize]);
+        let cases: &[Case] = &[
+            (&[InUse, InUse, InUse], None, &[0, 1, 2]),
+            (&[PassedOver, InUse, InUse], None, &[1, 2, 0]),
+            (&[OnTrial, InUse, InUse], None, &[0, 1, 2]),
+            (&[PassedOver, PassedOver, InUse], None, &[2, 0, 1]),
+            (&[PassedOver, PassedOver, PassedOver], None, &[0, 1, 2]),
+            (&[PassedOver], None, &[0]),
+            // The node of the GUID first, if it is there to be used; other gateways' nodes are nobody here.
+            (&[InUse, InUse, InUse], Some("N2"), &[2, 0, 1]),
+            (&[InUse, InUse, PassedOver], Some("N2"), &[0, 1, 2]),
+            (&[PassedOver, PassedOver, PassedOver], Some("N1"), &[1, 0, 2]),
+            (&[InUse, InUse], Some("n1"), &[0, 1]),
+            (&[InUse, InUse], Some("elsewhere"), &[0, 1]),
+            (&[], None, &[]),
+        ];
+        for (standings, node, expected) in cases {
+            let key = RoutingKey { agent: Some(agent(20000)), node: *node };
+            let route = order(&candidates(standings), Balance::Ordered, key);
+            assert_eq!(route, Route(expected.to_vec()), "{standings:?} {node:?}");
+        }
+    }
+
+    #[test]
+    fn endpoints_without_a_node_are_nobodys_home() {
+        let mut candidates = candidates(&[InUse, InUse]);
+        candidates[1].node = None;
+        assert_eq!(order(&candidates, Balance::Ordered, RoutingKey::default()), Route(vec![0, 1]));
+    }
+
+    #[test]
+    fn weights_are_the_same_everywhere_and_for_ever() {
+        // printf '20000\nhttps://10.0.0.11:8043' | sha256sum | head -c 16
+        for (number, endpoint, expected) in VECTORS {
+            assert_eq!(format!("{:016x}", weight(agent(*number), endpoint)), *expected);
+        }
+    }
+
+    const VECTORS: &[(u32, &str, &str)] = &[
+        (20000, "https://10.0.0.11:8043", "c08e8975df2ac6ba"),
+        (20000, "https://10.0.0.12:8043", "c758b55538f8be9d"),
+        (101, "http://127.0.0.1:8000", "d75469346340fc88"),
+        (999_999, "https://[2001:db8::1]:443", "cfa99a3c8e9e4295"),
+    ];
+
+    fn first(number: u32, standings: &[Standing]) -> usize {
+        let key = RoutingKey { agent: Some(agent(number)), node: None };
+        order(&candidates(standings), Balance::Agent, key).0[0]
+    }
+
+    #[test]
+    fn an_endpoint_that_goes_moves_only_its_own_agents() {
+        let mut shares = [0; 4];
+        let mut heirs = [0; 4];
+        for number in 10_000..14_000 {
+            let home = first(number, &[InUse; 4]);
+            let without_a = first(number, &[PassedOver, InUse, InUse, InUse]);
+            shares[home] += 1;
+            if home == 0 { heirs[without_a] += 1 } else { assert_eq!(home, without_a) }
+        }
+        assert!(shares.iter().all(|share| (900..1100).contains(share)), "{shares:?}");
+        assert!(heirs[0] == 0 && heirs[1..].iter().all(|share| (250..420).contains(share)), "{heirs:?}");
+    }
+
+    #[test]
+    fn the_node_counts_more_than_the_hash() {
+        for number in 10_000..10_100 {
+            let key = RoutingKey { agent: Some(agent(number)), node: Some("N3") };
+            let route = order(&candidates(&[InUse; 4]), Balance::Agent, key);
+            assert_eq!(route.0[0], 3);
+            let hashed = order(&candidates(&[InUse; 3]), Balance::Agent, RoutingKey { node: None, ..key });
+            assert_eq!(route.0[1..], hashed.0, "the rest in their order");
+        }
+        let nobody = order(&candidates(&[InUse; 3]), Balance::Agent, RoutingKey::default());
+        assert_eq!(nobody, Route(vec![0, 1, 2]));
+    }
+
+    #[test]
+    fn the_node_is_what_follows_the_last_dot() {
+        for (guid, expected) in [
+            ("7c9d2a5e-4c51-4d2f-9a51-0c6a5d1b0e77.AgentGateway1", Some("AgentGateway1")),
+            (" a.b.node ", Some("node")),
+            ("no-node", None),
+            ("ends-with.", None),
+            ("", None),
+        ] {
+            let value = HeaderValue::from_static(guid);
+            assert_eq!(RoutingKey::new(None, Some(&value)).node, expected, "{guid}");
+        }
+        let opaque = HeaderValue::from_bytes(b"\xff.node").unwrap();
+        assert_eq!(RoutingKey::new(None, Some(&opaque)).node, None);
+        assert_eq!(RoutingKey::new(None, None).node, None);
+    }
+}
