@@ -1,5 +1,6 @@
 //! Connections of clients: what they are let in with, how long they may stay, and what one of them may cost.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use previewgate::preview::ControlId;
@@ -24,6 +25,21 @@ async fn both_versions_of_tls_are_spoken() {
         assert_eq!(wire.send(&x()).await.passed().status, 200);
     }
     assert_eq!(lab.simulator.journal().len(), 2);
+}
+
+#[tokio::test]
+async fn clients_that_ask_for_either_version_of_http_get_a_connection_and_others_none() {
+    let lab = Setup::encrypted().start().await;
+    let offering = |protocols: &[&str]| {
+        let mut config = (*lab.pki.anonymous()).clone();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    };
+    for protocols in [&["http/1.0"][..], &["h2", "http/1.1"], &[]] {
+        let mut wire = Wire::encrypted(lab.address, offering(protocols)).await.unwrap();
+        assert_eq!(wire.send(&x()).await.passed().status, 200, "{protocols:?}");
+    }
+    assert!(Wire::encrypted(lab.address, offering(&["h2"])).await.is_err());
 }
 
 #[tokio::test]
