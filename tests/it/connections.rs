@@ -263,6 +263,24 @@ async fn too_many_requests_are_shed_and_polls_go_on() {
 }
 
 #[tokio::test]
+async fn uploads_that_never_end_leave_places_for_callouts() {
+    let lab = Setup::plain().config(|config| config.limits.requests = 8).start().await;
+    let agent = lab.agent(101).await;
+    agent.shown(1, "1").await;
+    lab.metric_becomes("previewgate_requests_total{operation=\"login\",status_class=\"2xx\"}", 1.0).await;
+    let mut uploads = Vec::new();
+    for begun in 1..=7 {
+        let bytes = lab.simulator.body_bytes();
+        let mut busy = lab.connect().await;
+        busy.write(format!("POST {API}/x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na").as_bytes()).await;
+        within(format!("upload {begun}"), lab.simulator.wait_for_body_bytes(bytes + 1)).await;
+        uploads.push(busy);
+    }
+    assert_eq!(lab.send(&x()).await.own().reason, "overloaded");
+    assert_eq!(agent.call(1, "1").await.passed().retcode(), "0");
+}
+
+#[tokio::test]
 async fn too_many_polls_are_shed_and_callouts_go_on() {
     let lab = Setup::plain().config(|config| config.limits.held_polls = 1).start().await;
     let (agent, other) = (lab.agent(101).await, lab.agent(102).await);
