@@ -12,7 +12,11 @@ use tower::{Layer, Service};
 use super::Gateway;
 use super::body::Inbound;
 use super::error::GatewayError;
+use crate::protocol::Operation;
 use crate::telemetry::metrics::ShedKind;
+
+/// One place in so many is for callouts alone.
+const KEPT_FOR_CALLOUTS: usize = 8;
 
 /// How much is being done at once, in all workers together.
 #[derive(Debug, Default)]
@@ -95,7 +99,9 @@ where
         let limits = &self.gateway.config.limits;
         let (kind, most, word) = match exchange.operation {
             Ok(operation) if operation.is_long_poll() => (Kind::HeldPoll, limits.held_polls, ShedKind::Poll),
-            _ => (Kind::Request, limits.requests, ShedKind::Request),
+            Ok(Operation::PreviewCallout { .. }) => (Kind::Request, limits.requests, ShedKind::Request),
+            // Clients that trickle uploads can hold every place but those kept for callouts.
+            _ => (Kind::Request, limits.requests - limits.requests / KEPT_FOR_CALLOUTS, ShedKind::Request),
         };
         match self.gateway.load.enter(kind, most) {
             Some(permit) => {

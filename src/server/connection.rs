@@ -28,8 +28,9 @@ use crate::gateway::{self, AnsweredBody};
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// A client that connected a moment before the end may still send its first request within this time.
 const FIRST_WORDS: Duration = Duration::from_secs(1);
-/// hyper's buffer for one connection; the gate has bounded the head already.
-const LARGEST_BUFFER: usize = 512 * 1024;
+/// What hyper may hold for one connection beyond the largest head. This much of an answer, and the last piece of it that
+/// came, waits in memory for a client that does not read.
+const BUFFER_BESIDE_HEAD: usize = 8 * 1024;
 
 impl Worker {
     pub(super) async fn serve(
@@ -76,7 +77,7 @@ impl Worker {
             // The fields that the gateway adds itself.
             .title_case_headers(true)
             .max_headers(MOST_FIELDS)
-            .max_buf_size(LARGEST_BUFFER)
+            .max_buf_size(limits.head_size + BUFFER_BESIDE_HEAD)
             // The gate keeps all the waits.
             .header_read_timeout(None)
             .serve_connection(TokioIo::new(gate), self.service(Arc::clone(&connection), view))

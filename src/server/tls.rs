@@ -25,7 +25,10 @@ pub fn acceptor(tls: &ListenerTls) -> Result<TlsAcceptor, TlsError> {
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
         .with_single_cert(certificates(&tls.certificate)?, private_key(&tls.private_key)?)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // curl for one, told to use HTTP/1.0, offers nothing else.
+    config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
+    // All suites are good; that the server chooses among them is what audits ask for.
+    config.ignore_client_order = true;
     config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
     // Tickets spare both sides the memory, and work whichever worker gets the next connection.
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;

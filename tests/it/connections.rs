@@ -1,5 +1,6 @@
 //! Connections of clients: what they are let in with, how long they may stay, and what one of them may cost.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use previewgate::preview::ControlId;
@@ -24,6 +25,21 @@ async fn both_versions_of_tls_are_spoken() {
         assert_eq!(wire.send(&x()).await.passed().status, 200);
     }
     assert_eq!(lab.simulator.journal().len(), 2);
+}
+
+#[tokio::test]
+async fn clients_that_ask_for_either_version_of_http_get_a_connection_and_others_none() {
+    let lab = Setup::encrypted().start().await;
+    let offering = |protocols: &[&str]| {
+        let mut config = (*lab.pki.anonymous()).clone();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    };
+    for protocols in [&["http/1.0"][..], &["h2", "http/1.1"], &[]] {
+        let mut wire = Wire::encrypted(lab.address, offering(protocols)).await.unwrap();
+        assert_eq!(wire.send(&x()).await.passed().status, 200, "{protocols:?}");
+    }
+    assert!(Wire::encrypted(lab.address, offering(&["h2"])).await.is_err());
 }
 
 #[tokio::test]
@@ -244,6 +260,24 @@ async fn too_many_requests_are_shed_and_polls_go_on() {
     lab.metric_becomes("previewgate_requests_total{operation=\"other\",status_class=\"2xx\"}", 1.0).await;
     assert_eq!(agent.call(1, "1").await.passed().retcode(), "0");
     assert_eq!(lab.metric("previewgate_requests_shed_total{kind=\"request\"}"), 2.0);
+}
+
+#[tokio::test]
+async fn uploads_that_never_end_leave_places_for_callouts() {
+    let lab = Setup::plain().config(|config| config.limits.requests = 8).start().await;
+    let agent = lab.agent(101).await;
+    agent.shown(1, "1").await;
+    lab.metric_becomes("previewgate_requests_total{operation=\"login\",status_class=\"2xx\"}", 1.0).await;
+    let mut uploads = Vec::new();
+    for begun in 1..=7 {
+        let bytes = lab.simulator.body_bytes();
+        let mut busy = lab.connect().await;
+        busy.write(format!("POST {API}/x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na").as_bytes()).await;
+        within(format!("upload {begun}"), lab.simulator.wait_for_body_bytes(bytes + 1)).await;
+        uploads.push(busy);
+    }
+    assert_eq!(lab.send(&x()).await.own().reason, "overloaded");
+    assert_eq!(agent.call(1, "1").await.passed().retcode(), "0");
 }
 
 #[tokio::test]
