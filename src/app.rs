@@ -24,7 +24,7 @@ use crate::config::{Config, Log};
 use crate::gateway::{Gateway, Load, Origins, Push, RequestIds};
 use crate::preview::SystemClock;
 use crate::reload::{self, ReloadError, Reloader, SetupError};
-use crate::server::{self, Live, Phase, PhaseControl, Worker};
+use crate::server::{self, Admission, Live, Phase, PhaseControl, Worker};
 use crate::store::snapshot::SnapshotFile;
 use crate::store::{PreviewStore, RecentEnds, Sessions};
 use crate::systemd::{Inherited, Notifier};
@@ -154,9 +154,10 @@ impl App {
         let (control, phase) = PhaseControl::new();
         let (alive, gone) = mpsc::channel::<()>(1);
         let mut threads = Vec::new();
+        let admission = Admission::new();
         for (number, listener) in self.listeners.into_iter().enumerate() {
             listener.set_nonblocking(true)?;
-            let worker = Worker::new(self.live.clone(), phase.clone());
+            let worker = Worker::new(self.live.clone(), Arc::clone(&admission), phase.clone());
             let alive = alive.clone();
             threads.push(thread(&format!("worker-{number}"), &self.dispatch, async move {
                 let listener = tokio::net::TcpListener::from_std(listener)?;

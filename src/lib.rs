@@ -28,6 +28,7 @@ pub mod protocol;
 pub mod reload;
 pub mod server;
 pub mod simulator;
+mod sockets;
 pub mod store;
 pub mod systemd;
 pub mod telemetry;

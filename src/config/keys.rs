@@ -236,6 +236,7 @@ keys!(Shutdown {
 
 keys!(Limits {
     connections: number(1..=1_000_000).or(20_000),
+    connections_per_client: number(0..=1_000_000).or(0),
     held_polls: number(1..=1_000_000).or(10_000),
     requests: number(1..=1_000_000).or(4000),
     head_size: size(4 * KIB..=256 * KIB).or(32 * KIB),
@@ -246,6 +247,7 @@ keys!(Limits {
         .because("an application pauses between two polls and would have to connect anew for each")
         .or(seconds(75)),
     body_idle_timeout: span(MILLISECOND..=DAY).or(seconds(60)),
+    body_min_rate: size(1..=MIB).or(256),
     callout_body: size(256..=MIB).or(64 * KIB),
     callout_body_timeout: span(MILLISECOND..=DAY).or(seconds(10)),
     event_body: size(KIB..=64 * MIB).or(MIB),

@@ -420,6 +420,8 @@ pub struct Shutdown {
 pub struct Limits {
     /// Open client connections; further ones are closed at once.
     pub connections: usize,
+    /// Open connections from one address (IPv6: one /64), 0 for no limit; further ones are closed at once.
+    pub connections_per_client: usize,
     /// Event polls held at once; further ones get `overloaded`.
     pub held_polls: usize,
     /// All other requests in flight at once; further ones get `overloaded`.
@@ -434,8 +436,11 @@ pub struct Limits {
     pub first_byte_timeout: Duration,
     /// Between two requests on one connection.
     pub idle_timeout: Duration,
-    /// No byte of a body moved, in either direction.
+    /// The upstream does not go on with an answer; or a client is too slow for `body_min_rate`.
     pub body_idle_timeout: Duration,
+    /// Bytes a second that a client has to send or take of a body, while it is waited for, averaged over
+    /// `body_idle_timeout`.
+    pub body_min_rate: usize,
     /// Bytes of a previewCallout body.
     pub callout_body: usize,
     /// From the head of a previewCallout, sign-in or push to the last byte of its body.

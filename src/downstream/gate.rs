@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
 use super::framing::{Fault, Framer, HeadFault};
+use super::pace::{Pace, Slowest};
 
 /// What the gate and the service that serves the same connection know of each other.
 #[derive(Debug)]
@@ -107,8 +108,8 @@ pub struct Waits {
     pub head: Duration,
     /// Between two requests.
     pub idle: Duration,
-    /// No byte of a body moved.
-    pub body: Duration,
+    /// In the middle of a body, in either direction.
+    pub body: Slowest,
 }
 
 /// How long a closing connection is still read, so that the last answer is not lost to a reset (RFC 9112 9.6).
@@ -138,8 +139,8 @@ struct Clocks {
     moved: Instant,
     served_any: bool,
     head_since: Option<Instant>,
-    read_since: Option<Instant>,
-    write_since: Option<Instant>,
+    reading: Pace,
+    writing: Pace,
     closing_since: Option<Instant>,
 }
 
@@ -155,8 +156,8 @@ impl<S> Gate<S> {
             moved: Instant::now(),
             served_any: false,
             head_since: None,
-            read_since: None,
-            write_since: None,
+            reading: Pace::default(),
+            writing: Pace::default(),
             closing_since: None,
         };
         let framer = Framer::new(most_head_bytes);
@@ -164,11 +165,11 @@ impl<S> Gate<S> {
     }
 
     /// When the present wait for input is over, and what that means.
-    fn read_deadline(&self) -> Option<(Instant, Overdue)> {
-        let Clocks { moved, served_any, head_since, read_since, .. } = self.clocks;
+    fn read_deadline(&mut self) -> Option<(Instant, Overdue)> {
         if !self.framer.in_head() {
-            return read_since.map(|since| (since + self.waits.body, Overdue::Body));
+            return Some((self.clocks.reading.waits(self.waits.body), Overdue::Body));
         }
+        let Clocks { moved, served_any, head_since, .. } = self.clocks;
         match head_since {
             Some(since) => Some((since + self.waits.head, Overdue::Head)),
             // The answer to the last request is still to come: that is the upstream's time, not the client's.
@@ -286,15 +287,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
             }
             match gate.poll_fill(cx)? {
                 Poll::Ready(0) => return Poll::Ready(Ok(())),
-                Poll::Ready(_) => {
+                Poll::Ready(count) => {
                     gate.clocks.moved = Instant::now();
-                    gate.clocks.read_since = None;
+                    gate.clocks.reading.moves(count, gate.waits.body);
                     if !gate.connection.opaque.load(Ordering::Relaxed) {
                         gate.examine()?;
                     }
+                    if gate.framer.in_head() {
+                        gate.clocks.reading.ends();
+                    }
                 }
                 Poll::Pending => {
-                    gate.clocks.read_since.get_or_insert_with(Instant::now);
                     let Some((deadline, overdue)) = gate.read_deadline() else {
                         // hyper does not ask again when it has written the answer: it waits to be woken. Before this
                         // time the connection cannot have been idle for too long.
@@ -314,18 +317,23 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Gate<S> {
-    /// Bounds how long the client may leave an answer unread.
-    fn watch_write<T>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if write.is_ready() {
-            self.clocks.moved = Instant::now();
-            self.clocks.write_since = None;
-            return write;
+    /// Bounds how slowly the client may read an answer.
+    fn watch_write(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &write {
+            Poll::Ready(Ok(count)) => {
+                self.clocks.moved = Instant::now();
+                self.clocks.writing.moves(*count, self.waits.body);
+                write
+            }
+            Poll::Ready(Err(_)) => write,
+            Poll::Pending => self.await_reader(cx).map(Err),
         }
-        let since = *self.clocks.write_since.get_or_insert_with(Instant::now);
-        if self.is_overdue(since + self.waits.body, cx) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        Poll::Pending
+    }
+
+    /// Ready when the client has been waited for long enough.
+    fn await_reader(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let deadline = self.clocks.writing.waits(self.waits.body);
+        if self.is_overdue(deadline, cx) { Poll::Ready(io::ErrorKind::TimedOut.into()) } else { Poll::Pending }
     }
 }
 
@@ -352,12 +360,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let gate = self.get_mut();
-        let flush = Pin::new(&mut gate.socket).poll_flush(cx);
-        if flush.is_ready() && gate.clocks.write_since.is_none() {
-            // hyper flushes whenever it is woken, also when there is nothing: that is no sign of life.
-            return flush;
+        match Pin::new(&mut gate.socket).poll_flush(cx) {
+            Poll::Ready(flushed) => {
+                // hyper flushes whenever it is woken, also when there is nothing: that is no sign of life.
+                if gate.clocks.writing.is_waiting() {
+                    gate.clocks.moved = Instant::now();
+                }
+                gate.clocks.writing.ends();
+                Poll::Ready(flushed)
+            }
+            Poll::Pending => gate.await_reader(cx).map(Err),
         }
-        gate.watch_write(cx, flush)
     }
 
     /// Ends our side, then reads on for a moment where the client may still be sending: closing a socket with unread
@@ -393,7 +406,7 @@ mod tests {
         first_byte: Duration::from_secs(10),
         head: Duration::from_secs(5),
         idle: Duration::from_secs(75),
-        body: Duration::from_secs(60),
+        body: Slowest { span: Duration::from_secs(60), bytes: 1000 },
     };
     const REQUEST: &[u8] = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab";
 
@@ -518,6 +531,67 @@ mod tests {
         let start = Instant::now();
         assert_eq!(gate.write_all(&answer).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(start.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_trickles_in_is_given_up() {
+        let (mut gate, mut client, _) = gate();
+        client.write_all(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n").await.unwrap();
+        read(&mut gate, 8192).await.unwrap();
+        let start = Instant::now();
+        let trickle = async {
+            while start.elapsed() < Duration::from_secs(300) && client.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(7)).await;
+            }
+        };
+        let reads = async {
+            loop {
+                if let Err(error) = read(&mut gate, 8192).await {
+                    break error;
+                }
+            }
+        };
+        tokio::select! {
+            error = reads => assert_eq!(error.kind(), io::ErrorKind::TimedOut),
+            () = trickle => panic!("not given up"),
+        }
+        assert_eq!(start.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_a_byte_now_and_then_is_given_up() {
+        let (mut gate, mut client, _) = gate();
+        let answer = vec![b'x'; 1024 * 1024];
+        let start = Instant::now();
+        let trickle = async {
+            while start.elapsed() < Duration::from_secs(300) && client.read_u8().await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(7)).await;
+            }
+        };
+        tokio::select! {
+            outcome = gate.write_all(&answer) => assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::TimedOut),
+            () = trickle => panic!("not given up"),
+        }
+        assert_eq!(start.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_slowly_gets_all_of_it() {
+        let (mut gate, mut client, _) = gate();
+        let answer = vec![b'x'; 1024 * 1024];
+        let reads = async {
+            let mut piece = [0; 1000];
+            for _ in 0..answer.len() / piece.len() {
+                tokio::time::sleep(Duration::from_secs(50)).await;
+                client.read_exact(&mut piece).await.unwrap();
+            }
+            client.read_to_end(&mut Vec::new()).await.unwrap();
+        };
+        let writes = async {
+            gate.write_all(&answer).await.unwrap();
+            drop(gate);
+        };
+        tokio::join!(writes, reads);
     }
 
     #[tokio::test(start_paused = true)]

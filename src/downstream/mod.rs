@@ -2,5 +2,7 @@
 
 pub mod framing;
 mod gate;
+mod pace;
 
 pub use gate::{Connection, Gate, Serving, Waits};
+pub use pace::Slowest;

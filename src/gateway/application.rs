@@ -22,6 +22,7 @@ use super::body::{Unread, read_whole};
 use super::headers::{prepare_response, strip_hop_by_hop};
 use crate::config::{self, AllowedTarget, Endpoint, Scheme};
 use crate::protocol::push_address::Target;
+use crate::sockets;
 use crate::tls::TlsError;
 use crate::upstream::{RequestBody, client_tls};
 
@@ -103,7 +104,7 @@ impl Applications {
             }
             last = match TcpStream::connect(address).await {
                 Ok(socket) => {
-                    let _ = socket.set_nodelay(true);
+                    sockets::prepare(&socket);
                     return Ok(socket);
                 }
                 Err(error) => PushFault::Failed(error),

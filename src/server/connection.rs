@@ -13,19 +13,18 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tower::Service;
 
 use super::{Phase, View, Worker};
+use crate::config::Limits;
 use crate::downstream::framing::MOST_FIELDS;
-use crate::downstream::{Connection, Gate, Waits};
+use crate::downstream::{Connection, Gate, Slowest, Waits};
 use crate::gateway::{self, AnsweredBody};
+use crate::sockets;
 
-/// A peer that vanished without a word is noticed after this much silence.
-const KEEPALIVE: Duration = Duration::from_secs(30);
 /// A client that connected a moment before the end may still send its first request within this time.
 const FIRST_WORDS: Duration = Duration::from_secs(1);
 /// What hyper may hold for one connection beyond the largest head. This much of an answer, and the last piece of it that
@@ -40,17 +39,16 @@ impl Worker {
         view: View,
         alive: mpsc::Sender<()>,
     ) {
-        let _ = socket.set_nodelay(true);
-        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
-        let _ = SockRef::from(&socket).set_tcp_keepalive(&keepalive);
+        sockets::prepare(&socket);
         let generation = Arc::clone(&view.generation);
         let connection = Arc::new(Connection::new(peer, generation.acceptor.is_some(), alive));
         let Some(acceptor) = &generation.acceptor else {
             return self.drive(socket, connection, view).await;
         };
         let patience = generation.gateway.config.limits.handshake_timeout;
+        let handshake = self.turns.run(acceptor.accept(socket));
         // Boxed: what a handshake needs would otherwise stay allocated as long as the connection.
-        match Box::pin(tokio::time::timeout(patience, acceptor.accept(socket))).await {
+        match Box::pin(tokio::time::timeout(patience, handshake)).await {
             Ok(Ok(stream)) => self.drive(stream, connection, view).await,
             Ok(Err(error)) => {
                 tracing::debug!(target: "previewgate::server", client = %peer, %error, "TLS handshake failed");
@@ -69,7 +67,7 @@ impl Worker {
             first_byte: limits.first_byte_timeout,
             head: limits.head_timeout,
             idle: limits.idle_timeout,
-            body: limits.body_idle_timeout,
+            body: slowest(limits),
         };
         let gate = Gate::new(stream, Arc::clone(&connection), limits.head_size, waits);
         let served = http1::Builder::new()
@@ -126,6 +124,12 @@ impl Worker {
             present.0.call(request)
         })
     }
+}
+
+fn slowest(limits: &Limits) -> Slowest {
+    let span = limits.body_idle_timeout;
+    let bytes = span.as_millis().saturating_mul(limits.body_min_rate as u128) / 1000;
+    Slowest { span, bytes: usize::try_from(bytes).unwrap_or(usize::MAX) }
 }
 
 /// Waits for the first request. To be polled after the connection, by the same task: that is what wakes it.

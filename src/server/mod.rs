@@ -3,10 +3,12 @@
 //! Each worker thread has a listener of its own on the same address (`SO_REUSEPORT`), and a connection stays with the
 //! worker that accepted it.
 
+mod admission;
 mod connection;
 mod live;
 mod phase;
 mod tls;
+mod turns;
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,12 +21,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::unconstrained;
 
+pub use admission::Admission;
 pub use live::{Generation, Live, View, WorkerView};
 pub use phase::{Phase, PhaseControl, PhaseWatch};
 pub use tls::acceptor;
+use turns::Turns;
 
 use crate::telemetry::Sparingly;
-use crate::telemetry::metrics::ShedKind;
 
 /// Connections that wait to be accepted, for each worker. The system may allow fewer.
 const BACKLOG: i32 = 4096;
@@ -82,13 +85,15 @@ fn unbound(address: SocketAddr) -> io::Result<Socket> {
 /// What one worker serves connections with.
 pub struct Worker {
     view: WorkerView,
+    admission: Arc<Admission>,
+    turns: Turns,
     phase: PhaseWatch,
 }
 
 impl Worker {
-    /// A worker that serves under whatever is in force.
-    pub fn new(live: Live, phase: PhaseWatch) -> Self {
-        Self { view: WorkerView::new(live), phase }
+    /// A worker that serves under whatever is in force those whom `admission` lets in.
+    pub fn new(live: Live, admission: Arc<Admission>, phase: PhaseWatch) -> Self {
+        Self { view: WorkerView::new(live), admission, turns: Turns::new(), phase }
     }
 
     /// Accepts and serves connections until the phase is [`Phase::Draining`], then waits until the last exchange is
@@ -129,19 +134,16 @@ impl Worker {
         }
     }
 
-    /// Serves one more connection, if the limit allows it.
+    /// Serves one more connection, if the limits allow it.
     fn admit(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, alive: &mpsc::Sender<()>) {
         let view = self.view.now();
         let gateway = &view.generation.gateway;
-        let open = gateway.metrics.connections.downstream.enter();
-        let most = i64::try_from(gateway.config.limits.connections).unwrap_or(i64::MAX);
-        if gateway.metrics.connections.downstream.open() > most {
-            return gateway.metrics.requests.shed(ShedKind::Connection);
-        }
+        let admitted = self.admission.admit(peer.ip(), &gateway.config.limits, &gateway.metrics);
+        let Some(admitted) = admitted else { return };
         let (worker, alive) = (Arc::clone(self), alive.clone());
         tokio::spawn(async move {
             worker.serve(socket, peer, view, alive).await;
-            drop(open);
+            drop(admitted);
         });
     }
 

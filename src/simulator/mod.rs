@@ -45,6 +45,8 @@ pub use misbehaviour::{Ending, Fault, Misbehaviour, Stage};
 pub use push::PushDelivery;
 use shared::{Open, Shared};
 
+use crate::sockets;
+
 /// Enough for ten thousand clients that all connect at once.
 const BACKLOG: u32 = 8192;
 /// After a failed accept (no file descriptors left, most likely).
@@ -161,8 +163,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         match listener.accept().await {
             Ok((socket, peer)) => {
-                // Without it a long poll's answer could wait for an acknowledgement.
-                let _ = socket.set_nodelay(true);
+                sockets::prepare(&socket);
                 shared.spawn(connection::serve(socket, peer, Open::new(&shared)));
             }
             Err(error) => {

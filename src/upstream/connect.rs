@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -15,10 +14,9 @@ use super::body::Tracked;
 use super::endpoint::Endpoint;
 use super::health::Trouble;
 use super::{Cause, Upstream};
+use crate::sockets;
 use crate::telemetry::metrics::FailureKind;
 
-/// Sockets are probed after this much silence: a held poll is silent for ten seconds, a dead peer for ever.
-const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Largest answer head. Tomcat's own limit is 8 KiB.
 const LARGEST_HEAD: usize = 64 * 1024;
 
@@ -76,7 +74,7 @@ pub(super) async fn tcp(endpoint: &Endpoint, patience: Duration) -> Result<TcpSt
     for address in addresses {
         match tokio::time::timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(socket)) => {
-                prepare(&socket);
+                sockets::prepare(&socket);
                 return Ok(socket);
             }
             Ok(Err(error)) => last = (FailureKind::Connect, Some(error)),
@@ -84,14 +82,6 @@ pub(super) async fn tcp(endpoint: &Endpoint, patience: Duration) -> Result<TcpSt
         }
     }
     Err(last)
-}
-
-/// Requests are small and waited for; a peer that vanished must be noticed. Neither can fail on a live socket, and
-/// neither is worth a refusal.
-fn prepare(socket: &TcpStream) {
-    let _ = socket.set_nodelay(true);
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
-    let _ = SockRef::from(socket).set_tcp_keepalive(&keepalive);
 }
 
 async fn http<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(

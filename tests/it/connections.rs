@@ -226,6 +226,16 @@ async fn a_refused_client_that_waits_to_be_told_to_continue_is_not_told() {
 }
 
 #[tokio::test]
+async fn one_client_gets_no_more_than_its_share() {
+    let lab = Setup::plain().config(|config| config.limits.connections_per_client = 1).start().await;
+    let mut only = lab.connect().await;
+    only.send(&x()).await.passed();
+    lab.connect().await.closed().await;
+    assert_eq!(lab.metric("previewgate_requests_shed_total{kind=\"client_connection\"}"), 1.0);
+    only.send(&x()).await.passed();
+}
+
+#[tokio::test]
 async fn too_many_connections_are_closed_at_once() {
     let lab = Setup::plain().config(|config| config.limits.connections = 2).start().await;
     let (mut first, mut second) = (lab.connect().await, lab.connect().await);

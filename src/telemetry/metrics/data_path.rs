@@ -60,6 +60,8 @@ closed_list! {
         Request = "request",
         /// A connection, above `limits.connections`.
         Connection = "connection",
+        /// A connection, above `limits.connections_per_client`.
+        ClientConnection = "client_connection",
     }
 }
 
