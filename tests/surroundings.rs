@@ -63,17 +63,13 @@ fn processor_time(pid: u32) -> u64 {
 fn without_file_descriptors_it_waits_and_recovers() {
     let (platform, site) = (Platform::start(), Site::new());
     site.configure(&[format!("http://{}", platform.address)], "limits.first_byte_timeout = \"1h\"");
-    let mut gateway = Outside::start(shell(&format!("ulimit -n 64 && {RUN}"), &site));
+    let gateway = Outside::start(shell(&format!("ulimit -n 64 && {RUN}"), &site));
     let mut kept = Client::connect(gateway.address);
     let agent = kept.sign_in(101);
     platform.show(&mut kept, &agent, 7, "5550101");
 
     let crowd: Vec<_> = (0..200).map(|_| TcpStream::connect(gateway.address).unwrap()).collect();
-    let mut said = String::new();
-    while !said.contains("connection cannot be accepted") {
-        said.clear();
-        assert!(std::io::BufRead::read_line(&mut gateway.stdout, &mut said).unwrap() > 0);
-    }
+    gateway.says("connection cannot be accepted");
     // Who is connected is served, over the upstream connection that was kept.
     assert_eq!(kept.call(&agent, 7, "5550101").retcode(), "0");
     // Not a wait for something, but the time during which it is observed: a busy loop would use all of it.

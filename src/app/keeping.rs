@@ -131,6 +131,7 @@ impl Inner {
     fn saved(&self, saved: &Saved) {
         self.gateway.metrics.snapshots.saved(saved.at);
         let path = self.file.path().display();
+        tracing::debug!(target: "previewgate::previews", %path, "previews saved");
         if let Some(place) = &saved.put_aside {
             let place = place.display();
             tracing::warn!(target: "previewgate::previews", %path, kept_as = %place, "a foreign file was in the way");
@@ -160,11 +161,13 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::path::Path;
     use std::sync::Mutex;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
+    use tokio::sync::watch;
 
     use super::*;
     use crate::app::{App, Running};
@@ -172,14 +175,46 @@ mod tests {
     use crate::preview::{AgentId, ControlId};
     use crate::simulator::{Simulator, SimulatorConfig, SimulatorHandle};
     use crate::telemetry::Logging;
-    use crate::telemetry::testing::CapturedLog;
+
+    /// Longer than anything takes, on any machine: says only when a test has failed.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// What was logged, for those who wait for a line.
+    #[derive(Clone, Default)]
+    struct HeardLog(watch::Sender<String>);
+
+    impl Write for HeardLog {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.send_modify(|text| text.push_str(std::str::from_utf8(line).unwrap()));
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl HeardLog {
+        fn text(&self) -> String {
+            self.0.borrow().clone()
+        }
+
+        /// Waits until these words have been logged so many times since the gateways began.
+        async fn says(&self, words: &str, times: usize) {
+            let mut heard = self.0.subscribe();
+            let said = heard.wait_for(|text| text.matches(words).count() >= times);
+            if tokio::time::timeout(PATIENCE, said).await.is_err() {
+                panic!("waited in vain for {words:?}, {times} times: {}", self.text());
+            }
+        }
+    }
 
     struct Scene {
         directory: tempfile::TempDir,
         simulator: Simulator,
         platform: SimulatorHandle,
         guid: String,
-        log: CapturedLog,
+        log: HeardLog,
         /// Each writes its lines until it is dropped.
         logging: Mutex<Vec<Logging>>,
     }
@@ -194,7 +229,7 @@ mod tests {
             let simulator = Simulator::start(config).await.unwrap();
             let platform = simulator.handle();
             let guid = platform.sign_in_directly(agent());
-            let (directory, log, logging) = (tempfile::tempdir().unwrap(), CapturedLog::default(), Mutex::default());
+            let (directory, log, logging) = (tempfile::tempdir().unwrap(), HeardLog::default(), Mutex::default());
             Self { directory, simulator, platform, guid, log, logging }
         }
 
@@ -210,10 +245,16 @@ mod tests {
                 self.simulator.address()
             );
             let config = config::parse(&text, self.directory.path(), Files::Check).unwrap();
-            let logging = Logging::start(LogFormat::Json, tracing::Level::INFO, Box::new(self.log.clone())).unwrap();
+            let logging = Logging::start(LogFormat::Json, tracing::Level::DEBUG, Box::new(self.log.clone())).unwrap();
             let gateway = App::bind(config, &logging).unwrap().start().unwrap();
             self.logging.lock().unwrap().push(logging);
             gateway
+        }
+
+        /// Every line up to now.
+        fn told_so_far(&self) -> String {
+            assert!(self.logging.lock().unwrap().iter().all(|logging| logging.writer.flush(PATIENCE)));
+            self.log.text()
         }
 
         /// Every line, once the gateways have ended.
@@ -259,15 +300,6 @@ mod tests {
         tokio::task::spawn_blocking(move || gateway.wait().unwrap()).await.unwrap();
     }
 
-    async fn seen(log: &CapturedLog, words: &str) {
-        let seen = async {
-            while !log.text().contains(words) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), seen).await.unwrap_or_else(|_| panic!("{words}: {}", log.text()));
-    }
-
     const ACCEPTED: &str = r#""retcode":"0""#;
 
     #[tokio::test(flavor = "multi_thread")]
@@ -294,13 +326,10 @@ mod tests {
         let first = scene.start("", "snapshot_interval = \"100ms\"");
         scene.platform.preview(agent(), ControlId(7), "1001");
         scene.poll(&first).await;
-        while !std::fs::read_to_string(scene.snapshot()).is_ok_and(|text| text.contains("1001")) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        // The file is there a moment before it is counted.
-        while !metrics(&first).await.contains("\npreviewgate_snapshot_last_success_timestamp_seconds 1") {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        // The save that is told next may have begun before the poll; the one after it has not.
+        let told = scene.told_so_far().matches("previews saved").count();
+        scene.log.says("previews saved", told + 2).await;
+        assert!(metrics(&first).await.contains("\npreviewgate_snapshot_last_success_timestamp_seconds 1"));
         let crashed = std::fs::read(scene.snapshot()).unwrap();
         stop(first).await;
         std::fs::write(scene.snapshot(), crashed).unwrap();
@@ -329,24 +358,33 @@ mod tests {
         let scene = Scene::new().await;
         let gateway = scene.start("", "snapshot_interval = \"100ms\"");
         std::fs::remove_dir_all(scene.directory.path()).unwrap();
-        seen(&scene.log, "previews cannot be saved").await;
-        while metrics(&gateway).await.contains("previewgate_snapshot_failures_total 1\n") {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        scene.log.says("previews cannot be saved", 1).await;
         scene.platform.preview(agent(), ControlId(7), "1001");
         scene.poll(&gateway).await;
         assert!(scene.call(&gateway, "1001").await.contains(ACCEPTED));
+        // One more failure, that of the last save, at the least.
+        let metrics = Arc::clone(&gateway.gateway.metrics);
         stop(gateway).await;
+        assert!(!metrics.encode().contains("previewgate_snapshot_failures_total 1\n"));
         assert_eq!(scene.told().matches("previews cannot be saved").count(), 1, "sparingly");
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_warm_up_forwards_unknown_previews_only_and_says_when_it_ends() {
+    async fn a_warm_up_forwards_unknown_previews_unverified() {
         let scene = Scene::new().await;
-        let gateway = scene.start("warm_up = \"3s\"", "");
+        let gateway = scene.start("warm_up = \"1h\"", "");
         assert!(scene.call(&gateway, "1001").await.contains(ACCEPTED));
-        seen(&scene.log, r#""decision":"unverified""#).await;
-        seen(&scene.log, "warm-up is over").await;
+        stop(gateway).await;
+        let log = scene.told();
+        assert!(log.contains(r#""decision":"unverified""#), "{log}");
+        assert_eq!((log.matches("warming up").count(), log.matches("warm-up is over").count()), (1, 0), "{log}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_warm_up_says_when_it_ends_and_forwards_nothing_from_then_on() {
+        let scene = Scene::new().await;
+        let gateway = scene.start("warm_up = \"10ms\"", "");
+        scene.log.says("warm-up is over", 1).await;
         assert!(scene.call(&gateway, "1001").await.contains("unknown_preview"));
         stop(gateway).await;
         let log = scene.told();

@@ -12,10 +12,9 @@ use super::error::{GatewayError, blame_for};
 use super::exchange::Exchange;
 use super::handler::{boxed, send, streamed};
 use super::judgement::{Judged, judge, settle, understand};
-use super::observe::heed_sign_out;
+use super::observe::{heed_sign_out, not_whole, read_envelope};
 use crate::preview::{AgentId, AgentPreviews, Reason};
-use crate::protocol::{Envelope, content};
-use crate::upstream::{AnswerBody, Client, Failure, RequestBody};
+use crate::upstream::{AnswerBody, Client, RequestBody};
 
 /// Judges a callout of `agent` and forwards it, or says why not.
 pub(super) async fn judge_and_forward(
@@ -112,16 +111,14 @@ async fn read_answer(
     response: Response<AnswerBody>,
 ) -> Result<Response<GatewayBody>, GatewayError> {
     let (head, mut body) = response.into_parts();
-    match read_whole(&mut body, exchange.gateway.config.limits.callout_body).await {
+    let limits = &exchange.gateway.config.limits;
+    match read_whole(&mut body, limits.callout_body).await {
         Ok(bytes) => {
-            let most = exchange.gateway.config.limits.event_body;
-            let text = content::decoded(&head.headers, &bytes, most);
-            let envelope = text.map(|text| Envelope::read(&text)).unwrap_or_default();
+            let envelope = read_envelope(&head.headers, &bytes, limits.event_body);
             heed_sign_out(exchange, envelope.retcode.as_deref()).await;
             exchange.learn(|facts| facts.envelope = envelope);
             Ok(Response::from_parts(head, GatewayBody::Whole(bytes)))
         }
-        Err(Unread::TooLarge(beginning)) => Ok(Response::from_parts(head, GatewayBody::Resumed(Some(beginning), body))),
-        Err(Unread::Broken(error)) => Err(Failure::MaybeSent(body.broken(error)).into()),
+        Err(unread) => not_whole(head, body, unread),
     }
 }

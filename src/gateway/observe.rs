@@ -61,12 +61,25 @@ async fn record_and_pass(
             }
             Ok(Response::from_parts(head, GatewayBody::Whole(bytes)))
         }
-        Err(Unread::TooLarge(beginning)) => {
-            exchange.gateway.metrics.events.body_unread();
-            warn(&exchange, "event answer is too large to be looked into: its previews are unknown");
-            Ok(Response::from_parts(head, GatewayBody::Resumed(Some(beginning), body)))
+        Err(unread) => {
+            if let Unread::TooLarge(_) = &unread {
+                exchange.gateway.metrics.events.body_unread();
+                warn(&exchange, "event answer is too large to be looked into: its previews are unknown");
+            }
+            not_whole(head, body, unread)
         }
-        Err(Unread::Broken(error)) => Err(Failure::MaybeSent(body.broken(error)).into()),
+    }
+}
+
+/// What the client gets of an answer that was not read whole: one that is too long for that passes as it comes.
+pub(super) fn not_whole(
+    head: response::Parts,
+    body: AnswerBody,
+    unread: Unread<io::Error>,
+) -> Result<Response<GatewayBody>, GatewayError> {
+    match unread {
+        Unread::TooLarge(beginning) => Ok(Response::from_parts(head, GatewayBody::Resumed(Some(beginning), body))),
+        Unread::Broken(error) => Err(Failure::MaybeSent(body.broken(error)).into()),
     }
 }
 
@@ -194,7 +207,7 @@ pub(super) async fn apply_on_success(
     let (head, mut body) = response.into_parts();
     match read_whole(&mut body, LONGEST_ENVELOPE).await {
         Ok(bytes) => {
-            let envelope = read_envelope(&head, &bytes);
+            let envelope = read_envelope(&head.headers, &bytes, LONGEST_ENVELOPE);
             if envelope.is_success() {
                 exchange.gateway.store.apply(agent, [change]);
                 exchange.gateway.store.share(&[agent]).await;
@@ -202,13 +215,13 @@ pub(super) async fn apply_on_success(
             heed_sign_out(&exchange, envelope.retcode.as_deref()).await;
             Ok(Response::from_parts(head, GatewayBody::Whole(bytes)))
         }
-        Err(Unread::TooLarge(beginning)) => Ok(Response::from_parts(head, GatewayBody::Resumed(Some(beginning), body))),
-        Err(Unread::Broken(error)) => Err(Failure::MaybeSent(body.broken(error)).into()),
+        Err(unread) => not_whole(head, body, unread),
     }
 }
 
-fn read_envelope(head: &response::Parts, body: &Bytes) -> Envelope {
-    content::decoded(&head.headers, body, LONGEST_ENVELOPE).map(|text| Envelope::read(&text)).unwrap_or_default()
+/// The envelope in a whole answer, undone of content coding and charset within `most` bytes.
+pub(super) fn read_envelope(headers: &HeaderMap, body: &Bytes, most: usize) -> Envelope {
+    content::decoded(headers, body, most).map(|text| Envelope::read(&text)).unwrap_or_default()
 }
 
 /// Any request of an agent answered 100-006 or 100-008 says that the agent has no session (protocol.md 7), if it was

@@ -4,13 +4,12 @@
 //! error that the caller counts; it never stops the answer on its way to the client.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::envelope::trim_bom;
+use super::members::each_member;
 use crate::closed_list;
 use crate::preview::{AgentId, Announcement, Change, ControlId, DialedNumber};
 
@@ -84,7 +83,7 @@ fn repair(text: &str) -> String {
 /// The documented shapes in one: polling answers have `event`, pushes `workNo` and `eventList`, and a captured bare
 /// event has `eventType` itself.
 fn read(text: &str) -> Option<Events> {
-    let members: Members<'_> = serde_json::from_str(text).ok()?;
+    let members = Members::read(text)?;
     let mut found = Events { retcode: members.retcode.and_then(scalar).map(Cow::into_owned), ..Events::default() };
     if members.event_type.is_some() {
         found.add(event(&members, None));
@@ -94,10 +93,10 @@ fn read(text: &str) -> Option<Events> {
     let whose = members.work_no.and_then(agent);
     for list in [members.event, members.event_list].into_iter().flatten() {
         for element in one_or_many(list)? {
-            match serde_json::from_str::<Option<Members<'_>>>(element.get()) {
-                Ok(Some(members)) => found.add(event(&members, whose)),
-                Ok(None) => {}
-                Err(_) => found.unreadable += 1,
+            match given(element).map(|element| Members::read(element.get())) {
+                Some(Some(members)) => found.add(event(&members, whose)),
+                Some(None) => found.unreadable += 1,
+                None => {}
             }
         }
     }
@@ -136,7 +135,7 @@ fn event(members: &Members<'_>, whose: Option<AgentId>) -> Result<Event, EventEr
 /// `dialeddigits`. Two control IDs that differ leave no way to tell which one the client will use.
 fn announcement(content: Option<&RawValue>) -> Result<Announcement, EventError> {
     let read = || {
-        let members: Members<'_> = serde_json::from_str(content?.get()).ok()?;
+        let members = Members::read(content?.get())?;
         let control_id = |raw: &RawValue| trim_padding(&scalar(raw)?).parse::<ControlId>().ok();
         let spellings = [members.controlid, members.controllid];
         let mut ids = spellings.into_iter().flatten().map(control_id);
@@ -191,8 +190,18 @@ struct Members<'a> {
 }
 
 impl<'a> Members<'a> {
+    fn read(text: &'a str) -> Option<Self> {
+        let mut members = Self::default();
+        let read = each_member(text, |name, value| {
+            if let Some(place) = members.place(name) {
+                *place = given(value);
+            }
+        });
+        read.is_ok().then_some(members)
+    }
+
     fn place(&mut self, name: &str) -> Option<&mut Option<&'a RawValue>> {
-        Some(match name.to_ascii_lowercase().as_str() {
+        Some(match name {
             "retcode" => &mut self.retcode,
             "event" => &mut self.event,
             "eventlist" => &mut self.event_list,
@@ -208,34 +217,9 @@ impl<'a> Members<'a> {
     }
 }
 
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MembersVisitor;
-
-        impl<'de> Visitor<'de> for MembersVisitor {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Members::default();
-                while let Some(name) = map.next_key::<Cow<'de, str>>()? {
-                    match members.place(&name) {
-                        // `null` is as good as absent.
-                        Some(place) => *place = map.next_value()?,
-                        None => {
-                            map.next_value::<IgnoredAny>()?;
-                        }
-                    }
-                }
-                Ok(members)
-            }
-        }
-
-        deserializer.deserialize_map(MembersVisitor)
-    }
+/// `null` is as good as absent.
+fn given(value: &RawValue) -> Option<&RawValue> {
+    (value.get() != "null").then_some(value)
 }
 
 closed_list! {
@@ -371,6 +355,15 @@ mod tests {
         }
         let signed_out = parse_events(br#"{"message":"x","retcode":"100-006"}"#).unwrap();
         assert_eq!(signed_out.retcode.as_deref(), Some("100-006"));
+    }
+
+    #[test]
+    fn of_a_repeated_name_the_last_counts() {
+        let content = r#"{"controlid":1,"ControlId":"7","dialeddigits":"100","dialedDigits":"200"}"#;
+        assert_eq!(shown(&one(&polled("AgentEvent_Preview", content))), (7, vec!["200"]));
+        let event = r#"{"eventType":"AgentEvent_Release_Preview","workNo":"101"}"#;
+        let withdrawn = format!(r#"{{"event":{event},"EVENT":null}}"#);
+        assert_eq!(parse_events(withdrawn.as_bytes()).unwrap().events, []);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod content;
 pub mod envelope;
 pub mod event;
 mod lenient;
+mod members;
 pub mod operation;
 pub mod push_address;
 pub mod query;

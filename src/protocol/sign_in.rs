@@ -2,15 +2,12 @@
 //!
 //! Only the addresses change; every other byte stays as the application wrote it (protocol.md 6.3 and 6.4).
 
-use std::borrow::Cow;
-use std::fmt;
 use std::ops::Range;
 
-use serde::de::{IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::envelope::trim_bom;
+use super::members::each_member;
 use super::push_address::PushForm;
 
 /// One address in a sign-in that the application wants pushes at.
@@ -50,10 +47,7 @@ pub fn push_addresses(body: &[u8]) -> Result<Vec<PushAddress>, SignInFault> {
         return Ok(Vec::new());
     }
     let text = std::str::from_utf8(trim_bom(body)).map_err(|_| SignInFault::NotAnObject)?;
-    let found: Members<'_> = serde_json::from_str(text).map_err(|_| SignInFault::NotAnObject)?;
-    if found.repeated {
-        return Err(SignInFault::Repeated);
-    }
+    let found = Members::read(text)?;
     let call_back = found.call_back_uri.filter(|_| found.service_token.is_some_and(is_given));
     let mut addresses = Vec::new();
     for (form, value) in [(PushForm::CallBackUri, call_back), (PushForm::PushUrl, found.push_url)] {
@@ -96,49 +90,31 @@ struct Members<'a> {
     call_back_uri: Option<&'a RawValue>,
     service_token: Option<&'a RawValue>,
     push_url: Option<&'a RawValue>,
-    repeated: bool,
 }
 
 impl<'a> Members<'a> {
+    fn read(text: &'a str) -> Result<Self, SignInFault> {
+        let mut members = Self::default();
+        let mut repeated = false;
+        let read = each_member(text, |name, value| {
+            if let Some(place) = members.place(name) {
+                repeated |= place.replace(value).is_some();
+            }
+        });
+        match read {
+            Err(_) => Err(SignInFault::NotAnObject),
+            Ok(()) if repeated => Err(SignInFault::Repeated),
+            Ok(()) => Ok(members),
+        }
+    }
+
     fn place(&mut self, name: &str) -> Option<&mut Option<&'a RawValue>> {
-        Some(match name.to_ascii_lowercase().as_str() {
+        Some(match name {
             "callbackuri" => &mut self.call_back_uri,
             "servicetoken" => &mut self.service_token,
             "pushurl" => &mut self.push_url,
             _ => return None,
         })
-    }
-}
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MembersVisitor;
-
-        impl<'de> Visitor<'de> for MembersVisitor {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Members::default();
-                while let Some(name) = map.next_key::<Cow<'de, str>>()? {
-                    match members.place(&name) {
-                        Some(place) => {
-                            let earlier = place.replace(map.next_value()?);
-                            members.repeated |= earlier.is_some();
-                        }
-                        None => {
-                            map.next_value::<IgnoredAny>()?;
-                        }
-                    }
-                }
-                Ok(members)
-            }
-        }
-
-        deserializer.deserialize_map(MembersVisitor)
     }
 }
 

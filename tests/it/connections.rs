@@ -317,12 +317,7 @@ async fn a_client_that_vanishes_takes_its_request_with_it() {
         wire.write(&request.bytes()).await;
         within("the request to arrive", lab.simulator.wait_for_requests(arrived)).await;
         drop(wire);
-        within("the upstream request to be cancelled", async {
-            while lab.simulator.connections_open() > 1 {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        })
-        .await;
+        within("the upstream request to be cancelled", lab.simulator.wait_for_connections_open(1)).await;
     }
     within("the poll to be let go", lab.simulator.wait_for_no_held_poll()).await;
     assert_eq!(lab.log.access("gone").await["cause"], "client_gone");

@@ -1,0 +1,40 @@
+//! The files in `config/`, against the code.
+
+use super::*;
+
+#[test]
+fn every_file_loads_on_a_fresh_machine() {
+    let files: Vec<_> = fs::read_dir(example_directory()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() >= 2);
+    for file in files {
+        load(&file, Files::Check).unwrap_or_else(|problems| panic!("{problems}"));
+    }
+}
+
+#[test]
+fn production_states_the_defaults() {
+    let example = skip(&example("previewgate.toml")).unwrap();
+    let mut defaults = minimal();
+    defaults.upstream.endpoints.clone_from(&example.upstream.endpoints);
+    assert_eq!(example, defaults);
+}
+
+#[test]
+fn production_names_every_key_and_writes_every_default() {
+    let text = example("previewgate.toml");
+    let everything: toml::Table = uncommented(&text).parse().unwrap();
+    let written: toml::Table = text.parse().unwrap();
+    let default: toml::Table = minimal().to_toml().parse().unwrap();
+    for key in known() {
+        assert!(lookup(&everything, &key).is_some(), "{key} is not in the example");
+        let has_default = lookup(&default, &key).is_some();
+        assert_eq!(lookup(&written, &key).is_some(), has_default, "{key}: commented out if it has no default");
+    }
+}
+
+fn lookup<'t>(table: &'t toml::Table, key: &str) -> Option<&'t toml::Value> {
+    match key.split_once('.') {
+        None => table.get(key),
+        Some((first, rest)) => lookup(table.get(first)?.as_table()?, rest),
+    }
+}

@@ -1,0 +1,54 @@
+//! `[previews.store]` with `kind = "redis"`.
+
+use super::*;
+
+/// `[previews.store]` with a line or two beside `kind` and `url`.
+pub(super) fn redis(url: &str, lines: &str) -> String {
+    document("previews.store", &format!("kind = \"redis\"\nurl = {url:?}\n{lines}"))
+}
+
+#[test]
+fn each_bad_redis_setting_is_told_with_its_reason() {
+    for (url, lines, key, message, cure) in [
+        ("redis.example:6379", "", "url", "has no scheme", "rediss://HOST"),
+        ("http://h", "", "url", "neither rediss nor redis", "rediss://HOST"),
+        ("redis://:hunter2@h", "", "url", "user name or password", "password_file"),
+        ("rediss://user:hunter2@h:6379/0", "", "url", "user name or password", "password_file"),
+        ("redis://h/hunter2", "", "url", "no database number", "rediss://HOST"),
+        ("redis://h/70000", "", "url", "no database number", "rediss://HOST"),
+        ("redis://h?password=hunter2", "", "url", "query", "rediss://HOST"),
+        ("redis://h:0", "", "url", "port", "1 to 65535"),
+        ("redis://", "", "url", "neither a DNS name", ""),
+        ("redis://h", "ca = \"ca.crt\"", "ca", "is not rediss", "rediss://"),
+        ("redis://h", "username = \"u\"", "username", "nothing without", "set both"),
+        ("redis://h", "username = \"u v\"\npassword_file = \"p\"", "username", "other characters", "visible"),
+        ("redis://h", "prefix = \"\"", "prefix", "is empty", "1 to 64"),
+        ("redis://h", "timeout = \"2s\"", "timeout", "too long", "at most \"1s\""),
+        ("redis://h", "on_store_failure = \"ignore\"", "on_store_failure", "none of", "\"local\""),
+        ("redis://h", "password = \"hunter2\"", "password", "unknown", "previews.store.password_file"),
+    ] {
+        let found = problems(&redis(url, lines));
+        assert_eq!(found.len(), 1, "{url} {lines}: {found:#?}");
+        assert_eq!(found[0].key, format!("previews.store.{key}"), "{}", found[0]);
+        assert!(found[0].message.contains(message) && found[0].cure.contains(cure), "{}", found[0]);
+        assert!(!found[0].to_string().contains("hunter2"), "{}", found[0]);
+    }
+    let found = problems(&document("previews.store", "kind = \"redis\""));
+    assert_eq!((found.len(), found[0].key.as_str()), (1, "previews.store.url"), "{found:#?}");
+}
+
+#[test]
+fn redis_has_defaults_and_survives() {
+    for (url, shown) in [
+        ("redis://Redis.Example", "redis://redis.example:6379/0"),
+        ("REDISS://[2001:db8::1]:7000/3", "rediss://[2001:db8::1]:7000/3"),
+        ("redis://10.0.0.1/", "redis://10.0.0.1:6379/0"),
+    ] {
+        let config = skip(&redis(url, "")).unwrap();
+        let StoreKind::Redis(store) = &config.previews.store else { panic!("{url}") };
+        assert_eq!(store.url.to_string(), shown);
+        assert_eq!((store.prefix.as_str(), store.timeout), ("previewgate:", Duration::from_millis(200)));
+        assert_eq!(store.on_store_failure, OnStoreFailure::Local);
+        assert_eq!(skip(&config.to_toml()).unwrap(), config);
+    }
+}

@@ -1,0 +1,105 @@
+//! What is not relayed: addresses that the gateway has not issued, and targets that it may not push to.
+
+use http::{Method, StatusCode};
+use serde_json::json;
+
+use crate::preview;
+use crate::site::Site;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tampered_address_is_refused() {
+    let site = Site::new().await;
+    let gateway = site.start(&site.loopback());
+    site.sign_in(site.call_back_sign_in()).await;
+    let good = site.push_url();
+    let (before, mac) = good.rsplit_once('.').unwrap();
+    let flipped = if mac.starts_with('A') { mac.replacen('A', "B", 1) } else { format!("A{}", mac.split_at(1).1) };
+    let tampered = [
+        format!("{before}.{flipped}"),
+        format!("{before}."),
+        before.to_owned(),
+        good.replace("/push/101/", "/push/102/"),
+        good.replace("/push/push/", "/push/push_url/"),
+        format!("https://{}/previewgate/push/push/101/aHR0cHM6Ly8xMjcuMC4wLjEv.AAAA", site.gateway),
+    ];
+    let body = json!({"workNo": "101", "eventList": [preview(9)]}).to_string();
+    for url in &tampered {
+        let answer = site.post(url, &[], body.clone()).await;
+        assert_eq!((answer.status, answer.retcode().as_str()), (StatusCode::FORBIDDEN, "000-002"), "{url}");
+    }
+    assert_eq!(gateway.pushes("refused_signature"), tampered.len().to_string());
+    // What is no push address at all, or no push, finds nothing; and nothing of it reaches the upstream.
+    let requests = site.simulated().requests();
+    let path = good.strip_prefix(&format!("https://{}", site.gateway)).unwrap();
+    for (method, path) in
+        [(Method::GET, path), (Method::POST, "/previewgate/push/push/x/y"), (Method::POST, "/previewgate/")]
+    {
+        assert_eq!(site.call(method, path, &[], "").await.status, StatusCode::NOT_FOUND);
+    }
+    assert_eq!((site.simulated().requests(), site.application.seen().len()), (requests, 0));
+    assert_eq!(site.call_out(9).await, "unknown_preview");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sign_in_for_a_target_that_is_not_allowed_is_refused() {
+    let site = Site::new().await;
+    let gateway = site.start(&site.loopback());
+    let sign_in = |url: &str| json!({"pushUrl": url}).to_string();
+    let port = site.application.address.port();
+    let refused = [
+        sign_in(&format!("http://127.0.0.1:{port}/")),
+        sign_in("https://10.0.0.1/"),
+        sign_in("https://evil.example/"),
+        sign_in("https://127.0.0.1@evil.example/"),
+        sign_in("https://127.1/"),
+        sign_in("file:///etc/passwd"),
+        sign_in(&format!("https://127.0.0.1/{}", "x".repeat(2000))),
+        "{\"pushUrl\":\"https://127.0.0.1/\",\"pushUrl\":\"https://127.0.0.1/\"}".to_owned(),
+        "{\"pushUrl\":[\"https://127.0.0.1/\"]}".to_owned(),
+    ];
+    for body in &refused {
+        let answer = site.sign_in(body.clone()).await;
+        assert_eq!((answer.status, answer.retcode().as_str()), (StatusCode::OK, "100-001"), "{body}");
+        assert!(answer.json()["message"].as_str().unwrap().contains("pushUrl"), "{answer:?}");
+        assert!(answer.json().get("result").is_none());
+    }
+    assert_eq!((site.simulated().requests(), gateway.sign_ins("refused")), (0, refused.len().to_string()));
+    gateway.stop().await;
+
+    // Monitor mode refuses nothing.
+    let gateway = site.start(&format!("{}[validation]\nmode = \"monitor\"\n", site.loopback()));
+    assert_eq!(site.sign_in(sign_in("https://10.0.0.1/")).await.retcode(), "0");
+    assert_eq!((site.push_url().as_str(), gateway.sign_ins("passed").as_str()), ("https://10.0.0.1/", "1"));
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_must_still_be_allowed_when_it_is_pushed_to() {
+    let site = Site::new().await;
+    let gateway = site.start(&site.loopback());
+    site.sign_in(site.call_back_sign_in()).await;
+    gateway.stop().await;
+    let gateway = site.start(&Site::push(site.gateway, "\"https://10.0.0.0/8\""));
+    let answer = site.post(&site.push_url(), &[], "{}").await;
+    assert_eq!((answer.status, gateway.pushes("refused_target").as_str()), (StatusCode::FORBIDDEN, "1"));
+    assert!(site.application.seen().is_empty());
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_leads_to_this_machine_needs_its_address_allowed_too() {
+    let site = Site::new().await;
+    let url = format!("https://localhost:{}/", site.application.address.port());
+    let sign_in = json!({"pushUrl": url}).to_string();
+    let gateway = site.start(&Site::push(site.gateway, "\"localhost\""));
+    assert_eq!(site.sign_in(sign_in).await.retcode(), "0");
+    let answer = site.post(&site.push_url(), &[], "{}").await;
+    assert_eq!((answer.status, gateway.pushes("refused_target").as_str()), (StatusCode::FORBIDDEN, "1"));
+    gateway.stop().await;
+
+    let gateway = site.start(&Site::push(site.gateway, "\"localhost\", \"https://127.0.0.1\""));
+    let answer = site.post(&site.push_url(), &[], "{}").await;
+    assert_eq!((answer.status, site.application.seen().len()), (StatusCode::OK, 1));
+    gateway.stop().await;
+}
