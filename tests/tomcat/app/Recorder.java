@@ -11,6 +11,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -105,10 +106,12 @@ final class Recorder implements Filter {
         entry.put("crc", crc.getValue());
         Set<String> methods = methods(request, body);
         Set<String> callouts = new LinkedHashSet<>();
-        Object rest = request.getAttribute(Rest.CALLOUT);
-        if (rest != null) callouts.add(rest.toString());
+        Object routed = request.getAttribute(Routers.CALLOUTS);
+        Map<?, ?> rest = routed == null ? Collections.emptyMap() : (Map<?, ?>) routed;
+        rest.values().forEach(agent -> callouts.add(agent.toString()));
         if (methods.contains("PUT")) callouts.addAll(paths.callouts());
         entry.put("rest", rest);
+        entry.put("failed", request.getAttribute("failed"));
         entry.put("callouts", callouts);
         entry.put("ends", ends(methods, paths));
         if (!callouts.isEmpty()) {
@@ -172,14 +175,17 @@ final class Recorder implements Filter {
         return out.toByteArray();
     }
 
-    /** The request with its body to be read once more. */
-    private static final class Replayed extends HttpServletRequestWrapper {
+    /** The request with its body to be read again and again. */
+    static final class Replayed extends HttpServletRequestWrapper {
         private final ByteArrayInputStream body;
 
         Replayed(HttpServletRequest request, byte[] body) {
             super(request);
             this.body = new ByteArrayInputStream(body);
         }
+
+        /** For the next one who reads it. */
+        void rewind() { body.reset(); }
 
         @Override
         public ServletInputStream getInputStream() {
