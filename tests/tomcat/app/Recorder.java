@@ -98,6 +98,7 @@ final class Recorder implements Filter {
         crc.update(body);
         entry.put("connection", request.getRemotePort());
         entry.put("case", request.getHeader("X-Case"));
+        entry.put("id", request.getHeader("X-Request-Id"));
         entry.put("method", request.getMethod());
         entry.put("uri", request.getRequestURI());
         entry.put("query", request.getQueryString());
@@ -114,6 +115,9 @@ final class Recorder implements Filter {
         entry.put("failed", request.getAttribute("failed"));
         entry.put("callouts", callouts);
         entry.put("ends", ends(methods, paths));
+        // Where the test asks for push, it needs the address that the gateway has put there.
+        String marker = request.getHeader("X-Case");
+        if (marker != null && marker.startsWith("sign-in")) entry.put("signIn", new String(body, StandardCharsets.UTF_8));
         if (!callouts.isEmpty()) {
             List<Object> bodies = new ArrayList<>();
             new Bodies(body, request.getContentType(), request.getQueryString())
