@@ -88,7 +88,7 @@ impl Gateway {
 
     fn signal(&self, name: &str) {
         let id = self.child.id().expect("the gateway has ended by itself");
-        std::process::Command::new("kill").args(["-s", name, &id.to_string()]).status().unwrap();
+        std::process::Command::new("sh").args(["-c", "kill -s $0 $1", name, &id.to_string()]).status().unwrap();
     }
 }
 

@@ -305,11 +305,13 @@ async fn events_are_pushed_in_order_to_who_asked_for_it() {
     let guid = guid_in(&client.read().await.0);
     handle.preview(agent(), ControlId(5), "100");
     handle.wait_for_pushes(1).await;
+    // First of all: where the name leads nowhere, this says so.
+    let answer = handle.pushes()[0].answer.clone().unwrap();
+    assert_eq!(answer.0, 200);
     let pushed = &received.journal()[0];
     assert_eq!((pushed.method.as_str(), pushed.target.as_str()), ("POST", "/agentgateway/push?a=b"));
     assert_eq!((pushed.header("guid"), pushed.header("service_token")), (Some(guid.as_str()), Some("token")));
     assert_eq!(pushed.json()["eventList"][0]["content"]["controlid"], 5);
-    assert_eq!(handle.pushes()[0].answer.as_ref().unwrap().0, 200);
     let target = format!("{BASE}/voicecall/101/previewCallout");
     assert_eq!(retcode(&client.ask("PUT", &target, &guid, &callout("100", "5")).await), "0");
 
