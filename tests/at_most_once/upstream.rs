@@ -119,7 +119,7 @@ impl Upstream {
                 send(socket, &[&request.answer()]).await?;
                 return None;
             }
-            _ => request.body(socket).await?,
+            _ => request.own_body(socket).await?,
         }
         self.answer(socket, request, fault).await
     }
@@ -206,6 +206,7 @@ pub(crate) struct Request {
     pub(crate) id: u32,
     is_poll: bool,
     pub(crate) head: String,
+    /// Of the body: what came with the head.
     beginning: Vec<u8>,
 }
 
@@ -228,20 +229,25 @@ impl Request {
         Some(Self { id, is_poll: head.starts_with("GET"), head, beginning })
     }
 
-    /// Reads the body, which must be that of this request.
-    async fn body(&self, socket: &mut TcpStream) -> Option<()> {
-        if self.is_poll {
-            assert!(self.beginning.is_empty());
-            return Some(());
-        }
+    /// The whole body; nothing if the connection ends first.
+    pub(crate) async fn body(&self, socket: &mut TcpStream) -> Option<Vec<u8>> {
+        let length = if self.is_poll { 0 } else { length_of(&self.head) };
         let mut body = self.beginning.clone();
-        while body.len() < length_of(&self.head) {
-            if socket.read_buf(&mut body).await.ok()? == 0 {
-                return None;
-            }
+        assert!(body.len() <= length, "more than the body");
+        // No more than that: the next request may be there already.
+        let came = body.len();
+        body.resize(length, 0);
+        socket.read_exact(&mut body[came..]).await.ok()?;
+        Some(body)
+    }
+
+    /// Reads the body, which must be that of this callout.
+    async fn own_body(&self, socket: &mut TcpStream) -> Option<()> {
+        let body = self.body(socket).await?;
+        if !self.is_poll {
+            let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(json["callcontrolid"], self.id.to_string(), "a body of another request");
         }
-        let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(json["callcontrolid"], self.id.to_string(), "a body of another request");
         Some(())
     }
 
