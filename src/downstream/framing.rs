@@ -5,6 +5,8 @@
 //! [`Framer`] first, which knows no forgiveness: what it lets through has one reading (RFC 9112), hyper's included.
 //! Pure: bytes in, positions out; `gate` puts it in front of a socket.
 
+use memchr::memchr;
+
 use crate::closed_list;
 
 closed_list! {
@@ -200,7 +202,7 @@ impl Chunk {
 /// The line at the start of `input` without its CR LF; nothing if it is not complete.
 fn line(input: &[u8]) -> Result<Option<&[u8]>, ChunkFault> {
     let window = input.get(..LONGEST_CHUNK_LINE + 2).unwrap_or(input);
-    match window.iter().position(|byte| *byte == b'\n') {
+    match memchr(b'\n', window) {
         Some(end) => {
             let line = window.get(..end).unwrap_or_default();
             let line = line.strip_suffix(b"\r").ok_or(ChunkFault)?;
@@ -225,7 +227,7 @@ fn chunk_size(line: &[u8]) -> Result<u64, ChunkFault> {
 fn head_end(input: &[u8], scanned: usize) -> Result<Option<usize>, HeadFault> {
     // A line end may straddle the border between what was scanned and what is new.
     let mut from = scanned.saturating_sub(3);
-    while let Some(offset) = input.get(from..).and_then(|rest| rest.iter().position(|byte| *byte == b'\n')) {
+    while let Some(offset) = input.get(from..).and_then(|rest| memchr(b'\n', rest)) {
         let at = from + offset;
         let before = input.get(..at).unwrap_or_default();
         let Some(line) = before.strip_suffix(b"\r") else { return Err(HeadFault::LineEnd) };
@@ -243,8 +245,7 @@ fn head_end(input: &[u8], scanned: usize) -> Result<Option<usize>, HeadFault> {
 /// Checks a complete head; says where the body begins.
 fn check_head(head: &[u8]) -> Result<At, HeadFault> {
     let head = head.strip_suffix(b"\r\n").ok_or(HeadFault::LineEnd)?;
-    let ended = |line| <[u8]>::strip_suffix(line, b"\r\n").unwrap_or(line);
-    let mut lines = head.split_inclusive(|byte| *byte == b'\n').map(ended);
+    let mut lines = Lines(head);
     let version = request_line(lines.next().unwrap_or_default())?;
     let mut seen = Seen::default();
     for (count, line) in lines.enumerate() {
@@ -255,6 +256,25 @@ fn check_head(head: &[u8]) -> Result<At, HeadFault> {
         seen.note(name, value)?;
     }
     seen.framing(version)
+}
+
+/// The lines of a head, each without the CR LF that [`head_end`] has found at its end.
+struct Lines<'a>(&'a [u8]);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let (line, rest) = match memchr(b'\n', self.0) {
+            Some(end) => self.0.split_at_checked(end + 1)?,
+            None => (self.0, &[][..]),
+        };
+        self.0 = rest;
+        Some(line.strip_suffix(b"\r\n").unwrap_or(line))
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -285,8 +305,7 @@ fn request_line(line: &[u8]) -> Result<Version, HeadFault> {
 fn check_target(target: &[u8]) -> Result<(), HeadFault> {
     let form = target.starts_with(b"/") || target == b"*" || has_scheme(target);
     let printable = target.iter().all(|byte| matches!(byte, 0x21..=0x7e) && *byte != b'#');
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-._~%?=&:,;+!$'()*@".contains(byte);
-    if form && printable && (target.iter().all(plain) || http::Uri::try_from(target).is_ok()) {
+    if form && printable && (is_made_of(&PLAIN_IN_TARGET, target) || http::Uri::try_from(target).is_ok()) {
         Ok(())
     } else {
         Err(HeadFault::Target)
@@ -300,21 +319,49 @@ fn has_scheme(target: &[u8]) -> bool {
 
 /// Name and value of a field line, without the blanks around the value.
 fn field(line: &[u8]) -> Result<(&[u8], &[u8]), HeadFault> {
-    let colon = line.iter().position(|byte| *byte == b':').ok_or(HeadFault::FieldName)?;
+    let colon = memchr(b':', line).ok_or(HeadFault::FieldName)?;
     let (name, value) = line.split_at_checked(colon).ok_or(HeadFault::FieldName)?;
     if !is_token(name) {
         return Err(HeadFault::FieldName);
     }
     let value = value.get(1..).unwrap_or_default();
-    if value.iter().any(|byte| matches!(byte, 0..=8 | 10..=31 | 127)) {
+    // Without an early end, so that the compiler takes many bytes at once.
+    if value.iter().fold(false, |found, byte| found | matches!(byte, 0..=8 | 10..=31 | 127)) {
         return Err(HeadFault::FieldValue);
     }
     Ok((name, value.trim_ascii()))
 }
 
 fn is_token(text: &[u8]) -> bool {
-    let tchar = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    !text.is_empty() && text.iter().all(tchar)
+    !text.is_empty() && is_made_of(&TOKEN, text)
+}
+
+/// A set of bytes, as a table.
+type ByteSet = [bool; 256];
+
+/// RFC 9110 5.6.2.
+const TOKEN: ByteSet = alphanumeric_and(b"!#$%&'*+-.^_`|~");
+/// What no parser of URIs objects to.
+const PLAIN_IN_TARGET: ByteSet = alphanumeric_and(b"/-._~%?=&:,;+!$'()*@");
+
+#[allow(clippy::indexing_slicing, reason = "a byte is an index into 256 places; evaluated by the compiler")]
+const fn alphanumeric_and(others: &[u8]) -> ByteSet {
+    let mut set = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        set[byte as usize] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut rest = others;
+    while let [byte, more @ ..] = rest {
+        set[*byte as usize] = true;
+        rest = more;
+    }
+    set
+}
+
+fn is_made_of(set: &ByteSet, text: &[u8]) -> bool {
+    text.iter().all(|byte| set.get(usize::from(*byte)).copied().unwrap_or_default())
 }
 
 /// The fields that decide about framing and identity.

@@ -31,6 +31,8 @@ use super::pace::{Pace, Slowest};
 pub struct Connection {
     /// The address at the other end of the TCP connection.
     pub peer: SocketAddr,
+    /// The same as text: every line of the log has it.
+    pub peer_text: Box<str>,
     /// Whether the connection is encrypted.
     pub encrypted: bool,
     in_flight: AtomicUsize,
@@ -46,6 +48,7 @@ impl Connection {
     pub fn new(peer: SocketAddr, encrypted: bool, alive: mpsc::Sender<()>) -> Self {
         Self {
             peer,
+            peer_text: peer.to_string().into(),
             encrypted,
             in_flight: AtomicUsize::new(0),
             served: AtomicBool::new(false),

@@ -184,7 +184,7 @@ impl Exchange {
             duration: self.started.elapsed(),
             upstream_duration: facts.upstream_duration,
             request_id: self.request_id.to_str().unwrap_or_default(),
-            client: Some(self.connection.peer),
+            client: Some(&self.connection.peer_text),
         };
         record.emit(&self.gateway.redactor);
     }
@@ -205,7 +205,7 @@ impl Exchange {
             duration,
             upstream_duration: facts.upstream_duration,
             request_id: self.request_id.to_str().unwrap_or_default(),
-            client: Some(self.connection.peer),
+            client: Some(&self.connection.peer_text),
             upstream: facts.endpoint_name.as_deref(),
             blame,
             cause,

@@ -1,6 +1,5 @@
 //! The access log: one line for a request, when `log.access` asks for it.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{ACCESS_TARGET, millis, sanitized};
@@ -48,7 +47,7 @@ pub struct AccessRecord<'a> {
     /// The request's ID, as the client can see it too.
     pub request_id: &'a str,
     /// The client's address.
-    pub client: Option<SocketAddr>,
+    pub client: Option<&'a str>,
     /// The endpoint that answered.
     pub upstream: Option<&'a str>,
     /// Whose fault it was, if anything was wrong.
@@ -71,7 +70,7 @@ impl AccessRecord<'_> {
             duration_ms = millis(self.duration),
             upstream_ms = self.upstream_duration.map(millis),
             request_id = display(sanitized(self.request_id, REQUEST_ID_SHOWN)),
-            client = self.client.map(display),
+            client = self.client,
             upstream = self.upstream,
             blame = self.blame.as_str(),
             cause = self.cause,
@@ -101,7 +100,7 @@ mod tests {
             duration: Duration::from_millis(3),
             upstream_duration: None,
             request_id: "0f3c",
-            client: Some("[2001:db8::1]:443".parse().unwrap()),
+            client: Some("[2001:db8::1]:443"),
             upstream: Some("https://10.0.0.11:8043"),
             blame: Blame::Upstream,
             cause: Some("connect_timeout"),

@@ -241,11 +241,13 @@ impl Escaping<'_> {
 
 impl fmt::Write for Escaping<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if text.bytes().any(|byte| matches!(byte, b' ' | b'=')) {
+        // Whole passes over the text, so that the compiler takes many bytes at once.
+        if text.bytes().fold(false, |found, byte| found | matches!(byte, b' ' | b'=')) {
             self.extent = Extent::NeedsQuotes;
         }
         // Nearly every value: plain ASCII that fits.
-        if self.line.len().saturating_add(text.len()) <= self.end && text.bytes().all(is_plain) {
+        let fits = self.line.len().saturating_add(text.len()) <= self.end;
+        if fits && text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
             self.line.extend_from_slice(text.as_bytes());
             return Ok(());
         }

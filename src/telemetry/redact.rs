@@ -129,6 +129,11 @@ struct Bounded<'a, 'b> {
 
 impl Write for Bounded<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        // Nearly all: plain ASCII that fits.
+        if text.len() <= self.left && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            self.left -= text.len();
+            return self.out.write_str(text);
+        }
         for character in text.chars() {
             if self.left == 0 {
                 self.overflowed = true;
