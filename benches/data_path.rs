@@ -49,6 +49,25 @@ fn requests(c: &mut Criterion) {
     });
 }
 
+/// What one client can make the gateway do at most with one request: everybody else on that worker waits for it.
+fn hostile_requests(c: &mut Criterion) {
+    let prefixes = ["/agentgateway/".to_owned()];
+    for (name, piece) in [("letters", "%61/"), ("compatibility forms", "%uFDFA"), ("words", "onlineagen%74/")] {
+        let path = format!("/agentgateway/{}", piece.repeat(31 * 1024 / piece.len()));
+        c.bench_function(&format!("path: classify 31 KiB of {name}"), |b| {
+            b.iter(|| classify(&http::Method::PUT, black_box(&path), &prefixes));
+        });
+    }
+    let keys: Vec<_> = (0..7000).map(|key| format!("\"{key:x}\":0")).collect();
+    let body = format!("{{{},\"called\":\"1\",\"callcontrolid\":1}}", keys.join(","));
+    c.bench_function("callout with 7000 keys: parse strictly", |b| {
+        b.iter(|| parse_callout(black_box(body.as_bytes())).unwrap());
+    });
+    c.bench_function("callout with 7000 keys: serde_json::Value, for comparison", |b| {
+        b.iter(|| serde_json::from_slice::<serde_json::Value>(black_box(body.as_bytes())).unwrap());
+    });
+}
+
 fn events(c: &mut Criterion) {
     for (name, size) in [("100 B", 100), ("16 KiB", 16 * 1024)] {
         let body = event(size);
@@ -77,6 +96,6 @@ fn decision(c: &mut Criterion) {
 criterion_group! {
     name = data_path;
     config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    targets = requests, events, decision
+    targets = requests, hostile_requests, events, decision
 }
 criterion_main!(data_path);

@@ -14,8 +14,9 @@ requests beside what it was in the quiet seconds just before, the gateway's memo
 Needs Python 3.11, openssl, slowhttptest (both are Debian packages) and a limit of open files above 12000.
 Everything runs on 127.0.0.1 and ends with the script.
 
-On one machine the attackers also take the processor from those who are measured. `--neighbour` shows how much of the
-difference that is: it attacks a second gateway, and measures the first.
+The gateway has the machine's processors but one for itself, as it has elsewhere; all others share the last one, and
+attackers get what the rest leaves. What they still take (caches, the kernel's locks and memory) is shown by
+`--neighbour`: it attacks a second gateway, and measures the first.
 """
 
 import argparse
@@ -55,6 +56,7 @@ SLOWHTTPTEST = {
     "slow-read": f"-X -w 1 -y 512 -n 5 -z 32 -u {{url}}/recordplay/1001/download?bytes={DOWNLOAD}",
 }
 SILENT = ["silent-tcp", "silent-tls"]
+PROCESSORS = sorted(os.sched_getaffinity(0))
 COLUMNS = ["attack", "connections", "kept p50 (ms)", "kept p99", "new p50", "new p99", "failed"]
 COLUMNS += ["RSS before / most / after (MiB)", "CPU (s)", "attackers"]
 
@@ -188,14 +190,8 @@ async def say_nothing(port, ca, count, with_tls, seconds):
 
 
 def stand_back():
-    """Takes only the processor time that nobody else wants: elsewhere, attackers have processors of their own. What the
-    gateway does because of them is not touched by this. (Linux shares time between sessions first, then within one.)"""
-    os.nice(19)
-    if os.getpid() != os.getsid(0):
-        os.setsid()
-    group = pathlib.Path("/proc/self/autogroup")
-    if group.exists():
-        group.write_text("19")
+    """Attackers get what time those who are measured leave, on the processor that is not the gateway's."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def silence(*arguments):
@@ -259,12 +255,14 @@ class Stage:
             f'[upstream]\nendpoints = ["{self.simulator}"]\n[admin]\naddress = "127.0.0.1:{admin}"\n'
         )
         self.processes = []
-        for arguments in (
-            ["simulate", "--plain", "--address", f"127.0.0.1:{simulator}"],
-            ["run", "--config", str(directory / "gate.toml")],
+        for arguments, where in (
+            (["simulate", "--plain", "--address", f"127.0.0.1:{simulator}"], PROCESSORS[-1:]),
+            (["run", "--config", str(directory / "gate.toml")], PROCESSORS[:-1] or PROCESSORS),
         ):
             with open(directory / f"{arguments[0]}.log", "wb") as log:
+                os.sched_setaffinity(0, where)  # inherited
                 self.processes.append(subprocess.Popen([previewgate, *arguments], stdout=log, stderr=log))
+        os.sched_setaffinity(0, PROCESSORS[-1:])
         self.gateway = self.processes[-1].pid
         for _ in range(100):
             try:

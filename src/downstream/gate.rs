@@ -18,8 +18,10 @@ use std::time::Duration;
 
 use http::{Request, Version, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
+use tokio_rustls::server::TlsStream;
 
 use super::framing::{Fault, Framer, HeadFault};
 use super::pace::{Pace, Slowest};
@@ -316,7 +318,26 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Gate<S> {
+/// A socket that can be closed at once.
+pub trait Abort {
+    /// Has closing throw away what the client has not taken. Else the system would go on offering it, in its own memory,
+    /// for as long as the client likes.
+    fn abort(&self);
+}
+
+impl Abort for TcpStream {
+    fn abort(&self) {
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl<S: Abort> Abort for TlsStream<S> {
+    fn abort(&self) {
+        self.get_ref().0.abort();
+    }
+}
+
+impl<S: AsyncWrite + Abort + Unpin> Gate<S> {
     /// Bounds how slowly the client may read an answer.
     fn watch_write(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &write {
@@ -333,11 +354,15 @@ impl<S: AsyncWrite + Unpin> Gate<S> {
     /// Ready when the client has been waited for long enough.
     fn await_reader(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let deadline = self.clocks.writing.waits(self.waits.body);
-        if self.is_overdue(deadline, cx) { Poll::Ready(io::ErrorKind::TimedOut.into()) } else { Poll::Pending }
+        if !self.is_overdue(deadline, cx) {
+            return Poll::Pending;
+        }
+        self.socket.abort();
+        Poll::Ready(io::ErrorKind::TimedOut.into())
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
+impl<S: AsyncRead + AsyncWrite + Abort + Unpin> AsyncWrite for Gate<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let gate = self.get_mut();
         let write = Pin::new(&mut gate.socket).poll_write(cx, bytes);
@@ -409,6 +434,10 @@ mod tests {
         body: Slowest { span: Duration::from_secs(60), bytes: 1000 },
     };
     const REQUEST: &[u8] = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab";
+
+    impl Abort for DuplexStream {
+        fn abort(&self) {}
+    }
 
     fn gate() -> (Gate<DuplexStream>, DuplexStream, Arc<Connection>) {
         let (client, server) = tokio::io::duplex(64 * 1024);

@@ -4,5 +4,5 @@ pub mod framing;
 mod gate;
 mod pace;
 
-pub use gate::{Connection, Gate, Serving, Waits};
+pub use gate::{Abort, Connection, Gate, Serving, Waits};
 pub use pace::Slowest;

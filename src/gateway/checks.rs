@@ -122,7 +122,7 @@ impl Head<'_> {
     fn objection(&self) -> Option<Unclassified> {
         match self.operation {
             Err(unclassified) => Some(unclassified),
-            Ok(Operation::CalloutPreflight) if !is_preflight(self.headers, self.has_body) => {
+            Ok(Operation::CalloutPreflight) if !is_preflight(self.uri, self.headers, self.has_body) => {
                 Some(Unclassified::MethodNotAllowed)
             }
             Ok(_) if overrides_the_method(self.headers) || overridden_by_query(self.uri) => {
@@ -142,12 +142,24 @@ fn overridden_by_query(uri: &Uri) -> bool {
 /// A field by which some frameworks replace the path names an operation that matters, and not the one that the path
 /// names. A proxy in front of this one may well say what it was asked itself.
 fn rewritten(headers: &HeaderMap, path: &str) -> bool {
-    let differs = |value: &HeaderValue| {
-        let text = String::from_utf8_lossy(value.as_bytes());
+    path_overrides(headers).any(|text| {
         let target = text.parse::<Uri>();
         operation::may_matter(&text) && !target.is_ok_and(|target| target.path() == path)
-    };
-    PATH_OVERRIDES.iter().flat_map(|name| headers.get_all(name)).any(differs)
+    })
+}
+
+/// Whether such a field might make a callout of a request for something else: what becomes of it belongs into the
+/// decision log.
+pub(super) fn may_be_led_to_callouts(headers: &HeaderMap) -> bool {
+    path_overrides(headers).any(|text| operation::concerns_callouts(&text))
+}
+
+/// What stands in those fields. A server reads bytes that are not ASCII as it likes, as it does when they are
+/// percent-encoded: so they are, and all its readings are looked at.
+fn path_overrides(headers: &HeaderMap) -> impl Iterator<Item = String> {
+    let spelled = |byte: &u8| if byte.is_ascii() { char::from(*byte).to_string() } else { format!("%{byte:02x}") };
+    let text = move |value: &HeaderValue| value.as_bytes().iter().map(spelled).collect();
+    PATH_OVERRIDES.into_iter().flat_map(|name| headers.get_all(name)).map(text)
 }
 
 fn overrides_the_method(headers: &HeaderMap) -> bool {
@@ -156,9 +168,10 @@ fn overrides_the_method(headers: &HeaderMap) -> bool {
 
 /// A CORS pre-flight (Fetch standard 4.8): it can only ask, so it may pass. Any other OPTIONS of the guarded resource
 /// has no use.
-pub(super) fn is_preflight(headers: &HeaderMap, has_body: bool) -> bool {
+pub(super) fn is_preflight(uri: &Uri, headers: &HeaderMap, has_body: bool) -> bool {
     let asks = |name| headers.contains_key(name);
-    asks(header::ORIGIN) && asks(header::ACCESS_CONTROL_REQUEST_METHOD) && !overrides_the_method(headers) && !has_body
+    let is_other_method = overrides_the_method(headers) || overridden_by_query(uri);
+    asks(header::ORIGIN) && asks(header::ACCESS_CONTROL_REQUEST_METHOD) && !is_other_method && !has_body
 }
 
 #[cfg(test)]
@@ -186,6 +199,37 @@ mod tests {
             assert!(rewritten("x-rewrite-url", other), "{other}");
             assert!(!rewritten("x-forwarded-for", other), "{other}");
         }
+    }
+
+    #[test]
+    fn a_header_is_read_byte_by_byte() {
+        let leads = |value: &[u8]| {
+            let field = (http::HeaderName::from_static("x-original-url"), HeaderValue::from_bytes(value).unwrap());
+            let headers = HeaderMap::from_iter([field]);
+            assert_eq!(
+                may_be_led_to_callouts(&headers),
+                rewritten(&headers, "/agentgateway/resource/voicecall/101/answer")
+            );
+            may_be_led_to_callouts(&headers)
+        };
+        // The ordinal indicators of Latin-1 are letters to a reader who ignores compatibility forms.
+        assert!(leads(b"/agentgateway/resource/voicecall/101/previewC\xaallout"));
+        assert!(leads("/agentgateway/resource/voicecall/101/\u{ff50}reviewCallout".as_bytes()));
+        assert!(leads(b"/agentgateway/resource/voicecall/101/\xc1\xb0reviewCallout"));
+        assert!(!leads("/agentgateway/resource/voicecall/101/\u{4f60}".as_bytes()));
+    }
+
+    #[test]
+    fn a_preflight_can_only_ask() {
+        let headers = HeaderMap::from_iter([
+            (header::ORIGIN, HeaderValue::from_static("https://desk.example")),
+            (header::ACCESS_CONTROL_REQUEST_METHOD, HeaderValue::from_static("PUT")),
+        ]);
+        let asks =
+            |query: &str, has_body| is_preflight(&format!("{CALLOUT}{query}").parse().unwrap(), &headers, has_body);
+        assert!(asks("", false) && asks("?_=1", false));
+        assert!(!asks("", true) && !asks("?_method=PUT", false));
+        assert!(!is_preflight(&Uri::from_static(CALLOUT), &HeaderMap::new(), false));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::Gateway;
-use super::checks::is_preflight;
+use super::checks::{is_preflight, may_be_led_to_callouts};
 use super::headers::{GUID, REQUEST_ID};
 use super::shed::Permit;
 use crate::config::AccessLog;
@@ -87,8 +87,10 @@ impl Exchange {
         };
         let concerns_callouts = match operation {
             Ok(Operation::PreviewCallout { .. }) => true,
-            Ok(Operation::CalloutPreflight) => !is_preflight(request.headers(), !request.body().is_end_stream()),
-            Ok(_) => false,
+            Ok(Operation::CalloutPreflight) => {
+                !is_preflight(request.uri(), request.headers(), !request.body().is_end_stream())
+            }
+            Ok(_) => may_be_led_to_callouts(request.headers()),
             Err(Unclassified::NotFound) => false,
             Err(_) => concerns_callouts(path),
         };

@@ -49,8 +49,10 @@ impl Service<Request<Inbound>> for Handler {
             Ok(Operation::SignIn { agent, .. }) => Box::pin(sign_in::sign_in(client, request, agent)),
             Ok(Operation::SignOut { agent, .. }) => Box::pin(observe::sign_out(client, request, agent)),
             Ok(Operation::Push { .. }) => Box::pin(push::relay(request)),
-            // Unclassified requests come this far in monitor mode only.
-            Ok(Operation::CalloutPreflight) | Err(_) if request.body().exchange.concerns_callouts => {
+            // Unclassified and rewritten requests come this far in monitor mode only.
+            Ok(Operation::CalloutPreflight | Operation::Other { .. }) | Err(_)
+                if request.body().exchange.concerns_callouts =>
+            {
                 Box::pin(callout::pass_unjudged(client, request))
             }
             // Comes this far only where it is allowed.

@@ -118,9 +118,6 @@ fn read_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<Fields<'de>, A::Err
     let mut fields = Fields::default();
     let mut seen: Vec<Cow<'de, str>> = Vec::new();
     while let Some(Text(key)) = map.next_key()? {
-        if seen.contains(&key) {
-            return Err(de::Error::custom("a key occurs twice"));
-        }
         match key.as_ref() {
             CALLED => fields.called = map.next_value::<Option<Text<'de>>>()?.map(|Text(called)| called),
             CONTROL_ID => fields.control_id = map.next_value::<Option<StrictId>>()?.map(|StrictId(id)| id),
@@ -133,6 +130,11 @@ fn read_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<Fields<'de>, A::Err
         }
         seen.push(key);
     }
+    // Sorted at the end, once: comparing each with all before it would take a body full of keys tens of milliseconds.
+    seen.sort_unstable();
+    if seen.windows(2).any(|pair| matches!(pair, [one, other] if one == other)) {
+        return Err(de::Error::custom("a key occurs twice"));
+    }
     Ok(fields)
 }
 
@@ -142,7 +144,7 @@ pub(super) fn folds_onto_a_field(key: &str) -> bool {
     let mut folded = String::new();
     for character in key.chars() {
         let before = folded.len();
-        folded.extend(lenient::fold(character));
+        lenient::fold_into(&mut folded, character);
         if folded.len() == before && character.is_alphanumeric() {
             folded.push(character);
         }

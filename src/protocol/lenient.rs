@@ -7,8 +7,6 @@
 
 use unicode_normalization::UnicodeNormalization;
 
-/// Words that end or begin a session, below `onlineagent` or `qualitycontrol`.
-const SESSION_WORDS: [&str; 4] = ["forcelogin", "loginex", "logout", "forcelogout"];
 const CALLOUT: &str = "previewcallout";
 /// The longest word worth remembering while folding.
 const LONGEST_WORD: usize = 24;
@@ -35,13 +33,17 @@ pub(super) fn may_climb(path: &str) -> bool {
 /// Whether some reading of a path that is not plain is an operation that matters.
 pub(super) fn may_mean_an_operation(path: &str) -> bool {
     let decoded = decode_fully(path);
-    let mentions = |word: &str| tokens(&decoded).any(|token| reads_as(token, word));
-    let session = || SESSION_WORDS.iter().any(|word| mentions(word));
-    mentions(CALLOUT)
-        || mentions("cancelpreviewcallout")
-        || mentions("agentevent")
-        || (mentions("onlineagent") && (session() || may_be_bare_sign_in(&decoded)))
-        || (mentions("qualitycontrol") && session())
+    let (mut matters, mut online_agent, mut quality_control, mut session) = (false, false, false, false);
+    for token in tokens(&decoded) {
+        each_reading(token, |word| match word {
+            CALLOUT | "cancelpreviewcallout" | "agentevent" => matters = true,
+            "onlineagent" => online_agent = true,
+            "qualitycontrol" => quality_control = true,
+            "forcelogin" | "loginex" | "logout" | "forcelogout" => session = true,
+            _ => {}
+        });
+    }
+    matters || (online_agent && (session || may_be_bare_sign_in(&decoded))) || (quality_control && session)
 }
 
 /// Whether at most one real segment follows `onlineagent`: `onlineagent/{id}` itself is the sign-in.
@@ -83,28 +85,45 @@ fn tokens(path: &str) -> impl Iterator<Item = &str> {
     path.split(['/', '\\', ';', '?', '#'])
 }
 
-/// Whether `token` is `word` to a reader who ignores case, compatibility forms and everything that is not a letter
-/// or digit, and who may stop at such a character (`previewCallout.json`, `previewCallout%00x`).
+/// Whether `word` is a reading of `token`; see [`each_reading`].
 fn reads_as(token: &str, word: &str) -> bool {
-    let mut folded = String::new();
-    for character in token.chars() {
-        let before = folded.len();
-        folded.extend(fold(character));
-        if folded.len() > LONGEST_WORD {
-            return false;
-        }
-        if folded.len() == before && folded == word {
-            return true;
-        }
-    }
-    folded == word
+    let mut found = false;
+    each_reading(token, |reading| found |= reading == word);
+    found
 }
 
-/// The ASCII letters and digits that a case-insensitive or compatibility comparison (NFKC) may find in a character.
-pub(super) fn fold(character: char) -> impl Iterator<Item = char> {
-    // The dotless i is the one letter that only case mapping moves into ASCII.
-    let character = if character == '\u{131}' { 'i' } else { character };
-    compatible(character).filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase())
+/// Calls `seen` with all that `token` may be to a reader who ignores case, compatibility forms and everything that is
+/// not a letter or digit, and who may stop at such a character (`previewCallout.json`, `previewCallout%00x`). Readings
+/// longer than any word that matters are left out.
+fn each_reading(token: &str, mut seen: impl FnMut(&str)) {
+    let mut folded = String::with_capacity(LONGEST_WORD);
+    let mut said = 0;
+    for character in token.chars() {
+        let before = folded.len();
+        fold_into(&mut folded, character);
+        if folded.len() > LONGEST_WORD {
+            return;
+        }
+        if folded.len() == before && before > said {
+            seen(&folded);
+            said = before;
+        }
+    }
+    if folded.len() > said {
+        seen(&folded);
+    }
+}
+
+/// Appends the ASCII letters and digits, in lower case, that a case-insensitive or compatibility comparison (NFKC) may
+/// find in a character.
+pub(super) fn fold_into(folded: &mut String, character: char) {
+    match character {
+        _ if character.is_ascii_alphanumeric() => folded.push(character.to_ascii_lowercase()),
+        _ if character.is_ascii() => {}
+        // The dotless i is the one letter that only case mapping moves into ASCII.
+        '\u{131}' => folded.push('i'),
+        _ => folded.extend(compatible(character).filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase())),
+    }
 }
 
 /// A character without its compatibility form: `／` is `/`, `ⓒ` is `c`, `㎈` is `cal`.

@@ -18,7 +18,8 @@ pub fn may_name_a_field(query: &str) -> bool {
 /// Whether some reading of `query` has a parameter by which a framework might replace the method.
 pub fn may_override_method(query: &str) -> bool {
     any_key(query, |key| {
-        let folded: String = key.chars().flat_map(lenient::fold).collect();
+        let mut folded = String::new();
+        key.chars().for_each(|character| lenient::fold_into(&mut folded, character));
         (folded == "method" && key.contains('_')) || OVERRIDES.contains(&folded.as_str())
     })
 }

@@ -21,7 +21,7 @@ use tower::Service;
 use super::{Phase, View, Worker};
 use crate::config::Limits;
 use crate::downstream::framing::MOST_FIELDS;
-use crate::downstream::{Connection, Gate, Slowest, Waits};
+use crate::downstream::{Abort, Connection, Gate, Slowest, Waits};
 use crate::gateway::{self, AnsweredBody};
 use crate::sockets;
 
@@ -30,6 +30,8 @@ const FIRST_WORDS: Duration = Duration::from_secs(1);
 /// What hyper may hold for one connection beyond the largest head. This much of an answer, and the last piece of it that
 /// came, waits in memory for a client that does not read.
 const BUFFER_BESIDE_HEAD: usize = 8 * 1024;
+/// What waits in memory encrypted, for a client that does not read. Two records.
+const MOST_ENCRYPTED: usize = 32 * 1024;
 
 impl Worker {
     pub(super) async fn serve(
@@ -46,7 +48,7 @@ impl Worker {
             return self.drive(socket, connection, view).await;
         };
         let patience = generation.gateway.config.limits.handshake_timeout;
-        let handshake = self.turns.run(acceptor.accept(socket));
+        let handshake = self.turns.run(acceptor.accept_with(socket, |tls| tls.set_buffer_limit(Some(MOST_ENCRYPTED))));
         // Boxed: what a handshake needs would otherwise stay allocated as long as the connection.
         match Box::pin(tokio::time::timeout(patience, handshake)).await {
             Ok(Ok(stream)) => self.drive(stream, connection, view).await,
@@ -60,7 +62,7 @@ impl Worker {
     /// HTTP/1.1 until one side has had enough or the process ends.
     async fn drive<S>(self: &Arc<Self>, stream: S, connection: Arc<Connection>, view: View)
     where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        S: AsyncRead + AsyncWrite + Abort + Send + Unpin + 'static,
     {
         let limits = &view.generation.gateway.config.limits;
         let waits = Waits {

@@ -17,8 +17,9 @@ use super::{Cause, Upstream};
 use crate::sockets;
 use crate::telemetry::metrics::FailureKind;
 
-/// Largest answer head. Tomcat's own limit is 8 KiB.
-const LARGEST_HEAD: usize = 64 * 1024;
+/// Largest answer head, and the largest piece of an answer that is read at once: of those, several wait in memory for a
+/// client that does not read. Tomcat's own limit for a head is 8 KiB.
+const LARGEST_HEAD: usize = 32 * 1024;
 
 pub(super) type Sender = http1::SendRequest<Tracked>;
 

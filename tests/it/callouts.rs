@@ -290,6 +290,25 @@ async fn monitor_mode_keeps_the_first_objection() {
     assert_eq!((&line["decision"], &line["reason"]), (&json!("unverified"), &json!("method_not_allowed")));
 }
 
+/// What a header or the query may turn into a callout is recorded as one where it is forwarded: by itself the request
+/// is for something else.
+#[tokio::test]
+async fn monitor_mode_records_what_may_become_a_callout() {
+    let lab = lenient().config(|config| config.validation.mode = Mode::Monitor).start().await;
+    let path = "/agentgateway/resource/voicecall/101/previewCallout";
+    let rewritten = Request::put("/agentgateway/resource/voicecall/101/answer").header("X-Original-URL", path);
+    let rewritten = rewritten.json(&json!({"called": "05712345", "callcontrolid": 7}));
+    let preflight = Request::new("OPTIONS", format!("{path}?_method=PUT&called=05712345&callcontrolid=7"));
+    let preflight = preflight.header("Origin", "https://desk.example").header("Access-Control-Request-Method", "PUT");
+    for (request, id, reason) in
+        [(rewritten, "rewritten", "ambiguous_path"), (preflight, "overridden", "method_not_allowed")]
+    {
+        lab.send(&request.guid("x.AgentGateway1").id(id)).await.passed();
+        let line = lab.log.decision(id).await;
+        assert_eq!((&line["decision"], &line["reason"]), (&json!("unverified"), &json!(reason)), "{line}");
+    }
+}
+
 #[tokio::test]
 async fn on_unknown_preview_forward_is_for_unknown_previews_only() {
     let setup = lenient().config(|config| config.validation.on_unknown_preview = OnUnknownPreview::Forward);

@@ -1,15 +1,18 @@
 //! What stands in front of Tomcat: previewgate in this process, nginx or HAProxy as children.
 
 use std::fs;
+use std::io::{self, BufRead, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use previewgate::app::{App, Running};
 use previewgate::config::{self, Files};
-use previewgate::simulator::SelfSigned;
+use previewgate::store::StoreState;
 use previewgate::telemetry::Logging;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::wire::Target;
@@ -17,40 +20,95 @@ use crate::wire::Target;
 /// A gateway in this process; stopped when dropped.
 pub(crate) struct Gate {
     running: Option<Running>,
-    _logging: Logging,
+    logging: Logging,
+    log: CapturedLog,
+    _directory: TempDir,
     /// Where it listens.
     pub(crate) target: Target,
 }
 
 impl Gate {
-    /// Starts one in front of the Tomcat at `upstream`.
-    pub(crate) fn start(upstream: u16, identity: Option<&SelfSigned>) -> Self {
+    /// Starts one in front of the Tomcat at `upstream`, with further lines of configuration.
+    pub(crate) fn start(upstream: u16, settings: &str) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), upstream, settings)
+    }
+
+    /// The same, with TLS towards the clients.
+    pub(crate) fn start_with_tls(upstream: u16) -> Self {
+        let identity = previewgate::simulator::self_signed(&["localhost"]).unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let tls = identity.map(|identity| {
-            fs::write(directory.path().join("crt"), &identity.certificate).unwrap();
-            fs::write(directory.path().join("key"), &identity.private_key).unwrap();
-            "[listener.tls]\ncertificate = \"crt\"\nprivate_key = \"key\""
-        });
+        fs::write(directory.path().join("crt"), &identity.certificate).unwrap();
+        fs::write(directory.path().join("key"), &identity.private_key).unwrap();
+        let settings = "[listener.tls]\ncertificate = \"crt\"\nprivate_key = \"key\"\n";
+        let mut gate = Self::start_in(directory, upstream, settings);
+        gate.target.tls = Some(identity.client_config().unwrap());
+        gate
+    }
+
+    /// The same without TLS, but pushes are relayed.
+    pub(crate) fn start_with_push(upstream: u16) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("push.key"), [42; 32]).unwrap();
+        let settings = "[push]\npublic_url = \"http://gateway.example:8043\"\nkey = \"push.key\"\n\
+                        allowed_targets = [\"http://127.0.0.0/8\"]\n";
+        Self::start_in(directory, upstream, settings)
+    }
+
+    fn start_in(directory: TempDir, upstream: u16, settings: &str) -> Self {
         let text = format!(
-            "[listener]\naddress = \"127.0.0.1:0\"\n{}\n[upstream]\nendpoints = [\"http://127.0.0.1:{upstream}\"]\n\
-             [admin]\naddress = \"127.0.0.1:0\"\n[runtime]\nworkers = 1\n[shutdown]\ndrain = \"100ms\"\n",
-            tls.unwrap_or_default(),
+            "[listener]\naddress = \"127.0.0.1:0\"\n[upstream]\nendpoints = [\"http://127.0.0.1:{upstream}\"]\n\
+             [admin]\naddress = \"127.0.0.1:0\"\n[runtime]\nworkers = 1\n[shutdown]\ndrain = \"100ms\"\n{settings}"
         );
         let config = config::parse(&text, directory.path(), Files::Check).unwrap();
-        let logging = Logging::start(config.log.format, config.log.level, Box::new(std::io::sink())).unwrap();
+        let log = CapturedLog::default();
+        let logging = Logging::start(config.log.format, config.log.level, Box::new(log.clone())).unwrap();
         let running = App::bind(config, &logging).and_then(App::start).unwrap();
-        let tls = identity.map(|identity| identity.client_config().unwrap());
-        let target = Target { address: running.address, tls };
-        Self { running: Some(running), _logging: logging, target }
+        let target = Target { address: running.address, tls: None };
+        Self { running: Some(running), logging, log, _directory: directory, target }
+    }
+
+    /// Waits for the shared store.
+    pub(crate) fn until_connected(&self) {
+        let store = &self.running.as_ref().unwrap().gateway.store;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while store.state() != StoreState::Ok {
+            assert!(Instant::now() < deadline, "the gateway does not find Redis");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Ends it and returns the lines of its log.
+    pub(crate) fn log(mut self) -> Vec<Value> {
+        self.stop();
+        assert!(self.logging.writer.flush(Duration::from_secs(20)));
+        let log = self.log.0.lock().unwrap();
+        log.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
+    }
+
+    fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop();
+            let _ = running.wait();
+        }
     }
 }
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.stop();
-            let _ = running.wait();
-        }
+        self.stop();
+    }
+}
+
+#[derive(Clone, Default)]
+struct CapturedLog(Arc<Mutex<Vec<u8>>>);
+
+impl Write for CapturedLog {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Write::write(&mut *self.0.lock().unwrap(), bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

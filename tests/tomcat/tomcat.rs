@@ -1,10 +1,12 @@
 //! A real Tomcat with the small CC-Gateway of `app/` in it, as a child process.
 //!
-//! Needs `default-jdk-headless libtomcat9-java libjersey1-server-java libjersey1-servlet-java libjackson2-databind-java
-//! libgoogle-gson-java libjson-smart-java libandroid-json-org-java` (Debian 12). Where they are missing the tests are
-//! skipped, unless `CI` is
+//! Needs the Debian packages that `.ci/packages` lists. Where they are missing the tests are skipped, unless `CI` is
 //! `true`.
+//!
+//! One source for both versions: it is written for the `javax` packages, and Tomcat 10 gets it with `jakarta` in their
+//! place. So do the JAX-RS libraries, by Tomcat's own migration tool: there are none for `jakarta` in Debian.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,30 +14,29 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 const JARS: &str = "/usr/share/java";
-const TOMCAT: [&str; 10] = [
-    "tomcat9-api",
-    "tomcat9-catalina",
-    "tomcat9-coyote",
-    "tomcat9-juli",
-    "tomcat9-servlet-api",
-    "tomcat9-annotations-api",
-    "tomcat9-jaspic-api",
-    "tomcat9-jni",
-    "tomcat9-util",
-    "tomcat9-util-scan",
+const MIGRATION: &str = "/usr/share/tomcat-jakartaee-migration/lib";
+/// Of Tomcat, behind `tomcat9-` or `tomcat10-`.
+const TOMCAT: [&str; 10] =
+    ["api", "catalina", "coyote", "juli", "servlet-api", "annotations-api", "jaspic-api", "jni", "util", "util-scan"];
+const LIBRARIES: [&str; 6] =
+    ["jackson-core", "jackson-annotations", "jackson-databind", "gson", "json-smart", "json-android"];
+/// Debian's json-smart needs these, where they are packaged apart.
+const HELPERS: [&str; 2] = ["accessors-smart", "asm"];
+/// The JAX-RS routers, each with its libraries: they implement different versions of one API. What is needed comes
+/// first: Debian's jars name those in `javax` spelling in their manifests.
+pub(crate) const ROUTERS: [(&str, &[&str]); 2] = [
+    ("Jersey", &["jsr311-api", "asm", "jersey1-core", "jersey1-server", "jersey1-servlet"]),
+    ("Resteasy", &["javax.ws.rs-api", "jaxb-api", "jboss-logging", "resteasy-jaxrs"]),
 ];
-const LIBRARIES: [&str; 10] = [
-    "jersey1-core",
-    "jersey1-server",
-    "jersey1-servlet",
-    "jsr311-api",
-    "jackson-core",
-    "jackson-annotations",
-    "jackson-databind",
-    "gson",
-    "json-smart",
-    "json-android",
-];
+
+/// The versions there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// `javax.servlet`.
+    Nine,
+    /// `jakarta.servlet`.
+    Ten,
+}
 
 /// A running Tomcat; killed when dropped.
 pub(crate) struct Tomcat {
@@ -45,13 +46,15 @@ pub(crate) struct Tomcat {
     pub(crate) standard: u16,
     /// The port of the connector with every relaxation.
     pub(crate) lenient: u16,
+    /// The port of the same, but the application gets encoded slashes and backslashes as they came.
+    pub(crate) passing: u16,
 }
 
 impl Tomcat {
     /// Compiles and starts the application; nothing, and a message, where that is not possible.
-    pub(crate) fn start() -> Option<Self> {
-        match missing() {
-            None => Some(Self::launch()),
+    pub(crate) fn start(version: Version) -> Option<Self> {
+        match missing(version) {
+            None => Some(Self::launch(version)),
             Some(what) if std::env::var("CI").is_ok_and(|ci| ci == "true") => panic!("CI must have it: {what}"),
             Some(what) => {
                 eprintln!("SKIPPED: no real Tomcat to compare with: {what}");
@@ -60,44 +63,31 @@ impl Tomcat {
         }
     }
 
-    fn launch() -> Self {
+    fn launch(version: Version) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let classes = directory.path().join("classes");
-        let compiled = Command::new("javac")
-            .args(["-nowarn", "-proc:none", "-encoding", "UTF-8", "-d"])
-            .arg(&classes)
-            .args(["-cp", &class_path(None)])
-            .args(sources())
-            .output()
-            .unwrap();
-        assert!(compiled.status.success(), "javac: {}", String::from_utf8_lossy(&compiled.stderr));
+        let site = Site { version, directory: directory.path() };
+        site.build();
         let mut child = Command::new("java")
-            .args([
-                "-XX:TieredStopAtLevel=1",
-                "-XX:+UseSerialGC",
-                "-Xmx256m",
-                "-cp",
-                &class_path(Some(&classes)),
-                "Main",
-            ])
+            .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m", "-cp"])
+            .args([&site.class_path(), "Main"])
             .args([directory.path(), &directory.path().join("journal")])
+            .args(ROUTERS.iter().map(|router| site.described(router)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(std::fs::File::create(directory.path().join("tomcat.log")).unwrap())
+            .stderr(fs::File::create(directory.path().join("tomcat.log")).unwrap())
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let ready = lines.find_map(|line| line.ok()?.strip_prefix("ready ").map(str::to_owned));
-        let log = || std::fs::read_to_string(directory.path().join("tomcat.log")).unwrap_or_default();
+        let log = || fs::read_to_string(directory.path().join("tomcat.log")).unwrap_or_default();
         let ready = ready.unwrap_or_else(|| panic!("Tomcat does not start: {}", log()));
-        let mut ports = ready.split(' ').map(|port| port.parse().unwrap());
-        let (standard, lenient) = (ports.next().unwrap(), ports.next().unwrap());
-        Self { child, directory, standard, lenient }
+        let ports: Vec<_> = ready.split(' ').map(|port| port.parse().unwrap()).collect();
+        Self { child, directory, standard: ports[0], lenient: ports[1], passing: ports[2] }
     }
 
     /// What has arrived so far, one JSON object in each line.
     pub(crate) fn journal(&self) -> String {
-        std::fs::read_to_string(self.directory.path().join("journal")).unwrap()
+        fs::read_to_string(self.directory.path().join("journal")).unwrap()
     }
 }
 
@@ -108,29 +98,119 @@ impl Drop for Tomcat {
     }
 }
 
-fn sources() -> Vec<PathBuf> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tomcat/app");
-    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    files.filter(|file| file.extension().is_some_and(|extension| extension == "java")).collect()
+/// The files of one application.
+struct Site<'a> {
+    version: Version,
+    directory: &'a Path,
 }
 
-fn jars() -> impl Iterator<Item = String> {
-    TOMCAT.iter().chain(&LIBRARIES).map(|name| format!("{JARS}/{name}.jar"))
+impl Site<'_> {
+    fn build(&self) {
+        if self.version == Version::Ten {
+            self.migrate();
+        }
+        let path: Vec<_> = [self.class_path()].into_iter().chain(routers().map(|name| self.library(name))).collect();
+        let compiled = Command::new("javac")
+            .args(["-J-XX:TieredStopAtLevel=1", "-nowarn", "-proc:none", "-encoding", "UTF-8", "-d"])
+            .arg(self.directory.join("classes"))
+            .args(["-cp", &path.join(":")])
+            .args(self.sources())
+            .output()
+            .unwrap();
+        assert!(compiled.status.success(), "javac: {}", String::from_utf8_lossy(&compiled.stderr));
+        // What is written against JAX-RS is for the routers' own class loaders.
+        fs::create_dir(self.directory.join("routers")).unwrap();
+        fs::rename(self.directory.join("classes/rest"), self.directory.join("routers/rest")).unwrap();
+    }
+
+    /// The libraries that know `javax` only, in the spelling of Tomcat 10.
+    fn migrate(&self) {
+        let (from, to) = (self.directory.join("javax"), self.directory.join("jakarta"));
+        fs::create_dir(&from).unwrap();
+        for name in routers() {
+            fs::copy(format!("{JARS}/{name}.jar"), from.join(format!("{name}.jar"))).unwrap();
+        }
+        let migrated = Command::new("java")
+            .args(["-XX:TieredStopAtLevel=1", "-cp", &format!("{MIGRATION}/*")])
+            .args(["org.apache.tomcat.jakartaee.MigrationCLI", "-profile=EE", "-logLevel=WARNING"])
+            .args([from, to])
+            .output()
+            .unwrap();
+        assert!(migrated.status.success(), "migration: {}", String::from_utf8_lossy(&migrated.stderr));
+    }
+
+    /// The source files as this version compiles them.
+    fn sources(&self) -> Vec<PathBuf> {
+        let app = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tomcat/app");
+        let mut written = Vec::new();
+        for (from, to) in [(app.clone(), "source"), (app.join("rest"), "source/rest")] {
+            let to = self.directory.join(to);
+            fs::create_dir(&to).unwrap();
+            for file in fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()) {
+                if file.extension().is_some_and(|extension| extension == "java") {
+                    let text = fs::read_to_string(&file).unwrap();
+                    written.push(to.join(file.file_name().unwrap()));
+                    fs::write(written.last().unwrap(), self.spelled(&text)).unwrap();
+                }
+            }
+        }
+        written
+    }
+
+    fn spelled(&self, source: &str) -> String {
+        match self.version {
+            Version::Nine => source.to_owned(),
+            Version::Ten => {
+                let servlet = source.replace("import javax.servlet.", "import jakarta.servlet.");
+                servlet.replace("import javax.ws.rs.", "import jakarta.ws.rs.")
+            }
+        }
+    }
+
+    fn class_path(&self) -> String {
+        let classes = self.directory.join("classes").display().to_string();
+        let helpers = HELPERS.iter().map(|name| jar(name));
+        [classes].into_iter().chain(installed(self.version)).chain(helpers).collect::<Vec<_>>().join(":")
+    }
+
+    /// A router for the command line.
+    fn described(&self, (name, libraries): &(&str, &[&str])) -> String {
+        let own = format!("{}/", self.directory.join("routers").display());
+        let path: Vec<_> = [own].into_iter().chain(libraries.iter().map(|name| self.library(name))).collect();
+        format!("{name}={}", path.join(":"))
+    }
+
+    /// A library of a router.
+    fn library(&self, name: &str) -> String {
+        match self.version {
+            Version::Nine => jar(name),
+            Version::Ten => self.directory.join(format!("jakarta/{name}.jar")).display().to_string(),
+        }
+    }
 }
 
-fn class_path(classes: Option<&Path>) -> String {
-    // Debian's json-smart and Jersey need these, where they are packaged apart.
-    let helpers = ["accessors-smart", "asm"].iter().map(|name| format!("{JARS}/{name}.jar"));
-    let classes = classes.map(|path| path.display().to_string());
-    classes.into_iter().chain(jars()).chain(helpers).collect::<Vec<_>>().join(":")
+fn jar(name: &str) -> String {
+    format!("{JARS}/{name}.jar")
 }
 
-fn missing() -> Option<String> {
+fn routers() -> impl Iterator<Item = &'static str> {
+    ROUTERS.iter().flat_map(|(_, libraries)| libraries.iter().copied())
+}
+
+/// Everything on the class path that all parts of the application share.
+fn installed(version: Version) -> impl Iterator<Item = String> {
+    let number = if version == Version::Nine { 9 } else { 10 };
+    let tomcat = TOMCAT.iter().map(move |name| jar(&format!("tomcat{number}-{name}")));
+    tomcat.chain(LIBRARIES.iter().map(|name| jar(name)))
+}
+
+fn missing(version: Version) -> Option<String> {
     let runs =
         |program: &str| Command::new(program).arg("-version").output().is_ok_and(|output| output.status.success());
-    let program = ["java", "javac"].into_iter().find(|program| !runs(program));
-    let jar = || jars().find(|jar| !Path::new(jar).exists());
-    program
-        .map(|program| format!("{program} is not installed"))
-        .or_else(|| jar().map(|jar| format!("{jar} is missing")))
+    if let Some(program) = ["java", "javac"].into_iter().find(|program| !runs(program)) {
+        return Some(format!("{program} is not installed"));
+    }
+    let needed = installed(version).chain(routers().map(jar));
+    let migration = (version == Version::Ten).then(|| MIGRATION.to_owned());
+    needed.chain(migration).find(|file| !Path::new(file).exists()).map(|file| format!("{file} is missing"))
 }

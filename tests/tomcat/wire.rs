@@ -34,6 +34,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// The case that the application took it for.
     pub(crate) case: Option<String>,
+    /// The gateway's reason.
+    pub(crate) reason: Option<String>,
 }
 
 /// Why there is no answer.
@@ -84,7 +86,8 @@ impl Connection {
             };
             let length = field("content-length").and_then(|(_, value)| value.trim().parse::<usize>().ok());
             let chunked = field("transfer-encoding").is_some();
-            let case = field("x-case").map(|(_, value)| value.trim().to_owned());
+            let text = |name: &str| field(name).map(|(_, value)| value.trim().to_owned());
+            let (case, reason) = (text("x-case"), text("x-previewgate-reason"));
             let _message = match length {
                 _ if to_head || status == 304 || status == 204 || status == 101 => vec![],
                 Some(length) => self.until(deadline, |buffer| (buffer.len() >= length).then_some(length))?,
@@ -93,7 +96,7 @@ impl Connection {
                 })?,
                 None => self.rest(deadline),
             };
-            return Ok(Answer { status, case });
+            return Ok(Answer { status, case, reason });
         }
     }
 

@@ -143,6 +143,21 @@ impl Wire {
         })
     }
 
+    /// Reads on until the other side has thrown the connection away, together with what it had not sent.
+    pub(crate) fn thrown_away(&mut self) -> impl Future<Output = ()> {
+        within("a reset", async move {
+            let end = loop {
+                self.buffer.clear();
+                match self.fill().await {
+                    Ok(0) => panic!("an orderly end"),
+                    Ok(_) => {}
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
+        })
+    }
+
     /// Says that nothing more will be written, and keeps reading.
     pub(crate) async fn finish(&mut self) {
         let _ = self.stream.shutdown().await;

@@ -11,6 +11,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -97,6 +98,7 @@ final class Recorder implements Filter {
         crc.update(body);
         entry.put("connection", request.getRemotePort());
         entry.put("case", request.getHeader("X-Case"));
+        entry.put("id", request.getHeader("X-Request-Id"));
         entry.put("method", request.getMethod());
         entry.put("uri", request.getRequestURI());
         entry.put("query", request.getQueryString());
@@ -105,12 +107,17 @@ final class Recorder implements Filter {
         entry.put("crc", crc.getValue());
         Set<String> methods = methods(request, body);
         Set<String> callouts = new LinkedHashSet<>();
-        Object rest = request.getAttribute(Rest.CALLOUT);
-        if (rest != null) callouts.add(rest.toString());
+        Object routed = request.getAttribute(Routers.CALLOUTS);
+        Map<?, ?> rest = routed == null ? Collections.emptyMap() : (Map<?, ?>) routed;
+        rest.values().forEach(agent -> callouts.add(agent.toString()));
         if (methods.contains("PUT")) callouts.addAll(paths.callouts());
         entry.put("rest", rest);
+        entry.put("failed", request.getAttribute("failed"));
         entry.put("callouts", callouts);
         entry.put("ends", ends(methods, paths));
+        // Where the test asks for push, it needs the address that the gateway has put there.
+        String marker = request.getHeader("X-Case");
+        if (marker != null && marker.startsWith("sign-in")) entry.put("signIn", new String(body, StandardCharsets.UTF_8));
         if (!callouts.isEmpty()) {
             List<Object> bodies = new ArrayList<>();
             new Bodies(body, request.getContentType(), request.getQueryString())
@@ -172,14 +179,17 @@ final class Recorder implements Filter {
         return out.toByteArray();
     }
 
-    /** The request with its body to be read once more. */
-    private static final class Replayed extends HttpServletRequestWrapper {
+    /** The request with its body to be read again and again. */
+    static final class Replayed extends HttpServletRequestWrapper {
         private final ByteArrayInputStream body;
 
         Replayed(HttpServletRequest request, byte[] body) {
             super(request);
             this.body = new ByteArrayInputStream(body);
         }
+
+        /** For the next one who reads it. */
+        void rewind() { body.reset(); }
 
         @Override
         public ServletInputStream getInputStream() {

@@ -1,0 +1,85 @@
+//! Callouts of what somebody else was shown, and of what has ended in a spelling that may be missed.
+
+use super::methods::OVERRIDES;
+use super::{CALLOUT, Corpus, JSON, request};
+
+impl Corpus {
+    pub(super) fn identities(&mut self) {
+        for (agent, of) in [(101, 102), (102, 101), (103, 101), (101, 103), (999_999, 101), (104, 102)] {
+            for (called, id) in [(of, of), (of, agent), (agent, of)] {
+                for quoted in [false, true] {
+                    // The agent's own number under the agent's own ID is nobody's attack.
+                    let id = if quoted { format!("\"{id}0\"") } else { format!("{id}0") };
+                    let body =
+                        format!(r#"{{"called":"7{called}01","callcontrolid":{id},"workNo":"{of}","agentId":{of}}}"#);
+                    let target = CALLOUT.replace("101", &agent.to_string());
+                    let bytes = request("PUT", &target, &self.number().to_string(), JSON, body.as_bytes());
+                    self.hostile("identity", bytes);
+                }
+            }
+        }
+    }
+
+    /// What ends a preview, in spellings that may be missed. A callout of the ended preview must not pass afterwards.
+    pub(super) fn sessions(&mut self) {
+        const ENDS: [(&str, &str); 8] = [
+            ("DELETE", "onlineagent/AGENT/logout"),
+            ("DELETE", "onlineagent/AGENT/forcelogout"),
+            ("PUT", "onlineagent/AGENT"),
+            ("PUT", "onlineagent/AGENT/forcelogin"),
+            ("PUT", "onlineagent/AGENT/loginex"),
+            ("POST", "qualitycontrol/102/forcelogout/AGENT"),
+            ("PUT", "voicecall/AGENT/cancelPreviewCallout"),
+            ("DELETE", "OnlineAgent/AGENT/LogOut"),
+        ];
+        const SPELLINGS: [(&str, &str); 19] = [
+            ("END", "?callcontrolid=AGENT0"),
+            ("", ""),
+            ("out", "%6fut"),
+            ("out", "o%2575t"),
+            ("AGENT", "AGENT;x=1"),
+            ("AGENT", "0AGENT"),
+            ("AGENT", "%2BAGENT"),
+            ("/AGENT", "//AGENT"),
+            ("/AGENT", "/./AGENT"),
+            ("/AGENT", "/x/../AGENT"),
+            ("/AGENT", "%2fAGENT"),
+            ("/AGENT", "\\AGENT"),
+            ("a", "%61"),
+            ("l", "%e0%81%ac"),
+            ("o", "%EF%BD%8F"),
+            ("AGENT", "AGENT%20"),
+            ("g", "%u0067"),
+            ("END", "/"),
+            ("END", ".json"),
+        ];
+        let mut agent = 2000;
+        for (method, path) in ENDS {
+            for (from, to) in SPELLINGS {
+                agent += 1;
+                let path = if from == "END" { format!("{path}{to}") } else { path.replacen(from, to, 1) };
+                let path = path.replace("AGENT", &agent.to_string());
+                let other = if path.contains('?') { "1" } else { "0" };
+                let body =
+                    if method == "PUT" { format!(r#"{{"callcontrolid":"{agent}{other}"}}"#) } else { String::new() };
+                let target = format!("/agentgateway/resource/{path}");
+                let bytes = request(method, &target, &self.number().to_string(), JSON, body.as_bytes());
+                self.hostile("session: odd endings", bytes).ends_session_of = Some(agent);
+            }
+            for (way, field) in [("POST", OVERRIDES[0]), ("GET", OVERRIDES[1]), ("PUT", OVERRIDES[2])] {
+                agent += 1;
+                let target = format!("/agentgateway/resource/{}", path.replace("AGENT", &agent.to_string()));
+                let fields = format!("{JSON}{field}: {method}\r\n");
+                let body = format!(r#"{{"callcontrolid":"{agent}0"}}"#);
+                let bytes = request(way, &target, &self.number().to_string(), &fields, body.as_bytes());
+                self.hostile("session: odd endings", bytes).ends_session_of = Some(agent);
+                agent += 1;
+                let target =
+                    format!("/agentgateway/resource/{}?_method={method}", path.replace("AGENT", &agent.to_string()));
+                let body = format!(r#"{{"callcontrolid":"{agent}0"}}"#);
+                let bytes = request("POST", &target, &self.number().to_string(), JSON, body.as_bytes());
+                self.hostile("session: odd endings", bytes).ends_session_of = Some(agent);
+            }
+        }
+    }
+}
