@@ -370,3 +370,38 @@ fn hash_key(log: &Log) -> Result<HashKey, StartError> {
         None => HashKey::random().map_err(|_| StartError::NoRandomness),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+    use crate::config::{self, Files, LogFormat};
+
+    /// The end may be announced before a worker has looked at its listener for the first time, or between two looks.
+    #[test]
+    fn who_waits_when_the_end_is_announced_gets_an_answer() {
+        let text = "listener.address = \"127.0.0.1:0\"\nadmin.address = \"127.0.0.1:0\"\nruntime.workers = 1\n\
+                    upstream.endpoints = [\"http://127.0.0.1:1\"]\n";
+        let config = config::parse(text, std::path::Path::new("."), Files::Check).unwrap();
+        let logging = Logging::start(LogFormat::Json, tracing::Level::ERROR, Box::new(io::sink())).unwrap();
+        let mut app = App::bind(config, &logging).unwrap();
+        let mut client = std::net::TcpStream::connect(app.address()).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        client.write_all(b"GET /agentgateway/x HTTP/1.1\r\nHost: gateway\r\n\r\n").unwrap();
+
+        let (control, phase) = PhaseControl::new();
+        control.announce(Phase::Draining);
+        let listener = app.listeners.remove(0);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let worker = Worker::new(app.live, Admission::new(), phase);
+            tokio::time::timeout(Duration::from_secs(30), worker.run(listener)).await.unwrap();
+        });
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        // Nobody is at port 1: that is the gateway's own word.
+        assert!(answer.starts_with("HTTP/1.1 502 "), "{answer:?}");
+    }
+}

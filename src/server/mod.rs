@@ -15,11 +15,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::task::unconstrained;
 
 pub use admission::Admission;
 pub use live::{Generation, Live, View, WorkerView};
@@ -126,11 +124,26 @@ impl Worker {
                 Err(error) => pause_after(&error, &trouble).await,
             }
         }
-        // Closing a listener resets what waits in its backlog: those clients were promised a connection. Unconstrained,
-        // because tokio would have a task pause after a hundred of them, and nobody would come back for the rest.
+        self.accept_the_rest(&listener, alive);
+    }
+
+    /// Closing a listener resets what waits in its backlog: those clients were promised a connection. The system is asked
+    /// and not tokio, which tries only what it knows to be ready: it has not heard yet of those who came since it last
+    /// looked, and of nobody at all if the end is announced before its first look.
+    fn accept_the_rest(self: &Arc<Self>, listener: &TcpListener, alive: &mpsc::Sender<()>) {
+        let listener = SockRef::from(listener);
         for _ in 0..BACKLOG {
-            let Some(Ok((socket, peer))) = unconstrained(listener.accept()).now_or_never() else { break };
-            self.admit(socket, peer, alive);
+            match listener.accept() {
+                Ok((socket, peer)) => {
+                    let socket = std::net::TcpStream::from(socket);
+                    let socket = socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket));
+                    if let (Ok(socket), Some(peer)) = (socket, peer.as_socket()) {
+                        self.admit(socket, peer, alive);
+                    }
+                }
+                Err(error) if concerns_the_peer_only(&error) => {}
+                Err(_) => break,
+            }
         }
     }
 
@@ -162,13 +175,16 @@ async fn pause_after(error: &io::Error, trouble: &Sparingly) {
     if trouble.now() {
         tracing::warn!(target: "previewgate::server", %error, "connection cannot be accepted");
     }
-    let of_the_peer = matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
-    );
-    if !of_the_peer {
+    if !concerns_the_peer_only(error) {
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
+}
+
+fn concerns_the_peer_only(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
 }
 
 #[cfg(test)]
