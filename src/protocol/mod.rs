@@ -15,6 +15,7 @@ pub mod envelope;
 pub mod event;
 mod lenient;
 pub mod operation;
+mod other_charsets;
 pub mod push_address;
 pub mod query;
 pub mod sign_in;
