@@ -160,7 +160,7 @@ impl Reloader {
 pub fn generation(gateway: Gateway, config: Config, earlier: Option<&Upstream>) -> Result<Generation, SetupError> {
     let upstream = Arc::new(Upstream::new(&config, Arc::clone(&gateway.metrics), earlier)?);
     let acceptor = config.listener.tls.as_ref().map(server::acceptor).transpose()?;
-    let push = Arc::new(Push::new(config.push.as_ref())?);
+    let push = Arc::new(Push::new(&config)?);
     note_certificates(&config, &gateway.metrics);
     Ok(Generation { gateway: Arc::new(Gateway { config, push, ..gateway }), upstream, acceptor })
 }

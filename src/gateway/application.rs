@@ -49,21 +49,26 @@ pub enum PushFault {
 /// The applications that may be pushed to, and how.
 pub(super) struct Applications {
     allowed: Vec<AllowedTarget>,
+    /// Never an application, whatever is allowed: a push to the upstream's own interface would be a request that nobody
+    /// has judged, from the one address that may reach it.
+    upstream: Vec<Endpoint>,
     timeout: Duration,
     tls: Option<TlsConnector>,
 }
 
 impl Applications {
-    pub(super) fn new(push: &config::Push) -> Result<Self, TlsError> {
+    pub(super) fn new(push: &config::Push, upstream: &[Endpoint]) -> Result<Self, TlsError> {
         let encrypted = push.allowed_targets.iter().any(|target| target.scheme != Some(Scheme::Http));
         let tls = || client_tls(push.tls.ca.as_deref(), None, push.tls.insecure_skip_verify);
         let tls = if encrypted { Some(tls()?) } else { None };
-        Ok(Self { allowed: push.allowed_targets.clone(), timeout: push.timeout, tls })
+        Ok(Self { allowed: push.allowed_targets.clone(), upstream: upstream.to_vec(), timeout: push.timeout, tls })
     }
 
     /// Whether pushes to `target` are allowed, as far as its name tells.
     pub(super) fn allow(&self, target: &Target) -> bool {
-        self.allowed.iter().any(|allowed| allowed.names(&target.origin))
+        let is_target =
+            |endpoint: &Endpoint| (&endpoint.host, endpoint.port) == (&target.origin.host, target.origin.port);
+        self.allowed.iter().any(|allowed| allowed.names(&target.origin)) && !self.upstream.iter().any(is_target)
     }
 
     /// Posts to `target` once and waits for the answer.
@@ -98,7 +103,7 @@ impl Applications {
             tokio::net::lookup_host((origin.host.as_str(), origin.port)).await.map_err(PushFault::Failed)?;
         let mut last = PushFault::Failed(io::Error::other("the name has no address"));
         for address in addresses {
-            if !self.may_reach(origin.scheme, address) {
+            if !self.may_reach(origin.scheme, address) || self.is_upstream(address).await {
                 last = PushFault::Target;
                 continue;
             }
@@ -113,11 +118,30 @@ impl Applications {
         Err(last)
     }
 
+    /// Whether `address` is the upstream's, under whatever name the application has given it. An endpoint whose name
+    /// has no address at the moment might be any.
+    async fn is_upstream(&self, address: SocketAddr) -> bool {
+        for endpoint in self.upstream.iter().filter(|endpoint| endpoint.port == address.port()) {
+            let known = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await;
+            if known.map_or(true, |mut known| known.any(|known| is_same(known.ip(), address.ip()))) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// An allowed name is its owner's word, and enough for an address out there. What is on this very machine or link
     /// (an admin listener, a cloud's metadata service) must be allowed by its address.
     fn may_reach(&self, scheme: Scheme, address: SocketAddr) -> bool {
         !is_close(address.ip()) || self.allowed.iter().any(|allowed| allowed.reaches(scheme, address))
     }
+}
+
+/// Whether two addresses are one, or both this very machine.
+fn is_same(one: IpAddr, other: IpAddr) -> bool {
+    let (one, other) = (one.to_canonical(), other.to_canonical());
+    let here = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
+    one == other || (here(one) && here(other))
 }
 
 /// Loopback, link-local, unspecified, multicast or broadcast: never what the name of an application should mean.
@@ -172,6 +196,21 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_address_has_many_spellings() {
+        for (one, other, expected) in [
+            ("10.1.2.3", "10.1.2.3", true),
+            ("10.1.2.3", "::ffff:10.1.2.3", true),
+            ("127.0.0.1", "127.8.8.8", true),
+            ("127.0.0.1", "0.0.0.0", true),
+            ("::1", "127.0.0.1", true),
+            ("10.1.2.3", "10.1.2.4", false),
+            ("10.1.2.3", "127.0.0.1", false),
+        ] {
+            assert_eq!(is_same(one.parse().unwrap(), other.parse().unwrap()), expected, "{one} {other}");
+        }
+    }
 
     #[test]
     fn addresses_on_this_machine_and_link_are_close() {

@@ -128,6 +128,9 @@ impl Head<'_> {
             Ok(_) if overrides_the_method(self.headers) || overridden_by_query(self.uri) => {
                 Some(Unclassified::MethodNotAllowed)
             }
+            Ok(Operation::Other { .. }) if self.has_body && overridden_by_form(self.uri, self.headers) => {
+                Some(Unclassified::MethodNotAllowed)
+            }
             Ok(_) if rewritten(self.headers, self.uri.path()) => Some(Unclassified::AmbiguousPath),
             Ok(_) => None,
         }
@@ -137,6 +140,14 @@ impl Head<'_> {
 /// A `_method=PUT` in the query, where it would matter.
 fn overridden_by_query(uri: &Uri) -> bool {
     uri.query().is_some_and(query::may_override_method) && operation::may_matter(uri.path())
+}
+
+/// A form sent where another method would matter: some filters look for a `_method` in it, and would make a sign-out of
+/// it. None of those interfaces takes a form.
+fn overridden_by_form(uri: &Uri, headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let is_form = content_type.windows(4).any(|word| word.eq_ignore_ascii_case(b"form"));
+    is_form && operation::may_matter(uri.path())
 }
 
 /// A field by which some frameworks replace the path names an operation that matters, and not the one that the path
@@ -230,6 +241,19 @@ mod tests {
         assert!(asks("", false) && asks("?_=1", false));
         assert!(!asks("", true) && !asks("?_method=PUT", false));
         assert!(!is_preflight(&Uri::from_static(CALLOUT), &HeaderMap::new(), false));
+    }
+
+    #[test]
+    fn a_form_overrides_the_method_only_where_it_matters() {
+        let overridden = |path: &str, media: &str| {
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_str(media).unwrap())]);
+            overridden_by_form(&format!("/agentgateway/resource/{path}").parse().unwrap(), &headers)
+        };
+        assert!(overridden("onlineagent/101/logout", "application/x-www-form-urlencoded"));
+        assert!(overridden("onlineagent/101", "Multipart/Form-Data; boundary=b"));
+        assert!(!overridden("onlineagent/101/logout", "application/json"));
+        assert!(!overridden("onlineagent/101/handshake", "application/x-www-form-urlencoded"));
+        assert!(!overridden("multimedia/101/uploadfile", "multipart/form-data; boundary=b"));
     }
 
     #[test]

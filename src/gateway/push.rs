@@ -60,8 +60,9 @@ impl Push {
     ///
     /// # Errors
     /// When the key or the CAs cannot be read.
-    pub fn new(push: Option<&config::Push>) -> Result<Self, PushSetupError> {
-        let relay = push.map(Relay::new).transpose()?;
+    pub fn new(config: &config::Config) -> Result<Self, PushSetupError> {
+        let upstream = &config.upstream.endpoints;
+        let relay = config.push.as_ref().map(|push| Relay::new(push, upstream)).transpose()?;
         Ok(Self { relay, ..Self::off() })
     }
 
@@ -93,8 +94,8 @@ pub enum PushSetupError {
 }
 
 impl Relay {
-    fn new(push: &config::Push) -> Result<Self, PushSetupError> {
-        let applications = Applications::new(push)?;
+    fn new(push: &config::Push, upstream: &[config::Endpoint]) -> Result<Self, PushSetupError> {
+        let applications = Applications::new(push, upstream)?;
         Ok(Self { public_url: push.public_url.to_string(), key: key(&push.key)?, applications })
     }
 

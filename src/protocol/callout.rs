@@ -2,7 +2,8 @@
 //!
 //! The very bytes that are judged here are forwarded, and the upstream reads them with a JSON mapper of its own. So
 //! whatever two parsers could read differently is refused: repeated keys however escaped, keys that a forgiving
-//! mapper folds onto the two that count, numbers that are not integers, anything but UTF-8, anything after the object.
+//! mapper folds onto the two that count, numbers that are not integers, anything but UTF-8, what could name another call in
+//! another charset, anything after the object.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,6 +11,7 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::lenient;
+use super::other_charsets::may_add_a_member;
 use crate::preview::{Callout, ControlId, DialedNumber, Reason};
 
 /// Longest `called`, in bytes: as long as `dialeddigits` can be (protocol.md 5).
@@ -46,6 +48,9 @@ impl CalloutError {
 pub fn parse_callout(body: &[u8]) -> Result<Callout, CalloutError> {
     let text = std::str::from_utf8(body).map_err(|_| malformed("it is not UTF-8"))?;
     let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| explain(&error))?;
+    if may_add_a_member(text, &[CALLED, CONTROL_ID]) {
+        return Err(malformed("in another charset it could name another called or callcontrolid"));
+    }
     let called = fields.called.ok_or(CalloutError::MissingField(CALLED))?;
     let control_id = fields.control_id.ok_or(CalloutError::MissingField(CONTROL_ID))?;
     Ok(Callout { called: number(&called)?, control_id })
@@ -53,7 +58,7 @@ pub fn parse_callout(body: &[u8]) -> Result<Callout, CalloutError> {
 
 /// The control ID that a successful `cancelPreviewCallout` gives back; nothing if that is not beyond doubt.
 pub fn parse_cancelled(body: &[u8]) -> Option<ControlId> {
-    let text = std::str::from_utf8(body).ok()?;
+    let text = std::str::from_utf8(body).ok().filter(|text| !may_add_a_member(text, &[CONTROL_ID]))?;
     serde_json::from_str::<Fields<'_>>(text).ok()?.control_id
 }
 

@@ -16,6 +16,7 @@ pub mod event;
 mod lenient;
 mod members;
 pub mod operation;
+mod other_charsets;
 pub mod push_address;
 pub mod query;
 pub mod sign_in;

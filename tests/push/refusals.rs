@@ -53,6 +53,7 @@ async fn a_sign_in_for_a_target_that_is_not_allowed_is_refused() {
         sign_in("https://evil.example/"),
         sign_in("https://127.0.0.1@evil.example/"),
         sign_in("https://127.1/"),
+        sign_in(&format!("https://{}/agentgateway/resource/onlineagent/101/logout", site.simulator.address())),
         sign_in("file:///etc/passwd"),
         sign_in(&format!("https://127.0.0.1/{}", "x".repeat(2000))),
         "{\"pushUrl\":\"https://127.0.0.1/\",\"pushUrl\":\"https://127.0.0.1/\"}".to_owned(),
@@ -101,5 +102,27 @@ async fn a_name_that_leads_to_this_machine_needs_its_address_allowed_too() {
     let gateway = site.start(&Site::push(site.gateway, "\"localhost\", \"https://127.0.0.1\""));
     let answer = site.post(&site.push_url(), &[], "{}").await;
     assert_eq!((answer.status, site.application.seen().len()), (StatusCode::OK, 1));
+    gateway.stop().await;
+}
+
+/// A network that is allowed may hold CC-Gateway too. A push to its interface would be a request that nobody has
+/// judged: with the method and the number in the query, a callout to forgiving frameworks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_upstream_is_no_application_under_whatever_name() {
+    let site = Site::new().await;
+    let callout = "agentgateway/resource/voicecall/101/previewCallout?_method=PUT&called=1&callcontrolid=1";
+    let gateway = site.start(&Site::push(site.gateway, "\"localhost\", \"https://127.0.0.0/8\""));
+    for (host, pushed) in [("localhost", "1"), ("127.8.8.8", "2")] {
+        let url = format!("https://{host}:{}/{callout}", site.simulator.address().port());
+        assert_eq!(site.sign_in(json!({"pushUrl": url}).to_string()).await.retcode(), "0");
+        let requests = site.simulated().requests();
+        let answer = site.post(&site.push_url(), &[], "{}").await;
+        assert_eq!(
+            (answer.status, gateway.pushes("refused_target").as_str()),
+            (StatusCode::FORBIDDEN, pushed),
+            "{host}"
+        );
+        assert_eq!(site.simulated().requests(), requests, "{host}");
+    }
     gateway.stop().await;
 }

@@ -87,7 +87,10 @@ impl Tomcat {
 
     /// What has arrived so far, one JSON object in each line.
     pub(crate) fn journal(&self) -> String {
-        fs::read_to_string(self.directory.path().join("journal")).unwrap()
+        let mut journal = fs::read_to_string(self.directory.path().join("journal")).unwrap();
+        // Others may be under way: their line can be there in part.
+        journal.truncate(journal.rfind('\n').map_or(0, |end| end + 1));
+        journal
     }
 }
 

@@ -108,7 +108,7 @@ final class Bodies {
                 continue;
             }
         }
-        for (String name : new String[] {"UTF-16", "UTF-16LE", "UTF-32", "GBK", "IBM037"}) {
+        for (String name : new String[] {"UTF-16", "UTF-16LE", "UTF-32", "GBK", "GB18030", "Big5", "Shift_JIS", "x-Johab", "IBM037"}) {
             if (Charset.isSupported(name)) charsets.add(Charset.forName(name));
         }
         return charsets;

@@ -114,7 +114,7 @@ final class Recorder implements Filter {
         entry.put("rest", rest);
         entry.put("failed", request.getAttribute("failed"));
         entry.put("callouts", callouts);
-        entry.put("ends", ends(methods, paths));
+        entry.put("ends", ends(request, body, methods, paths));
         // Where the test asks for push, it needs the address that the gateway has put there.
         String marker = request.getHeader("X-Case");
         if (marker != null && marker.startsWith("sign-in")) entry.put("signIn", new String(body, StandardCharsets.UTF_8));
@@ -128,15 +128,21 @@ final class Recorder implements Filter {
     }
 
     /** The agents whose previews are void after this request. */
-    private static Set<String> ends(Set<String> methods, Paths paths) {
+    private static Set<String> ends(HttpServletRequest request, byte[] body, Set<String> methods, Paths paths) {
         Set<String> agents = new LinkedHashSet<>();
         if (methods.contains("PUT")) {
-            agents.addAll(paths.cancels());
+            for (String agent : paths.cancels()) if (cancels(request, body, agent)) agents.add(agent);
             agents.addAll(paths.signIns());
         }
         if (methods.contains("DELETE")) agents.addAll(paths.signOuts());
         if (methods.contains("POST")) agents.addAll(paths.forcedSignOuts());
         return agents;
+    }
+
+    /** Whether a cancellation may mean the one preview that the agent has. */
+    private static boolean cancels(HttpServletRequest request, byte[] body, String agent) {
+        Set<List<String>> readings = new Bodies(body, request.getContentType(), request.getQueryString()).readings.keySet();
+        return readings.isEmpty() || readings.stream().anyMatch(fields -> (agent + "0").equals(fields.get(1)));
     }
 
     private void write(Map<String, Object> entry) throws IOException {

@@ -53,6 +53,26 @@ impl Corpus {
         }
     }
 
+    /// What looks like a trick and is none.
+    pub(super) fn behaving_oddly(&mut self) {
+        for body in [
+            r#"{"called":"710101","callcontrolid":1010,"callData":"{\"name\":\"王\",\"city\":\"北京\"}"}"#,
+            r#"{"callData":"王\n李\t\"张\"","callcontrolid":"1010","called":"710102"}"#,
+            r#"{"called":"710101","callcontrolid":1010,"remark":"C:\\王\\"}"#,
+        ] {
+            self.behaving("callout", "PUT", CALLOUT, JSON, body.as_bytes());
+        }
+        // A browser's form library names a content type with everything.
+        let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+        self.behaving("session and events", "DELETE", "/agentgateway/resource/onlineagent/105/logout", form, b"");
+        for (path, body) in [("onlineagent/105/handshake", ""), ("voicecall/101/answer", "a=b&_method=c")] {
+            let target = format!("/agentgateway/resource/{path}");
+            self.behaving("session and events", "POST", &target, form, body.as_bytes());
+        }
+        let many = format!("{CALLOUT}?{}", "a=1&".repeat(1200));
+        self.behaving("callout", "PUT", &many, JSON, VALID.as_bytes());
+    }
+
     pub(super) fn behaving_sessions(&mut self) {
         // As old clients behind an old proxy write it, and as a load balancer probes.
         for target in ["http://cc.example:8043", "HTTP://cc.example", "https://cc.example:8043"] {

@@ -210,6 +210,50 @@ impl Corpus {
         }
     }
 
+    /// Valid in UTF-8; where a two-byte character swallows a backslash, the string ends early and another call follows.
+    pub(super) fn swallowed_backslashes(&mut self) {
+        // Of one, two and three bytes before the backslash, in UTF-8, so that one of them is half a character elsewhere.
+        for swallowing in [
+            "\u{4f60}",
+            "\u{e9}\u{4f60}",
+            "\u{4f60}\u{4f60}",
+            "\u{738b}",
+            "\u{8868}",
+            "\u{30a2}",
+            "\u{10348}",
+            "\u{e9}",
+        ] {
+            for (escape, inner) in [
+                (r#"\""#, "'called':'NUMBER','callcontrolid':1010"),
+                (r#"\""#, "called:'NUMBER',callcontrolid:1010"),
+                (r#"\""#, r"'c\u0061lled':'NUMBER','callcontrolid':1010"),
+                (r#"\""#, "'Called':'NUMBER'"),
+                (r#"\\\""#, "'called':'NUMBER','callcontrolid':1010"),
+            ] {
+                for media in ["", "; charset=UTF-8"] {
+                    let inner = inner.replace("NUMBER", &self.unshown());
+                    let body = format!(
+                        r#"{{"x":"{swallowing}{escape},{inner},'z':'","called":"710101","callcontrolid":1010,"q":"'}}"}}"#
+                    );
+                    self.hostile_body(
+                        "body: swallowed escapes",
+                        &format!("Content-Type: application/json{media}\r\n"),
+                        body.as_bytes(),
+                    );
+                }
+            }
+        }
+    }
+
+    /// Behind more parameters than Tomcat 10 reads unless it is told to.
+    pub(super) fn many_parameters(&mut self) {
+        for count in [999, 1000, 1001, 5000] {
+            let target = format!("{CALLOUT}?{}called={}", "a&".repeat(count), self.unshown());
+            let bytes = request("PUT", &target, &self.number().to_string(), JSON, VALID.as_bytes());
+            self.hostile("query", bytes);
+        }
+    }
+
     pub(super) fn queries(&mut self) {
         for query in QUERIES {
             let target = format!("{CALLOUT}?{}", query.replace("NUMBER", &self.unshown()));

@@ -3,6 +3,28 @@
 use super::{CALLOUT, Corpus, JSON, request};
 
 impl Corpus {
+    /// Bytes that are a letter in one charset and nothing in another.
+    pub(super) fn rewriting_bytes(&mut self) {
+        for (from, to) in [
+            ("Callout", b"C\xaallout".as_slice()),
+            ("voice", b"v\xbaice"),
+            ("preview", b"\xc1\xb0review"),
+            ("preview", "\u{ff50}review".as_bytes()),
+            ("previewCallout", b"previewCallout\xa0"),
+        ] {
+            for field in ["X-Original-URL", "X-Rewrite-URL"] {
+                let (before, after) = CALLOUT.split_once(from).unwrap();
+                let value = [before.as_bytes(), to, after.as_bytes()].concat();
+                let body = self.unshown_body();
+                let path = "/agentgateway/resource/voicecall/101/answer";
+                let bytes = request("PUT", path, &self.number().to_string(), JSON, body.as_bytes());
+                let end = bytes.windows(2).position(|window| window == b"\r\n").unwrap() + 2;
+                let field = [field.as_bytes(), b": ", &value, b"\r\n"].concat();
+                self.hostile("path: rewriting header", [&bytes[..end], &field, &bytes[end..]].concat());
+            }
+        }
+    }
+
     pub(super) fn methods(&mut self) {
         for method in METHODS {
             let bytes = request(method, CALLOUT, &self.number().to_string(), JSON, self.unshown_body().as_bytes());

@@ -72,6 +72,12 @@ pub(crate) fn corpus() -> Vec<Case> {
     corpus.behaving_callouts();
     corpus.behaving_sessions();
     corpus.behaving_others();
+    corpus.swallowed_backslashes();
+    corpus.misread_sessions();
+    corpus.rewriting_bytes();
+    corpus.suffixes();
+    corpus.many_parameters();
+    corpus.behaving_oddly();
     corpus.cases
 }
 

@@ -33,6 +33,16 @@ impl Corpus {
         }
     }
 
+    /// Formats and languages, which JAX-RS routers take off the end of a path.
+    pub(super) fn suffixes(&mut self) {
+        for suffix in
+            [".en", ".json.en", ".en.json", ".xml;a=b", ";a=b.json", ".json/", "/.json", ".en%20", "%2Een", ".JSON.EN"]
+        {
+            self.hostile_path("path: endings", &format!("{CALLOUT}{suffix}"));
+            self.hostile_path("path: agent ID", &CALLOUT.replace("101", &format!("101{suffix}")));
+        }
+    }
+
     pub(super) fn odd_case(&mut self) -> String {
         let mut flip =
             |c: char| if self.random.below(2) == 0 { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() };

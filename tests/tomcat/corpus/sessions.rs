@@ -3,6 +3,18 @@
 use super::methods::OVERRIDES;
 use super::{CALLOUT, Corpus, JSON, request};
 
+/// What ends a preview.
+const ENDS: [(&str, &str); 8] = [
+    ("DELETE", "onlineagent/AGENT/logout"),
+    ("DELETE", "onlineagent/AGENT/forcelogout"),
+    ("PUT", "onlineagent/AGENT"),
+    ("PUT", "onlineagent/AGENT/forcelogin"),
+    ("PUT", "onlineagent/AGENT/loginex"),
+    ("POST", "qualitycontrol/102/forcelogout/AGENT"),
+    ("PUT", "voicecall/AGENT/cancelPreviewCallout"),
+    ("DELETE", "OnlineAgent/AGENT/LogOut"),
+];
+
 impl Corpus {
     pub(super) fn identities(&mut self) {
         for (agent, of) in [(101, 102), (102, 101), (103, 101), (101, 103), (999_999, 101), (104, 102)] {
@@ -22,16 +34,6 @@ impl Corpus {
 
     /// What ends a preview, in spellings that may be missed. A callout of the ended preview must not pass afterwards.
     pub(super) fn sessions(&mut self) {
-        const ENDS: [(&str, &str); 8] = [
-            ("DELETE", "onlineagent/AGENT/logout"),
-            ("DELETE", "onlineagent/AGENT/forcelogout"),
-            ("PUT", "onlineagent/AGENT"),
-            ("PUT", "onlineagent/AGENT/forcelogin"),
-            ("PUT", "onlineagent/AGENT/loginex"),
-            ("POST", "qualitycontrol/102/forcelogout/AGENT"),
-            ("PUT", "voicecall/AGENT/cancelPreviewCallout"),
-            ("DELETE", "OnlineAgent/AGENT/LogOut"),
-        ];
         const SPELLINGS: [(&str, &str); 19] = [
             ("END", "?callcontrolid=AGENT0"),
             ("", ""),
@@ -80,6 +82,32 @@ impl Corpus {
                 let bytes = request("POST", &target, &self.number().to_string(), JSON, body.as_bytes());
                 self.hostile("session: odd endings", bytes).ends_session_of = Some(agent);
             }
+        }
+    }
+
+    /// A form that names the method, and a cancellation that means another preview to who reads it in its charset.
+    pub(super) fn misread_sessions(&mut self) {
+        let mut agent = 3000;
+        for (method, path) in ENDS.into_iter().filter(|(method, _)| *method != "POST") {
+            for media in ["application/x-www-form-urlencoded", "Application/X-WWW-Form-URLencoded; charset=UTF-8"] {
+                for name in ["_method", "x=1&_method", "X-HTTP-Method-Override"] {
+                    agent += 1;
+                    let target = format!("/agentgateway/resource/{}", path.replace("AGENT", &agent.to_string()));
+                    let body = format!("{name}={method}&callcontrolid={agent}0");
+                    let fields = format!("Content-Type: {media}\r\n");
+                    let bytes = request("POST", &target, &self.number().to_string(), &fields, body.as_bytes());
+                    self.hostile("session: odd endings", bytes).ends_session_of = Some(agent);
+                }
+            }
+        }
+        for charset in ["gbk", "GB18030", "gb2312", "\"GBK\""] {
+            agent += 1;
+            let target = format!("/agentgateway/resource/voicecall/{agent}/cancelPreviewCallout");
+            let body =
+                format!(r#"{{"x":"你\",'callcontrolid':{agent}0,'called':'1','z':'","callcontrolid":7,"q":"'}}"}}"#);
+            let fields = format!("Content-Type: application/json; charset={charset}\r\n");
+            let bytes = request("PUT", &target, &self.number().to_string(), &fields, body.as_bytes());
+            self.hostile("session: odd endings", bytes).ends_session_of = Some(agent);
         }
     }
 }
