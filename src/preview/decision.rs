@@ -89,7 +89,7 @@ impl Refusal {
 }
 
 closed_list! {
-    /// Why a request to the previewCallout resource had the outcome it had (design.md 2): the same word in the
+    /// Why a request to the previewCallout resource had the outcome it had: the same word in the
     /// decision log, the metrics and `X-Previewgate-Reason`.
     pub enum Reason {
         /// The callout follows from a preview.

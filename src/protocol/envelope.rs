@@ -75,7 +75,7 @@ pub fn refusal(message: &str, retcode: &str) -> Vec<u8> {
     serde_json::to_vec(&Members { message, retcode }).unwrap_or_default()
 }
 
-/// The vendor's code for a refusal (design.md 2): `200-001` for a number that was not shown, `100-007` (resource not
+/// The vendor's code for a refusal: `200-001` for a number that was not shown, `100-007` (resource not
 /// reachable) when the client did nothing wrong, `000-002` for everything else the client sent wrong.
 pub fn retcode_of(reason: Reason) -> &'static str {
     match reason {

@@ -1,4 +1,4 @@
-//! The decision log: one line for each request to the previewCallout resource (design.md 2).
+//! The decision log: one line for each request to the previewCallout resource.
 
 use std::time::Duration;
 

@@ -21,7 +21,7 @@ async fn health() {
     }
 }
 
-/// OpenMetrics, each line of a known form, each family of design.md 2 among them.
+/// OpenMetrics, each line of a known form, each family that operators rely on among them.
 #[tokio::test]
 async fn metrics_can_be_parsed() {
     let lab = lenient().start().await;

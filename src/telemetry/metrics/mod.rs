@@ -1,4 +1,4 @@
-//! The metrics of one gateway (design.md 2), as `GET /metrics` shows them.
+//! The metrics of one gateway, as `GET /metrics` shows them.
 //!
 //! One struct for each subsystem, each with the methods that its subsystem calls; names are constants beside it. Label
 //! values are words of closed lists, or endpoints from the configuration: nothing that a client chose.
