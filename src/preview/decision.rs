@@ -122,6 +122,16 @@ closed_list! {
         Overloaded = "overloaded",
         /// The upstream could not be reached or did not answer properly.
         UpstreamFailure = "upstream_failure",
+        /// The agent is not signed in any more.
+        SignedOut = "signed_out",
+        /// The `Guid` of the request does not belong to the agent's current session.
+        ForeignSession = "foreign_session",
+        /// The shared store does not answer, and the configuration refuses callouts while that is so.
+        StoreUnavailable = "store_unavailable",
+        /// The client closed its connection before the request was complete.
+        ClientGone = "client_gone",
+        /// A defect of the gateway was caught while the request was handled.
+        InternalError = "internal_error",
     }
 }
 

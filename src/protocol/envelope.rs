@@ -75,13 +75,15 @@ pub fn refusal(message: &str, retcode: &str) -> Vec<u8> {
     serde_json::to_vec(&Members { message, retcode }).unwrap_or_default()
 }
 
-/// The vendor's code for a refusal: `200-001` for a number that was not shown, `100-007` (resource not
-/// reachable) when the client did nothing wrong, `000-002` for everything else the client sent wrong.
+/// The vendor's code for a refusal: `200-001` for a number that was not shown, `100-006` for an agent that is not
+/// signed in, `100-007` (internal error, resource not reachable) when the client did nothing wrong, `000-002` for
+/// everything else that the client sent wrong.
 pub fn retcode_of(reason: Reason) -> &'static str {
     match reason {
         Reason::Ok => SUCCESS,
         Reason::NumberNotInPreview => "200-001",
-        Reason::Overloaded | Reason::UpstreamFailure => "100-007",
+        Reason::SignedOut => "100-006",
+        Reason::Overloaded | Reason::UpstreamFailure | Reason::StoreUnavailable | Reason::InternalError => "100-007",
         Reason::UnknownPreview
         | Reason::ControlIdMismatch
         | Reason::PreviewExpired
@@ -92,7 +94,9 @@ pub fn retcode_of(reason: Reason) -> &'static str {
         | Reason::MissingGuid
         | Reason::MethodNotAllowed
         | Reason::AmbiguousPath
-        | Reason::TooLarge => "000-002",
+        | Reason::TooLarge
+        | Reason::ForeignSession
+        | Reason::ClientGone => "000-002",
     }
 }
 
