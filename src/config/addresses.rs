@@ -1,13 +1,68 @@
 //! Kinds of value that name something on the network: endpoints, path prefixes, server names.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 use rustls::pki_types::ServerName;
 use toml::de::DeValue;
 
-use super::kinds::{Kind, quoted};
+use super::entry::Kind;
+use super::kinds::quoted;
 use super::reading::Spot;
-use super::{Endpoint, InvalidEndpoint, Scheme};
+use crate::closed_list;
+
+/// One upstream address, from `scheme://host[:port]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// `http` or `https`.
+    pub scheme: Scheme,
+    /// DNS name or IP address (IPv6 without brackets).
+    pub host: String,
+    /// Default 443 for `https`, 80 for `http`.
+    pub port: u16,
+    /// The name of the CC-Gateway node there: requests whose GUID ends in it go there first.
+    pub node: Option<String>,
+}
+
+closed_list! {
+    /// Whether TLS is spoken.
+    pub enum Scheme {
+        /// Plain HTTP/1.1.
+        Http = "http",
+        /// HTTP/1.1 over TLS 1.2 or 1.3.
+        Https = "https",
+    }
+}
+
+impl Scheme {
+    /// The port of an endpoint that names none.
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// Text that is no endpoint, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidEndpoint(&'static str);
+
+/// Stands in for one that is missing, until all problems are found: with a problem no configuration comes out.
+impl Default for Endpoint {
+    fn default() -> Self {
+        Self { scheme: Scheme::Https, host: String::new(), port: Scheme::Https.default_port(), node: None }
+    }
+}
+
+/// As in the configuration, the port always written.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scheme, host, port, node: _ } = self;
+        if host.contains(':') { write!(f, "{scheme}://[{host}]:{port}") } else { write!(f, "{scheme}://{host}:{port}") }
+    }
+}
 
 /// What is wrong, and the cure.
 pub(super) type Fault = (&'static str, String);

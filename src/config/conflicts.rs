@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use super::addresses::Scheme;
+use super::files;
+use super::model::{Config, ProbeKind, StoreKind};
 use super::reading::{Files, Reading};
-use super::{Config, ProbeKind, Scheme, StoreKind, files};
 
 /// Records every conflict among the sound keys of `config`.
 pub(super) fn find(config: &Config, reading: &mut Reading<'_>) {

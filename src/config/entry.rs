@@ -1,7 +1,6 @@
 //! How one line of the key table ([`super::keys`]) is read from a document and written to one.
 
-use super::kinds::Kind;
-use super::reading::Section;
+use super::reading::{Section, Spot};
 
 /// A table of the configuration: reads itself from a section and writes itself again.
 pub(super) trait Table: Sized {
@@ -19,6 +18,33 @@ pub(super) trait Entry {
     fn read(&self, section: &mut Section<'_, '_>, name: &'static str) -> Self::Value;
     /// Writes it so that it reads the same again.
     fn write(&self, value: &Self::Value, name: &'static str, writer: &mut Writer);
+}
+
+/// A kind of value.
+pub(super) trait Kind: Sized {
+    /// What the checked configuration holds.
+    type Value;
+
+    /// The value, or `None` with at least one problem recorded.
+    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<Self::Value>;
+
+    /// The value as TOML that reads the same again.
+    fn write(&self, value: &Self::Value) -> String;
+
+    /// A key of this kind with a default.
+    fn or(self, default: Self::Value) -> WithDefault<Self> {
+        WithDefault(self, default)
+    }
+
+    /// A key of this kind without default; `cure` tells the operator what to add.
+    fn required(self, cure: &'static str) -> Required<Self> {
+        Required(self, cure)
+    }
+
+    /// A key of this kind that may be absent.
+    fn optional(self) -> Optional<Self> {
+        Optional(self)
+    }
 }
 
 /// A key with a default.

@@ -9,7 +9,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
-use super::kinds::{Kind, quoted};
+use super::entry::Kind;
+use super::kinds::quoted;
 use super::reading::{Files, Spot};
 
 /// What a file must hold.

@@ -8,18 +8,17 @@ use std::time::Duration;
 
 use tracing::Level;
 
-use super::addresses::{EndpointEntry, EndpointUrl, PathPrefix, ProbePath, VerifiedName};
-use super::entry::{Entry, Table, Writer, optional_table, table};
+use super::addresses::{EndpointEntry, EndpointUrl, PathPrefix, ProbePath, Scheme, VerifiedName};
+use super::entry::{Entry, Kind, Table, Writer, optional_table, table};
 use super::files::{Holds, file, written_file};
-use super::kinds::{Address, Flag, KIB, Kind, MIB, list, number, size, span, word};
-use super::reading::{Reading, Section, Spot};
-use super::redis::{PlainText, RedisAddress};
-use super::targets::Target;
-use super::{
-    AccessLog, Admin, Balance, Config, Limits, Listener, ListenerTls, Log, LogFormat, Mode, OnStoreFailure,
-    OnUnknownPreview, Previews, Probe, ProbeKind, Push, PushTls, RedisStore, Runtime, Scheme, Shutdown, StoreKind,
-    Upstream, UpstreamTls, Validation,
+use super::kinds::{Address, Flag, KIB, MIB, list, number, size, span, word};
+use super::model::{
+    AccessLog, Admin, Balance, Config, Limits, Listener, ListenerTls, Log, LogFormat, Mode, OnUnknownPreview, Previews,
+    Probe, ProbeKind, Push, PushTls, Runtime, Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
 };
+use super::reading::{Reading, Section, Spot};
+use super::redis::{OnStoreFailure, PlainText, RedisAddress, RedisStore};
+use super::targets::Target;
 
 /// Reads all tables; `None` reads as an empty document.
 pub(super) fn read<'v>(reading: &mut Reading<'v>, document: Option<&'v toml::de::DeTable<'v>>) -> Config {

@@ -6,35 +6,8 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::entry::{Optional, Required, WithDefault};
+use super::entry::Kind;
 use super::reading::Spot;
-
-/// A kind of value.
-pub(super) trait Kind: Sized {
-    /// What the checked configuration holds.
-    type Value;
-
-    /// The value, or `None` with at least one problem recorded.
-    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<Self::Value>;
-
-    /// The value as TOML that reads the same again.
-    fn write(&self, value: &Self::Value) -> String;
-
-    /// A key of this kind with a default.
-    fn or(self, default: Self::Value) -> WithDefault<Self> {
-        WithDefault(self, default)
-    }
-
-    /// A key of this kind without default; `cure` tells the operator what to add.
-    fn required(self, cure: &'static str) -> Required<Self> {
-        Required(self, cure)
-    }
-
-    /// A key of this kind that may be absent.
-    fn optional(self) -> Optional<Self> {
-        Optional(self)
-    }
-}
 
 /// Text as a TOML string.
 pub(super) fn quoted(text: &str) -> String {

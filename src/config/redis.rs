@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::addresses::{Fault, host_and_port};
-use super::kinds::{Kind, quoted};
+use super::entry::Kind;
+use super::kinds::quoted;
 use super::reading::Spot;
 use crate::closed_list;
 

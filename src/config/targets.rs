@@ -3,10 +3,10 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::addresses::{Fault, host_and_port, is_server_name, port};
-use super::kinds::{Kind, quoted};
+use super::addresses::{Endpoint, Fault, Scheme, host_and_port, is_server_name, port};
+use super::entry::Kind;
+use super::kinds::quoted;
 use super::reading::Spot;
-use super::{Endpoint, Scheme};
 
 /// Applications that may be pushed to, from `[scheme://]host[:port]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{AllowedTarget, Config, Endpoint, Mode, OnStoreFailure, OnUnknownPreview, Push, Scheme, StoreKind};
+use super::addresses::{Endpoint, Scheme};
+use super::model::{Config, Mode, OnUnknownPreview, Push, StoreKind};
+use super::redis::OnStoreFailure;
+use super::targets::AllowedTarget;
 
 /// Tomcat closes an idle connection after 20 s unless told otherwise.
 const SHORTEST_UPSTREAM_KEEP_ALIVE: Duration = Duration::from_secs(20);

@@ -12,7 +12,9 @@ mod values;
 mod warnings;
 
 use std::fs;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::*;
 
