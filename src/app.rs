@@ -22,13 +22,14 @@ use self::keeping::Keeper;
 use crate::admin::Admin;
 use crate::config::{Config, Log};
 use crate::gateway::{Gateway, Load, Origins, Push, RequestIds};
+use crate::log_throttle::LogThrottle;
 use crate::preview::SystemClock;
 use crate::reload::{self, ReloadError, Reloader, SetupError};
 use crate::server::{self, Admission, Live, Phase, PhaseControl, Worker};
 use crate::store::snapshot::SnapshotFile;
 use crate::store::{PreviewStore, RecentEnds, Sessions};
 use crate::systemd::{Inherited, Notifier};
-use crate::telemetry::{HashKey, Logging, Metrics, Redactor, Sparingly};
+use crate::telemetry::{HashKey, Logging, Metrics, Redactor};
 
 /// How often the cache's housekeeping is done.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
@@ -354,8 +355,8 @@ fn gateway(config: &Config, metrics: &Arc<Metrics>) -> Result<Gateway, StartErro
         request_ids: Arc::new(RequestIds::new()),
         push: Arc::new(Push::off()),
         load: Arc::new(Load::default()),
-        event_warnings: Arc::new(Sparingly::every(WARNING_INTERVAL)),
-        upstream_warnings: Arc::new(Sparingly::every(WARNING_INTERVAL)),
+        event_warnings: Arc::new(LogThrottle::every(WARNING_INTERVAL)),
+        upstream_warnings: Arc::new(LogThrottle::every(WARNING_INTERVAL)),
         warm_up_until: None,
         config: config.clone(),
     })

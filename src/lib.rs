@@ -13,8 +13,6 @@
 //! `store` → `protocol` → `preview`; `config` and `telemetry` are used everywhere and use none of them but the domain's
 //! words.
 
-mod closed_list;
-
 pub mod admin;
 pub mod app;
 pub mod cli;
@@ -22,7 +20,10 @@ pub mod config;
 pub mod demo;
 pub mod downstream;
 pub mod explain;
+pub mod failure;
 pub mod gateway;
+mod label_enum;
+mod log_throttle;
 pub mod preview;
 pub mod protocol;
 pub mod reload;
@@ -34,3 +35,5 @@ pub mod systemd;
 pub mod telemetry;
 pub mod tls;
 pub mod upstream;
+
+use label_enum::label_enum;

@@ -11,8 +11,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::config::Config;
 use crate::gateway::Gateway;
+use crate::log_throttle::LogThrottle;
 use crate::store::snapshot::{Restored, Saved, SnapshotFile};
-use crate::telemetry::Sparingly;
 
 /// A disk that stays full may say so this often.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
@@ -86,13 +86,13 @@ pub(super) struct Keeper(Arc<Inner>);
 struct Inner {
     file: SnapshotFile,
     gateway: Arc<Gateway>,
-    warnings: Sparingly,
+    warnings: LogThrottle,
     failing: AtomicBool,
 }
 
 impl Keeper {
     pub(super) fn new(file: SnapshotFile, gateway: &Arc<Gateway>) -> Self {
-        let warnings = Sparingly::every(WARNING_INTERVAL);
+        let warnings = LogThrottle::every(WARNING_INTERVAL);
         let gateway = Arc::clone(gateway);
         Self(Arc::new(Inner { file, gateway, warnings, failing: AtomicBool::new(false) }))
     }
@@ -136,7 +136,7 @@ impl Inner {
             let place = place.display();
             tracing::warn!(target: "previewgate::previews", %path, kept_as = %place, "a foreign file was in the way");
         }
-        if saved.left_out > 0 && self.warnings.now() {
+        if saved.left_out > 0 && self.warnings.allow() {
             let agents = saved.left_out;
             tracing::warn!(target: "previewgate::previews", %path, agents, "agents with too many previews were not saved");
         }
@@ -148,7 +148,7 @@ impl Inner {
     fn failed(&self, error: &io::Error) {
         self.gateway.metrics.snapshots.failed();
         self.failing.store(true, Ordering::Relaxed);
-        if self.warnings.now() {
+        if self.warnings.allow() {
             let path = self.file.path().display();
             tracing::warn!(target: "previewgate::previews", %path, %error, "previews cannot be saved");
         }

@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use super::entry::Kind;
 use super::kinds::quoted;
 use super::reading::Spot;
-use crate::closed_list;
+use crate::label_enum;
 
 /// One upstream address, from `scheme://host[:port]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -24,7 +24,7 @@ pub struct Endpoint {
     pub node: Option<String>,
 }
 
-closed_list! {
+label_enum! {
     /// Whether TLS is spoken.
     pub enum Scheme {
         /// Plain HTTP/1.1.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::addresses::Endpoint;
 use super::redis::RedisStore;
 use super::targets::AllowedTarget;
-use crate::closed_list;
+use crate::label_enum;
 
 /// The effective configuration, every value checked and every default filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,7 +84,7 @@ pub struct Upstream {
     pub tls: UpstreamTls,
 }
 
-closed_list! {
+label_enum! {
     /// `upstream.balance`
     pub enum Balance {
         /// The first that is in use.
@@ -105,7 +105,7 @@ pub struct Probe {
     pub path: Option<String>,
 }
 
-closed_list! {
+label_enum! {
     /// `upstream.probe.kind`
     pub enum ProbeKind {
         /// No probes: now and then a request has to find out.
@@ -174,7 +174,7 @@ pub struct Validation {
     pub warm_up: Duration,
 }
 
-closed_list! {
+label_enum! {
     /// `validation.mode`
     pub enum Mode {
         /// A callout that fails validation is refused.
@@ -184,7 +184,7 @@ closed_list! {
     }
 }
 
-closed_list! {
+label_enum! {
     /// `validation.on_unknown_preview`
     pub enum OnUnknownPreview {
         /// Refuse: nothing proves that the agent was shown the number.
@@ -242,7 +242,7 @@ pub struct Log {
     pub hash_key: Option<PathBuf>,
 }
 
-closed_list! {
+label_enum! {
     /// `log.format`
     pub enum LogFormat {
         /// For machines.
@@ -252,7 +252,7 @@ closed_list! {
     }
 }
 
-closed_list! {
+label_enum! {
     /// `log.access`
     pub enum AccessLog {
         /// No request.

@@ -8,7 +8,7 @@ use super::addresses::{Fault, host_and_port};
 use super::entry::Kind;
 use super::kinds::quoted;
 use super::reading::Spot;
-use crate::closed_list;
+use crate::label_enum;
 
 /// `[previews.store]` of kind `redis`
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +43,7 @@ pub struct RedisUrl {
     pub database: u16,
 }
 
-closed_list! {
+label_enum! {
     /// `previews.store.on_store_failure`
     pub enum OnStoreFailure {
         /// The previews that this gateway itself has seen decide.

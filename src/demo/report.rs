@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use super::play::Outcome;
 use super::script::Step;
-use crate::telemetry::Verdict;
+use crate::preview::Verdict;
 
 /// Log lines are wrapped to this many columns.
 const WIDTH: usize = 116;

@@ -2,8 +2,7 @@
 //!
 //! Nothing here is an outcome: `play` measures those.
 
-use crate::preview::Reason;
-use crate::telemetry::Verdict;
+use crate::preview::{Reason, Verdict};
 
 /// Who acts unless somebody else is named.
 pub(super) const AGENT: u32 = 1001;

@@ -7,9 +7,9 @@
 
 use memchr::memchr;
 
-use crate::closed_list;
+use crate::label_enum;
 
-closed_list! {
+label_enum! {
     /// Why a request head was refused. Each is answered and the connection closed.
     pub enum HeadFault {
         /// More bytes than `limits.head_size`.

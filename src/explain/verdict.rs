@@ -10,9 +10,8 @@ use crate::downstream::framing::Fault;
 use crate::gateway::GatewayError;
 use crate::gateway::checks::Head;
 use crate::gateway::judgement::{Judged, judge, settle, understand};
-use crate::preview::{AgentId, Callout, Preview, Reason};
+use crate::preview::{AgentId, Callout, Preview, Reason, Verdict};
 use crate::protocol::{Operation, classify, envelope};
-use crate::telemetry::Verdict;
 
 /// How it ends.
 enum Outcome {

@@ -19,9 +19,8 @@ use super::error::GatewayError;
 use super::headers::{METHOD_OVERRIDES, PATH_OVERRIDES};
 use super::websocket;
 use crate::config::{Mode, Validation};
-use crate::preview::Reason;
+use crate::preview::{Reason, Verdict};
 use crate::protocol::{Operation, Unclassified, operation, query};
-use crate::telemetry::Verdict;
 
 /// See the module.
 #[derive(Clone)]

@@ -16,11 +16,10 @@ use super::body::GatewayBody;
 use super::exchange::Exchange;
 use super::headers::{REASON, REQUEST_ID};
 use crate::downstream::framing::HeadFault;
-use crate::preview::Reason;
+use crate::failure::{Blame, FailureKind};
+use crate::preview::{Reason, Verdict};
 use crate::protocol::Unclassified;
 use crate::protocol::envelope::{self, Envelope};
-use crate::telemetry::metrics::FailureKind;
-use crate::telemetry::{Blame, Verdict};
 use crate::upstream::Failure;
 
 /// Why a request is not answered by the upstream.
@@ -92,7 +91,7 @@ impl GatewayError {
             facts.judgement = self.judgement(facts.judgement, answer.reason);
         });
         if let Self::Upstream(failure) = self
-            && exchange.gateway.upstream_warnings.now()
+            && exchange.gateway.upstream_warnings.allow()
         {
             let request_id = exchange.request_id.to_str().unwrap_or_default();
             let operation = exchange.operation_name().as_str();

@@ -21,10 +21,11 @@ use super::shed::Permit;
 use crate::config::AccessLog;
 use crate::downstream::framing::HeadFault;
 use crate::downstream::{Connection, Serving};
-use crate::preview::{Callout, Reason};
+use crate::failure::Blame;
+use crate::preview::{Callout, Reason, Verdict};
 use crate::protocol::operation::{classify_push, concerns_callouts};
 use crate::protocol::{Envelope, Operation, OperationName, Unclassified, classify};
-use crate::telemetry::{AccessRecord, Blame, DecisionRecord, Verdict};
+use crate::telemetry::{AccessRecord, DecisionRecord};
 
 /// Longest request ID that is taken over from a client.
 const LONGEST_REQUEST_ID: usize = 64;

@@ -9,10 +9,9 @@ use http::header::{self, HeaderMap};
 use super::error::GatewayError;
 use super::headers::GUID;
 use crate::config::{Mode, OnUnknownPreview, Validation};
-use crate::preview::{AgentPreviews, Callout, Reason, Refusal, Timestamp, Validated, decide};
+use crate::preview::{AgentPreviews, Callout, Reason, Refusal, Timestamp, Validated, Verdict, decide};
 use crate::protocol::{parse_callout, query};
 use crate::store::Unavailable;
-use crate::telemetry::Verdict;
 
 /// What speaks against a callout.
 #[derive(Debug, thiserror::Error)]

@@ -42,9 +42,10 @@ pub use shed::Load;
 
 use crate::config::Config;
 use crate::downstream::Connection;
+use crate::log_throttle::LogThrottle;
 use crate::preview::{Clock, Timestamp};
 use crate::store::{PreviewStore, RecentEnds, Sessions};
-use crate::telemetry::{Metrics, Redactor, Sparingly};
+use crate::telemetry::{Metrics, Redactor};
 use crate::upstream::Client;
 
 /// What the data path works with, shared by all workers. A reload makes another one with another configuration;
@@ -76,9 +77,9 @@ pub struct Gateway {
     /// How much is being done at once.
     pub load: Arc<Load>,
     /// Keep a broken upstream from filling the log.
-    pub event_warnings: Arc<Sparingly>,
+    pub event_warnings: Arc<LogThrottle>,
     /// See `event_warnings`.
-    pub upstream_warnings: Arc<Sparingly>,
+    pub upstream_warnings: Arc<LogThrottle>,
 }
 
 impl Gateway {

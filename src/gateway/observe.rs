@@ -156,7 +156,7 @@ fn record(gateway: &Gateway, event: Event, meant_for: Option<AgentId>) -> Record
 pub(super) fn warn(exchange: &Exchange, message: &'static str) {
     let agent_id = exchange.operation.ok().and_then(|operation| operation.agent()).map(AgentId::as_u32);
     let request_id = exchange.request_id.to_str().unwrap_or_default();
-    if exchange.gateway.event_warnings.now() {
+    if exchange.gateway.event_warnings.allow() {
         tracing::warn!(target: "previewgate::events", agent_id, request_id, "{message}");
     }
 }

@@ -25,10 +25,10 @@ use super::exchange::Exchange;
 use super::handler::boxed;
 use super::observe::{record_events, warn};
 use crate::config;
+use crate::log_throttle::LogThrottle;
 use crate::preview::AgentId;
 use crate::protocol::push_address::{Claim, LONGEST_URL, PushForm, PushKey, Target};
 use crate::protocol::sign_in::{PushAddress, with_addresses};
-use crate::telemetry::Sparingly;
 use crate::telemetry::metrics::PushOutcome;
 use crate::tls::TlsError;
 use crate::upstream::RequestBody;
@@ -40,7 +40,7 @@ pub struct Push {
     relay: Option<Relay>,
     /// Agents whose push is not relayed and who were warned about. Bounded by the number of agent IDs there are.
     unseen: Mutex<HashSet<AgentId>>,
-    warnings: Sparingly,
+    warnings: LogThrottle,
 }
 
 /// What is needed to rewrite sign-ins and to relay pushes.
@@ -53,7 +53,7 @@ pub(super) struct Relay {
 impl Push {
     /// Relays nothing.
     pub fn off() -> Self {
-        Self { relay: None, unseen: Mutex::default(), warnings: Sparingly::every(WARNING_INTERVAL) }
+        Self { relay: None, unseen: Mutex::default(), warnings: LogThrottle::every(WARNING_INTERVAL) }
     }
 
     /// Push as configured, off if it is not.
@@ -222,7 +222,7 @@ fn whole(bytes: Bytes) -> GatewayBody {
 
 /// Names the application by its origin only: its path may be its secret, and the push address is ours.
 fn log(exchange: &Exchange, target: &Target, fault: &PushFault) {
-    if !exchange.gateway.push.warnings.now() {
+    if !exchange.gateway.push.warnings.allow() {
         return;
     }
     let agent_id = exchange.operation.ok().and_then(|operation| operation.agent()).map(AgentId::as_u32);

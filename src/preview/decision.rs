@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{AgentPreviews, ControlId, DialedNumber, Timestamp};
-use crate::closed_list;
+use crate::label_enum;
 
 /// What a `previewCallout` asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +88,19 @@ impl Refusal {
     }
 }
 
-closed_list! {
+label_enum! {
+    /// What happened to a request to the previewCallout resource.
+    pub enum Verdict {
+        /// The callout is valid and was forwarded.
+        Forwarded = "forwarded",
+        /// The callout is not valid, and the upstream never received it.
+        Rejected = "rejected",
+        /// Forwarded although the rule refused it or could not decide. The reason is that of the refusal.
+        Unverified = "unverified",
+    }
+}
+
+label_enum! {
     /// Why a request to the previewCallout resource had the outcome it had: the same word in the
     /// decision log, the metrics and `X-Previewgate-Reason`.
     pub enum Reason {

@@ -10,5 +10,5 @@ mod identifiers;
 
 pub use agent_previews::{AgentPreviews, Announcement, Bounds, Change, Preview};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
-pub use decision::{Callout, Reason, Refusal, Validated, decide};
+pub use decision::{Callout, Reason, Refusal, Validated, Verdict, decide};
 pub use identifiers::{AgentId, ControlId, DialedNumber, InvalidAgentId, InvalidControlId};

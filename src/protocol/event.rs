@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::envelope::trim_bom;
 use super::members::each_member;
-use crate::closed_list;
+use crate::label_enum;
 use crate::preview::{AgentId, Announcement, Change, ControlId, DialedNumber};
 
 /// One event, as far as the gateway is concerned.
@@ -222,7 +222,7 @@ fn given(value: &RawValue) -> Option<&RawValue> {
     (value.get() != "null").then_some(value)
 }
 
-closed_list! {
+label_enum! {
     /// The event types that matter here (protocol.md 5).
     pub enum EventType {
         /// A preview starts, with or without numbers.
@@ -247,7 +247,7 @@ impl EventType {
     }
 }
 
-closed_list! {
+label_enum! {
     /// How an event reached the application (protocol.md 6).
     pub enum Delivery {
         /// Polling one agent.

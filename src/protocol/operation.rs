@@ -9,7 +9,7 @@ use http::Method;
 
 use super::lenient;
 use super::push_address::{Claim, PushForm, RESERVED};
-use crate::closed_list;
+use crate::label_enum;
 use crate::preview::{AgentId, Reason};
 
 /// What a request is for.
@@ -298,7 +298,7 @@ impl Resource {
     }
 }
 
-closed_list! {
+label_enum! {
     /// The operations that the gateway tells apart, by the vendor's method names in logs.
     pub enum OperationName {
         /// The guarded resource, whatever the method.

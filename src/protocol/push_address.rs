@@ -15,8 +15,8 @@ use data_encoding::BASE64URL_NOPAD;
 use http::uri::PathAndQuery;
 
 use super::event::Delivery;
-use crate::closed_list;
 use crate::config::Endpoint;
+use crate::label_enum;
 use crate::preview::AgentId;
 
 /// The gateway's own paths: never forwarded to the upstream, whatever `upstream.path_prefixes` says.
@@ -29,7 +29,7 @@ pub const LONGEST_URL: usize = 2048;
 /// Signed with each address; another layout gets another number.
 const CONTEXT: &[u8] = b"previewgate push address\x01";
 
-closed_list! {
+label_enum! {
     /// The two forms of push (protocol.md 6.3 and 6.4), as they stand in the path.
     pub enum PushForm {
         /// `callBackUri` with `serviceToken`: many events in one push.

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::config::Limits;
-use crate::telemetry::Sparingly;
+use crate::log_throttle::LogThrottle;
 use crate::telemetry::metrics::{Metrics, OpenGuard, ShedKind};
 
 /// Counts the open connections, all of them and those of each client. One for all workers; a reload changes the limits,
 /// not the counts.
 pub struct Admission {
     of_client: Mutex<HashMap<IpAddr, usize>>,
-    told: Sparingly,
+    told: LogThrottle,
 }
 
 /// A connection that was admitted; counts for as long as this lives.
@@ -28,7 +28,7 @@ pub(super) struct Admitted {
 impl Admission {
     /// Nobody is here yet.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { of_client: Mutex::default(), told: Sparingly::every(Duration::from_secs(10)) })
+        Arc::new(Self { of_client: Mutex::default(), told: LogThrottle::every(Duration::from_secs(10)) })
     }
 
     /// A place for one more connection from `peer`, unless a limit is reached. What is turned away is counted, and
@@ -46,7 +46,7 @@ impl Admission {
             return Some(admitted);
         };
         metrics.requests.shed(limit);
-        if self.told.now() {
+        if self.told.allow() {
             tracing::warn!(target: "previewgate::server", client = %peer, limit = limit.as_str(), "too many connections");
         }
         None

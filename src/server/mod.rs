@@ -25,7 +25,7 @@ pub use phase::{Phase, PhaseControl, PhaseWatch};
 pub use tls::acceptor;
 use turns::Turns;
 
-use crate::telemetry::Sparingly;
+use crate::log_throttle::LogThrottle;
 
 /// Connections that wait to be accepted, for each worker. The system may allow fewer.
 const BACKLOG: i32 = 4096;
@@ -113,7 +113,7 @@ impl Worker {
 
     async fn accept(self: &Arc<Self>, listener: TcpListener, alive: &mpsc::Sender<()>) {
         let mut phase = self.phase.clone();
-        let trouble = Sparingly::every(Duration::from_secs(10));
+        let trouble = LogThrottle::every(Duration::from_secs(10));
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -171,8 +171,8 @@ impl Worker {
 
 /// Out of file descriptors or memory, `accept` fails again at once: wait for something to be closed. Everything else
 /// concerns only the connection that was not accepted.
-async fn pause_after(error: &io::Error, trouble: &Sparingly) {
-    if trouble.now() {
+async fn pause_after(error: &io::Error, trouble: &LogThrottle) {
+    if trouble.allow() {
         tracing::warn!(target: "previewgate::server", %error, "connection cannot be accepted");
     }
     if !concerns_the_peer_only(error) {

@@ -13,8 +13,8 @@ pub mod snapshot;
 use std::sync::Arc;
 
 use self::redis::{Known, SharedStore};
-use crate::closed_list;
 use crate::config::{OnStoreFailure, Previews, StoreKind};
+use crate::label_enum;
 use crate::preview::{AgentId, AgentPreviews, Change, Clock};
 use crate::telemetry::Metrics;
 
@@ -37,7 +37,7 @@ pub enum Unavailable {
     Forward,
 }
 
-closed_list! {
+label_enum! {
     /// How the store is.
     pub enum StoreState {
         /// Everything that is known is where it belongs.

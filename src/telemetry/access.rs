@@ -3,23 +3,9 @@
 use std::time::Duration;
 
 use super::{ACCESS_TARGET, millis, sanitized};
-use crate::closed_list;
+use crate::failure::Blame;
 use crate::preview::AgentId;
 use crate::protocol::OperationName;
-
-closed_list! {
-    /// Whose fault it was that a request did not end well.
-    pub enum Blame {
-        /// It did end well.
-        None = "none",
-        /// The client asked for what it may not have, or went away.
-        Client = "client",
-        /// The gateway: overloaded, misconfigured, or a defect of its own.
-        Gateway = "gateway",
-        /// The upstream could not be reached or did not answer properly.
-        Upstream = "upstream",
-    }
-}
 
 /// Methods are client-chosen tokens; the longest registered one has 17 characters.
 const METHOD_SHOWN: usize = 20;

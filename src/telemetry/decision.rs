@@ -5,22 +5,9 @@ use std::time::Duration;
 use tracing::field::display;
 
 use super::{DECISION_TARGET, Redactor, millis, sanitized};
-use crate::closed_list;
 use crate::config::Mode;
-use crate::preview::{AgentId, ControlId, DialedNumber, Reason};
+use crate::preview::{AgentId, ControlId, DialedNumber, Reason, Verdict};
 use crate::protocol::OperationName;
-
-closed_list! {
-    /// What became of a request to the previewCallout resource.
-    pub enum Verdict {
-        /// The rule said yes.
-        Forwarded = "forwarded",
-        /// The rule said no, and the upstream never saw it.
-        Rejected = "rejected",
-        /// Forwarded though the rule said no or could not say; the reason is the one it would have been refused for.
-        Unverified = "unverified",
-    }
-}
 
 /// Longest text in a record that the upstream or a client chose.
 const TEXT_SHOWN: usize = 128;

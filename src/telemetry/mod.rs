@@ -13,15 +13,13 @@ mod line;
 mod logging;
 pub mod metrics;
 mod redact;
-mod sparingly;
 mod writer;
 
-pub use access::{AccessRecord, Blame};
-pub use decision::{DecisionRecord, Verdict};
+pub use access::AccessRecord;
+pub use decision::DecisionRecord;
 pub use logging::{LevelHandle, Logging};
 pub use metrics::Metrics;
 pub use redact::{CalledHash, HashKey, LogText, Redactor, ShownNumber, sanitized};
-pub use sparingly::Sparingly;
 pub use writer::{DropNotice, LogGuard, LogWriter, Sink, WriterLimits, stdout};
 
 /// Milliseconds with three decimals: microseconds are as exact as a line of a log needs to be.

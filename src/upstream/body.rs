@@ -14,7 +14,8 @@ use tokio::time::{Instant, Sleep};
 
 use super::pool::Lease;
 use super::{Cause, Endpoint};
-use crate::telemetry::metrics::{EndpointMetrics, FailureKind};
+use crate::failure::FailureKind;
+use crate::telemetry::metrics::EndpointMetrics;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -12,7 +12,7 @@ use super::connect::{Sender, connect};
 use super::health::{Standing, Trouble};
 use super::pool::{Lease, Pool};
 use super::{Answer, Cause, Endpoint, Failure, Route, Upstream};
-use crate::telemetry::metrics::FailureKind;
+use crate::failure::FailureKind;
 
 /// Sends requests over connections of its own. One for each worker.
 pub struct Client {

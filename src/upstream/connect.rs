@@ -14,8 +14,8 @@ use super::body::Tracked;
 use super::endpoint::Endpoint;
 use super::health::Trouble;
 use super::{Cause, Upstream};
+use crate::failure::FailureKind;
 use crate::sockets;
-use crate::telemetry::metrics::FailureKind;
 
 /// Largest answer head, and the largest piece of an answer that is read at once: of those, several wait in memory for a
 /// client that does not read. Tomcat's own limit for a head is 8 KiB.

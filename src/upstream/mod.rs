@@ -29,7 +29,8 @@ pub use route::{Route, RoutingKey};
 pub(crate) use tls::client_tls;
 
 use crate::config::{self, Balance};
-use crate::telemetry::metrics::{FailureKind, Metrics};
+use crate::failure::FailureKind;
+use crate::telemetry::Metrics;
 use crate::tls::TlsError;
 
 /// The upstream as all workers see it.

@@ -19,7 +19,7 @@ use super::endpoint::Endpoint;
 use super::health::Trouble;
 use super::{Cause, Upstream};
 use crate::config::{self, ProbeKind};
-use crate::telemetry::metrics::FailureKind;
+use crate::failure::FailureKind;
 
 /// How an endpoint is probed.
 #[derive(Clone, Debug, PartialEq, Eq)]

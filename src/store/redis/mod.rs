@@ -39,9 +39,10 @@ use self::outbox::{Batch, Outbox};
 use self::record::Record;
 use super::MemoryStore;
 use crate::config::{OnStoreFailure, Previews, RedisStore};
+use crate::log_throttle::LogThrottle;
 use crate::preview::{AgentId, AgentPreviews, Bounds, Change, Clock};
+use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{StoreOperation, StoreOutcome};
-use crate::telemetry::{Metrics, Sparingly};
 
 const SWAP: &str = include_str!("swap.lua");
 /// Gateways that write the same agent at the same time: each attempt that fails is another one's success.
@@ -69,7 +70,7 @@ pub(super) struct SharedStore {
     link: Link,
     outbox: Arc<Outbox>,
     turns: Vec<Mutex<()>>,
-    warnings: Sparingly,
+    warnings: LogThrottle,
 }
 
 /// What is known of an agent.
@@ -134,7 +135,7 @@ impl SharedStore {
             link: Link::default(),
             outbox,
             turns: std::iter::repeat_with(Mutex::default).take(TURNS).collect(),
-            warnings: Sparingly::every(WARNING_INTERVAL),
+            warnings: LogThrottle::every(WARNING_INTERVAL),
         }
     }
 
@@ -273,7 +274,7 @@ impl SharedStore {
             // The connection may be one that hangs.
             self.link.call.notify_one();
         }
-        if self.warnings.now() {
+        if self.warnings.allow() {
             let agents_pending = self.outbox.len();
             let operation = operation.as_str();
             tracing::warn!(target: "previewgate::store", operation, agents_pending, error = %failure, "shared store failed");
@@ -295,7 +296,7 @@ impl SharedStore {
                     self.link.set(None);
                     tracing::warn!(target: "previewgate::store", "shared store lost");
                 }
-                Err(error) if self.warnings.now() => {
+                Err(error) if self.warnings.allow() => {
                     tracing::warn!(target: "previewgate::store", %error, "shared store cannot be reached");
                 }
                 Err(_) => {}

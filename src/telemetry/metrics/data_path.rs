@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 
 use super::cells::Rows;
 use super::{duration_histogram, words};
-use crate::closed_list;
+use crate::label_enum;
 use crate::protocol::OperationName;
 
 const REQUESTS: &str = "previewgate_requests";
@@ -19,7 +19,7 @@ const HEAD_FAULTS: &str = "previewgate_head_faults";
 const CONNECTIONS_OPEN: &str = "previewgate_connections_open";
 const WEBSOCKETS_OPEN: &str = "previewgate_websockets_open";
 
-closed_list! {
+label_enum! {
     /// The hundreds of an HTTP status.
     pub enum StatusClass {
         /// Informational; `101` ends a request.
@@ -51,7 +51,7 @@ impl StatusClass {
     }
 }
 
-closed_list! {
+label_enum! {
     /// What was turned away under load.
     pub enum ShedKind {
         /// An event poll, above `limits.held_polls`.
@@ -108,7 +108,7 @@ impl RequestMetrics {
     }
 }
 
-closed_list! {
+label_enum! {
     /// The side of the gateway.
     pub enum Side {
         /// Towards clients.

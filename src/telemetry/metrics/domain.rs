@@ -8,10 +8,9 @@ use prometheus_client::registry::Registry;
 
 use super::cells::{OptionalGauge, ReadAs, ReadAtScrape, Rows};
 use super::words;
-use crate::closed_list;
-use crate::preview::{Reason, Timestamp};
+use crate::label_enum;
+use crate::preview::{Reason, Timestamp, Verdict};
 use crate::protocol::{Delivery, EventType};
-use crate::telemetry::Verdict;
 
 // The encoder appends `_total` to counters.
 const PREVIEW_CALLOUTS: &str = "previewgate_preview_callouts";
@@ -89,7 +88,7 @@ impl EventMetrics {
     }
 }
 
-closed_list! {
+label_enum! {
     /// Why a preview is no longer remembered, other than by an event.
     pub enum EvictionCause {
         /// The agent was forgotten because of `previews.max_agents`.

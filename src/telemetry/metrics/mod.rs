@@ -20,7 +20,7 @@ pub use domain::{CalloutMetrics, EventMetrics, EvictionCause, PreviewMetrics, Sn
 pub use process::{CertificateRole, LogMetrics, ProcessMetrics};
 pub use push::{PushMetrics, PushOutcome, SignInHandling};
 pub use store::{StoreMetrics, StoreOperation, StoreOutcome};
-pub use upstream::{EndpointMetrics, FailureKind, UpstreamMetrics};
+pub use upstream::{EndpointMetrics, UpstreamMetrics};
 
 /// Seconds, from the gateway's own overhead (100 us) to the longest polls; dense around 10 s, where an unanswered poll
 /// should end.

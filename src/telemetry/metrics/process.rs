@@ -7,8 +7,8 @@ use prometheus_client::registry::Registry;
 
 use super::cells::{OptionalRows, ReadAs, ReadAtScrape, Rows};
 use super::words;
-use crate::closed_list;
 use crate::config::Mode;
+use crate::label_enum;
 
 const VALIDATION_MODE: &str = "previewgate_validation_mode";
 const LOG_LINES_DROPPED: &str = "previewgate_log_lines_dropped";
@@ -37,7 +37,7 @@ impl LogMetrics {
     }
 }
 
-closed_list! {
+label_enum! {
     /// What a certificate is for.
     pub enum CertificateRole {
         /// The gateway's own, towards clients.

@@ -5,12 +5,12 @@ use prometheus_client::registry::Registry;
 
 use super::cells::Rows;
 use super::words;
-use crate::closed_list;
+use crate::label_enum;
 
 const PUSHES: &str = "previewgate_pushes";
 const SIGN_INS: &str = "previewgate_push_sign_ins";
 
-closed_list! {
+label_enum! {
     /// What became of a push.
     pub enum PushOutcome {
         /// The application answered, whatever it said.
@@ -24,7 +24,7 @@ closed_list! {
     }
 }
 
-closed_list! {
+label_enum! {
     /// What was done with a sign-in that asks for push.
     pub enum SignInHandling {
         /// Its pushes will come through the gateway.

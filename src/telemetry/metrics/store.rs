@@ -5,12 +5,12 @@ use prometheus_client::registry::Registry;
 
 use super::cells::{ReadAs, ReadAtScrape, Rows};
 use super::words;
-use crate::closed_list;
+use crate::label_enum;
 
 const STORE_OPERATIONS: &str = "previewgate_store_operations";
 const STORE_AGENTS_PENDING: &str = "previewgate_store_agents_pending";
 
-closed_list! {
+label_enum! {
     /// What Redis was asked for.
     pub enum StoreOperation {
         /// The previews of an agent, for a callout.
@@ -20,7 +20,7 @@ closed_list! {
     }
 }
 
-closed_list! {
+label_enum! {
     /// What came of it.
     pub enum StoreOutcome {
         /// Done in time.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::Mode;
-use crate::preview::{Reason, Timestamp};
+use crate::failure::FailureKind;
+use crate::preview::{Reason, Timestamp, Verdict};
 use crate::protocol::{Delivery, EventType, OperationName};
-use crate::telemetry::Verdict;
 
 /// Design.md 2, and what was added: sample name without a histogram's suffix, type, labels.
 const FAMILIES: &[(&str, &str, &[&str])] = &[

@@ -13,36 +13,12 @@ use prometheus_client::registry::Registry;
 
 use super::cells::Rows;
 use super::{duration_histogram, words};
-use crate::closed_list;
+use crate::failure::FailureKind;
 use crate::protocol::OperationName;
 
 const UPSTREAM_DURATION: &str = "previewgate_upstream_duration_seconds";
 const UPSTREAM_FAILURES: &str = "previewgate_upstream_failures";
 const UPSTREAM_HEALTHY: &str = "previewgate_upstream_healthy";
-
-closed_list! {
-    /// How an attempt at an endpoint failed.
-    pub enum FailureKind {
-        /// Its name has no address.
-        Resolve = "resolve",
-        /// Refused or unreachable.
-        Connect = "connect",
-        /// Not connected within `upstream.connect_timeout`.
-        ConnectTimeout = "connect_timeout",
-        /// The TLS handshake failed.
-        Tls = "tls",
-        /// The connection was reset.
-        Reset = "reset",
-        /// No answer within `upstream.response_timeout`.
-        Timeout = "timeout",
-        /// The answer was not HTTP.
-        Protocol = "protocol",
-        /// The connection was closed before the answer was complete.
-        Closed = "closed",
-        /// The client gave up in the middle of its request.
-        Aborted = "aborted",
-    }
-}
 
 /// Requests to endpoints.
 #[derive(Debug)]
