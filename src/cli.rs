@@ -153,7 +153,7 @@ fn run(path: &Path) -> Result<(), Failure> {
 }
 
 fn announce(config: &Config) {
-    let endpoints: Vec<_> = config.upstream.endpoints.iter().map(ToString::to_string).collect();
+    let endpoints: Vec<_> = config.upstream.endpoints.iter().map(|endpoint| endpoint.url.to_string()).collect();
     tracing::info!(
         target: "previewgate",
         version = env!("CARGO_PKG_VERSION"),

@@ -19,6 +19,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod downstream;
+pub mod endpoint_url;
 pub mod explain;
 pub mod failure;
 pub mod gateway;

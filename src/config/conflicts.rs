@@ -3,41 +3,41 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::addresses::Scheme;
+use super::document::{Document, Files};
 use super::files;
 use super::model::{Config, ProbeKind, StoreKind};
-use super::reading::{Files, Reading};
+use crate::endpoint_url::Scheme;
 
 /// Records every conflict among the sound keys of `config`.
-pub(super) fn find(config: &Config, reading: &mut Reading<'_>) {
-    one_port_twice(config, reading);
-    mixed_schemes(config, reading);
-    endpoint_twice(config, reading);
-    probe_without_target(config, reading);
-    tls_for_nobody(config, reading);
-    half_an_identity(reading);
-    redis_for_nobody(config, reading);
-    redis_settings(config, reading);
+pub(super) fn find(config: &Config, document: &mut Document<'_>) {
+    one_port_twice(config, document);
+    mixed_schemes(config, document);
+    endpoint_twice(config, document);
+    probe_without_target(config, document);
+    tls_for_nobody(config, document);
+    half_an_identity(document);
+    redis_for_nobody(config, document);
+    redis_settings(config, document);
     if let Some(tls) = &config.listener.tls {
         let keys = ["listener.tls.certificate", "listener.tls.private_key"];
-        foreign_key(keys, &tls.certificate, &tls.private_key, reading);
+        foreign_key(keys, &tls.certificate, &tls.private_key, document);
     }
     let tls = &config.upstream.tls;
     if let (Some(certificate), Some(key)) = (&tls.client_certificate, &tls.client_private_key) {
-        foreign_key(["upstream.tls.client_certificate", "upstream.tls.client_private_key"], certificate, key, reading);
+        foreign_key(["upstream.tls.client_certificate", "upstream.tls.client_private_key"], certificate, key, document);
     }
 }
 
-fn one_port_twice(config: &Config, reading: &mut Reading<'_>) {
-    let sound = reading.is_sound("listener.address") && reading.is_sound("admin.address");
+fn one_port_twice(config: &Config, document: &mut Document<'_>) {
+    let sound = document.is_sound("listener.address") && document.is_sound("admin.address");
     if sound && overlap(config.listener.address, config.admin.address) {
         // Either may stand at its default: point at the one that is written.
-        let key = if reading.mentions("admin.address") { "admin.address" } else { "listener.address" };
+        let key = if document.mentions("admin.address") { "admin.address" } else { "listener.address" };
         let message = format!(
             "listener.address {} and admin.address {} are the same port",
             config.listener.address, config.admin.address
         );
-        reading.conflict(key, &message, "give each its own port, such as 8043 and 9043");
+        document.conflict(key, &message, "give each its own port, such as 8043 and 9043");
     }
 }
 
@@ -47,101 +47,101 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     same_ip && one.port() == other.port() && one.port() != 0
 }
 
-fn mixed_schemes(config: &Config, reading: &mut Reading<'_>) {
+fn mixed_schemes(config: &Config, document: &mut Document<'_>) {
     let endpoints = &config.upstream.endpoints;
-    let Some(first) = endpoints.first() else { return };
-    if let Some(other) = endpoints.iter().find(|endpoint| endpoint.scheme != first.scheme) {
+    let Some(first) = endpoints.first().map(|first| &first.url) else { return };
+    if let Some(other) = endpoints.iter().map(|endpoint| &endpoint.url).find(|url| url.scheme != first.scheme) {
         let message = format!("mixes schemes: {first} and {other}");
         let cure = "write all with https (or all with http): a failover must not change the protection";
-        reading.conflict("upstream.endpoints", &message, cure);
+        document.conflict("upstream.endpoints", &message, cure);
     }
 }
 
 /// The list has seen to entries that are the same in everything; these differ in their node, or have it in common.
-fn endpoint_twice(config: &Config, reading: &mut Reading<'_>) {
-    if !reading.is_sound("upstream.endpoints") {
+fn endpoint_twice(config: &Config, document: &mut Document<'_>) {
+    if !document.is_sound("upstream.endpoints") {
         return;
     }
     let endpoints = &config.upstream.endpoints;
     for (position, endpoint) in endpoints.iter().enumerate() {
         let key = format!("upstream.endpoints[{position}]");
         let mut earlier = endpoints.iter().take(position);
-        if earlier.clone().any(|other| other.to_string() == endpoint.to_string()) {
-            reading.conflict(&key, &format!("{endpoint} stands in the list twice"), "remove one of them");
+        if earlier.clone().any(|other| other.url == endpoint.url) {
+            document.conflict(&key, &format!("{} stands in the list twice", endpoint.url), "remove one of them");
         } else if endpoint.node.is_some() && earlier.any(|other| other.node == endpoint.node) {
-            reading.conflict(&key, "names a node that another endpoint names too", "give each endpoint its own node");
+            document.conflict(&key, "names a node that another endpoint names too", "give each endpoint its own node");
         }
     }
 }
 
-fn probe_without_target(config: &Config, reading: &mut Reading<'_>) {
+fn probe_without_target(config: &Config, document: &mut Document<'_>) {
     let probe = &config.upstream.probe;
-    if !reading.is_sound("upstream.probe.path") || !reading.is_sound("upstream.probe.kind") {
+    if !document.is_sound("upstream.probe.path") || !document.is_sound("upstream.probe.kind") {
         return;
     }
-    let encrypted = config.upstream.endpoints.iter().any(|endpoint| endpoint.scheme == Scheme::Https);
+    let encrypted = config.upstream.endpoints.iter().any(|endpoint| endpoint.url.scheme == Scheme::Https);
     match (probe.kind, &probe.path) {
         (Some(ProbeKind::Http), None) => {
             let cure = "add `path = \"/agentgateway/\"` to [upstream.probe]";
-            reading.conflict("upstream.probe.kind", "an http probe needs a path to ask for", cure);
+            document.conflict("upstream.probe.kind", "an http probe needs a path to ask for", cure);
         }
         (kind, Some(_)) if kind != Some(ProbeKind::Http) => {
             let cure = "write kind = \"http\", or remove the path";
-            reading.conflict("upstream.probe.path", "only an http probe has a path", cure);
+            document.conflict("upstream.probe.path", "only an http probe has a path", cure);
         }
-        (Some(ProbeKind::Tls), _) if !encrypted && reading.is_sound("upstream.endpoints") => {
+        (Some(ProbeKind::Tls), _) if !encrypted && document.is_sound("upstream.endpoints") => {
             let cure = "write kind = \"tcp\", or https:// in upstream.endpoints";
-            reading.conflict("upstream.probe.kind", "a tls probe, but no endpoint is https", cure);
+            document.conflict("upstream.probe.kind", "a tls probe, but no endpoint is https", cure);
         }
         _ => {}
     }
 }
 
-fn tls_for_nobody(config: &Config, reading: &mut Reading<'_>) {
+fn tls_for_nobody(config: &Config, document: &mut Document<'_>) {
     let endpoints = &config.upstream.endpoints;
-    let sound = reading.is_sound("upstream.endpoints") && reading.is_sound("upstream.tls");
-    let plain = sound && endpoints.iter().all(|endpoint| endpoint.scheme == Scheme::Http);
-    if plain && reading.mentions("upstream.tls") {
+    let sound = document.is_sound("upstream.endpoints") && document.is_sound("upstream.tls");
+    let plain = sound && endpoints.iter().all(|endpoint| endpoint.url.scheme == Scheme::Http);
+    if plain && document.mentions("upstream.tls") {
         let cure = "write https:// in upstream.endpoints, or remove [upstream.tls]";
-        reading.conflict("upstream.tls", "settings for TLS, but no endpoint is https", cure);
+        document.conflict("upstream.tls", "settings for TLS, but no endpoint is https", cure);
     }
 }
 
-fn half_an_identity(reading: &mut Reading<'_>) {
+fn half_an_identity(document: &mut Document<'_>) {
     let keys = ["upstream.tls.client_certificate", "upstream.tls.client_private_key"];
     for (there, absent) in [(keys[0], keys[1]), (keys[1], keys[0])] {
-        if reading.mentions(there) && !reading.mentions(absent) {
-            reading.conflict(there, &format!("is nothing without {absent}"), "set both, or neither");
+        if document.mentions(there) && !document.mentions(absent) {
+            document.conflict(there, &format!("is nothing without {absent}"), "set both, or neither");
         }
     }
 }
 
-fn redis_for_nobody(config: &Config, reading: &mut Reading<'_>) {
-    let sound = reading.is_sound("previews.store.kind");
+fn redis_for_nobody(config: &Config, document: &mut Document<'_>) {
+    let sound = document.is_sound("previews.store.kind");
     if sound && config.previews.store == StoreKind::Memory {
         let keys = ["url", "username", "password_file", "ca", "prefix", "timeout", "on_store_failure"];
-        let key = keys.map(|key| format!("previews.store.{key}")).into_iter().find(|key| reading.mentions(key));
+        let key = keys.map(|key| format!("previews.store.{key}")).into_iter().find(|key| document.mentions(key));
         if let Some(key) = key {
             let cure = "write kind = \"redis\" in [previews.store], or remove the keys beside kind";
-            reading.conflict(&key, "is a setting for Redis, but previews are kept in memory", cure);
+            document.conflict(&key, "is a setting for Redis, but previews are kept in memory", cure);
         }
     }
 }
 
-fn redis_settings(config: &Config, reading: &mut Reading<'_>) {
+fn redis_settings(config: &Config, document: &mut Document<'_>) {
     let StoreKind::Redis(redis) = &config.previews.store else { return };
     let (ca, username, password) = ("previews.store.ca", "previews.store.username", "previews.store.password_file");
-    if reading.is_sound("previews.store.url") && !redis.url.tls && reading.mentions(ca) {
+    if document.is_sound("previews.store.url") && !redis.url.tls && document.mentions(ca) {
         let cure = "write rediss:// in previews.store.url, or remove ca";
-        reading.conflict(ca, "is a setting for TLS, but the url is not rediss", cure);
+        document.conflict(ca, "is a setting for TLS, but the url is not rediss", cure);
     }
-    if reading.mentions(username) && !reading.mentions(password) {
-        reading.conflict(username, "is nothing without previews.store.password_file", "set both, or neither");
+    if document.mentions(username) && !document.mentions(password) {
+        document.conflict(username, "is nothing without previews.store.password_file", "set both, or neither");
     }
 }
 
-fn foreign_key(keys: [&str; 2], certificate: &Path, private_key: &Path, reading: &mut Reading<'_>) {
-    if reading.files == Files::Skip || !keys.iter().all(|key| reading.is_sound(key)) {
+fn foreign_key(keys: [&str; 2], certificate: &Path, private_key: &Path, document: &mut Document<'_>) {
+    if document.files == Files::Skip || !keys.iter().all(|key| document.is_sound(key)) {
         return;
     }
     let [certificate_key, private_key_key] = keys;
@@ -149,7 +149,7 @@ fn foreign_key(keys: [&str; 2], certificate: &Path, private_key: &Path, reading:
         None => {}
         Some(rustls::Error::InconsistentKeys(_)) => {
             let message = format!("is not the private key of the first certificate in {}", certificate.display());
-            reading.conflict(
+            document.conflict(
                 private_key_key,
                 &message,
                 "name the pair; the chain begins with the server's own certificate",
@@ -157,7 +157,7 @@ fn foreign_key(keys: [&str; 2], certificate: &Path, private_key: &Path, reading:
         }
         Some(error) => {
             let message = format!("certificate and private key cannot be used: {error}");
-            reading.conflict(certificate_key, &message, "issue them anew, with an RSA, ECDSA or Ed25519 key");
+            document.conflict(certificate_key, &message, "issue them anew, with an RSA, ECDSA or Ed25519 key");
         }
     }
 }

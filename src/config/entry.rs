@@ -1,11 +1,11 @@
 //! How one line of the key table ([`super::keys`]) is read from a document and written to one.
 
-use super::reading::{Section, Spot};
+use super::document::{TableReader, ValueRef};
 
-/// A table of the configuration: reads itself from a section and writes itself again.
+/// A table of the configuration: reads itself from a reader and writes itself again.
 pub(super) trait Table: Sized {
     /// Always a value: what is missing or bad was recorded, and stands at its default.
-    fn read(section: &mut Section<'_, '_>) -> Self;
+    fn read(reader: &mut TableReader<'_, '_>) -> Self;
     /// Keys first, tables after them: TOML has no way back.
     fn write(&self, writer: &mut Writer);
 }
@@ -15,7 +15,7 @@ pub(super) trait Entry {
     /// What the checked configuration holds.
     type Value;
     /// Reads the entry `name`, or takes its default.
-    fn read(&self, section: &mut Section<'_, '_>, name: &'static str) -> Self::Value;
+    fn read(&self, reader: &mut TableReader<'_, '_>, name: &'static str) -> Self::Value;
     /// Writes it so that it reads the same again.
     fn write(&self, value: &Self::Value, name: &'static str, writer: &mut Writer);
 }
@@ -26,7 +26,7 @@ pub(super) trait Kind: Sized {
     type Value;
 
     /// The value, or `None` with at least one problem recorded.
-    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<Self::Value>;
+    fn read(&self, value: &mut ValueRef<'_, '_>) -> Option<Self::Value>;
 
     /// The value as TOML that reads the same again.
     fn write(&self, value: &Self::Value) -> String;
@@ -53,8 +53,8 @@ pub(super) struct WithDefault<K: Kind>(pub(super) K, pub(super) K::Value);
 impl<K: Kind<Value: Clone>> Entry for WithDefault<K> {
     type Value = K::Value;
 
-    fn read(&self, section: &mut Section<'_, '_>, name: &'static str) -> K::Value {
-        section.find(name).and_then(|mut spot| self.0.read(&mut spot)).unwrap_or_else(|| self.1.clone())
+    fn read(&self, reader: &mut TableReader<'_, '_>, name: &'static str) -> K::Value {
+        reader.find(name).and_then(|mut value| self.0.read(&mut value)).unwrap_or_else(|| self.1.clone())
     }
 
     fn write(&self, value: &K::Value, name: &'static str, writer: &mut Writer) {
@@ -68,11 +68,11 @@ pub(super) struct Required<K>(pub(super) K, pub(super) &'static str);
 impl<K: Kind<Value: Default>> Entry for Required<K> {
     type Value = K::Value;
 
-    fn read(&self, section: &mut Section<'_, '_>, name: &'static str) -> K::Value {
-        if let Some(mut spot) = section.find(name) {
-            return self.0.read(&mut spot).unwrap_or_default();
+    fn read(&self, reader: &mut TableReader<'_, '_>, name: &'static str) -> K::Value {
+        if let Some(mut value) = reader.find(name) {
+            return self.0.read(&mut value).unwrap_or_default();
         }
-        section.missing(name, self.1);
+        reader.missing(name, self.1);
         K::Value::default()
     }
 
@@ -87,8 +87,8 @@ pub(super) struct Optional<K>(pub(super) K);
 impl<K: Kind> Entry for Optional<K> {
     type Value = Option<K::Value>;
 
-    fn read(&self, section: &mut Section<'_, '_>, name: &'static str) -> Option<K::Value> {
-        self.0.read(&mut section.find(name)?)
+    fn read(&self, reader: &mut TableReader<'_, '_>, name: &'static str) -> Option<K::Value> {
+        self.0.read(&mut reader.find(name)?)
     }
 
     fn write(&self, value: &Option<K::Value>, name: &'static str, writer: &mut Writer) {
@@ -110,8 +110,8 @@ pub(super) fn table<T: Table>() -> Nested<T> {
 impl<T: Table> Entry for Nested<T> {
     type Value = T;
 
-    fn read(&self, section: &mut Section<'_, '_>, name: &'static str) -> T {
-        section.table(name, T::read)
+    fn read(&self, reader: &mut TableReader<'_, '_>, name: &'static str) -> T {
+        reader.table(name, T::read)
     }
 
     fn write(&self, value: &T, name: &'static str, writer: &mut Writer) {
@@ -130,8 +130,8 @@ pub(super) fn optional_table<T: Table>() -> OptionalTable<T> {
 impl<T: Table> Entry for OptionalTable<T> {
     type Value = Option<T>;
 
-    fn read(&self, section: &mut Section<'_, '_>, name: &'static str) -> Option<T> {
-        section.optional_table(name, T::read)
+    fn read(&self, reader: &mut TableReader<'_, '_>, name: &'static str) -> Option<T> {
+        reader.optional_table(name, T::read)
     }
 
     fn write(&self, value: &Option<T>, name: &'static str, writer: &mut Writer) {

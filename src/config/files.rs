@@ -9,13 +9,13 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
+use super::document::{Files, ValueRef};
 use super::entry::Kind;
 use super::kinds::quoted;
-use super::reading::{Files, Spot};
 
 /// What a file must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Holds {
+pub(super) enum FileContent {
     /// At least one certificate, PEM.
     Certificates,
     /// A private key, PEM.
@@ -31,27 +31,30 @@ pub(super) enum Holds {
 }
 
 /// A path, relative to the configuration file's directory.
-pub(super) struct FilePath(Holds);
+pub(super) struct FilePath(FileContent);
 
 /// See [`FilePath`].
-pub(super) fn file(holds: Holds) -> FilePath {
+pub(super) fn file(holds: FileContent) -> FilePath {
     FilePath(holds)
 }
 
 impl Kind for FilePath {
     type Value = PathBuf;
 
-    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<PathBuf> {
+    fn read(&self, value: &mut ValueRef<'_, '_>) -> Option<PathBuf> {
         // Some write the secret itself here. Until a file of that name is found, the value may be one.
-        let secret = matches!(self.0, Holds::PrivateKey | Holds::HashKey | Holds::PushKey | Holds::Password);
-        spot.withhold(secret);
-        let text = spot.text("the path of a file in quotes")?;
+        let secret = matches!(
+            self.0,
+            FileContent::PrivateKey | FileContent::HashKey | FileContent::PushKey | FileContent::Password
+        );
+        value.withhold(secret);
+        let text = value.text("the path of a file in quotes")?;
         if text.is_empty() || text.contains(['\0', '\n']) || text.contains("-----BEGIN") {
-            return spot.wrong("is not a path", "write the path of a file, not its content");
+            return value.wrong("is not a path", "write the path of a file, not its content");
         }
-        let path = spot.reading.resolve(text);
-        if spot.reading.files == Files::Check {
-            self.check(spot, &path)?;
+        let path = value.document.resolve(text);
+        if value.document.files == Files::Check {
+            self.check(value, &path)?;
         }
         Some(path)
     }
@@ -72,17 +75,17 @@ pub(super) fn written_file() -> WrittenFile {
 impl Kind for WrittenFile {
     type Value = PathBuf;
 
-    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<PathBuf> {
+    fn read(&self, value: &mut ValueRef<'_, '_>) -> Option<PathBuf> {
         const CURE: &str = "write the path of a file; the gateway creates it, in a directory that it may write to";
-        let text = spot.text("the path of a file in quotes")?;
+        let text = value.text("the path of a file in quotes")?;
         if text.is_empty() || text.contains(['\0', '\n']) || text.ends_with('/') {
-            return spot.wrong("is not the path of a file", CURE);
+            return value.wrong("is not the path of a file", CURE);
         }
-        let path = spot.reading.resolve(text);
+        let path = value.document.resolve(text);
         // A directory that is not there yet or not writable may still come: that is told while running.
         let other = |path: &Path| path.metadata().is_ok_and(|found| !found.is_file());
-        if path.file_name().is_none() || spot.reading.files == Files::Check && other(&path) {
-            return spot.wrong("is something else than a regular file", CURE);
+        if path.file_name().is_none() || value.document.files == Files::Check && other(&path) {
+            return value.wrong("is something else than a regular file", CURE);
         }
         Some(path)
     }
@@ -93,25 +96,25 @@ impl Kind for WrittenFile {
 }
 
 impl FilePath {
-    fn check(&self, spot: &mut Spot<'_, '_>, path: &Path) -> Option<()> {
+    fn check(&self, value: &mut ValueRef<'_, '_>, path: &Path) -> Option<()> {
         let content = match content(path) {
             Ok(content) => content,
             Err(error) => {
                 let message = format!("cannot be read: {error}");
-                let base = spot.reading.base().display();
+                let base = value.document.base().display();
                 let cure = format!("name a file that this user may read; relative paths are taken from {base}");
-                return spot.wrong(&message, &cure);
+                return value.wrong(&message, &cure);
             }
         };
-        spot.withhold(false);
+        value.withhold(false);
         match self.0.fault(&content) {
             None => Some(()),
-            Some((message, cure)) => spot.wrong(message, cure),
+            Some((message, cure)) => value.wrong(message, cure),
         }
     }
 }
 
-impl Holds {
+impl FileContent {
     /// What is wrong with `content`, and the cure.
     fn fault(self, content: &[u8]) -> Option<(&'static str, &'static str)> {
         const CERTIFICATE_CURE: &str = "name a file with `-----BEGIN CERTIFICATE-----`";

@@ -8,30 +8,31 @@ use std::time::Duration;
 
 use tracing::Level;
 
-use super::addresses::{EndpointEntry, EndpointUrl, PathPrefix, ProbePath, Scheme, VerifiedName};
+use super::addresses::{Endpoint, PathPrefix, ProbePath, Url, VerifiedName};
+use super::document::{Document, TableReader, ValueRef};
 use super::entry::{Entry, Kind, Table, Writer, optional_table, table};
-use super::files::{Holds, file, written_file};
+use super::files::{FileContent, file, written_file};
 use super::kinds::{Address, Flag, KIB, MIB, list, number, size, span, word};
 use super::model::{
     AccessLog, Admin, Balance, Config, Limits, Listener, ListenerTls, Log, LogFormat, Mode, OnUnknownPreview, Previews,
     Probe, ProbeKind, Push, PushTls, Runtime, Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
 };
-use super::reading::{Reading, Section, Spot};
 use super::redis::{OnStoreFailure, PlainText, RedisAddress, RedisStore};
 use super::targets::Target;
+use crate::endpoint_url::Scheme;
 
 /// Reads all tables; `None` reads as an empty document.
-pub(super) fn read<'v>(reading: &mut Reading<'v>, document: Option<&'v toml::de::DeTable<'v>>) -> Config {
-    let mut root = Section::root(reading, document);
-    let config = Config::read(&mut root);
-    root.finish();
+pub(super) fn read<'v>(document: &mut Document<'v>, root: Option<&'v toml::de::DeTable<'v>>) -> Config {
+    let mut reader = TableReader::root(document, root);
+    let config = Config::read(&mut reader);
+    reader.finish();
     config
 }
 
 /// The effective configuration.
 pub(super) fn write(config: &Config) -> String {
     // Without TLS towards the upstream, its settings would be refused when the text is read again.
-    let encrypted = config.upstream.endpoints.iter().any(|endpoint| endpoint.scheme == Scheme::Https);
+    let encrypted = config.upstream.endpoints.iter().any(|endpoint| endpoint.url.scheme == Scheme::Https);
     let mut writer = Writer::new((!encrypted).then_some("upstream.tls"));
     config.write(&mut writer);
     writer.into_toml()
@@ -41,8 +42,8 @@ pub(super) fn write(config: &Config) -> String {
 macro_rules! keys {
     ($Table:ident { $($field:ident: $entry:expr),+ $(,)? }) => {
         impl Table for $Table {
-            fn read(section: &mut Section<'_, '_>) -> Self {
-                Self { $($field: $entry.read(section, stringify!($field)),)+ }
+            fn read(reader: &mut TableReader<'_, '_>) -> Self {
+                Self { $($field: $entry.read(reader, stringify!($field)),)+ }
             }
 
             fn write(&self, writer: &mut Writer) {
@@ -75,13 +76,13 @@ keys!(Config {
 keys!(Listener { address: Address.or(([0, 0, 0, 0], 8043).into()), tls: optional_table() });
 
 keys!(ListenerTls {
-    certificate: file(Holds::Certificates).required("name the PEM file with the server's certificate chain"),
-    private_key: file(Holds::PrivateKey).required("name the PEM file with the private key of the certificate"),
-    client_ca: file(Holds::Roots).optional(),
+    certificate: file(FileContent::Certificates).required("name the PEM file with the server's certificate chain"),
+    private_key: file(FileContent::PrivateKey).required("name the PEM file with the private key of the certificate"),
+    client_ca: file(FileContent::Roots).optional(),
 });
 
 keys!(Upstream {
-    endpoints: list(EndpointEntry, "a list of endpoints, such as [\"https://10.0.0.11:8043\"]")
+    endpoints: list(Endpoint, "a list of endpoints, such as [\"https://10.0.0.11:8043\"]")
         .required("add `endpoints = [\"https://HOST:8043\"]` to [upstream]: the CC-Gateway or NSLB to protect"),
     balance: word(Balance::ALL, Balance::as_str).or(Balance::Ordered),
     connect_timeout: span(MILLISECOND..=DAY).or(seconds(2)),
@@ -105,16 +106,16 @@ keys!(Probe {
 });
 
 keys!(UpstreamTls {
-    ca: file(Holds::Roots).optional(),
+    ca: file(FileContent::Roots).optional(),
     server_name: VerifiedName.optional(),
-    client_certificate: file(Holds::Certificates).optional(),
-    client_private_key: file(Holds::PrivateKey).optional(),
+    client_certificate: file(FileContent::Certificates).optional(),
+    client_private_key: file(FileContent::PrivateKey).optional(),
     insecure_skip_verify: Flag.or(false),
 });
 
 keys!(Push {
-    public_url: EndpointUrl.required("add `public_url = \"https://HOST:8043\"`: where CC-Gateway reaches this gateway"),
-    key: file(Holds::PushKey)
+    public_url: Url.required("add `public_url = \"https://HOST:8043\"`: where CC-Gateway reaches this gateway"),
+    key: file(FileContent::PushKey)
         .required("name a file that `openssl rand -out FILE 32` made, the same for every instance"),
     allowed_targets: list(Target, "a list of targets, such as [\"https://10.1.0.0/16\"]")
         .required("add `allowed_targets = [\"https://HOST\"]`: the applications that may be pushed to"),
@@ -122,7 +123,7 @@ keys!(Push {
     tls: table(),
 });
 
-keys!(PushTls { ca: file(Holds::Roots).optional(), insecure_skip_verify: Flag.or(false) });
+keys!(PushTls { ca: file(FileContent::Roots).optional(), insecure_skip_verify: Flag.or(false) });
 
 keys!(Validation {
     mode: word(Mode::ALL, Mode::as_str).or(Mode::Enforce),
@@ -145,12 +146,12 @@ keys!(Previews {
 
 /// Written by hand: which keys stand beside `kind` depends on it.
 impl Table for StoreKind {
-    fn read(section: &mut Section<'_, '_>) -> Self {
-        match store_kind().read(section, "kind") {
-            REDIS => Self::Redis(RedisStore::read(section)),
+    fn read(reader: &mut TableReader<'_, '_>) -> Self {
+        match store_kind().read(reader, "kind") {
+            REDIS => Self::Redis(RedisStore::read(reader)),
             _ => {
                 // So that they are known, and found to be in the wrong company rather than misspelt.
-                section.silently(RedisStore::read);
+                reader.silently(RedisStore::read);
                 Self::Memory
             }
         }
@@ -177,8 +178,8 @@ fn store_kind() -> impl Entry<Value = &'static str> {
 keys!(RedisStore {
     url: RedisAddress.required("add `url = \"rediss://HOST:6379\"` to [previews.store]: the Redis that gateways share"),
     username: PlainText.optional(),
-    password_file: file(Holds::Password).optional(),
-    ca: file(Holds::Roots).optional(),
+    password_file: file(FileContent::Password).optional(),
+    ca: file(FileContent::Roots).optional(),
     prefix: PlainText.or("previewgate:".to_owned()),
     timeout: span(MILLISECOND..=seconds(1)).or(Duration::from_millis(200)),
     on_store_failure: word(OnStoreFailure::ALL, OnStoreFailure::as_str).or(OnStoreFailure::Local),
@@ -191,7 +192,7 @@ keys!(Log {
     level: word(&[Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE], level_word).or(Level::INFO),
     mask_numbers: Flag.or(true),
     access: word(AccessLog::ALL, AccessLog::as_str).or(AccessLog::Callouts),
-    hash_key: file(Holds::HashKey).optional(),
+    hash_key: file(FileContent::HashKey).optional(),
 });
 
 fn level_word(level: Level) -> &'static str {
@@ -218,8 +219,8 @@ fn one_per_core() -> usize {
 impl Kind for Workers {
     type Value = usize;
 
-    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<usize> {
-        let workers = number(0..=MOST_WORKERS).read(spot)?;
+    fn read(&self, value: &mut ValueRef<'_, '_>) -> Option<usize> {
+        let workers = number(0..=MOST_WORKERS).read(value)?;
         Some(if workers == 0 { one_per_core() } else { workers })
     }
 

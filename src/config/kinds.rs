@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::document::ValueRef;
 use super::entry::Kind;
-use super::reading::Spot;
 
 /// Text as a TOML string.
 pub(super) fn quoted(text: &str) -> String {
@@ -20,10 +20,10 @@ pub(super) struct Flag;
 impl Kind for Flag {
     type Value = bool;
 
-    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<bool> {
-        match spot.value() {
+    fn read(&self, value: &mut ValueRef<'_, '_>) -> Option<bool> {
+        match value.toml() {
             DeValue::Boolean(truth) => Some(*truth),
-            _ => spot.wrong_type("true or false, without quotes"),
+            _ => value.wrong_type("true or false, without quotes"),
         }
     }
 
@@ -43,14 +43,14 @@ pub(super) fn number<N>(range: RangeInclusive<N>) -> Number<N> {
 impl<N: Copy + TryFrom<u64> + PartialOrd + ToString> Kind for Number<N> {
     type Value = N;
 
-    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<N> {
+    fn read(&self, value: &mut ValueRef<'_, '_>) -> Option<N> {
         let (least, most) = (self.0.start().to_string(), self.0.end().to_string());
         let wanted = format!("a whole number from {least} to {most}, without quotes");
-        let DeValue::Integer(integer) = spot.value() else { return spot.wrong_type(&wanted) };
+        let DeValue::Integer(integer) = value.toml() else { return value.wrong_type(&wanted) };
         let number = u64::from_str_radix(integer.as_str(), integer.radix()).ok().and_then(|n| N::try_from(n).ok());
         match number.filter(|number| self.0.contains(number)) {
             Some(number) => Some(number),
-            None => spot.wrong(&format!("is not within {least} to {most}"), &format!("write {wanted}")),
+            None => value.wrong(&format!("is not within {least} to {most}"), &format!("write {wanted}")),
         }
     }
 
@@ -70,13 +70,13 @@ pub(super) fn word<T>(all: &'static [T], spelling: fn(T) -> &'static str) -> Wor
 impl<T: Copy> Kind for Word<T> {
     type Value = T;
 
-    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<T> {
+    fn read(&self, value: &mut ValueRef<'_, '_>) -> Option<T> {
         let words: Vec<_> = self.0.iter().map(|word| quoted((self.1)(*word))).collect();
         let wanted = words.join(" or ");
-        let text = spot.text(&wanted)?;
+        let text = value.text(&wanted)?;
         match self.0.iter().find(|word| (self.1)(**word) == text) {
             Some(word) => Some(*word),
-            None => spot.wrong("is none of the words that can stand here", &format!("write {wanted}")),
+            None => value.wrong("is none of the words that can stand here", &format!("write {wanted}")),
         }
     }
 
@@ -91,13 +91,13 @@ pub(super) struct Address;
 impl Kind for Address {
     type Value = SocketAddr;
 
-    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<SocketAddr> {
+    fn read(&self, value: &mut ValueRef<'_, '_>) -> Option<SocketAddr> {
         const CURE: &str = "write an IP address and a port, such as \"0.0.0.0:8043\" or \"[::]:8043\"";
-        let text = spot.text("an IP address and a port, such as \"0.0.0.0:8043\"")?;
+        let text = value.text("an IP address and a port, such as \"0.0.0.0:8043\"")?;
         match text.parse() {
             Ok(address) => Some(address),
-            Err(_) if text.parse::<std::net::IpAddr>().is_ok() => spot.wrong("has no port", CURE),
-            Err(_) => spot.wrong("is not an IP address with a port; names are not resolved here", CURE),
+            Err(_) if text.parse::<std::net::IpAddr>().is_ok() => value.wrong("has no port", CURE),
+            Err(_) => value.wrong("is not an IP address with a port; names are not resolved here", CURE),
         }
     }
 
@@ -123,29 +123,29 @@ impl Span {
         Self { why: Some(why), ..self }
     }
 
-    fn bounded(&self, spot: &mut Spot<'_, '_>, time: Duration) -> Option<Duration> {
+    fn bounded(&self, value: &mut ValueRef<'_, '_>, time: Duration) -> Option<Duration> {
         if self.range.contains(&time) {
             return Some(time);
         }
         let why = self.why.filter(|_| time < *self.range.start()).map(|why| format!(": {why}")).unwrap_or_default();
         let (too, end) = if time < *self.range.start() { ("short", "at least") } else { ("long", "at most") };
         let bound = if time < *self.range.start() { self.range.start() } else { self.range.end() };
-        spot.wrong(&format!("is too {too}{why}"), &format!("write {end} {}", self.write(bound)))
+        value.wrong(&format!("is too {too}{why}"), &format!("write {end} {}", self.write(bound)))
     }
 }
 
 impl Kind for Span {
     type Value = Duration;
 
-    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<Duration> {
+    fn read(&self, value: &mut ValueRef<'_, '_>) -> Option<Duration> {
         const WANTED: &str = "a duration with its unit in quotes, such as \"10s\", \"250ms\" or \"2m30s\"";
-        if let DeValue::Integer(number) = spot.value() {
+        if let DeValue::Integer(number) = value.toml() {
             let cure = format!("write \"{}s\" if seconds are meant", number.as_str());
-            return spot.wrong("is a duration without a unit", &cure);
+            return value.wrong("is a duration without a unit", &cure);
         }
-        match humantime::parse_duration(spot.text(WANTED)?) {
-            Ok(time) => self.bounded(spot, time),
-            Err(_) => spot.wrong("is not a duration", &format!("write {WANTED}")),
+        match humantime::parse_duration(value.text(WANTED)?) {
+            Ok(time) => self.bounded(value, time),
+            Err(_) => value.wrong("is not a duration", &format!("write {WANTED}")),
         }
     }
 
@@ -173,17 +173,17 @@ const UNITS: [(&str, usize); 3] = [("MiB", MIB), ("KiB", KIB), ("B", 1)];
 impl Kind for Size {
     type Value = usize;
 
-    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<usize> {
+    fn read(&self, value: &mut ValueRef<'_, '_>) -> Option<usize> {
         const WANTED: &str = "a size such as \"32KiB\" or \"1MiB\", or a plain number of bytes";
-        let bytes = match spot.value() {
+        let bytes = match value.toml() {
             DeValue::Integer(integer) => usize::from_str_radix(integer.as_str(), integer.radix()).ok(),
-            _ => bytes_of(spot.text(WANTED)?),
+            _ => bytes_of(value.text(WANTED)?),
         };
         let range = format!("from {} to {}", size_text(*self.0.start()), size_text(*self.0.end()));
         match bytes {
             Some(bytes) if self.0.contains(&bytes) => Some(bytes),
-            Some(_) => spot.wrong("is out of range", &format!("write a size {range}")),
-            None => spot.wrong("is not a size", &format!("write {WANTED}, {range}")),
+            Some(_) => value.wrong("is out of range", &format!("write a size {range}")),
+            None => value.wrong("is not a size", &format!("write {WANTED}, {range}")),
         }
     }
 
@@ -213,14 +213,14 @@ pub(super) fn list<K>(kind: K, wanted: &'static str) -> List<K> {
 impl<K: Kind<Value: PartialEq>> Kind for List<K> {
     type Value = Vec<K::Value>;
 
-    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<Vec<K::Value>> {
-        let length = spot.list(self.1)?;
+    fn read(&self, value: &mut ValueRef<'_, '_>) -> Option<Vec<K::Value>> {
+        let length = value.list(self.1)?;
         if length == 0 {
-            return spot.wrong("is empty", &format!("write {}", self.1));
+            return value.wrong("is empty", &format!("write {}", self.1));
         }
         let mut values = Vec::new();
         for index in 0..length {
-            let Some(mut element) = spot.element(index) else { continue };
+            let Some(mut element) = value.element(index) else { continue };
             match self.0.read(&mut element) {
                 Some(value) if values.contains(&value) => element.report("stands in the list twice", "remove it here"),
                 Some(value) => values.push(value),

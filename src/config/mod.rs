@@ -8,7 +8,7 @@
 //! | [`kinds`], [`addresses`], [`targets`], [`files`] | how a duration, an endpoint, a push target … is read and written |
 //! | [`conflicts`] | what is wrong only between two keys |
 //! | [`warnings`](mod@warnings) | what is allowed, but should not go unnoticed |
-//! | [`entry`], [`reading`] | the machinery: the table is walked to read a document and to write one |
+//! | [`entry`], [`document`] | the machinery: the table is walked to read a document and to write one |
 //! | [`problem`] | how a mistake is told |
 //!
 //! A new key is a field here, a line in [`keys`], and its lines in `config/previewgate.toml`, where limits and defaults
@@ -17,13 +17,13 @@
 
 mod addresses;
 mod conflicts;
+mod document;
 mod entry;
 mod files;
 mod keys;
 mod kinds;
 mod model;
 mod problem;
-mod reading;
 mod redis;
 mod targets;
 #[cfg(test)]
@@ -33,17 +33,19 @@ mod warnings;
 use std::io::Read;
 use std::path::Path;
 
-pub use addresses::{Endpoint, InvalidEndpoint, Scheme};
+pub use addresses::UpstreamEndpoint;
+use document::Document;
+pub use document::Files;
 pub(crate) use files::password;
 pub use model::{
     AccessLog, Admin, Balance, Config, Limits, Listener, ListenerTls, Log, LogFormat, Mode, OnUnknownPreview, Previews,
     Probe, ProbeKind, Push, PushTls, Runtime, Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
 };
 pub use problem::{Problem, Problems};
-pub use reading::Files;
-use reading::Reading;
 pub use redis::{OnStoreFailure, RedisStore, RedisUrl};
 pub use targets::{AllowedHost, AllowedTarget};
+
+pub use crate::endpoint_url::{EndpointUrl, InvalidEndpointUrl, Scheme};
 
 /// Reads, checks and completes the configuration in the file at `path`.
 ///
@@ -64,11 +66,11 @@ pub fn parse(text: &str, base: &Path, files: Files) -> Result<Config, Problems> 
 }
 
 fn checked(text: &str, base: &Path, files: Files) -> Result<Config, Vec<Problem>> {
-    let mut reading = Reading::new(text, base, files);
-    let document = reading.document()?;
-    let config = keys::read(&mut reading, Some(document.get_ref()));
-    conflicts::find(&config, &mut reading);
-    let problems = reading.finish();
+    let mut document = Document::new(text, base, files);
+    let root = document.parse()?;
+    let config = keys::read(&mut document, Some(root.get_ref()));
+    conflicts::find(&config, &mut document);
+    let problems = document.finish();
     if problems.is_empty() { Ok(config) } else { Err(problems) }
 }
 

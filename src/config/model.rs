@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::addresses::Endpoint;
+use super::addresses::UpstreamEndpoint;
 use super::redis::RedisStore;
 use super::targets::AllowedTarget;
+use crate::endpoint_url::EndpointUrl;
 use crate::label_enum;
 
 /// The effective configuration, every value checked and every default filled in.
@@ -61,7 +62,7 @@ pub struct ListenerTls {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
     /// In order of preference; never empty; schemes may not be mixed.
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Vec<UpstreamEndpoint>,
     /// Which of them a request goes to.
     pub balance: Balance,
     /// Name resolution, TCP and TLS together, for one endpoint.
@@ -138,7 +139,7 @@ pub struct UpstreamTls {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Push {
     /// Where CC-Gateway reaches this gateway, or all gateways with the same key.
-    pub public_url: Endpoint,
+    pub public_url: EndpointUrl,
     /// The file with the key that push addresses are signed with, at least 32 bytes.
     pub key: PathBuf,
     /// Applications that may be pushed to; never empty.

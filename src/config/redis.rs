@@ -4,10 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::addresses::{Fault, host_and_port};
+use super::document::ValueRef;
 use super::entry::Kind;
 use super::kinds::quoted;
-use super::reading::Spot;
+use crate::endpoint_url::{Fault, host_and_port};
 use crate::label_enum;
 
 /// `[previews.store]` of kind `redis`
@@ -73,14 +73,14 @@ pub(super) struct RedisAddress;
 impl Kind for RedisAddress {
     type Value = RedisUrl;
 
-    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<RedisUrl> {
-        let text = spot.text("an address such as \"rediss://redis.example.com:6379\"")?;
+    fn read(&self, value: &mut ValueRef<'_, '_>) -> Option<RedisUrl> {
+        let text = value.text("an address such as \"rediss://redis.example.com:6379\"")?;
         match address(text) {
             Ok(url) => Some(url),
             Err((message, cure)) => {
                 // Whatever stands before the host may be a password, well formed or not.
-                spot.withhold(true);
-                spot.wrong(message, &cure)
+                value.withhold(true);
+                value.wrong(message, &cure)
             }
         }
     }
@@ -122,13 +122,13 @@ pub(super) struct PlainText;
 impl Kind for PlainText {
     type Value = String;
 
-    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<String> {
+    fn read(&self, value: &mut ValueRef<'_, '_>) -> Option<String> {
         const WANTED: &str = "1 to 64 visible ASCII characters, without blanks";
-        let text = spot.text(WANTED)?;
+        let text = value.text(WANTED)?;
         if (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Some(text.to_owned());
         }
-        spot.wrong("is empty, too long, or has other characters", &format!("write {WANTED}"))
+        value.wrong("is empty, too long, or has other characters", &format!("write {WANTED}"))
     }
 
     fn write(&self, value: &String) -> String {

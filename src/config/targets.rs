@@ -3,10 +3,10 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::addresses::{Endpoint, Fault, Scheme, host_and_port, is_server_name, port};
+use super::document::ValueRef;
 use super::entry::Kind;
 use super::kinds::quoted;
-use super::reading::Spot;
+use crate::endpoint_url::{EndpointUrl, Fault, Scheme, host_and_port, is_server_name, port};
 
 /// Applications that may be pushed to, from `[scheme://]host[:port]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub enum AllowedHost {
 impl AllowedTarget {
     /// Whether an application may name `origin`. Names are compared as they are written: what an address resolves to
     /// is the name's owner's choice, so that [`AllowedTarget::reaches`] asks again when it is known.
-    pub fn names(&self, origin: &Endpoint) -> bool {
+    pub fn names(&self, origin: &EndpointUrl) -> bool {
         let host = match &self.host {
             AllowedHost::Name(name) => *name == origin.host,
             AllowedHost::Below(suffix) => {
@@ -105,11 +105,11 @@ pub(super) struct Target;
 impl Kind for Target {
     type Value = AllowedTarget;
 
-    fn read(&self, spot: &mut Spot<'_, '_>) -> Option<AllowedTarget> {
-        let text = spot.text("a target such as \"https://10.1.0.0/16\" or \"http://cti.example:9000\"")?;
+    fn read(&self, value: &mut ValueRef<'_, '_>) -> Option<AllowedTarget> {
+        let text = value.text("a target such as \"https://10.1.0.0/16\" or \"http://cti.example:9000\"")?;
         match target(text) {
             Ok(target) => Some(target),
-            Err((message, cure)) => spot.wrong(message, &cure),
+            Err((message, cure)) => value.wrong(message, &cure),
         }
     }
 

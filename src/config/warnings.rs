@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::addresses::{Endpoint, Scheme};
 use super::model::{Config, Mode, OnUnknownPreview, Push, StoreKind};
 use super::redis::OnStoreFailure;
 use super::targets::AllowedTarget;
+use crate::endpoint_url::{EndpointUrl, Scheme};
 
 /// Tomcat closes an idle connection after 20 s unless told otherwise.
 const SHORTEST_UPSTREAM_KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -14,7 +14,8 @@ const SHORTEST_UPSTREAM_KEEP_ALIVE: Duration = Duration::from_secs(20);
 impl Config {
     /// One sentence for each setting that weakens protection or is likely to cause trouble, its key first.
     pub fn warnings(&self) -> Vec<String> {
-        let upstream_plain = self.upstream.endpoints.iter().any(|endpoint| is_plain(endpoint) && !is_local(endpoint));
+        let upstream_plain =
+            self.upstream.endpoints.iter().any(|endpoint| is_plain(&endpoint.url) && !is_local(&endpoint.url));
         let redis = match &self.previews.store {
             StoreKind::Memory => None,
             StoreKind::Redis(redis) => Some(redis),
@@ -97,12 +98,12 @@ impl Config {
     }
 }
 
-fn is_plain(endpoint: &Endpoint) -> bool {
-    endpoint.scheme == Scheme::Http
+fn is_plain(url: &EndpointUrl) -> bool {
+    url.scheme == Scheme::Http
 }
 
-fn is_local(endpoint: &Endpoint) -> bool {
-    is_this_machine(&endpoint.host)
+fn is_local(url: &EndpointUrl) -> bool {
+    is_this_machine(&url.host)
 }
 
 fn is_this_machine(host: &str) -> bool {

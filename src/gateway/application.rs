@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 
 use super::body::{Unread, read_whole};
 use super::headers::{prepare_response, strip_hop_by_hop};
-use crate::config::{self, AllowedTarget, Endpoint, Scheme};
+use crate::config::{self, AllowedTarget, EndpointUrl, Scheme, UpstreamEndpoint};
 use crate::protocol::push_address::Target;
 use crate::sockets;
 use crate::tls::TlsError;
@@ -51,23 +51,28 @@ pub(super) struct Applications {
     allowed: Vec<AllowedTarget>,
     /// Never an application, whatever is allowed: a push to the upstream's own interface would be a request that nobody
     /// has judged, from the one address that may reach it.
-    upstream: Vec<Endpoint>,
+    upstream: Vec<EndpointUrl>,
     timeout: Duration,
     tls: Option<TlsConnector>,
 }
 
 impl Applications {
-    pub(super) fn new(push: &config::Push, upstream: &[Endpoint]) -> Result<Self, TlsError> {
+    pub(super) fn new(push: &config::Push, upstream: &[UpstreamEndpoint]) -> Result<Self, TlsError> {
         let encrypted = push.allowed_targets.iter().any(|target| target.scheme != Some(Scheme::Http));
         let tls = || client_tls(push.tls.ca.as_deref(), None, push.tls.insecure_skip_verify);
         let tls = if encrypted { Some(tls()?) } else { None };
-        Ok(Self { allowed: push.allowed_targets.clone(), upstream: upstream.to_vec(), timeout: push.timeout, tls })
+        Ok(Self {
+            allowed: push.allowed_targets.clone(),
+            upstream: upstream.iter().map(|endpoint| endpoint.url.clone()).collect(),
+            timeout: push.timeout,
+            tls,
+        })
     }
 
     /// Whether pushes to `target` are allowed, as far as its name tells.
     pub(super) fn allow(&self, target: &Target) -> bool {
         let is_target =
-            |endpoint: &Endpoint| (&endpoint.host, endpoint.port) == (&target.origin.host, target.origin.port);
+            |endpoint: &EndpointUrl| (&endpoint.host, endpoint.port) == (&target.origin.host, target.origin.port);
         self.allowed.iter().any(|allowed| allowed.names(&target.origin)) && !self.upstream.iter().any(is_target)
     }
 
@@ -82,7 +87,11 @@ impl Applications {
         answer.await.unwrap_or(Err(PushFault::Timeout))
     }
 
-    async fn exchange(&self, origin: &Endpoint, request: Request<RequestBody>) -> Result<Response<Bytes>, PushFault> {
+    async fn exchange(
+        &self,
+        origin: &EndpointUrl,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Bytes>, PushFault> {
         let socket = self.connect(origin).await?;
         match origin.scheme {
             Scheme::Http => send(socket, request).await.map_err(PushFault::Failed),
@@ -98,7 +107,7 @@ impl Applications {
 
     /// Connects to the first address that is allowed and answers. The very address that was checked is connected to:
     /// a name that resolves to something else the next time (DNS rebinding) gains nothing.
-    async fn connect(&self, origin: &Endpoint) -> Result<TcpStream, PushFault> {
+    async fn connect(&self, origin: &EndpointUrl) -> Result<TcpStream, PushFault> {
         let addresses =
             tokio::net::lookup_host((origin.host.as_str(), origin.port)).await.map_err(PushFault::Failed)?;
         let mut last = PushFault::Failed(io::Error::other("the name has no address"));

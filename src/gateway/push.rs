@@ -94,7 +94,7 @@ pub enum PushSetupError {
 }
 
 impl Relay {
-    fn new(push: &config::Push, upstream: &[config::Endpoint]) -> Result<Self, PushSetupError> {
+    fn new(push: &config::Push, upstream: &[config::UpstreamEndpoint]) -> Result<Self, PushSetupError> {
         let applications = Applications::new(push, upstream)?;
         Ok(Self { public_url: push.public_url.to_string(), key: key(&push.key)?, applications })
     }

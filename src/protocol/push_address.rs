@@ -15,7 +15,7 @@ use data_encoding::BASE64URL_NOPAD;
 use http::uri::PathAndQuery;
 
 use super::event::Delivery;
-use crate::config::Endpoint;
+use crate::endpoint_url::EndpointUrl;
 use crate::label_enum;
 use crate::preview::AgentId;
 
@@ -54,7 +54,7 @@ impl PushForm {
 pub struct Target {
     url: String,
     /// Scheme, host and port.
-    pub origin: Endpoint,
+    pub origin: EndpointUrl,
     /// What to ask the application for.
     pub path: PathAndQuery,
 }

@@ -13,8 +13,15 @@ use crate::telemetry::metrics::{Metrics, OpenGuard, ShedKind};
 /// Counts the open connections, all of them and those of each client. One for all workers; a reload changes the limits,
 /// not the counts.
 pub struct Admission {
-    of_client: Mutex<HashMap<IpAddr, usize>>,
-    told: LogThrottle,
+    counts: Mutex<Counts>,
+    warnings: LogThrottle,
+}
+
+/// Open connections.
+#[derive(Default)]
+struct Counts {
+    all: usize,
+    by_client: HashMap<IpAddr, usize>,
 }
 
 /// A connection that was admitted; counts for as long as this lives.
@@ -26,19 +33,19 @@ pub(super) struct Admitted {
 }
 
 impl Admission {
-    /// Nobody is here yet.
+    /// Counts from zero.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { of_client: Mutex::default(), told: LogThrottle::every(Duration::from_secs(10)) })
+        Arc::new(Self { counts: Mutex::default(), warnings: LogThrottle::every(Duration::from_secs(10)) })
     }
 
-    /// A place for one more connection from `peer`, unless a limit is reached. What is turned away is counted, and
-    /// logged once in a while.
+    /// Admits one more connection from `peer`, unless a limit is reached. Each refusal is counted; the log has one line
+    /// in ten seconds.
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr, limits: &Limits, metrics: &Metrics) -> Option<Admitted> {
-        let (open, client) = (metrics.connections.downstream.enter(), client_of(peer));
-        let of_client = self.add(client);
-        let admitted = Admitted { admission: Arc::clone(self), client, _open: open };
-        let limit = if usize::try_from(metrics.connections.downstream.open()).is_ok_and(|all| all > limits.connections)
-        {
+        let client = client_of(peer);
+        let (all, of_client) = self.add(client);
+        let _open = metrics.connections.downstream.enter();
+        let admitted = Admitted { admission: Arc::clone(self), client, _open };
+        let limit = if all > limits.connections {
             ShedKind::Connection
         } else if limits.connections_per_client > 0 && of_client > limits.connections_per_client {
             ShedKind::ClientConnection
@@ -46,22 +53,26 @@ impl Admission {
             return Some(admitted);
         };
         metrics.requests.shed(limit);
-        if self.told.allow() {
+        if self.warnings.allow() {
             tracing::warn!(target: "previewgate::server", client = %peer, limit = limit.as_str(), "too many connections");
         }
         None
     }
 
-    fn add(&self, client: IpAddr) -> usize {
-        let mut counts = self.of_client.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(client).or_default();
-        *count += 1;
-        *count
+    /// Counts a connection; the open connections of all clients and of this one, this connection included.
+    fn add(&self, client: IpAddr) -> (usize, usize) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.all += 1;
+        let all = counts.all;
+        let of_client = counts.by_client.entry(client).or_default();
+        *of_client += 1;
+        (all, *of_client)
     }
 
     fn remove(&self, client: IpAddr) {
-        let mut counts = self.of_client.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut entry) = counts.entry(client) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.all = counts.all.saturating_sub(1);
+        if let Entry::Occupied(mut entry) = counts.by_client.entry(client) {
             match *entry.get() {
                 ..=1 => drop(entry.remove()),
                 more => drop(entry.insert(more - 1)),
@@ -122,8 +133,17 @@ mod tests {
         drop(held);
         assert!(admit(greedy).is_some());
         drop(last);
-        assert!(admission.of_client.lock().unwrap().is_empty());
+        let counts = admission.counts.lock().unwrap();
+        assert!(counts.all == 0 && counts.by_client.is_empty());
+        drop(counts);
         assert_eq!(metrics.connections.downstream.open(), 0);
+    }
+
+    #[test]
+    fn the_limit_counts_connections_and_does_not_read_the_metrics() {
+        let (admission, metrics, limits) = (Admission::new(), Metrics::new(), limits(1, 0));
+        let _gauge_is_not_a_count = (metrics.connections.downstream.enter(), metrics.connections.downstream.enter());
+        assert!(admission.admit([192, 0, 2, 1].into(), &limits, &metrics).is_some());
     }
 
     #[test]

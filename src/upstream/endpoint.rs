@@ -50,18 +50,18 @@ pub struct Condition {
 
 impl Endpoint {
     pub(super) fn new(
-        address: &config::Endpoint,
+        configured: &config::UpstreamEndpoint,
         settings: &config::Upstream,
         metrics: &UpstreamMetrics,
         earlier: Option<&Self>,
     ) -> Result<Self, TlsError> {
-        let name: Arc<str> = address.to_string().into();
+        let name: Arc<str> = configured.url.to_string().into();
         let authority = name.split_once("://").map_or(&*name, |(_, authority)| authority);
         let authority = HeaderValue::from_str(authority).map_err(|_| TlsError::ServerName(name.to_string()))?;
-        let server_name = match address.scheme {
+        let server_name = match configured.url.scheme {
             config::Scheme::Http => None,
             config::Scheme::Https => {
-                let verified = settings.tls.server_name.as_ref().unwrap_or(&address.host).clone();
+                let verified = settings.tls.server_name.as_ref().unwrap_or(&configured.url.host).clone();
                 Some(ServerName::try_from(verified.clone()).map_err(|_| TlsError::ServerName(verified))?)
             }
         };
@@ -71,9 +71,9 @@ impl Endpoint {
         let probing = settings.probe.kind != Some(config::ProbeKind::None);
         Ok(Self {
             name,
-            node: address.node.as_deref().map(Into::into),
-            host: address.host.clone(),
-            port: address.port,
+            node: configured.node.as_deref().map(Into::into),
+            host: configured.url.host.clone(),
+            port: configured.url.port,
             authority,
             server_name,
             metrics,

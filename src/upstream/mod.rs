@@ -63,8 +63,8 @@ impl Upstream {
         let upstream = &config.upstream;
         let tls = tls::connector(upstream)?;
         let known = |name: &str| earlier?.endpoints.iter().find(|endpoint| *endpoint.name == *name);
-        let endpoint = |address: &config::Endpoint| {
-            Endpoint::new(address, upstream, &metrics.upstream, known(&address.to_string()))
+        let endpoint = |configured: &config::UpstreamEndpoint| {
+            Endpoint::new(configured, upstream, &metrics.upstream, known(&configured.url.to_string()))
         };
         let endpoints = upstream.endpoints.iter().map(endpoint).collect::<Result<_, _>>()?;
         let settings = Settings {

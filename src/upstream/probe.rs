@@ -36,7 +36,7 @@ pub(super) enum Probe {
 
 impl Probe {
     pub(super) fn new(settings: &config::Upstream) -> Self {
-        let encrypted = settings.endpoints.iter().any(|endpoint| endpoint.scheme == config::Scheme::Https);
+        let encrypted = settings.endpoints.iter().any(|endpoint| endpoint.url.scheme == config::Scheme::Https);
         match (settings.probe.kind, &settings.probe.path) {
             (Some(ProbeKind::None), _) => Self::None,
             (Some(ProbeKind::Http), Some(path)) => Self::Http(path.clone()),

@@ -14,7 +14,7 @@ use crate::tls::{TlsError, certificates, private_key, provider, roots};
 
 /// The connector for `https` endpoints, if there are any.
 pub(super) fn connector(upstream: &Upstream) -> Result<Option<TlsConnector>, TlsError> {
-    if upstream.endpoints.iter().all(|endpoint| endpoint.scheme == Scheme::Http) {
+    if upstream.endpoints.iter().all(|endpoint| endpoint.url.scheme == Scheme::Http) {
         return Ok(None);
     }
     let tls = &upstream.tls;

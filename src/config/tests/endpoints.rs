@@ -37,7 +37,7 @@ fn each_bad_endpoint_is_told_with_its_reason() {
 fn endpoints_are_compared_in_one_spelling() {
     let endpoints = |list: &str| skip(&format!("[upstream]\nendpoints = [{list}]"));
     let config = endpoints("\"HTTPS://Gateway.Example\", \"https://[2001:DB8:0::1]:1\"").unwrap();
-    let shown: Vec<_> = config.upstream.endpoints.iter().map(Endpoint::to_string).collect();
+    let shown: Vec<_> = config.upstream.endpoints.iter().map(|endpoint| endpoint.url.to_string()).collect();
     assert_eq!(shown, ["https://gateway.example:443", "https://[2001:db8::1]:1"]);
 
     for (list, key, message) in [

@@ -39,9 +39,9 @@ fn document(table: &str, line: &str) -> String {
 
 /// Every key there is, tables included.
 fn known() -> Vec<String> {
-    let mut reading = Reading::new("", Path::new(""), Files::Skip);
-    keys::read(&mut reading, None);
-    reading.known().iter().cloned().collect()
+    let mut document = Document::new("", Path::new(""), Files::Skip);
+    keys::read(&mut document, None);
+    document.known().iter().cloned().collect()
 }
 
 fn example_directory() -> PathBuf {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use previewgate::app::{App, Running};
-use previewgate::config::{self, Config, Endpoint, Files, Scheme};
+use previewgate::config::{self, Config, EndpointUrl, Files, Scheme, UpstreamEndpoint};
 use previewgate::simulator::{Authority, SelfSigned, Simulator, SimulatorConfig, SimulatorHandle};
 use previewgate::telemetry::Logging;
 use rustls::ClientConfig;
@@ -110,8 +110,8 @@ impl Setup {
 }
 
 /// The address of a simulator, or of anything else, as the configuration knows it.
-pub(crate) fn endpoint(scheme: Scheme, address: SocketAddr) -> Endpoint {
-    Endpoint { scheme, host: address.ip().to_string(), port: address.port(), node: None }
+pub(crate) fn endpoint(scheme: Scheme, address: SocketAddr) -> UpstreamEndpoint {
+    EndpointUrl { scheme, host: address.ip().to_string(), port: address.port() }.into()
 }
 
 /// A configuration as an operator would write it, read by the real loader.

@@ -22,7 +22,7 @@ pub enum Files {
 }
 
 /// One document being read, and what was found out so far.
-pub(super) struct Reading<'v> {
+pub(super) struct Document<'v> {
     text: &'v str,
     base: PathBuf,
     /// Whether to look at files.
@@ -33,7 +33,7 @@ pub(super) struct Reading<'v> {
     problems: Vec<Problem>,
 }
 
-impl<'v> Reading<'v> {
+impl<'v> Document<'v> {
     /// Relative paths will be taken from `base`.
     pub(super) fn new(text: &'v str, base: &Path, files: Files) -> Self {
         // The effective configuration is printed with absolute paths: it means the same wherever it is saved.
@@ -51,7 +51,7 @@ impl<'v> Reading<'v> {
     }
 
     /// The document, or the first syntax error: what follows one is guesswork.
-    pub(super) fn document(&self) -> Result<Spanned<DeTable<'v>>, Vec<Problem>> {
+    pub(super) fn parse(&self) -> Result<Spanned<DeTable<'v>>, Vec<Problem>> {
         DeTable::parse(self.text).map_err(|error| {
             let cure = "correct the TOML here; text, durations (\"10s\") and sizes (\"32KiB\") stand in double quotes";
             // Only the message: the error's own Display quotes the line, which may hold a secret.
@@ -152,34 +152,34 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 }
 
 /// One table of the document, or the place of an absent one.
-pub(super) struct Section<'r, 'v> {
+pub(super) struct TableReader<'r, 'v> {
     /// The document it belongs to.
-    pub(super) reading: &'r mut Reading<'v>,
+    pub(super) document: &'r mut Document<'v>,
     path: String,
     table: Option<&'v DeTable<'v>>,
     asked: Vec<&'static str>,
 }
 
-impl<'r, 'v> Section<'r, 'v> {
+impl<'r, 'v> TableReader<'r, 'v> {
     /// The document itself; `None` reads as an empty one.
-    pub(super) fn root(reading: &'r mut Reading<'v>, table: Option<&'v DeTable<'v>>) -> Self {
-        Self { reading, path: String::new(), table, asked: Vec::new() }
+    pub(super) fn root(document: &'r mut Document<'v>, table: Option<&'v DeTable<'v>>) -> Self {
+        Self { document, path: String::new(), table, asked: Vec::new() }
     }
 
     /// The value of `name`, if there is one; from now on `name` is a known key.
-    pub(super) fn find(&mut self, name: &'static str) -> Option<Spot<'_, 'v>> {
+    pub(super) fn find(&mut self, name: &'static str) -> Option<ValueRef<'_, 'v>> {
         let key = self.key(name);
         self.asked.push(name);
-        self.reading.known.insert(key.clone());
+        self.document.known.insert(key.clone());
         let value = self.table?.get(name)?;
-        self.reading.offsets.insert(key.clone(), value.span().start);
-        Some(Spot { reading: self.reading, key, value, withheld: false })
+        self.document.offsets.insert(key.clone(), value.span().start);
+        Some(ValueRef { document: self.document, key, value, withheld: false })
     }
 
     /// Reads the table `name` with `read`, as an empty one if it is absent.
-    pub(super) fn table<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Section<'_, 'v>) -> T) -> T {
-        match self.find(name).map(|mut spot| spot.table()) {
-            Some(None) => self.silently(|section| section.inner(name, None, read)),
+    pub(super) fn table<T>(&mut self, name: &'static str, read: impl FnOnce(&mut TableReader<'_, 'v>) -> T) -> T {
+        match self.find(name).map(|mut value| value.table()) {
+            Some(None) => self.silently(|reader| reader.inner(name, None, read)),
             found => self.inner(name, found.flatten(), read),
         }
     }
@@ -188,20 +188,20 @@ impl<'r, 'v> Section<'r, 'v> {
     pub(super) fn optional_table<T>(
         &mut self,
         name: &'static str,
-        read: impl Fn(&mut Section<'_, 'v>) -> T,
+        read: impl Fn(&mut TableReader<'_, 'v>) -> T,
     ) -> Option<T> {
         if self.find(name).is_some() {
             return Some(self.table(name, read));
         }
-        self.silently(|section| section.table(name, read));
+        self.silently(|reader| reader.table(name, read));
         None
     }
 
     /// What a table lacks that is absent, or no table, is no problem of its own.
     pub(super) fn silently<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
-        let problems = std::mem::take(&mut self.reading.problems);
+        let problems = std::mem::take(&mut self.document.problems);
         let value = read(self);
-        self.reading.problems = problems;
+        self.document.problems = problems;
         value
     }
 
@@ -209,9 +209,9 @@ impl<'r, 'v> Section<'r, 'v> {
         &mut self,
         name: &'static str,
         table: Option<&'v DeTable<'v>>,
-        read: impl FnOnce(&mut Section<'_, 'v>) -> T,
+        read: impl FnOnce(&mut TableReader<'_, 'v>) -> T,
     ) -> T {
-        let mut inner = Section { path: self.key(name), reading: self.reading, table, asked: Vec::new() };
+        let mut inner = TableReader { path: self.key(name), document: self.document, table, asked: Vec::new() };
         let value = read(&mut inner);
         inner.finish();
         value
@@ -219,9 +219,9 @@ impl<'r, 'v> Section<'r, 'v> {
 
     /// Records that a key without default is missing.
     pub(super) fn missing(&mut self, name: &'static str, cure: &str) {
-        let offset = self.reading.offsets.get(&self.path).copied();
-        let problem = self.reading.problem(offset, &self.key(name), None, "missing, and there is no default", cure);
-        self.reading.problems.push(problem);
+        let offset = self.document.offsets.get(&self.path).copied();
+        let problem = self.document.problem(offset, &self.key(name), None, "missing, and there is no default", cure);
+        self.document.problems.push(problem);
     }
 
     /// What was written but never asked for is unknown.
@@ -229,7 +229,7 @@ impl<'r, 'v> Section<'r, 'v> {
         for key in self.table.iter().flat_map(|table| table.keys()) {
             if !self.asked.iter().any(|asked| *asked == key.get_ref().as_ref()) {
                 let path = self.key(&shown_key(key.get_ref()));
-                self.reading.unknown.push((path, key.span().start));
+                self.document.unknown.push((path, key.span().start));
             }
         }
     }
@@ -240,17 +240,17 @@ impl<'r, 'v> Section<'r, 'v> {
 }
 
 /// One value of the document, with its key.
-pub(super) struct Spot<'r, 'v> {
+pub(super) struct ValueRef<'r, 'v> {
     /// The document it belongs to.
-    pub(super) reading: &'r mut Reading<'v>,
+    pub(super) document: &'r mut Document<'v>,
     key: String,
     value: &'v Spanned<DeValue<'v>>,
     withheld: bool,
 }
 
-impl<'v> Spot<'_, 'v> {
+impl<'v> ValueRef<'_, 'v> {
     /// The value.
-    pub(super) fn value(&self) -> &'v DeValue<'v> {
+    pub(super) fn toml(&self) -> &'v DeValue<'v> {
         self.value.get_ref()
     }
 
@@ -267,21 +267,21 @@ impl<'v> Spot<'_, 'v> {
 
     /// Records what is wrong with the value and how to mend it.
     pub(super) fn report(&mut self, message: &str, cure: &str) {
-        let value = if self.withheld { "(not shown)".to_owned() } else { shown(self.value()) };
+        let value = if self.withheld { "(not shown)".to_owned() } else { shown(self.toml()) };
         let offset = Some(self.value.span().start);
-        let problem = self.reading.problem(offset, &self.key, Some(value), message, cure);
-        self.reading.problems.push(problem);
+        let problem = self.document.problem(offset, &self.key, Some(value), message, cure);
+        self.document.problems.push(problem);
     }
 
     /// The value is of another TOML type than the `wanted` one.
     pub(super) fn wrong_type<T>(&mut self, wanted: &str) -> Option<T> {
-        let message = format!("is {}", type_name(self.value()));
+        let message = format!("is {}", type_name(self.toml()));
         self.wrong(&message, &format!("write {wanted}"))
     }
 
     /// The text of a string; `wanted` says what should stand there otherwise.
     pub(super) fn text(&mut self, wanted: &str) -> Option<&'v str> {
-        match self.value() {
+        match self.toml() {
             DeValue::String(text) => Some(text),
             _ => self.wrong_type(wanted),
         }
@@ -289,31 +289,31 @@ impl<'v> Spot<'_, 'v> {
 
     /// The length of a list.
     pub(super) fn list(&mut self, wanted: &str) -> Option<usize> {
-        match self.value() {
+        match self.toml() {
             DeValue::Array(elements) => Some(elements.len()),
             _ => self.wrong_type(wanted),
         }
     }
 
     /// Element `index` of a list, with its own key.
-    pub(super) fn element(&mut self, index: usize) -> Option<Spot<'_, 'v>> {
-        let value = self.value().get(index)?;
+    pub(super) fn element(&mut self, index: usize) -> Option<ValueRef<'_, 'v>> {
+        let value = self.toml().get(index)?;
         let key = format!("{}[{index}]", self.key);
-        self.reading.offsets.insert(key.clone(), value.span().start);
-        Some(Spot { reading: self.reading, key, value, withheld: self.withheld })
+        self.document.offsets.insert(key.clone(), value.span().start);
+        Some(ValueRef { document: self.document, key, value, withheld: self.withheld })
     }
 
     /// Reads the keys of a table that stands in a list.
-    pub(super) fn fields<T>(&mut self, table: &'v DeTable<'v>, read: impl FnOnce(&mut Section<'_, 'v>) -> T) -> T {
+    pub(super) fn fields<T>(&mut self, table: &'v DeTable<'v>, read: impl FnOnce(&mut TableReader<'_, 'v>) -> T) -> T {
         let path = self.key.clone();
-        let mut section = Section { path, reading: self.reading, table: Some(table), asked: Vec::new() };
-        let value = read(&mut section);
-        section.finish();
+        let mut reader = TableReader { path, document: self.document, table: Some(table), asked: Vec::new() };
+        let value = read(&mut reader);
+        reader.finish();
         value
     }
 
     fn table(&mut self) -> Option<&'v DeTable<'v>> {
-        match self.value() {
+        match self.toml() {
             DeValue::Table(table) => Some(table),
             _ => self.wrong_type(&format!("a table: a line `[{}]` with its keys below", self.key)),
         }
