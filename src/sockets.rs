@@ -12,7 +12,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// What is under way to a client that does read is not counted: nobody gets less for it. Half of it must have gone out
 /// before more is taken; at `limits.body_min_rate` that is within `limits.body_idle_timeout`.
 #[cfg(target_os = "linux")]
-const MOST_UNSENT: u32 = 32 * 1024;
+const MAX_UNSENT: u32 = 32 * 1024;
 
 /// Requests and answers are small and waited for, peers vanish, and some do not read. None of these options can fail on
 /// a live socket, and none is worth a refusal.
@@ -21,7 +21,7 @@ pub(crate) fn prepare(socket: &TcpStream) {
     let socket = SockRef::from(socket);
     let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3));
     #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_notsent_lowat(MOST_UNSENT);
+    let _ = socket.set_tcp_notsent_lowat(MAX_UNSENT);
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -66,37 +66,37 @@ impl Inherited {
 /// Tells systemd how the service is (`Type=notify`). That it cannot be told harms nobody but itself.
 #[derive(Clone, Debug, Default)]
 pub struct Notifier {
-    ear: Option<SocketAddr>,
+    socket: Option<SocketAddr>,
 }
 
 impl Notifier {
     /// Speaks if somebody listens. [`Notifier::default`] never does: for gateways that are not the process.
     pub fn from_environment() -> Self {
-        Self { ear: std::env::var_os("NOTIFY_SOCKET").and_then(|name| address(&name).ok()) }
+        Self { socket: std::env::var_os("NOTIFY_SOCKET").and_then(|name| address(&name).ok()) }
     }
 
     /// The service serves.
     pub fn ready(&self, status: &str) {
-        self.tell(&[NotifyState::Ready, NotifyState::Status(&on_one_line(status))]);
+        self.notify(&[NotifyState::Ready, NotifyState::Status(&on_one_line(status))]);
     }
 
     /// A reload has begun; [`Notifier::ready`] ends it, however it went.
     pub fn reloading(&self) {
         // Since version 253 systemd ends a service that does not say when.
         if let Ok(now) = NotifyState::monotonic_usec_now() {
-            self.tell(&[NotifyState::Reloading, now, NotifyState::Status("reloading")]);
+            self.notify(&[NotifyState::Reloading, now, NotifyState::Status("reloading")]);
         }
     }
 
     /// The orderly end has begun.
     pub fn stopping(&self) {
-        self.tell(&[NotifyState::Stopping, NotifyState::Status("shutting down: finishing what was begun")]);
+        self.notify(&[NotifyState::Stopping, NotifyState::Status("shutting down: finishing what was begun")]);
     }
 
-    fn tell(&self, news: &[NotifyState<'_>]) {
-        let Some(ear) = &self.ear else { return };
+    fn notify(&self, news: &[NotifyState<'_>]) {
+        let Some(socket) = &self.socket else { return };
         let message: String = news.iter().map(|state| format!("{state}\n")).collect();
-        if let Err(error) = send(&message, ear) {
+        if let Err(error) = send(&message, socket) {
             tracing::warn!(target: "previewgate", %error, "systemd cannot be told how the gateway is");
         }
     }
@@ -111,10 +111,10 @@ fn address(name: &OsString) -> io::Result<SocketAddr> {
 }
 
 /// Unlike `sd_notify::notify` it does not wait for ever when nobody reads.
-fn send(message: &str, ear: &SocketAddr) -> io::Result<()> {
+fn send(message: &str, to: &SocketAddr) -> io::Result<()> {
     let socket = UnixDatagram::unbound()?;
     socket.set_write_timeout(Some(PATIENCE))?;
-    socket.send_to_addr(message.as_bytes(), ear).map(|_| ())
+    socket.send_to_addr(message.as_bytes(), to).map(|_| ())
 }
 
 /// A line feed would begin another assignment.
@@ -143,13 +143,13 @@ mod tests {
     #[test]
     fn a_manager_that_does_not_listen_holds_up_nobody() {
         let name = format!("@previewgate-deaf-{}", std::process::id());
-        let ear = UnixDatagram::bind_addr(&address(&name.into()).unwrap()).unwrap();
-        let notifier = Notifier { ear: Some(ear.local_addr().unwrap()) };
-        let full = |_: &i32| send("x", notifier.ear.as_ref().unwrap()).is_err();
+        let socket = UnixDatagram::bind_addr(&address(&name.into()).unwrap()).unwrap();
+        let notifier = Notifier { socket: Some(socket.local_addr().unwrap()) };
+        let full = |_: &i32| send("x", notifier.socket.as_ref().unwrap()).is_err();
         assert!((0..100_000).any(|round| full(&round)), "the queue has an end");
         notifier.stopping();
         let mut said = [0; 8];
-        assert_eq!(ear.recv(&mut said).unwrap(), 1);
+        assert_eq!(socket.recv(&mut said).unwrap(), 1);
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::telemetry::Metrics;
 use crate::upstream::{Condition, Endpoint, Upstream};
 
 /// Operators and their scrapers; everybody else has to wait.
-const MOST_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
@@ -62,7 +62,7 @@ impl Admin {
 
     /// Serves until the runtime ends.
     pub async fn run(self, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let Ok((socket, _)) = listener.accept().await else {
@@ -128,9 +128,9 @@ impl Admin {
 
 fn upstreams(upstream: &Upstream) -> Response<Full<Bytes>> {
     let seen: Vec<_> = upstream.endpoints().iter().map(|endpoint| (endpoint, endpoint.condition())).collect();
-    let none_in_use = seen.iter().all(|(_, condition)| condition.passed_over);
+    let none_in_use = seen.iter().all(|(_, condition)| condition.ejected);
     let shown = |(endpoint, condition): &(&Endpoint, Condition)| {
-        let state = match condition.passed_over {
+        let state = match condition.ejected {
             false => "in_use",
             // There is no other: each request still tries it.
             true if none_in_use => "last_resort",
@@ -140,7 +140,7 @@ fn upstreams(upstream: &Upstream) -> Response<Full<Bytes>> {
             "endpoint": &*endpoint.name,
             "node": endpoint.node,
             "state": state,
-            "passed_over": condition.passed_over,
+            "passed_over": condition.ejected,
             "since": humantime::format_rfc3339_seconds(condition.since).to_string(),
             "why": condition.why,
             "failures_in_a_row": condition.failures_in_a_row,

@@ -61,17 +61,17 @@ pub struct Passed {
 }
 
 /// Most header fields of one request; hyper's own limit is set to the same.
-pub const MOST_FIELDS: usize = 100;
+pub const MAX_FIELDS: usize = 100;
 /// Longest method name: `UNSUBSCRIBE` and the like fit, a flood does not.
-const LONGEST_METHOD: usize = 32;
+const MAX_METHOD: usize = 32;
 /// Longest chunk-size line and longest trailer section. Neither has a use here.
-const LONGEST_CHUNK_LINE: usize = 256;
+const MAX_CHUNK_LINE: usize = 256;
 
 /// Follows one connection from request to request.
 #[derive(Debug)]
 pub struct Framer {
     at: At,
-    most_head_bytes: usize,
+    max_head_bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,8 +99,8 @@ enum Chunk {
 
 impl Framer {
     /// At the start of a connection.
-    pub fn new(most_head_bytes: usize) -> Self {
-        Self { at: At::Head { scanned: 0 }, most_head_bytes }
+    pub fn new(max_head_bytes: usize) -> Self {
+        Self { at: At::Head { scanned: 0 }, max_head_bytes }
     }
 
     /// Whether the next byte belongs to a request head.
@@ -119,7 +119,7 @@ impl Framer {
             return self.body(input).map_err(Fault::Body);
         };
         match head_end(input, scanned).map_err(Fault::Head)? {
-            Some(end) if end <= self.most_head_bytes => {
+            Some(end) if end <= self.max_head_bytes => {
                 let head = input.get(..end).unwrap_or_default();
                 self.at = check_head(head).map_err(Fault::Head)?;
                 if self.in_head() {
@@ -128,7 +128,7 @@ impl Framer {
                 let body = self.body(input.get(end..).unwrap_or_default()).map_err(Fault::Body)?;
                 Ok(Passed { bytes: end + body.bytes })
             }
-            None if input.len() <= self.most_head_bytes => {
+            None if input.len() <= self.max_head_bytes => {
                 self.at = At::Head { scanned: input.len() };
                 Ok(Passed { bytes: 0 })
             }
@@ -191,7 +191,7 @@ impl Chunk {
                 let seen = seen + line.len();
                 match line {
                     [] => Ok(Some((2, None))),
-                    _ if seen > LONGEST_CHUNK_LINE || field(line).is_err() => Err(ChunkFault),
+                    _ if seen > MAX_CHUNK_LINE || field(line).is_err() => Err(ChunkFault),
                     _ => Ok(Some((line.len() + 2, Some(Self::Trailer { seen })))),
                 }
             }
@@ -201,7 +201,7 @@ impl Chunk {
 
 /// The line at the start of `input` without its CR LF; nothing if it is not complete.
 fn line(input: &[u8]) -> Result<Option<&[u8]>, ChunkFault> {
-    let window = input.get(..LONGEST_CHUNK_LINE + 2).unwrap_or(input);
+    let window = input.get(..MAX_CHUNK_LINE + 2).unwrap_or(input);
     match memchr(b'\n', window) {
         Some(end) => {
             let line = window.get(..end).unwrap_or_default();
@@ -249,7 +249,7 @@ fn check_head(head: &[u8]) -> Result<At, HeadFault> {
     let version = request_line(lines.next().unwrap_or_default())?;
     let mut seen = Seen::default();
     for (count, line) in lines.enumerate() {
-        if count >= MOST_FIELDS {
+        if count >= MAX_FIELDS {
             return Err(HeadFault::TooManyFields);
         }
         let (name, value) = field(line)?;
@@ -289,7 +289,7 @@ fn request_line(line: &[u8]) -> Result<Version, HeadFault> {
     else {
         return Err(HeadFault::RequestLine);
     };
-    if !is_token(method) || method.len() > LONGEST_METHOD {
+    if !is_token(method) || method.len() > MAX_METHOD {
         return Err(HeadFault::RequestLine);
     }
     check_target(target)?;

@@ -1,8 +1,10 @@
 //! Towards the client: its bytes before hyper sees them, and its connection as the data path knows it.
 
+mod client_io;
+mod connection;
 pub mod framing;
-mod gate;
-mod pace;
+mod rate;
 
-pub use gate::{Abort, Connection, Gate, Serving, Waits};
-pub use pace::Slowest;
+pub use client_io::{Abort, ClientIo, Timeouts};
+pub use connection::{ClientAddress, Connection, Serving};
+pub use rate::MinRate;

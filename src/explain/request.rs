@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::Error;
 use crate::config::Config;
-use crate::downstream::framing::{Fault, Framer, HeadFault, MOST_FIELDS};
+use crate::downstream::framing::{Fault, Framer, HeadFault, MAX_FIELDS};
 
 /// The bytes of a request, and what had to be assumed to get them.
 pub(super) struct Asked {
@@ -118,7 +118,7 @@ pub(super) fn arrive(bytes: &[u8], config: &Config) -> Result<Arrived, Fault> {
 
 /// What hyper makes of a head that the framer has let through.
 fn head_of(head: &[u8]) -> Option<(Method, Uri, HeaderMap)> {
-    let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut parsed = httparse::Request::new(&mut fields);
     let complete = [head, b"\r\n\r\n"].concat();
     parsed.parse(&complete).ok()?;

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 
 use super::exchange::Exchange;
 use super::observe::Watched;
-use crate::upstream::AnswerBody;
+use crate::upstream::UpstreamBody;
 
 /// The body of a client's request, together with the exchange it belongs to.
 pub(super) struct Inbound {
@@ -53,9 +53,9 @@ pub(super) enum GatewayBody {
     /// In memory.
     Whole(Bytes),
     /// As it comes from the upstream.
-    Streamed(AnswerBody),
+    Streamed(UpstreamBody),
     /// The beginning was read already, the rest is still to come.
-    Resumed(Option<Bytes>, AnswerBody),
+    Resumed(Option<Bytes>, UpstreamBody),
     /// As it comes, with an eye on what it says about the agent's session.
     Watched(Box<Watched>),
 }

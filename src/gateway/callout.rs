@@ -14,7 +14,7 @@ use super::handler::{boxed, send, streamed};
 use super::judgement::{Judged, judge, settle, understand};
 use super::observe::{heed_sign_out, not_whole, read_envelope};
 use crate::preview::{AgentId, AgentPreviews, Reason};
-use crate::upstream::{AnswerBody, Client, RequestBody};
+use crate::upstream::{Client, RequestBody, UpstreamBody};
 
 /// Judges a callout of `agent` and forwards it, or says why not.
 pub(super) async fn judge_and_forward(
@@ -108,7 +108,7 @@ async fn forward(
 
 async fn read_answer(
     exchange: &Exchange,
-    response: Response<AnswerBody>,
+    response: Response<UpstreamBody>,
 ) -> Result<Response<GatewayBody>, GatewayError> {
     let (head, mut body) = response.into_parts();
     let limits = &exchange.gateway.config.limits;

@@ -185,7 +185,7 @@ impl Exchange {
             duration: self.started.elapsed(),
             upstream_duration: facts.upstream_duration,
             request_id: self.request_id.to_str().unwrap_or_default(),
-            client: Some(&self.connection.peer_text),
+            client: Some(&self.connection.client.text),
         };
         record.emit(&self.gateway.redactor);
     }
@@ -206,7 +206,7 @@ impl Exchange {
             duration,
             upstream_duration: facts.upstream_duration,
             request_id: self.request_id.to_str().unwrap_or_default(),
-            client: Some(&self.connection.peer_text),
+            client: Some(&self.connection.client.text),
             upstream: facts.endpoint_name.as_deref(),
             blame,
             cause,

@@ -18,7 +18,7 @@ use super::exchange::Exchange;
 use super::headers::{GUID, prepare_request, prepare_response};
 use super::{callout, observe, push, sign_in, websocket};
 use crate::protocol::Operation;
-use crate::upstream::{Answer, AnswerBody, Client, Failure, RequestBody, RoutingKey};
+use crate::upstream::{Client, Failure, RequestBody, RoutingKey, UpstreamBody, UpstreamResponse};
 
 /// See the module.
 #[derive(Clone)]
@@ -87,7 +87,7 @@ pub(super) async fn send(
     exchange: &Exchange,
     mut head: request::Parts,
     body: RequestBody,
-) -> Result<Response<AnswerBody>, GatewayError> {
+) -> Result<Response<UpstreamBody>, GatewayError> {
     prepare_request(&mut head, exchange);
     let (mut head, body) = ask(client, exchange, Request::from_parts(head, body)).await?.into_parts();
     prepare_response(&mut head);
@@ -102,7 +102,7 @@ pub(super) async fn ask(
     client: &Client,
     exchange: &Exchange,
     request: Request<RequestBody>,
-) -> Result<Response<AnswerBody>, GatewayError> {
+) -> Result<Response<UpstreamBody>, GatewayError> {
     let agent = exchange.operation.ok().and_then(Operation::agent);
     let route = client.upstream().route(RoutingKey::new(agent, request.headers().get(GUID)));
     let sent = Instant::now();
@@ -110,7 +110,7 @@ pub(super) async fn ask(
     if let Err(Failure::MaybeSent(cause)) = &answer {
         exchange.upstream_unclear(&cause.endpoint);
     }
-    let Answer { response, endpoint } = answer?;
+    let UpstreamResponse { response, endpoint } = answer?;
     if let Some(answered) = client.upstream().endpoints().get(endpoint) {
         exchange.upstream_answered(&answered.name, sent.elapsed());
     }

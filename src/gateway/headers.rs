@@ -116,7 +116,7 @@ fn add_forwarded(headers: &mut HeaderMap, exchange: &Exchange) {
         route.extend_from_slice(earlier.as_bytes());
         route.extend_from_slice(b", ");
     }
-    route.extend_from_slice(exchange.connection.peer.ip().to_canonical().to_string().as_bytes());
+    route.extend_from_slice(exchange.connection.client.address.ip().to_canonical().to_string().as_bytes());
     if let Ok(route) = HeaderValue::from_bytes(&route) {
         headers.insert(FORWARDED_FOR, route);
     }

@@ -25,7 +25,7 @@ use crate::protocol::callout::parse_cancelled;
 use crate::protocol::content;
 use crate::protocol::envelope::{SUCCESS, says_signed_out};
 use crate::protocol::{Delivery, Envelope, Event, Operation, parse_events, query};
-use crate::upstream::{AnswerBody, Client, Failure, RequestBody};
+use crate::upstream::{Client, Failure, RequestBody, UpstreamBody};
 
 /// Longest answer to a session operation, and longest answer to any other, that is looked at for its `retcode`.
 const LONGEST_ENVELOPE: usize = 64 * 1024;
@@ -48,7 +48,7 @@ pub(super) async fn poll(
 
 async fn record_and_pass(
     exchange: Arc<Exchange>,
-    response: Response<AnswerBody>,
+    response: Response<UpstreamBody>,
     agent: Option<AgentId>,
 ) -> Result<Response<GatewayBody>, GatewayError> {
     let (head, mut body) = response.into_parts();
@@ -74,7 +74,7 @@ async fn record_and_pass(
 /// What the client gets of an answer that was not read whole: one that is too long for that passes as it comes.
 pub(super) fn not_whole(
     head: response::Parts,
-    body: AnswerBody,
+    body: UpstreamBody,
     unread: Unread<io::Error>,
 ) -> Result<Response<GatewayBody>, GatewayError> {
     match unread {
@@ -200,7 +200,7 @@ pub(super) async fn cancel(
 /// Applies `change` to the previews of `agent` if the upstream did what it was asked to.
 pub(super) async fn apply_on_success(
     exchange: Arc<Exchange>,
-    response: Response<AnswerBody>,
+    response: Response<UpstreamBody>,
     agent: AgentId,
     change: Change,
 ) -> Result<Response<GatewayBody>, GatewayError> {
@@ -246,7 +246,7 @@ fn note_sign_out(exchange: &Exchange, retcode: Option<&str>) -> Option<AgentId> 
 }
 
 /// The answer to a request that is streamed through. A short JSON answer about an agent is looked at on its way.
-pub(super) fn watched(response: Response<AnswerBody>, exchange: &Arc<Exchange>) -> Response<GatewayBody> {
+pub(super) fn watched(response: Response<UpstreamBody>, exchange: &Arc<Exchange>) -> Response<GatewayBody> {
     let about_an_agent = exchange.operation.ok().and_then(|operation| operation.agent()).is_some();
     let (head, body) = response.into_parts();
     let short = body.size_hint().upper().is_none_or(|most| most <= LONGEST_WATCHED as u64);
@@ -267,7 +267,7 @@ fn is_plain_json(headers: &HeaderMap) -> bool {
 /// A body that passes by while its `retcode` is read. Nothing is held back but the frame that completes it, for the
 /// moment it takes to look.
 pub(super) struct Watched {
-    body: AnswerBody,
+    body: UpstreamBody,
     exchange: Arc<Exchange>,
     /// What went by so far; nothing once it is too long to be an envelope without content.
     seen: Option<Vec<u8>>,

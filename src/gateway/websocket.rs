@@ -50,7 +50,7 @@ pub(super) async fn tunnel(
     }
     insist(&mut head.headers);
     // From here on the client's bytes are no HTTP, and the gate lets them pass.
-    exchange.connection.becomes_opaque();
+    exchange.connection.switch_to_raw();
     let open = exchange.gateway.metrics.connections.websockets.enter();
     tokio::spawn(async move {
         carry(from_client, to_upstream).await;

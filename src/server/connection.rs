@@ -20,18 +20,18 @@ use tower::Service;
 
 use super::{Phase, View, Worker};
 use crate::config::Limits;
-use crate::downstream::framing::MOST_FIELDS;
-use crate::downstream::{Abort, Connection, Gate, Slowest, Waits};
+use crate::downstream::framing::MAX_FIELDS;
+use crate::downstream::{Abort, ClientIo, Connection, MinRate, Timeouts};
 use crate::gateway::{self, AnsweredBody};
 use crate::sockets;
 
 /// A client that connected a moment before the end may still send its first request within this time.
-const FIRST_WORDS: Duration = Duration::from_secs(1);
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 /// What hyper may hold for one connection beyond the largest head. This much of an answer, and the last piece of it that
 /// came, waits in memory for a client that does not read.
 const BUFFER_BESIDE_HEAD: usize = 8 * 1024;
 /// What waits in memory encrypted, for a client that does not read. Two records.
-const MOST_ENCRYPTED: usize = 32 * 1024;
+const MAX_ENCRYPTED: usize = 32 * 1024;
 
 impl Worker {
     pub(super) async fn serve(
@@ -48,7 +48,8 @@ impl Worker {
             return self.drive(socket, connection, view).await;
         };
         let patience = generation.gateway.config.limits.handshake_timeout;
-        let handshake = self.turns.run(acceptor.accept_with(socket, |tls| tls.set_buffer_limit(Some(MOST_ENCRYPTED))));
+        let handshake =
+            self.handshakes.run(acceptor.accept_with(socket, |tls| tls.set_buffer_limit(Some(MAX_ENCRYPTED))));
         // Boxed: what a handshake needs would otherwise stay allocated as long as the connection.
         match Box::pin(tokio::time::timeout(patience, handshake)).await {
             Ok(Ok(stream)) => self.drive(stream, connection, view).await,
@@ -65,22 +66,22 @@ impl Worker {
         S: AsyncRead + AsyncWrite + Abort + Send + Unpin + 'static,
     {
         let limits = &view.generation.gateway.config.limits;
-        let waits = Waits {
+        let timeouts = Timeouts {
             first_byte: limits.first_byte_timeout,
             head: limits.head_timeout,
             idle: limits.idle_timeout,
-            body: slowest(limits),
+            body: min_rate(limits),
         };
-        let gate = Gate::new(stream, Arc::clone(&connection), limits.head_size, waits);
+        let io = ClientIo::new(stream, Arc::clone(&connection), limits.head_size, timeouts);
         let served = http1::Builder::new()
             .preserve_header_case(true)
             // The fields that the gateway adds itself.
             .title_case_headers(true)
-            .max_headers(MOST_FIELDS)
+            .max_headers(MAX_FIELDS)
             .max_buf_size(limits.head_size + BUFFER_BESIDE_HEAD)
-            // The gate keeps all the waits.
+            // `ClientIo` keeps all timeouts.
             .header_read_timeout(None)
-            .serve_connection(TokioIo::new(gate), self.service(Arc::clone(&connection), view))
+            .serve_connection(TokioIo::new(io), self.service(Arc::clone(&connection), view))
             .with_upgrades();
         let mut served = pin!(served);
         let mut phase = self.phase.clone();
@@ -93,7 +94,7 @@ impl Worker {
             biased;
             _ = served.as_mut() => return,
             // hyper would hang up on a client that has not sent anything yet; it was accepted and will.
-            _ = tokio::time::timeout(FIRST_WORDS, first_request(&connection)) => served.as_mut().graceful_shutdown(),
+            _ = tokio::time::timeout(FIRST_REQUEST_GRACE, first_request(&connection)) => served.as_mut().graceful_shutdown(),
         }
         tokio::select! {
             _ = served => {}
@@ -128,10 +129,10 @@ impl Worker {
     }
 }
 
-fn slowest(limits: &Limits) -> Slowest {
+fn min_rate(limits: &Limits) -> MinRate {
     let span = limits.body_idle_timeout;
     let bytes = span.as_millis().saturating_mul(limits.body_min_rate as u128) / 1000;
-    Slowest { span, bytes: usize::try_from(bytes).unwrap_or(usize::MAX) }
+    MinRate { span, bytes: usize::try_from(bytes).unwrap_or(usize::MAX) }
 }
 
 /// Waits for the first request. To be polled after the connection, by the same task: that is what wakes it.

@@ -5,10 +5,10 @@
 
 mod admission;
 mod connection;
+mod handshake_queue;
 mod live;
 mod phase;
 mod tls;
-mod turns;
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,10 +20,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 pub use admission::Admission;
+use handshake_queue::HandshakeQueue;
 pub use live::{Generation, Live, View, WorkerView};
 pub use phase::{Phase, PhaseControl, PhaseWatch};
 pub use tls::acceptor;
-use turns::Turns;
 
 use crate::log_throttle::LogThrottle;
 
@@ -84,14 +84,14 @@ fn unbound(address: SocketAddr) -> io::Result<Socket> {
 pub struct Worker {
     view: WorkerView,
     admission: Arc<Admission>,
-    turns: Turns,
+    handshakes: HandshakeQueue,
     phase: PhaseWatch,
 }
 
 impl Worker {
     /// A worker that serves under whatever is in force those whom `admission` lets in.
     pub fn new(live: Live, admission: Arc<Admission>, phase: PhaseWatch) -> Self {
-        Self { view: WorkerView::new(live), admission, turns: Turns::new(), phase }
+        Self { view: WorkerView::new(live), admission, handshakes: HandshakeQueue::new(), phase }
     }
 
     /// Accepts and serves connections until the phase is [`Phase::Draining`], then waits until the last exchange is

@@ -13,7 +13,7 @@ pub enum Phase {
     Draining,
     /// Out of time: what is still open is cut.
     Cut,
-    /// Nobody waits any longer.
+    /// Nothing is waited for any longer.
     Ended,
 }
 
@@ -48,7 +48,7 @@ impl PhaseWatch {
         *self.0.borrow()
     }
 
-    /// Waits for `phase` or a later one. Without anybody to announce it, waits for ever.
+    /// Waits for `phase` or a later one. Never returns if the [`PhaseControl`] is gone before.
     pub async fn until(&mut self, phase: Phase) {
         if self.0.wait_for(|present| *present >= phase).await.is_err() {
             std::future::pending::<()>().await;

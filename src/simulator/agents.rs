@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::AuthMode;
+use super::config::AuthMode;
 use super::events::Meaning;
 use crate::preview::AgentId;
 

@@ -13,9 +13,9 @@
 
 use serde_json::{Value, json};
 
-use super::Misbehaviour;
 use super::answer::Answer;
 use super::events::text;
+use super::misbehaviour::Misbehaviour;
 use super::request::Request;
 use super::shared::Shared;
 use crate::preview::AgentId;

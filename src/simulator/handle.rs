@@ -8,9 +8,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::agents::{Delivery, RawAnswer};
-use super::journal::JournalEntry;
+use super::journal::{JournalEntry, PushDelivery};
 use super::misbehaviour::Misbehaviour;
-use super::push::PushDelivery;
 use super::shared::Shared;
 use crate::preview::{AgentId, ControlId};
 

@@ -8,8 +8,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 /// Tomcat answers 400 to more; nobody sends this much on purpose.
-const LONGEST_HEAD: usize = 256 * 1024;
-const MOST_HEADERS: usize = 256;
+const MAX_HEAD: usize = 256 * 1024;
+const MAX_HEADERS: usize = 256;
 const READ_SIZE: usize = 8 * 1024;
 
 /// A byte stream that knows its TCP socket: a reset is a matter of the socket, not of the stream.
@@ -89,7 +89,7 @@ impl<S: Socket> Connection<S> {
             if let Some(head) = parse_head(&mut self.buffer)? {
                 return Ok(Some(head));
             }
-            if self.buffer.len() > LONGEST_HEAD {
+            if self.buffer.len() > MAX_HEAD {
                 return Err(invalid("the request head is too long"));
             }
             if !self.read_more().await? {
@@ -114,7 +114,7 @@ impl<S: Socket> Connection<S> {
     /// Returns once the peer has closed or failed. What it sends meanwhile is kept for the next request.
     pub(super) async fn closed(&mut self) {
         // A peer that pipelines without end only fills this much; then the wait is the answer's alone.
-        while self.buffer.len() < LONGEST_HEAD {
+        while self.buffer.len() < MAX_HEAD {
             if !self.read_more().await.unwrap_or(false) {
                 return;
             }
@@ -178,7 +178,7 @@ impl<S: Socket> Connection<S> {
                 self.buffer.advance(1);
                 return Ok(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned());
             }
-            if self.buffer.len() > LONGEST_HEAD {
+            if self.buffer.len() > MAX_HEAD {
                 return Err(invalid("a chunk line is too long"));
             }
             self.read_or_fail().await?;
@@ -196,7 +196,7 @@ impl<S: Socket> Connection<S> {
 }
 
 fn parse_head(buffer: &mut BytesMut) -> io::Result<Option<Head>> {
-    let mut fields = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut fields);
     let length = match parsed.parse(buffer) {
         Ok(httparse::Status::Complete(length)) => length,

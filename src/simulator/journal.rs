@@ -1,4 +1,4 @@
-//! What arrived, in order: the proof of what the gateway let through and what not.
+//! The requests that arrived, in order: the proof of what the gateway let through. Also the record of pushes.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::request::Resource;
 use crate::preview::AgentId;
 
 /// All kept bodies together stay below this; the oldest entries make room.
-const MOST_BODY_BYTES: usize = 64 * 1024 * 1024;
+const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 
 /// Headers that `Debug` and the control interface do not show.
 const SECRET_HEADERS: [&str; 6] =
@@ -106,11 +106,24 @@ impl fmt::Debug for JournalEntry {
     }
 }
 
+/// One push of events, and its outcome.
+#[derive(Clone, Debug)]
+pub struct PushDelivery {
+    /// The agent of the session.
+    pub agent: AgentId,
+    /// The address of the application.
+    pub uri: String,
+    /// The number of events in it.
+    pub events: usize,
+    /// The HTTP status and body of the application's response, or why there is none.
+    pub answer: Result<(u16, Bytes), String>,
+}
+
 /// The entries, newest last, bounded in number and in bytes.
 pub(super) struct Journal {
     kept: Mutex<Kept>,
     limit: usize,
-    /// How many were ever written.
+    /// The number of entries ever written.
     pub(super) written: watch::Sender<u64>,
 }
 
@@ -129,11 +142,11 @@ impl Journal {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.body_bytes += entry.body.len();
         kept.entries.push_back(Arc::new(entry));
-        while kept.entries.len() > self.limit || kept.body_bytes > MOST_BODY_BYTES {
+        while kept.entries.len() > self.limit || kept.body_bytes > MAX_BODY_BYTES {
             let Some(oldest) = kept.entries.pop_front() else { break };
             kept.body_bytes -= oldest.body.len();
         }
-        // Under the lock, so that who waits for the n-th entry finds it.
+        // Under the lock, so that a caller that waits for the n-th entry finds it.
         self.written.send_modify(|written| *written += 1);
     }
 

@@ -11,6 +11,7 @@
 mod agents;
 mod answer;
 mod certificates;
+mod config;
 mod connection;
 mod control;
 mod events;
@@ -27,22 +28,21 @@ mod transfer;
 mod vendor;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use agents::Delivery;
 pub use certificates::{Authority, SelfSigned, self_signed};
+pub use config::{AuthMode, SimulatorConfig};
 pub use events::EventShape;
 pub use handle::SimulatorHandle;
-pub use journal::JournalEntry;
+pub use journal::{JournalEntry, PushDelivery};
 pub use misbehaviour::{Ending, Fault, Misbehaviour, Stage};
-pub use push::PushDelivery;
 use shared::{Open, Shared};
 
 use crate::sockets;
@@ -51,63 +51,6 @@ use crate::sockets;
 const BACKLOG: u32 = 8192;
 /// After a failed accept (no file descriptors left, most likely).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-
-/// How GUIDs live (protocol.md 2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuthMode {
-    /// A GUID lasts as long as its session.
-    Static,
-    /// Every so many answers to polls and handshakes a new one is issued; the one before stays good.
-    Dynamic {
-        /// How many answers.
-        every: u32,
-    },
-}
-
-/// What kind of CC-Gateway to be.
-#[derive(Clone, Debug)]
-pub struct SimulatorConfig {
-    /// Where to listen; port 0 for any.
-    pub address: SocketAddr,
-    /// Absent: plain HTTP.
-    pub tls: Option<Arc<ServerConfig>>,
-    /// How long a poll waits for an event: 10 s as documented.
-    pub poll_wait: Duration,
-    /// An agent that is silent for longer is signed out: 2 minutes as documented.
-    pub idle_sign_out: Duration,
-    /// The node's name, at the end of each GUID.
-    pub node: String,
-    /// How GUIDs live.
-    pub auth: AuthMode,
-    /// How preview events are spelled.
-    pub events: EventShape,
-    /// Whether a callout is followed by PhoneAlerting, PhoneOffhook and Talking.
-    pub follow_ups: bool,
-    /// Whether every callout succeeds, whatever it says: to prove that it was the gateway that refused one.
-    pub lenient_callouts: bool,
-    /// Whether `/simulator/` is served.
-    pub control: bool,
-    /// How many requests the journal keeps.
-    pub journal_entries: usize,
-}
-
-impl Default for SimulatorConfig {
-    fn default() -> Self {
-        Self {
-            address: (Ipv4Addr::LOCALHOST, 0).into(),
-            tls: None,
-            poll_wait: vendor::DOCUMENTED_POLL_WAIT,
-            idle_sign_out: Duration::from_secs(120),
-            node: "AgentGateway1".to_owned(),
-            auth: AuthMode::Static,
-            events: EventShape::default(),
-            follow_ups: true,
-            lenient_callouts: false,
-            control: true,
-            journal_entries: 10_000,
-        }
-    }
-}
 
 /// A running simulator. Dropping it ends every connection at once.
 pub struct Simulator {

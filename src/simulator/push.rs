@@ -20,23 +20,11 @@ use tokio_rustls::TlsConnector;
 
 use super::agents::Delivery;
 use super::certificates::provider;
+use super::journal::PushDelivery;
 use super::shared::Shared;
 use crate::preview::AgentId;
 
-const LONGEST_ANSWER: usize = 64 * 1024;
-
-/// One post of events, and what became of it.
-#[derive(Clone, Debug)]
-pub struct PushDelivery {
-    /// Whose events.
-    pub agent: AgentId,
-    /// Where to.
-    pub uri: String,
-    /// How many events were in it.
-    pub events: usize,
-    /// The application's HTTP status and body, or why there is none.
-    pub answer: Result<(u16, Bytes), String>,
-}
+const MAX_ANSWER: usize = 64 * 1024;
 
 /// Starts to push to this session, if it asked for that.
 pub(super) fn start(shared: &Arc<Shared>, agent: AgentId, serial: u64, delivery: Delivery) {
@@ -108,7 +96,7 @@ where
     let answer = async {
         let response = sender.send_request(request).await.map_err(io::Error::other)?;
         let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await.map_err(io::Error::other)?;
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(io::Error::other)?;
         Ok((status, body.to_bytes()))
     };
     let mut answer = std::pin::pin!(answer);

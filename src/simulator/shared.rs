@@ -7,11 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::SimulatorConfig;
 use super::agents::Agents;
-use super::journal::Journal;
+use super::config::SimulatorConfig;
+use super::journal::{Journal, PushDelivery};
 use super::misbehaviour::Rules;
-use super::push::PushDelivery;
 
 pub(super) struct Shared {
     pub(super) config: SimulatorConfig,

@@ -1,7 +1,6 @@
 //! The agent API, honestly (protocol.md): sign-in, events, callouts.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -206,6 +205,3 @@ pub(super) fn huge_event(agent: Option<AgentId>, bytes: usize) -> Answer {
         json!({"event": {"eventType": "AgentEvent_Preview_CallOut", "workNo": work_no, "content": content}}),
     )
 }
-
-/// The wait of a long poll as documented: 100 x 100 ms.
-pub(super) const DOCUMENTED_POLL_WAIT: Duration = Duration::from_secs(10);

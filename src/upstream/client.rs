@@ -4,14 +4,18 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use tokio::time::{Instant, timeout_at};
 
-use super::body::{AnswerBody, Progress, RequestBody, Tracked};
 use super::connect::{Sender, connect};
-use super::health::{Standing, Trouble};
+use super::endpoint::Endpoint;
+use super::failure::{Cause, Failure};
+use super::health::{FailureMode, Health};
 use super::pool::{Lease, Pool};
-use super::{Answer, Cause, Endpoint, Failure, Route, Upstream};
+use super::request_body::{RequestBody, SendProgress, TrackedBody};
+use super::response_body::UpstreamBody;
+use super::route::Route;
+use super::shared::Upstream;
 use crate::failure::FailureKind;
 
 /// Sends requests over connections of its own. One for each worker.
@@ -21,9 +25,18 @@ pub struct Client {
     pools: Vec<Arc<Pool>>,
 }
 
+/// An answer of the upstream: its head has arrived.
+#[derive(Debug)]
+pub struct UpstreamResponse {
+    /// The head, and the body on its way.
+    pub response: Response<UpstreamBody>,
+    /// Position of the endpoint that answered.
+    pub endpoint: usize,
+}
+
 /// What became of one attempt. The whole point of the type: only `NotSent` has a request left to send.
 enum Attempt {
-    Answered(Answer),
+    Answered(UpstreamResponse),
     NotSent(Request<RequestBody>, Cause),
     MaybeSent(Cause),
 }
@@ -48,7 +61,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Failure::NotSent`] if no endpoint saw any of it, [`Failure::MaybeSent`] otherwise.
-    pub async fn send(&self, mut request: Request<RequestBody>, route: Route) -> Result<Answer, Failure> {
+    pub async fn send(&self, mut request: Request<RequestBody>, route: Route) -> Result<UpstreamResponse, Failure> {
         let client_host = request.headers_mut().remove(header::HOST);
         let mut last = None;
         for position in route.0 {
@@ -93,7 +106,7 @@ impl Client {
                 done => return done,
             }
         }
-        if endpoint.standing() == Standing::OnTrial {
+        if endpoint.health() == Health::HalfOpen {
             endpoint.begin_trial();
         }
         // Boxed: what a handshake needs would otherwise be part of every request's future, also while a poll is held.
@@ -107,7 +120,7 @@ impl Client {
         let settings = &self.upstream.settings;
         // Asked for by WebSocket handshakes that may pass, and by nothing else.
         let may_switch = request.headers().contains_key(header::UPGRADE);
-        let request = request.map(Tracked::new);
+        let request = request.map(TrackedBody::new);
         let progress = request.body().progress();
         let answer = sender.try_send_request(request);
         match answer_within(settings.response_timeout, progress.as_deref(), answer).await {
@@ -119,12 +132,14 @@ impl Client {
                 // After 101 the connection belongs to another protocol.
                 let reusable = response.status() != StatusCode::SWITCHING_PROTOCOLS;
                 let lease = Lease { sender, pool: Arc::clone(place.pool), reusable };
-                let wrap = |incoming| AnswerBody::new(incoming, lease, settings.body_idle_timeout, place.endpoint);
-                Attempt::Answered(Answer { response: response.map(wrap), endpoint: place.position })
+                let wrap = |incoming| UpstreamBody::new(incoming, lease, settings.body_idle_timeout, place.endpoint);
+                Attempt::Answered(UpstreamResponse { response: response.map(wrap), endpoint: place.position })
             }
             // hyper gives the request back only if not a byte of it was written.
             Some(Err(mut error)) => match error.take_message() {
-                Some(unsent) => Attempt::NotSent(unsent.map(Tracked::into_inner), place.refused(error.into_error())),
+                Some(unsent) => {
+                    Attempt::NotSent(unsent.map(TrackedBody::into_inner), place.refused(error.into_error()))
+                }
                 None => {
                     let error = error.into_error();
                     Attempt::MaybeSent(place.broke_off(kind_of(&error), Some(error)))
@@ -165,7 +180,7 @@ impl Place<'_> {
     /// The endpoint does not do what endpoints are there for.
     fn failed(self, kind: FailureKind, error: Option<hyper::Error>) -> Cause {
         let cause = self.broke_off(kind, error);
-        self.endpoint.failed(Trouble::Silent, &cause);
+        self.endpoint.failed(FailureMode::Unresponsive, &cause);
         cause
     }
 
@@ -179,7 +194,11 @@ fn no_endpoint() -> Cause {
 }
 
 /// Waits for an answer until the upstream has had all of the request, and `patience` on top.
-async fn answer_within<T>(patience: Duration, body: Option<&Progress>, answer: impl Future<Output = T>) -> Option<T> {
+async fn answer_within<T>(
+    patience: Duration,
+    body: Option<&SendProgress>,
+    answer: impl Future<Output = T>,
+) -> Option<T> {
     let mut answer = pin!(answer);
     let mut deadline = Instant::now() + patience;
     loop {

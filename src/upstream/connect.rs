@@ -9,19 +9,20 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use super::answers_first::AnswersFirst;
-use super::body::Tracked;
 use super::endpoint::Endpoint;
-use super::health::Trouble;
-use super::{Cause, Upstream};
+use super::failure::Cause;
+use super::health::FailureMode;
+use super::read_after_write_error::ReadAfterWriteError;
+use super::request_body::TrackedBody;
+use super::shared::Upstream;
 use crate::failure::FailureKind;
 use crate::sockets;
 
 /// Largest answer head, and the largest piece of an answer that is read at once: of those, several wait in memory for a
 /// client that does not read. Tomcat's own limit for a head is 8 KiB.
-const LARGEST_HEAD: usize = 32 * 1024;
+const MAX_HEAD: usize = 32 * 1024;
 
-pub(super) type Sender = http1::SendRequest<Tracked>;
+pub(super) type Sender = http1::SendRequest<TrackedBody>;
 
 /// Opens a connection within `connect_timeout`; keeps the endpoint's health up to date.
 pub(super) async fn connect(upstream: &Upstream, endpoint: &Endpoint) -> Result<Sender, Cause> {
@@ -35,7 +36,7 @@ pub(super) async fn connect(upstream: &Upstream, endpoint: &Endpoint) -> Result<
         Err((kind, source)) => {
             endpoint.metrics.failed(kind);
             let cause = Cause { kind, endpoint: endpoint.name.clone(), source: source.map(Into::into) };
-            endpoint.failed(Trouble::Unreachable, &cause);
+            endpoint.failed(FailureMode::Unreachable, &cause);
             Err(cause)
         }
     }
@@ -93,8 +94,8 @@ async fn http<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         .preserve_header_case(true)
         // The fields that the gateway adds itself.
         .title_case_headers(true)
-        .max_buf_size(LARGEST_HEAD)
-        .handshake(TokioIo::new(AnswersFirst::new(stream)))
+        .max_buf_size(MAX_HEAD)
+        .handshake(TokioIo::new(ReadAfterWriteError::new(stream)))
         .await
         .map_err(|error| (FailureKind::Protocol, Some(io::Error::other(error))))?;
     let open = upstream.metrics.connections.upstream.enter();

@@ -7,8 +7,8 @@ use http::HeaderValue;
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
 
-use super::Cause;
-use super::health::{Health, Standing, Trouble};
+use super::failure::Cause;
+use super::health::{FailureMode, Health, HealthTracker};
 use super::route::Candidate;
 use crate::config;
 use crate::telemetry::metrics::{EndpointMetrics, UpstreamMetrics};
@@ -28,7 +28,7 @@ pub struct Endpoint {
     pub(super) server_name: Option<ServerName<'static>>,
     pub(super) metrics: Arc<EndpointMetrics>,
     /// Outlives a reload: a new configuration does not mend an endpoint.
-    pub(super) health: Arc<Health>,
+    pub(super) health: Arc<HealthTracker>,
     /// How long it is passed over at most when it cannot be reached, if probes say so.
     probe_interval: Option<Duration>,
 }
@@ -37,7 +37,7 @@ pub struct Endpoint {
 #[derive(Clone, Debug)]
 pub struct Condition {
     /// Not to be used while there is another one.
-    pub passed_over: bool,
+    pub ejected: bool,
     /// Since when it has been in use, or passed over.
     pub since: SystemTime,
     /// What went wrong last; nothing when all is well.
@@ -66,8 +66,8 @@ impl Endpoint {
             }
         };
         let metrics = metrics.endpoint(&name);
-        let health = earlier.map_or_else(|| Arc::new(Health::new()), |earlier| Arc::clone(&earlier.health));
-        metrics.healthy(!health.state().passed_over);
+        let health = earlier.map_or_else(|| Arc::new(HealthTracker::new()), |earlier| Arc::clone(&earlier.health));
+        metrics.healthy(!health.state().ejected);
         let probing = settings.probe.kind != Some(config::ProbeKind::None);
         Ok(Self {
             name,
@@ -86,26 +86,26 @@ impl Endpoint {
     pub fn condition(&self) -> Condition {
         let state = self.health.state();
         Condition {
-            passed_over: state.passed_over,
+            ejected: state.ejected,
             since: state.since,
             why: state.why,
             failures_in_a_row: state.failures,
-            next_try_in: state.passed_over.then(|| state.next_try.saturating_duration_since(Instant::now())),
+            next_try_in: state.ejected.then(|| state.next_try.saturating_duration_since(Instant::now())),
         }
     }
 
     pub(super) fn candidate(&self) -> Candidate<'_> {
-        Candidate { name: &self.name, node: self.node.as_deref(), standing: self.standing() }
+        Candidate { name: &self.name, node: self.node.as_deref(), health: self.health() }
     }
 
-    pub(super) fn standing(&self) -> Standing {
-        self.health.standing(self.probe_interval.is_some())
+    pub(super) fn health(&self) -> Health {
+        self.health.current(self.probe_interval.is_some())
     }
 
     /// Whether a probe should look after it now.
     pub(super) fn wants_probe(&self) -> bool {
         let state = self.health.state();
-        self.probe_interval.is_some() && state.passed_over && Instant::now() >= state.next_try
+        self.probe_interval.is_some() && state.ejected && Instant::now() >= state.next_try
     }
 
     /// The request at hand finds out whether it is back.
@@ -136,8 +136,8 @@ impl Endpoint {
     }
 
     /// It failed. The cause has been counted already.
-    pub(super) fn failed(&self, trouble: Trouble, cause: &Cause) {
-        if self.health.failed(trouble, cause, self.probe_interval) {
+    pub(super) fn failed(&self, mode: FailureMode, cause: &Cause) {
+        if self.health.failed(mode, cause, self.probe_interval) {
             self.metrics.healthy(false);
             let state = self.health.state();
             let next_try = state.next_try.saturating_duration_since(Instant::now());

@@ -1,8 +1,8 @@
-//! How an endpoint has been doing: when it is passed over, why, and when it gets its next chance.
+//! The health of an endpoint: when it is ejected, why, and when it is tried again.
 //!
-//! Learnt from requests (passive) and, for endpoints that are passed over, from probes. Each kind of trouble ends with
-//! its own proof: an endpoint that could not be reached is back when a connection stands, one that took requests and
-//! did not answer is back for good only when it has answered one.
+//! It is learnt from requests (passive) and, for ejected endpoints, from probes. Each failure mode ends with its own
+//! proof. An endpoint that could not be reached is back when a connection is established. An endpoint that took requests
+//! and did not answer is back for good only when it has answered one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,33 +10,33 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-/// Requests in a row that waited in vain before an endpoint is passed over. One may be the request's fault.
+/// Requests in a row without a response before an endpoint is ejected. A single one may be the request's fault.
 const SILENCES_TO_EJECT: u32 = 3;
-/// An endpoint that answers nothing costs each request its whole `response_timeout`: it is out for longer.
-const SILENT: Pauses = Pauses { first: Duration::from_secs(15), longest: Duration::from_secs(120) };
+/// An unresponsive endpoint costs each request its whole `response_timeout`, so it stays ejected for longer.
+const UNRESPONSIVE: Pauses = Pauses { first: Duration::from_secs(15), longest: Duration::from_secs(120) };
 const UNREACHABLE: Pauses = Pauses { first: Duration::from_secs(1), longest: Duration::from_secs(30) };
 
-/// What is wrong with an endpoint.
+/// How an endpoint fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
-    /// No connection can be made: certain, and nothing was lost. Passed over at once.
+pub(super) enum FailureMode {
+    /// No connection can be established. This is certain and nothing was sent, so the endpoint is ejected at once.
     Unreachable,
-    /// It takes requests, or connections, and no answer comes in time.
-    Silent,
+    /// It accepts connections or requests, and does not respond in time.
+    Unresponsive,
 }
 
-/// What an endpoint is good for at this moment.
+/// Whether requests should use an endpoint, as in a circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// Use it in its turn.
-    InUse,
-    /// Its next chance has come: one request may find out.
-    OnTrial,
-    /// Only when nothing else is left.
-    PassedOver,
+pub(super) enum Health {
+    /// In use, in its turn.
+    Healthy,
+    /// Ejected, but one request may try whether it is back.
+    HalfOpen,
+    /// Used only when no other endpoint is left.
+    Ejected,
 }
 
-/// How long an endpoint stays out: twice as long after each failure, up to the longest.
+/// How long an endpoint stays ejected: twice as long after each failure, up to the longest.
 #[derive(Clone, Copy, Debug)]
 struct Pauses {
     first: Duration,
@@ -45,68 +45,69 @@ struct Pauses {
 
 /// The health of one endpoint, shared by all workers, and by all generations that name it.
 #[derive(Debug)]
-pub(super) struct Health {
-    /// Whether there is anything behind the lock worth looking at: a healthy endpoint never takes it.
-    troubled: AtomicBool,
+pub(super) struct HealthTracker {
+    /// Whether the state differs from that of a healthy endpoint. If not, the lock is never taken.
+    impaired: AtomicBool,
     state: Mutex<State>,
 }
 
-/// What is behind the lock.
+/// The state behind the lock.
 #[derive(Clone, Debug)]
 pub(super) struct State {
-    pub(super) passed_over: bool,
+    pub(super) ejected: bool,
     pub(super) since: SystemTime,
     pub(super) why: Option<String>,
     pub(super) failures: u32,
     pub(super) next_try: Instant,
-    trouble: Option<Trouble>,
-    /// How often it was passed over in a row without having answered in between.
+    mode: Option<FailureMode>,
+    /// Ejections since it last responded.
     ejections: u32,
 }
 
-impl Health {
+impl HealthTracker {
     pub(super) fn new() -> Self {
-        Self { troubled: AtomicBool::new(false), state: Mutex::new(State::healthy()) }
+        Self { impaired: AtomicBool::new(false), state: Mutex::new(State::healthy()) }
     }
 
-    /// `probed`: somebody else finds out, no request has to.
-    pub(super) fn standing(&self, probed: bool) -> Standing {
-        if !self.troubled.load(Ordering::Relaxed) {
-            return Standing::InUse;
+    /// The health right now. `probed`: probes find out whether it is back, so no request has to try.
+    pub(super) fn current(&self, probed: bool) -> Health {
+        if !self.impaired.load(Ordering::Relaxed) {
+            return Health::Healthy;
         }
         let state = self.lock();
-        match state.passed_over {
-            false => Standing::InUse,
-            true if !probed && Instant::now() >= state.next_try => Standing::OnTrial,
-            true => Standing::PassedOver,
+        match state.ejected {
+            false => Health::Healthy,
+            true if !probed && Instant::now() >= state.next_try => Health::HalfOpen,
+            true => Health::Ejected,
         }
     }
 
-    /// For those who want to know more.
+    /// A copy of the whole state.
     pub(super) fn state(&self) -> State {
         self.lock().clone()
     }
 
-    /// A failure. True if the endpoint is passed over from now on.
-    pub(super) fn failed(&self, trouble: Trouble, why: &dyn std::fmt::Display, longest: Option<Duration>) -> bool {
+    /// Records a failure. Returns whether the endpoint is ejected by it.
+    pub(super) fn failed(&self, mode: FailureMode, why: &dyn std::fmt::Display, longest: Option<Duration>) -> bool {
         let mut state = self.lock();
-        self.troubled.store(true, Ordering::Relaxed);
+        self.impaired.store(true, Ordering::Relaxed);
         state.why = Some(why.to_string());
-        state.failed(trouble, Instant::now(), longest, random())
+        state.failed(mode, Instant::now(), longest, random())
     }
 
-    /// A connection stands. True if the endpoint is back.
+    /// Records an established connection. Returns whether the endpoint is back.
     pub(super) fn connected(&self) -> bool {
-        self.recover(|state| state.trouble == Some(Trouble::Unreachable))
+        self.recover(|state| state.mode == Some(FailureMode::Unreachable))
     }
 
-    /// An answer has come. True if the endpoint is back. What comes over an old connection does not prove that a new
-    /// one can be made.
+    /// Records a response. Returns whether the endpoint is back. A response over an old connection does not prove that
+    /// a new connection can be established.
     pub(super) fn answered(&self) -> bool {
-        self.recover(|state| state.trouble == Some(Trouble::Silent))
+        self.recover(|state| state.mode == Some(FailureMode::Unresponsive))
     }
 
-    /// A probe was successful; `answered` if it was a request and not only a connection. True if the endpoint is back.
+    /// Records a successful probe; `answered` if it was a request and not only a connection. Returns whether the
+    /// endpoint is back.
     pub(super) fn probed(&self, answered: bool) -> bool {
         if answered {
             return self.recover(|_| true);
@@ -115,33 +116,33 @@ impl Health {
             return true;
         }
         let mut state = self.lock();
-        if !state.passed_over {
+        if !state.ejected {
             return false;
         }
-        // On probation: its first failure ejects it again, for longer.
+        // One more failure ejects it again, for longer.
         state.failures = SILENCES_TO_EJECT.saturating_sub(1);
         state.since = SystemTime::now();
-        state.passed_over = false;
+        state.ejected = false;
         true
     }
 
-    /// Somebody tries the endpoint: nobody else does until that is settled.
+    /// A request tries the endpoint. Until that is decided, no other request does.
     pub(super) fn begin_trial(&self, longest: Option<Duration>) {
         let mut state = self.lock();
         state.next_try = Instant::now() + state.pause(longest, random());
     }
 
     fn recover(&self, proves: impl Fn(&State) -> bool) -> bool {
-        if !self.troubled.load(Ordering::Relaxed) {
+        if !self.impaired.load(Ordering::Relaxed) {
             return false;
         }
         let mut state = self.lock();
         if !proves(&state) {
             return false;
         }
-        self.troubled.store(false, Ordering::Relaxed);
+        self.impaired.store(false, Ordering::Relaxed);
         let healthy = State { since: state.since, ..State::healthy() };
-        let was_out = std::mem::replace(&mut *state, healthy).passed_over;
+        let was_out = std::mem::replace(&mut *state, healthy).ejected;
         if was_out {
             state.since = SystemTime::now();
         }
@@ -149,7 +150,7 @@ impl Health {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Each change is a single assignment, or harmless by halves.
+        // Every change is one assignment, or harmless if incomplete.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -157,55 +158,55 @@ impl Health {
 impl State {
     fn healthy() -> Self {
         Self {
-            passed_over: false,
+            ejected: false,
             since: SystemTime::now(),
             why: None,
             failures: 0,
             next_try: Instant::now(),
-            trouble: None,
+            mode: None,
             ejections: 0,
         }
     }
 
-    fn failed(&mut self, trouble: Trouble, now: Instant, longest: Option<Duration>, random: u8) -> bool {
+    fn failed(&mut self, mode: FailureMode, now: Instant, longest: Option<Duration>, random: u8) -> bool {
         self.failures = self.failures.saturating_add(1);
-        // Late failures of requests that were under way tell nothing about when to try again.
-        if self.passed_over && trouble == Trouble::Silent {
+        // A late failure of a request that was under way does not change when to try again.
+        if self.ejected && mode == FailureMode::Unresponsive {
             return false;
         }
-        self.trouble = Some(trouble);
-        if trouble == Trouble::Silent && self.failures < SILENCES_TO_EJECT {
+        self.mode = Some(mode);
+        if mode == FailureMode::Unresponsive && self.failures < SILENCES_TO_EJECT {
             return false;
         }
         self.ejections = self.ejections.saturating_add(1);
         self.next_try = now + self.pause(longest, random);
-        if self.passed_over {
+        if self.ejected {
             return false;
         }
         self.since = SystemTime::now();
-        self.passed_over = true;
+        self.ejected = true;
         true
     }
 
     /// `longest` replaces the longest pause of an endpoint that cannot be reached; `random` is 0 to 255.
     fn pause(&self, longest: Option<Duration>, random: u8) -> Duration {
-        let pauses = match self.trouble {
-            Some(Trouble::Silent) => SILENT,
-            Some(Trouble::Unreachable) | None => {
+        let pauses = match self.mode {
+            Some(FailureMode::Unresponsive) => UNRESPONSIVE,
+            Some(FailureMode::Unreachable) | None => {
                 let longest = longest.unwrap_or(UNREACHABLE.longest);
                 Pauses { first: UNREACHABLE.first.min(longest), longest }
             }
         };
         let doublings = self.ejections.saturating_sub(1).min(16);
         let pause = pauses.first.saturating_mul(1 << doublings).min(pauses.longest);
-        // A fifth more or less, so that many gateways do not all knock at once.
+        // Jitter of 20 %, so that many gateways do not probe at once.
         pause.mul_f64(0.8 + 0.4 * f64::from(random) / 255.0)
     }
 }
 
 fn random() -> u8 {
     let mut byte = [0];
-    // Without randomness there is merely no jitter.
+    // Without randomness there is only no jitter.
     let _ = aws_lc_rs::rand::fill(&mut byte);
     byte[0]
 }
@@ -216,26 +217,26 @@ mod tests {
 
     const MIDDLE: u8 = 128;
 
-    fn pauses_after(trouble: Trouble, failures: usize, longest: Option<Duration>) -> Vec<u64> {
+    fn pauses_after(mode: FailureMode, failures: usize, longest: Option<Duration>) -> Vec<u64> {
         let (mut state, now) = (State::healthy(), Instant::now());
         let pause = |state: &mut State| {
-            state.passed_over = false;
+            state.ejected = false;
             state.failures = SILENCES_TO_EJECT;
-            state.failed(trouble, now, longest, MIDDLE);
+            state.failed(mode, now, longest, MIDDLE);
             (state.next_try - now).as_secs_f64().round() as u64
         };
         (0..failures).map(|_| pause(&mut state)).collect()
     }
 
     #[test]
-    fn the_pause_doubles_up_to_the_longest() {
-        assert_eq!(pauses_after(Trouble::Unreachable, 7, None), [1, 2, 4, 8, 16, 30, 30]);
-        assert_eq!(pauses_after(Trouble::Unreachable, 5, Some(Duration::from_secs(5))), [1, 2, 4, 5, 5]);
-        assert_eq!(pauses_after(Trouble::Silent, 5, Some(Duration::from_secs(5))), [15, 30, 60, 120, 120]);
+    fn the_pause_doubles_up_to_the_maximum() {
+        assert_eq!(pauses_after(FailureMode::Unreachable, 7, None), [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(pauses_after(FailureMode::Unreachable, 5, Some(Duration::from_secs(5))), [1, 2, 4, 5, 5]);
+        assert_eq!(pauses_after(FailureMode::Unresponsive, 5, Some(Duration::from_secs(5))), [15, 30, 60, 120, 120]);
     }
 
     #[test]
-    fn the_pause_is_jittered_by_a_fifth() {
+    fn the_pause_has_a_jitter_of_20_percent() {
         let mut state = State::healthy();
         state.ejections = 1;
         assert_eq!(state.pause(None, 0), Duration::from_millis(800));
@@ -243,41 +244,41 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn unreachable_is_passed_over_at_once_and_back_with_a_connection() {
-        let health = Health::new();
-        assert_eq!(health.standing(true), Standing::InUse);
-        assert!(health.failed(Trouble::Unreachable, &"refused", None));
-        assert!(!health.failed(Trouble::Unreachable, &"refused again", None));
-        assert_eq!(health.standing(true), Standing::PassedOver);
+    async fn an_unreachable_endpoint_is_ejected_at_once_and_back_with_a_connection() {
+        let health = HealthTracker::new();
+        assert_eq!(health.current(true), Health::Healthy);
+        assert!(health.failed(FailureMode::Unreachable, &"refused", None));
+        assert!(!health.failed(FailureMode::Unreachable, &"refused again", None));
+        assert_eq!(health.current(true), Health::Ejected);
         // An answer over a connection from before does not help.
         assert!(!health.answered());
         let state = health.state();
         assert_eq!((state.failures, state.why.as_deref()), (2, Some("refused again")));
         assert!(health.connected());
         assert!(!health.connected());
-        assert_eq!((health.standing(true), health.state().failures), (Standing::InUse, 0));
+        assert_eq!((health.current(true), health.state().failures), (Health::Healthy, 0));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_counts_only_in_a_row() {
-        let health = Health::new();
-        let silent = || health.failed(Trouble::Silent, &"timeout", None);
+    async fn only_timeouts_in_a_row_eject() {
+        let health = HealthTracker::new();
+        let silent = || health.failed(FailureMode::Unresponsive, &"timeout", None);
         assert!(!silent() && !silent());
         assert!(!health.answered());
         assert!(!silent() && !silent() && silent());
-        assert_eq!(health.standing(true), Standing::PassedOver);
+        assert_eq!(health.current(true), Health::Ejected);
         assert!(!health.connected(), "it could be connected to all the time");
         assert!(health.answered());
-        assert_eq!(health.standing(true), Standing::InUse);
+        assert_eq!(health.current(true), Health::Healthy);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_brings_the_silent_back_on_probation() {
-        let health = Health::new();
-        let silent = || health.failed(Trouble::Silent, &"timeout", None);
+    async fn after_a_probe_by_connection_one_failure_ejects_again() {
+        let health = HealthTracker::new();
+        let silent = || health.failed(FailureMode::Unresponsive, &"timeout", None);
         assert!(!silent() && !silent() && silent());
         assert!(health.probed(false));
-        assert_eq!(health.standing(true), Standing::InUse);
+        assert_eq!(health.current(true), Health::Healthy);
         assert!(silent(), "the first failure is enough");
         assert!(health.state().next_try - Instant::now() > Duration::from_secs(20));
         assert!(health.probed(true));
@@ -285,23 +286,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_probes_one_request_finds_out() {
-        let health = Health::new();
-        assert!(health.failed(Trouble::Unreachable, &"refused", None));
-        assert_eq!(health.standing(false), Standing::PassedOver);
+    async fn without_probes_one_request_tries_the_endpoint() {
+        let health = HealthTracker::new();
+        assert!(health.failed(FailureMode::Unreachable, &"refused", None));
+        assert_eq!(health.current(false), Health::Ejected);
         tokio::time::advance(Duration::from_millis(1300)).await;
-        assert_eq!((health.standing(false), health.standing(true)), (Standing::OnTrial, Standing::PassedOver));
+        assert_eq!((health.current(false), health.current(true)), (Health::HalfOpen, Health::Ejected));
         health.begin_trial(None);
-        assert_eq!(health.standing(false), Standing::PassedOver);
+        assert_eq!(health.current(false), Health::Ejected);
         assert!(health.connected());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn probes_find_the_unreachable_again() {
-        let health = Health::new();
-        assert!(health.failed(Trouble::Unreachable, &"refused", None));
+    async fn a_probe_brings_an_unreachable_endpoint_back() {
+        let health = HealthTracker::new();
+        assert!(health.failed(FailureMode::Unreachable, &"refused", None));
         assert!(health.probed(false));
-        assert_eq!(health.standing(true), Standing::InUse);
+        assert_eq!(health.current(true), Health::Healthy);
         assert!(!health.probed(false), "nothing to bring back");
     }
 }

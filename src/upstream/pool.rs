@@ -9,15 +9,15 @@ use tokio::time::Instant;
 
 use super::connect::Sender;
 
-/// Connections that are looked at in vain before a new one is opened.
-const MOST_PASSED_OVER: usize = 8;
+/// Connections that are not ready and are skipped before a new one is opened.
+const MAX_SKIPPED: usize = 8;
 
 /// Idle connections to one endpoint, the most recently used last.
 pub(super) struct Pool {
     idle: Mutex<Vec<Idle>>,
-    /// Nobody will take from it any more.
+    /// No request will take a connection from it any more.
     retired: AtomicBool,
-    most: usize,
+    max_idle: usize,
     idle_timeout: Duration,
 }
 
@@ -27,40 +27,40 @@ struct Idle {
 }
 
 impl Pool {
-    pub(super) fn new(most: usize, idle_timeout: Duration) -> Arc<Self> {
-        Arc::new(Self { idle: Mutex::new(Vec::new()), retired: AtomicBool::new(false), most, idle_timeout })
+    pub(super) fn new(max_idle: usize, idle_timeout: Duration) -> Arc<Self> {
+        Arc::new(Self { idle: Mutex::new(Vec::new()), retired: AtomicBool::new(false), max_idle, idle_timeout })
     }
 
-    /// The most recently used connection that can take a request. Looks at the newest few only, however many there
-    /// are: two thousand polls that end together must not each look through two thousand connections.
+    /// The most recently used connection that can take a request. It looks only at the newest few, however many there
+    /// are: if two thousand polls end together, each must not search two thousand connections.
     ///
-    /// A connection is given back when its last answer has been read, which can be a moment before hyper has seen to
-    /// it that the connection is clean; until then it is passed over.
+    /// A connection is given back when its last response has been read. hyper may need a moment longer to make it ready
+    /// for the next request; until then it is skipped.
     pub(super) fn take(&self) -> Option<Sender> {
         let now = Instant::now();
         let mut idle = self.lock();
-        let mut not_yet_clean = 0;
-        while not_yet_clean < MOST_PASSED_OVER {
-            let position = idle.len().checked_sub(1 + not_yet_clean)?;
+        let mut skipped = 0;
+        while skipped < MAX_SKIPPED {
+            let position = idle.len().checked_sub(1 + skipped)?;
             let connection = idle.get(position)?;
             if !self.is_good(connection, now) {
                 idle.swap_remove(position);
             } else if connection.sender.is_ready() {
                 return Some(idle.swap_remove(position).sender);
             } else {
-                not_yet_clean += 1;
+                skipped += 1;
             }
         }
         None
     }
 
-    /// Closes what has been idle for too long. Without it, unused connections would stay until the upstream closes.
+    /// Closes connections that have been idle for too long. Without this, they would stay until the upstream closes them.
     pub(super) fn expire(&self) {
         let now = Instant::now();
         self.lock().retain(|connection| self.is_good(connection, now));
     }
 
-    /// Closes what is idle, and from now on whatever is given back.
+    /// Closes the idle connections, and from now on every connection that is given back.
     pub(super) fn retire(&self) {
         let mut idle = self.lock();
         self.retired.store(true, Ordering::Relaxed);
@@ -73,13 +73,13 @@ impl Pool {
 
     fn put(&self, sender: Sender) {
         let mut idle = self.lock();
-        if idle.len() < self.most && !sender.is_closed() && !self.retired.load(Ordering::Relaxed) {
+        if idle.len() < self.max_idle && !sender.is_closed() && !self.retired.load(Ordering::Relaxed) {
             idle.push(Idle { sender, since: Instant::now() });
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Idle>> {
-        // The list is whole between any two statements that hold the lock.
+        // The list is consistent between any two statements that hold the lock.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -93,7 +93,7 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// The answer has been read to its end: the connection may be used again.
+    /// The response has been read to its end: the connection may be used again.
     pub(super) fn give_back(self) {
         if self.reusable {
             self.pool.put(self.sender);

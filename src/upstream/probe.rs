@@ -16,37 +16,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connect::{Stage, tcp, tls};
 use super::endpoint::Endpoint;
-use super::health::Trouble;
-use super::{Cause, Upstream};
-use crate::config::{self, ProbeKind};
+use super::failure::Cause;
+use super::health::FailureMode;
+use super::shared::{Probe, Upstream};
 use crate::failure::FailureKind;
-
-/// How an endpoint is probed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Probe {
-    /// Not at all.
-    None,
-    /// A TCP connection.
-    Tcp,
-    /// And a TLS handshake.
-    Tls,
-    /// And a GET of this path; good is any answer below 500.
-    Http(String),
-}
-
-impl Probe {
-    pub(super) fn new(settings: &config::Upstream) -> Self {
-        let encrypted = settings.endpoints.iter().any(|endpoint| endpoint.url.scheme == config::Scheme::Https);
-        match (settings.probe.kind, &settings.probe.path) {
-            (Some(ProbeKind::None), _) => Self::None,
-            (Some(ProbeKind::Http), Some(path)) => Self::Http(path.clone()),
-            (Some(ProbeKind::Tcp), _) => Self::Tcp,
-            // Checked: an `http` probe has a path, and a `tls` probe an https endpoint.
-            (Some(ProbeKind::Tls | ProbeKind::Http) | None, _) if encrypted => Self::Tls,
-            (Some(ProbeKind::Tls | ProbeKind::Http) | None, _) => Self::Tcp,
-        }
-    }
-}
 
 impl Upstream {
     /// Probes every endpoint whose time has come, all at once; returns when all are done.
@@ -58,18 +31,18 @@ impl Upstream {
     async fn probe_one(&self, endpoint: &Endpoint) {
         // A connection may take as long as one for a request, an answer to a GET as long again.
         let patience = self.settings.connect_timeout * 2;
-        let outcome = tokio::time::timeout(patience, self.knock(endpoint, patience / 2)).await;
+        let outcome = tokio::time::timeout(patience, self.probe(endpoint, patience / 2)).await;
         match outcome.unwrap_or(Err((FailureKind::ConnectTimeout, None))) {
             Ok(()) => endpoint.probed(matches!(self.probe, Probe::Http(_))),
             Err((kind, source)) => {
                 let cause = Cause { kind, endpoint: endpoint.name.clone(), source: source.map(Into::into) };
                 tracing::debug!(target: "previewgate::upstream", error = %cause, "probe failed");
-                endpoint.failed(Trouble::Unreachable, &cause);
+                endpoint.failed(FailureMode::Unreachable, &cause);
             }
         }
     }
 
-    async fn knock(&self, endpoint: &Endpoint, patience: Duration) -> Result<(), Stage> {
+    async fn probe(&self, endpoint: &Endpoint, patience: Duration) -> Result<(), Stage> {
         let timeout = || (FailureKind::ConnectTimeout, None);
         let socket = tokio::time::timeout(patience, tcp(endpoint, patience)).await.map_err(|_| timeout())??;
         match &self.probe {

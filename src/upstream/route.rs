@@ -3,7 +3,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderValue;
 
-use super::health::Standing;
+use super::health::Health;
 use crate::config::Balance;
 use crate::preview::AgentId;
 
@@ -34,7 +34,7 @@ pub(super) struct Candidate<'a> {
     /// `scheme://host:port`
     pub(super) name: &'a str,
     pub(super) node: Option<&'a str>,
-    pub(super) standing: Standing,
+    pub(super) health: Health,
 }
 
 /// The order for `key`: the endpoint of its node, then by `balance`; what is passed over comes last, in the same
@@ -47,7 +47,7 @@ pub(super) fn order(candidates: &[Candidate<'_>], balance: Balance, key: Routing
             // Without an agent there is nobody to be faithful to.
             (Balance::Agent, None) | (Balance::Ordered, _) => 0,
         };
-        (candidate.standing == Standing::PassedOver, elsewhere, weight, position)
+        (candidate.health == Health::Ejected, elsewhere, weight, position)
     };
     let mut ranks: Vec<_> = candidates.iter().enumerate().map(rank).collect();
     ranks.sort_unstable();
@@ -64,7 +64,7 @@ fn weight(agent: AgentId, endpoint: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::Standing::{InUse, OnTrial, PassedOver};
+    use super::Health::{Ejected, HalfOpen, Healthy};
     use super::*;
 
     const NAMES: [&str; 4] = ["https://a:8043", "https://b:8043", "https://c:8043", "https://d:8043"];
@@ -74,29 +74,29 @@ mod tests {
     }
 
     /// Nodes N0, N1, … at a, b, …
-    fn candidates(standings: &[Standing]) -> Vec<Candidate<'_>> {
+    fn candidates(standings: &[Health]) -> Vec<Candidate<'_>> {
         let nodes = ["N0", "N1", "N2", "N3"];
         let candidate =
-            |(i, standing): (usize, &Standing)| Candidate { name: NAMES[i], node: Some(nodes[i]), standing: *standing };
+            |(i, health): (usize, &Health)| Candidate { name: NAMES[i], node: Some(nodes[i]), health: *health };
         standings.iter().enumerate().map(candidate).collect()
     }
 
     #[test]
     fn ordered() {
-        type Case = (&'static [Standing], Option<&'static str>, &'static [usize]);
+        type Case = (&'static [Health], Option<&'static str>, &'static [usize]);
         let cases: &[Case] = &[
-            (&[InUse, InUse, InUse], None, &[0, 1, 2]),
-            (&[PassedOver, InUse, InUse], None, &[1, 2, 0]),
-            (&[OnTrial, InUse, InUse], None, &[0, 1, 2]),
-            (&[PassedOver, PassedOver, InUse], None, &[2, 0, 1]),
-            (&[PassedOver, PassedOver, PassedOver], None, &[0, 1, 2]),
-            (&[PassedOver], None, &[0]),
+            (&[Healthy, Healthy, Healthy], None, &[0, 1, 2]),
+            (&[Ejected, Healthy, Healthy], None, &[1, 2, 0]),
+            (&[HalfOpen, Healthy, Healthy], None, &[0, 1, 2]),
+            (&[Ejected, Ejected, Healthy], None, &[2, 0, 1]),
+            (&[Ejected, Ejected, Ejected], None, &[0, 1, 2]),
+            (&[Ejected], None, &[0]),
             // The node of the GUID first, if it is there to be used; other gateways' nodes are nobody here.
-            (&[InUse, InUse, InUse], Some("N2"), &[2, 0, 1]),
-            (&[InUse, InUse, PassedOver], Some("N2"), &[0, 1, 2]),
-            (&[PassedOver, PassedOver, PassedOver], Some("N1"), &[1, 0, 2]),
-            (&[InUse, InUse], Some("n1"), &[0, 1]),
-            (&[InUse, InUse], Some("elsewhere"), &[0, 1]),
+            (&[Healthy, Healthy, Healthy], Some("N2"), &[2, 0, 1]),
+            (&[Healthy, Healthy, Ejected], Some("N2"), &[0, 1, 2]),
+            (&[Ejected, Ejected, Ejected], Some("N1"), &[1, 0, 2]),
+            (&[Healthy, Healthy], Some("n1"), &[0, 1]),
+            (&[Healthy, Healthy], Some("elsewhere"), &[0, 1]),
             (&[], None, &[]),
         ];
         for (standings, node, expected) in cases {
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn endpoints_without_a_node_are_nobodys_home() {
-        let mut candidates = candidates(&[InUse, InUse]);
+        let mut candidates = candidates(&[Healthy, Healthy]);
         candidates[1].node = None;
         assert_eq!(order(&candidates, Balance::Ordered, RoutingKey::default()), Route(vec![0, 1]));
     }
@@ -128,7 +128,7 @@ mod tests {
         (999_999, "https://[2001:db8::1]:443", "cfa99a3c8e9e4295"),
     ];
 
-    fn first(number: u32, standings: &[Standing]) -> usize {
+    fn first(number: u32, standings: &[Health]) -> usize {
         let key = RoutingKey { agent: Some(agent(number)), node: None };
         order(&candidates(standings), Balance::Agent, key).0[0]
     }
@@ -138,8 +138,8 @@ mod tests {
         let mut shares = [0; 4];
         let mut heirs = [0; 4];
         for number in 10_000..14_000 {
-            let home = first(number, &[InUse; 4]);
-            let without_a = first(number, &[PassedOver, InUse, InUse, InUse]);
+            let home = first(number, &[Healthy; 4]);
+            let without_a = first(number, &[Ejected, Healthy, Healthy, Healthy]);
             shares[home] += 1;
             if home == 0 { heirs[without_a] += 1 } else { assert_eq!(home, without_a) }
         }
@@ -151,12 +151,12 @@ mod tests {
     fn the_node_counts_more_than_the_hash() {
         for number in 10_000..10_100 {
             let key = RoutingKey { agent: Some(agent(number)), node: Some("N3") };
-            let route = order(&candidates(&[InUse; 4]), Balance::Agent, key);
+            let route = order(&candidates(&[Healthy; 4]), Balance::Agent, key);
             assert_eq!(route.0[0], 3);
-            let hashed = order(&candidates(&[InUse; 3]), Balance::Agent, RoutingKey { node: None, ..key });
+            let hashed = order(&candidates(&[Healthy; 3]), Balance::Agent, RoutingKey { node: None, ..key });
             assert_eq!(route.0[1..], hashed.0, "the rest in their order");
         }
-        let nobody = order(&candidates(&[InUse; 3]), Balance::Agent, RoutingKey::default());
+        let nobody = order(&candidates(&[Healthy; 3]), Balance::Agent, RoutingKey::default());
         assert_eq!(nobody, Route(vec![0, 1, 2]));
     }
 

@@ -1,21 +1,14 @@
-//! Bodies on their way to and from the upstream.
+//! Request bodies on their way to the upstream.
 
-use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
-
-use super::pool::Lease;
-use super::{Cause, Endpoint};
-use crate::failure::FailureKind;
-use crate::telemetry::metrics::EndpointMetrics;
+use tokio::time::Instant;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -74,14 +67,14 @@ impl Body for RequestBody {
 
 /// A request body that can be asked how far it is: the upstream cannot answer before it has heard the question.
 #[derive(Debug)]
-pub(super) struct Tracked {
+pub(super) struct TrackedBody {
     body: RequestBody,
-    progress: Option<Arc<Progress>>,
+    progress: Option<Arc<SendProgress>>,
 }
 
 /// Where a request body that is passed on as it comes stands.
 #[derive(Debug)]
-pub(super) struct Progress(Mutex<Stage>);
+pub(super) struct SendProgress(Mutex<Stage>);
 
 #[derive(Clone, Copy, Debug)]
 enum Stage {
@@ -91,18 +84,18 @@ enum Stage {
     AwaitsUpstream(Instant),
 }
 
-impl Tracked {
+impl TrackedBody {
     pub(super) fn new(body: RequestBody) -> Self {
         let progress = match body {
             RequestBody::Whole(_) => None,
             RequestBody::Streamed(_) | RequestBody::Resumed(..) => {
-                Some(Arc::new(Progress(Mutex::new(Stage::AwaitsUpstream(Instant::now())))))
+                Some(Arc::new(SendProgress(Mutex::new(Stage::AwaitsUpstream(Instant::now())))))
             }
         };
         Self { body, progress }
     }
 
-    pub(super) fn progress(&self) -> Option<Arc<Progress>> {
+    pub(super) fn progress(&self) -> Option<Arc<SendProgress>> {
         self.progress.clone()
     }
 
@@ -111,7 +104,7 @@ impl Tracked {
     }
 }
 
-impl Progress {
+impl SendProgress {
     /// When the upstream will have had `patience` long. While the client is waited for, that lies ahead: its pauses
     /// are bounded where it is read from.
     pub(super) fn deadline(&self, patience: Duration) -> Instant {
@@ -128,7 +121,7 @@ impl Progress {
     }
 }
 
-impl Body for Tracked {
+impl Body for TrackedBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -147,90 +140,5 @@ impl Body for Tracked {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// The body of an answer. When it has been read to the end, its connection is free for the next request; when it is
-/// dropped before, the connection is closed, because what is left on it belongs to nobody.
-#[derive(Debug)]
-pub struct AnswerBody {
-    incoming: Incoming,
-    lease: Option<Lease>,
-    most_silence: Duration,
-    silence: Option<Pin<Box<Sleep>>>,
-    endpoint: Arc<str>,
-    metrics: Arc<EndpointMetrics>,
-}
-
-impl AnswerBody {
-    pub(super) fn new(incoming: Incoming, lease: Lease, most_silence: Duration, endpoint: &Endpoint) -> Self {
-        let (name, metrics) = (Arc::clone(&endpoint.name), Arc::clone(&endpoint.metrics));
-        let mut body = Self { incoming, lease: Some(lease), most_silence, silence: None, endpoint: name, metrics };
-        body.release_at_end();
-        body
-    }
-
-    /// What an error while reading this body means.
-    pub fn broken(&self, error: io::Error) -> Cause {
-        let kind = if error.kind() == io::ErrorKind::TimedOut { FailureKind::Timeout } else { FailureKind::Reset };
-        Cause { kind, endpoint: Arc::clone(&self.endpoint), source: Some(Box::new(error)) }
-    }
-
-    fn release_at_end(&mut self) {
-        if self.incoming.is_end_stream() {
-            self.release();
-        }
-    }
-
-    fn release(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            lease.give_back();
-        }
-    }
-
-    fn fail(&mut self, kind: FailureKind, error: io::Error) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        self.metrics.failed(kind);
-        self.lease = None;
-        Poll::Ready(Some(Err(error)))
-    }
-
-    /// Nothing has come yet: bounds how long that may last.
-    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let due = Instant::now() + self.most_silence;
-        self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due))).as_mut().poll(cx)
-    }
-}
-
-impl Body for AnswerBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let body = self.get_mut();
-        match Pin::new(&mut body.incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                body.silence = None;
-                // hyper stops asking once it has written a Content-Length in full: the end is noticed here or never.
-                body.release_at_end();
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => body.fail(FailureKind::Reset, io::Error::other(error)),
-            Poll::Ready(None) => {
-                body.release();
-                Poll::Ready(None)
-            }
-            Poll::Pending => {
-                ready!(body.poll_silence(cx));
-                body.fail(FailureKind::Timeout, io::ErrorKind::TimedOut.into())
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
     }
 }

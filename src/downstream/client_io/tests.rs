@@ -1,66 +1,63 @@
 use super::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
 
-const WAITS: Waits = Waits {
+const TIMEOUTS: Timeouts = Timeouts {
     first_byte: Duration::from_secs(10),
     head: Duration::from_secs(5),
     idle: Duration::from_secs(75),
-    body: Slowest { span: Duration::from_secs(60), bytes: 1000 },
+    body: MinRate { span: Duration::from_secs(60), bytes: 1000 },
 };
 const REQUEST: &[u8] = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab";
 
-impl Abort for DuplexStream {
-    fn abort(&self) {}
-}
-
-fn gate() -> (Gate<DuplexStream>, DuplexStream, Arc<Connection>) {
+fn client_io() -> (ClientIo<DuplexStream>, DuplexStream, Arc<Connection>) {
     let (client, server) = tokio::io::duplex(64 * 1024);
     let connection = Arc::new(Connection::new(([127, 0, 0, 1], 1).into(), false, mpsc::channel(1).0));
-    (Gate::new(server, Arc::clone(&connection), 4096, WAITS), client, connection)
+    (ClientIo::new(server, Arc::clone(&connection), 4096, TIMEOUTS), client, connection)
 }
 
-async fn read(gate: &mut Gate<DuplexStream>, room: usize) -> io::Result<Vec<u8>> {
+async fn read(io: &mut ClientIo<DuplexStream>, room: usize) -> io::Result<Vec<u8>> {
     let mut out = vec![0; room];
-    let count = gate.read(&mut out).await?;
+    let count = io.read(&mut out).await?;
     out.truncate(count);
     Ok(out)
 }
 
 #[tokio::test(start_paused = true)]
 async fn pipelined_requests_pass_one_by_one_and_whole() {
-    let (mut gate, mut client, _) = gate();
+    let (mut io, mut client, _) = client_io();
     client.write_all(&[REQUEST, REQUEST].concat()).await.unwrap();
-    assert_eq!(read(&mut gate, 8192).await.unwrap(), REQUEST);
-    assert_eq!(read(&mut gate, 10).await.unwrap(), &REQUEST[..10]);
-    assert_eq!(read(&mut gate, 8192).await.unwrap(), &REQUEST[10..]);
+    assert_eq!(read(&mut io, 8192).await.unwrap(), REQUEST);
+    assert_eq!(read(&mut io, 10).await.unwrap(), &REQUEST[..10]);
+    assert_eq!(read(&mut io, 8192).await.unwrap(), &REQUEST[10..]);
     drop(client);
-    assert_eq!(read(&mut gate, 8192).await.unwrap(), b"");
+    assert_eq!(read(&mut io, 8192).await.unwrap(), b"");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_head_is_replaced_and_nothing_follows_it() {
-    let (mut gate, mut client, connection) = gate();
+    let (mut io, mut client, connection) = client_io();
     client.write_all(REQUEST).await.unwrap();
     client.write_all(b"GET / HTTP/1.1\nHost: a\r\n\r\nPUT /secret HTTP/1.1\r\n").await.unwrap();
-    assert_eq!(read(&mut gate, 8192).await.unwrap(), REQUEST);
+    assert_eq!(read(&mut io, 8192).await.unwrap(), REQUEST);
     assert_eq!(connection.fault(), None);
-    assert_eq!(read(&mut gate, 8192).await.unwrap(), STAND_IN);
+    assert_eq!(read(&mut io, 8192).await.unwrap(), STAND_IN);
     assert_eq!(connection.fault(), Some(HeadFault::LineEnd));
-    let silence = tokio::time::timeout(Duration::from_secs(3600), read(&mut gate, 8192)).await;
+    let silence = tokio::time::timeout(Duration::from_secs(3600), read(&mut io, 8192)).await;
     assert!(silence.is_err());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_client_is_let_go() {
-    let (mut gate, _client, _) = gate();
+async fn a_silent_client_is_disconnected() {
+    let (mut io, _client, _) = client_io();
     let start = Instant::now();
-    assert_eq!(read(&mut gate, 8192).await.unwrap(), b"");
+    assert_eq!(read(&mut io, 8192).await.unwrap(), b"");
     assert_eq!(start.elapsed().as_secs(), 10);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_that_trickles_in_is_refused_in_time() {
-    let (mut gate, mut client, connection) = gate();
+async fn a_head_that_comes_too_slowly_is_refused() {
+    let (mut io, mut client, connection) = client_io();
     let start = Instant::now();
     let trickle = async {
         for byte in b"GET / HTTP/1.1\r\n" {
@@ -68,32 +65,32 @@ async fn a_head_that_trickles_in_is_refused_in_time() {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };
-    let (head, ()) = tokio::join!(read(&mut gate, 8192), trickle);
+    let (head, ()) = tokio::join!(read(&mut io, 8192), trickle);
     assert_eq!(head.unwrap(), STAND_IN);
     assert_eq!(connection.fault(), Some(HeadFault::Timeout));
     assert!(start.elapsed() < Duration::from_secs(17));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_client_is_let_go_but_not_while_it_is_served() {
-    let (mut gate, mut client, connection) = gate();
+async fn an_idle_client_is_disconnected_but_not_while_it_is_served() {
+    let (mut io, mut client, connection) = client_io();
     client.write_all(REQUEST).await.unwrap();
-    read(&mut gate, 8192).await.unwrap();
+    read(&mut io, 8192).await.unwrap();
     let serving = connection.serving();
-    let wait = tokio::time::timeout(Duration::from_secs(3600), read(&mut gate, 8192)).await;
-    assert!(wait.is_err(), "a held poll is no idle connection");
-    gate.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+    let wait = tokio::time::timeout(Duration::from_secs(3600), read(&mut io, 8192)).await;
+    assert!(wait.is_err(), "a connection with a held poll is not idle");
+    io.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
     drop(serving);
     let start = Instant::now();
-    assert_eq!(read(&mut gate, 8192).await.unwrap(), b"");
+    assert_eq!(read(&mut io, 8192).await.unwrap(), b"");
     assert_eq!(start.elapsed().as_secs(), 75);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_client_is_let_go_although_nobody_asks_again() {
-    let (mut gate, mut client, connection) = gate();
+async fn an_idle_client_is_disconnected_although_hyper_does_not_poll_again() {
+    let (mut io, mut client, connection) = client_io();
     client.write_all(REQUEST).await.unwrap();
-    read(&mut gate, 8192).await.unwrap();
+    read(&mut io, 8192).await.unwrap();
     let serving = connection.serving();
     let start = Instant::now();
     let answered = async {
@@ -103,10 +100,10 @@ async fn an_idle_client_is_let_go_although_nobody_asks_again() {
     let reads = async {
         let mut out = [0; 8192];
         let mut out = ReadBuf::new(&mut out);
-        // As hyper does.
+        // Reads and flushes in one poll, as hyper does.
         std::future::poll_fn(|cx| {
-            let read = Pin::new(&mut gate).poll_read(cx, &mut out);
-            assert!(Pin::new(&mut gate).poll_flush(cx).is_ready());
+            let read = Pin::new(&mut io).poll_read(cx, &mut out);
+            assert!(Pin::new(&mut io).poll_flush(cx).is_ready());
             read
         })
         .await
@@ -118,29 +115,29 @@ async fn an_idle_client_is_let_go_although_nobody_asks_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_stops_is_given_up() {
-    let (mut gate, mut client, _) = gate();
+async fn a_body_that_stops_ends_the_connection() {
+    let (mut io, mut client, _) = client_io();
     client.write_all(&REQUEST[..REQUEST.len() - 1]).await.unwrap();
-    read(&mut gate, 8192).await.unwrap();
+    read(&mut io, 8192).await.unwrap();
     let start = Instant::now();
-    assert_eq!(read(&mut gate, 8192).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(read(&mut io, 8192).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     assert_eq!(start.elapsed().as_secs(), 60);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_stops_reading_is_given_up() {
-    let (mut gate, _client, _) = gate();
+async fn a_client_that_stops_reading_is_disconnected() {
+    let (mut io, _client, _) = client_io();
     let answer = vec![b'x'; 1024 * 1024];
     let start = Instant::now();
-    assert_eq!(gate.write_all(&answer).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(io.write_all(&answer).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     assert_eq!(start.elapsed().as_secs(), 60);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_trickles_in_is_given_up() {
-    let (mut gate, mut client, _) = gate();
+async fn a_body_that_comes_too_slowly_ends_the_connection() {
+    let (mut io, mut client, _) = client_io();
     client.write_all(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n").await.unwrap();
-    read(&mut gate, 8192).await.unwrap();
+    read(&mut io, 8192).await.unwrap();
     let start = Instant::now();
     let trickle = async {
         while start.elapsed() < Duration::from_secs(300) && client.write_all(b"x").await.is_ok() {
@@ -149,21 +146,21 @@ async fn a_body_that_trickles_in_is_given_up() {
     };
     let reads = async {
         loop {
-            if let Err(error) = read(&mut gate, 8192).await {
+            if let Err(error) = read(&mut io, 8192).await {
                 break error;
             }
         }
     };
     tokio::select! {
         error = reads => assert_eq!(error.kind(), io::ErrorKind::TimedOut),
-        () = trickle => panic!("not given up"),
+        () = trickle => panic!("not disconnected"),
     }
     assert_eq!(start.elapsed().as_secs(), 60);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_reads_a_byte_now_and_then_is_given_up() {
-    let (mut gate, mut client, _) = gate();
+async fn a_client_that_reads_too_slowly_is_disconnected() {
+    let (mut io, mut client, _) = client_io();
     let answer = vec![b'x'; 1024 * 1024];
     let start = Instant::now();
     let trickle = async {
@@ -172,15 +169,15 @@ async fn a_client_that_reads_a_byte_now_and_then_is_given_up() {
         }
     };
     tokio::select! {
-        outcome = gate.write_all(&answer) => assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::TimedOut),
-        () = trickle => panic!("not given up"),
+        outcome = io.write_all(&answer) => assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::TimedOut),
+        () = trickle => panic!("not disconnected"),
     }
     assert_eq!(start.elapsed().as_secs(), 60);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_reads_slowly_gets_all_of_it() {
-    let (mut gate, mut client, _) = gate();
+    let (mut io, mut client, _) = client_io();
     let answer = vec![b'x'; 1024 * 1024];
     let reads = async {
         let mut piece = [0; 1000];
@@ -191,17 +188,17 @@ async fn a_client_that_reads_slowly_gets_all_of_it() {
         client.read_to_end(&mut Vec::new()).await.unwrap();
     };
     let writes = async {
-        gate.write_all(&answer).await.unwrap();
-        drop(gate);
+        io.write_all(&answer).await.unwrap();
+        drop(io);
     };
     tokio::join!(writes, reads);
 }
 
 #[tokio::test(start_paused = true)]
 async fn broken_chunks_end_the_connection() {
-    let (mut gate, mut client, _) = gate();
+    let (mut io, mut client, _) = client_io();
     client.write_all(b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
-    read(&mut gate, 8192).await.unwrap();
+    read(&mut io, 8192).await.unwrap();
     client.write_all(b"2;x\r\nab\r\n").await.unwrap();
-    assert_eq!(read(&mut gate, 8192).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    assert_eq!(read(&mut io, 8192).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
 }

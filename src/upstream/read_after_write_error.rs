@@ -1,9 +1,9 @@
-//! An answer is read even if the upstream does not want to hear the rest of the request.
+//! A stream that can still be read after writing to it has failed.
 //!
-//! A server that refuses a large upload answers early (413) and closes; what it has not read makes the system reset
-//! the connection, and the next write fails. hyper then gives up the connection, and with it the answer that is
-//! already here. So writing into a connection that is broken "succeeds", and the reading side, which ends as soon as
-//! the answer has been read, decides what became of it.
+//! A server that refuses a large upload responds early (413) and closes the connection. Because it has not read all of the
+//! request, its system resets the connection, and the next write fails. hyper then gives up the connection, and with it
+//! the response that has already arrived. So writes to a broken connection report success here, and the reading side,
+//! which ends when the response has been read, decides the outcome.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,22 +11,22 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// See the module.
-pub(super) struct AnswersFirst<S> {
+/// A stream whose write errors do not end reading; see the module.
+pub(super) struct ReadAfterWriteError<S> {
     stream: S,
-    deaf: bool,
+    write_failed: bool,
 }
 
-impl<S> AnswersFirst<S> {
+impl<S> ReadAfterWriteError<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, deaf: false }
+        Self { stream, write_failed: false }
     }
 
-    /// `offered`: what counts as written when nobody listens any more.
+    /// `offered`: the bytes reported as written if the peer is gone.
     fn outcome(&mut self, offered: usize, written: io::Result<usize>) -> Poll<io::Result<usize>> {
         match written {
             Err(error) if is_hang_up(&error) => {
-                self.deaf = true;
+                self.write_failed = true;
                 Poll::Ready(Ok(offered))
             }
             other => Poll::Ready(other),
@@ -34,21 +34,21 @@ impl<S> AnswersFirst<S> {
     }
 }
 
-/// The peer is gone: reading will come to an end too. Other errors may leave the reading side waiting.
+/// Whether the peer is gone, so that reading ends too. After other errors the reading side might wait without end.
 fn is_hang_up(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
     matches!(error.kind(), BrokenPipe | ConnectionReset | ConnectionAborted | NotConnected)
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for AnswersFirst<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ReadAfterWriteError<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for AnswersFirst<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAfterWriteError<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.deaf {
+        if self.write_failed {
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = std::task::ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
@@ -61,7 +61,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for AnswersFirst<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let offered = slices.iter().map(|slice| slice.len()).sum();
-        if self.deaf {
+        if self.write_failed {
             return Poll::Ready(Ok(offered));
         }
         let written = std::task::ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices));
@@ -73,7 +73,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for AnswersFirst<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.deaf {
+        if self.write_failed {
             return Poll::Ready(Ok(()));
         }
         let flushed = std::task::ready!(Pin::new(&mut self.stream).poll_flush(cx));

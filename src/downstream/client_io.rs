@@ -1,0 +1,353 @@
+//! The stream between the socket and hyper: every byte of a client passes the [`Framer`], and every wait has a limit.
+//!
+//! Bytes that the framer refuses never reach hyper. A refused head is replaced by a harmless stand-in, so that the
+//! ordinary stack answers the refusal in its turn (with request id, envelope, log line and metrics). The stack
+//! recognises the stand-in by [`Connection::fault_of`]; no client can send it.
+//!
+//! hyper has one timer for head and idle time together, and none for a peer that stops reading or sending. So all
+//! timeouts of a connection are kept here.
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+use tokio_rustls::server::TlsStream;
+
+use super::connection::Connection;
+use super::framing::{Fault, Framer, HeadFault};
+use super::rate::{MinRate, RateMeter};
+
+/// The timeouts of one connection; see `[limits]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// From the accepted connection to its first byte.
+    pub first_byte: Duration,
+    /// From the first byte of a head to its last.
+    pub head: Duration,
+    /// Between two requests.
+    pub idle: Duration,
+    /// Within a body, in either direction.
+    pub body: MinRate,
+}
+
+/// How long a closing connection is still read, so that a reset does not destroy the last answer (RFC 9112 9.6).
+const LINGER: Duration = Duration::from_secs(1);
+/// Bytes read from the socket at once. An incomplete head waits in memory, up to `limits.head_size` beyond this.
+const READ_SIZE: usize = 16 * 1024;
+/// Replaces a refused head. No client can send it: see [`Connection::fault_of`].
+const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n";
+
+/// A client's socket behind the framer.
+pub struct ClientIo<S> {
+    socket: S,
+    connection: Arc<Connection>,
+    framer: Framer,
+    /// Read, but not yet handed to hyper: the first `checked` bytes have passed the framer.
+    waiting: Vec<u8>,
+    checked: usize,
+    timeouts: Timeouts,
+    clocks: Clocks,
+    /// Set to the nearest deadline or earlier. It is set again only when it fires: most deadlines move before that.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// When each wait of the connection began.
+struct Clocks {
+    /// The last byte in either direction.
+    moved: Instant,
+    served_any: bool,
+    head_since: Option<Instant>,
+    reading: RateMeter,
+    writing: RateMeter,
+    closing_since: Option<Instant>,
+}
+
+thread_local! {
+    /// One read buffer for each worker, so that an idle connection has none.
+    static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_SIZE]);
+}
+
+impl<S> ClientIo<S> {
+    /// Wraps `socket`.
+    pub fn new(socket: S, connection: Arc<Connection>, max_head_bytes: usize, timeouts: Timeouts) -> Self {
+        let clocks = Clocks {
+            moved: Instant::now(),
+            served_any: false,
+            head_since: None,
+            reading: RateMeter::default(),
+            writing: RateMeter::default(),
+            closing_since: None,
+        };
+        let framer = Framer::new(max_head_bytes);
+        Self { socket, connection, framer, waiting: Vec::new(), checked: 0, timeouts, clocks, timer: None }
+    }
+
+    /// When the present wait for input ends, and as which timeout.
+    fn read_deadline(&mut self) -> Option<(Instant, Timeout)> {
+        if !self.framer.in_head() {
+            return Some((self.clocks.reading.deadline(self.timeouts.body), Timeout::Body));
+        }
+        let Clocks { moved, served_any, head_since, .. } = self.clocks;
+        match head_since {
+            Some(since) => Some((since + self.timeouts.head, Timeout::Head)),
+            // The last request has no answer yet: this is the upstream's time, not the client's.
+            None if self.connection.is_serving() => None,
+            None if served_any => Some((moved + self.timeouts.idle, Timeout::Idle)),
+            None => Some((moved + self.timeouts.first_byte, Timeout::Idle)),
+        }
+    }
+
+    /// Whether `deadline` has passed. If not, the task is woken by then.
+    fn is_overdue(&mut self, deadline: Instant, cx: &mut Context<'_>) -> bool {
+        loop {
+            if Instant::now() >= deadline {
+                return true;
+            }
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+            if timer.deadline() > deadline {
+                timer.as_mut().reset(deadline);
+            }
+            // It fired for an earlier deadline.
+            match timer.as_mut().poll(cx) {
+                Poll::Ready(()) => timer.as_mut().reset(deadline),
+                Poll::Pending => return false,
+            }
+        }
+    }
+
+    /// Checks the waiting bytes. A refused head is replaced by the stand-in.
+    fn inspect(&mut self) -> io::Result<()> {
+        match self.framer.advance(&self.waiting) {
+            Ok(passed) => self.checked = passed.bytes,
+            Err(Fault::Head(fault)) => self.refuse(fault),
+            Err(Fault::Body(fault)) => return Err(io::Error::new(io::ErrorKind::InvalidData, fault)),
+        }
+        self.clocks.head_since = match (self.checked, self.waiting.is_empty()) {
+            (0, false) => self.clocks.head_since.or_else(|| Some(Instant::now())),
+            _ => None,
+        };
+        Ok(())
+    }
+
+    fn refuse(&mut self, fault: HeadFault) {
+        self.connection.refuse(fault);
+        self.waiting = STAND_IN.to_vec();
+        self.checked = STAND_IN.len();
+    }
+
+    /// Hands checked bytes to hyper.
+    fn drain_to(&mut self, out: &mut ReadBuf<'_>) {
+        let count = self.checked.min(out.remaining());
+        out.put_slice(self.waiting.get(..count).unwrap_or_default());
+        self.checked -= count;
+        self.clocks.served_any = true;
+        if count == self.waiting.len() {
+            // This frees the memory: the next request may be ten seconds away.
+            self.waiting = Vec::new();
+        } else {
+            self.waiting.drain(..count);
+        }
+    }
+
+    fn expire(&mut self, timeout: Timeout) -> Poll<io::Result<()>> {
+        match timeout {
+            // No request is open: close without an answer.
+            Timeout::Idle => Poll::Ready(Ok(())),
+            Timeout::Head => {
+                self.refuse(HeadFault::Timeout);
+                self.clocks.head_since = None;
+                Poll::Pending
+            }
+            Timeout::Body => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+        }
+    }
+}
+
+/// Which wait was too long.
+#[derive(Clone, Copy)]
+enum Timeout {
+    Idle,
+    Head,
+    Body,
+}
+
+impl<S: AsyncRead + Unpin> ClientIo<S> {
+    /// Reads from the socket and appends to the waiting bytes. Returns how many bytes came.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            let mut input = ReadBuf::new(buffer);
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut input))?;
+            self.waiting.extend_from_slice(input.filled());
+            Poll::Ready(Ok(input.filled().len()))
+        })
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for ClientIo<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let io = self.get_mut();
+        loop {
+            if io.connection.is_raw() {
+                io.checked = io.waiting.len();
+            }
+            if io.checked > 0 {
+                io.drain_to(out);
+                return Poll::Ready(Ok(()));
+            }
+            if io.connection.fault().is_some() {
+                // The stand-in was the last request. After an end of file hyper would drop the answer to it.
+                return Poll::Pending;
+            }
+            if !io.waiting.is_empty() && io.clocks.head_since.is_none() {
+                // The next request of a pipeline, left from an earlier read.
+                io.inspect()?;
+                continue;
+            }
+            match io.poll_fill(cx)? {
+                Poll::Ready(0) => return Poll::Ready(Ok(())),
+                Poll::Ready(count) => {
+                    io.clocks.moved = Instant::now();
+                    io.clocks.reading.record(count, io.timeouts.body);
+                    if !io.connection.is_raw() {
+                        io.inspect()?;
+                    }
+                    if io.framer.in_head() {
+                        io.clocks.reading.reset();
+                    }
+                }
+                Poll::Pending => {
+                    let Some((deadline, timeout)) = io.read_deadline() else {
+                        // hyper does not poll again when it has written the answer; only the timer wakes it. Before
+                        // this time the connection cannot have been idle for too long.
+                        io.is_overdue(Instant::now() + io.timeouts.idle, cx);
+                        return Poll::Pending;
+                    };
+                    if !io.is_overdue(deadline, cx) {
+                        return Poll::Pending;
+                    }
+                    if let Poll::Ready(end) = io.expire(timeout) {
+                        return Poll::Ready(end);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A socket that can be closed at once.
+pub trait Abort {
+    /// Makes the close discard all bytes that the client has not read. Otherwise the system keeps them in its memory for
+    /// as long as the client does not read.
+    fn abort(&self);
+}
+
+impl Abort for TcpStream {
+    fn abort(&self) {
+        let _ = self.set_zero_linger();
+    }
+}
+
+/// In-memory pipes (tests) keep nothing after they are dropped.
+impl Abort for DuplexStream {
+    fn abort(&self) {}
+}
+
+impl<S: Abort> Abort for TlsStream<S> {
+    fn abort(&self) {
+        self.get_ref().0.abort();
+    }
+}
+
+impl<S: AsyncWrite + Abort + Unpin> ClientIo<S> {
+    /// Bounds how slowly the client may read an answer.
+    fn watch_write(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &write {
+            Poll::Ready(Ok(count)) => {
+                self.clocks.moved = Instant::now();
+                self.clocks.writing.record(*count, self.timeouts.body);
+                write
+            }
+            Poll::Ready(Err(_)) => write,
+            Poll::Pending => self.poll_reader_timeout(cx).map(Err),
+        }
+    }
+
+    /// Ready when the client has not read enough in time.
+    fn poll_reader_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let deadline = self.clocks.writing.deadline(self.timeouts.body);
+        if !self.is_overdue(deadline, cx) {
+            return Poll::Pending;
+        }
+        self.socket.abort();
+        Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Abort + Unpin> AsyncWrite for ClientIo<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let io = self.get_mut();
+        let write = Pin::new(&mut io.socket).poll_write(cx, bytes);
+        io.watch_write(cx, write)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let io = self.get_mut();
+        let write = Pin::new(&mut io.socket).poll_write_vectored(cx, bytes);
+        io.watch_write(cx, write)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let io = self.get_mut();
+        match Pin::new(&mut io.socket).poll_flush(cx) {
+            Poll::Ready(flushed) => {
+                // hyper flushes each time it is woken, also without data. Only a flush that had to wait shows progress.
+                if io.clocks.writing.is_waiting() {
+                    io.clocks.moved = Instant::now();
+                }
+                io.clocks.writing.reset();
+                Poll::Ready(flushed)
+            }
+            Poll::Pending => io.poll_reader_timeout(cx).map(Err),
+        }
+    }
+
+    /// Ends the gateway's side, then reads on for a moment if the client may still be sending: closing a socket with
+    /// unread input resets the connection, and the client may then lose the answer.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let io = self.get_mut();
+        let since = *io.clocks.closing_since.get_or_insert_with(Instant::now);
+        let shut = Pin::new(&mut io.socket).poll_shutdown(cx)?;
+        if io.is_overdue(since + LINGER, cx) {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(shut);
+        let unread = io.connection.fault().is_some() || !io.framer.in_head() || !io.waiting.is_empty();
+        if !unread {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            io.waiting.clear();
+            match ready!(io.poll_fill(cx)) {
+                Ok(0) | Err(_) => return Poll::Ready(Ok(())),
+                Ok(_) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! One client connection, as the data path knows it.
+//!
+//! A [`Connection`] exists only once its client is identified: behind a load balancer the peer of the TCP connection and
+//! the client are two addresses.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use http::{Request, Version, header};
+use tokio::sync::mpsc;
+
+use super::framing::HeadFault;
+
+/// The address of a client. Every log line has it as text, so the text is made once.
+#[derive(Debug)]
+pub struct ClientAddress {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// The same as text.
+    pub text: Box<str>,
+}
+
+impl From<SocketAddr> for ClientAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, text: address.to_string().into() }
+    }
+}
+
+/// The state that [`ClientIo`](super::ClientIo) and the service of one connection share.
+#[derive(Debug)]
+pub struct Connection {
+    /// The client.
+    pub client: ClientAddress,
+    /// Whether the connection is encrypted.
+    pub encrypted: bool,
+    in_flight: AtomicUsize,
+    served: AtomicBool,
+    fault: OnceLock<HeadFault>,
+    raw: AtomicBool,
+    /// Held while anything goes on for this connection: a worker waits for the last one before it ends.
+    _alive: mpsc::Sender<()>,
+}
+
+impl Connection {
+    /// A new connection of `client`. `alive` is dropped with the last request.
+    pub fn new(client: SocketAddr, encrypted: bool, alive: mpsc::Sender<()>) -> Self {
+        Self {
+            client: client.into(),
+            encrypted,
+            in_flight: AtomicUsize::new(0),
+            served: AtomicBool::new(false),
+            fault: OnceLock::new(),
+            raw: AtomicBool::new(false),
+            _alive: alive,
+        }
+    }
+
+    /// Why the head of this request was refused, if it was. It is then the last request of the connection.
+    ///
+    /// hyper reads ahead: when a fault is known, the request before it may not have been served yet. The stand-in
+    /// differs from every real request: an HTTP/1.1 request without `Host` never passes the framer.
+    pub fn fault_of<B>(&self, request: &Request<B>) -> Option<HeadFault> {
+        let stands_in = request.version() == Version::HTTP_11 && !request.headers().contains_key(header::HOST);
+        self.fault().filter(|_| stands_in)
+    }
+
+    /// Why a head on this connection was refused, if one was.
+    pub(super) fn fault(&self) -> Option<HeadFault> {
+        self.fault.get().copied()
+    }
+
+    /// Records that a head was refused. The first fault counts.
+    pub(super) fn refuse(&self, fault: HeadFault) {
+        let _ = self.fault.set(fault);
+    }
+
+    /// From here on the client does not send HTTP: its bytes pass uninspected, and may come at any time.
+    pub fn switch_to_raw(&self) {
+        self.raw.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_raw(&self) -> bool {
+        self.raw.load(Ordering::Relaxed)
+    }
+
+    /// Marks a request as being served until the result is dropped: until then the connection is not idle.
+    pub fn serving(self: &Arc<Self>) -> Serving {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.served.store(true, Ordering::Relaxed);
+        Serving(Arc::clone(self))
+    }
+
+    /// Whether a first request has come.
+    pub fn has_served(&self) -> bool {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_serving(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// A request that is being served on a connection. See [`Connection::serving`].
+#[derive(Debug)]
+pub struct Serving(Arc<Connection>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}

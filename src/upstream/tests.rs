@@ -1,0 +1,89 @@
+//! The upstream client against real sockets.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::BodyExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::health::FailureMode;
+use super::*;
+use crate::config;
+use crate::failure::FailureKind;
+use crate::telemetry::Metrics;
+
+fn upstream(endpoints: &str, earlier: Option<&Upstream>) -> Upstream {
+    let text = format!("[upstream]\nendpoints = [{endpoints}]");
+    let config = config::parse(&text, std::path::Path::new("/"), config::Files::Check).unwrap();
+    Upstream::new(&config, Arc::new(Metrics::new()), earlier).unwrap()
+}
+
+#[tokio::test]
+async fn a_reload_does_not_mend_an_endpoint() {
+    let before = upstream("\"http://a\", \"http://b\"", None);
+    let cause = Cause { kind: FailureKind::Connect, endpoint: "a".into(), source: None };
+    before.endpoints[0].failed(FailureMode::Unreachable, &cause);
+    let after = upstream("\"http://b\", \"http://a\", \"http://c\"", Some(&before));
+    let ejected: Vec<_> = after.endpoints().iter().map(|endpoint| endpoint.condition().ejected).collect();
+    assert_eq!(ejected, [false, true, false]);
+    assert_eq!(after.route(RoutingKey::default()), Route(vec![0, 2, 1]));
+}
+
+/// Answers one request after the other on each connection.
+async fn serve(listener: TcpListener) {
+    while let Ok((mut socket, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            while matches!(socket.read(&mut [0; 4096]).await, Ok(1..)) {
+                let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            }
+        });
+    }
+}
+
+async fn ask(client: &Client) -> UpstreamResponse {
+    let request = Request::get("/").body(RequestBody::Whole(Bytes::new())).unwrap();
+    client.send(request, client.upstream().route(RoutingKey::default())).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_client_that_is_let_go_keeps_no_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = Arc::new(upstream(&format!("\"http://{}\"", listener.local_addr().unwrap()), None));
+    tokio::spawn(serve(listener));
+    let client = Client::new(Arc::clone(&upstream));
+    let open = || upstream.metrics.connections.upstream.open();
+    let (idle, in_use) = (ask(&client).await, ask(&client).await);
+    idle.response.into_body().collect().await.unwrap();
+    assert_eq!(open(), 2);
+    client.retire();
+    while open() > 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(in_use.response.into_body().collect().await.unwrap().to_bytes(), "ok");
+    while open() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_is_given_up_leaves_nothing_behind() {
+    // Accepts nothing: the connection stands in the backlog, and no answer comes.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = Arc::new(upstream(&format!("\"http://{}\"", listener.local_addr().unwrap()), None));
+    let client = Client::new(Arc::clone(&upstream));
+    let open = || upstream.metrics.connections.upstream.open();
+    {
+        let mut asking = std::pin::pin!(ask(&client));
+        while open() == 0 {
+            let now = std::future::poll_fn(|cx| std::task::Poll::Ready(asking.as_mut().poll(cx).is_pending())).await;
+            assert!(now);
+            tokio::task::yield_now().await;
+        }
+    }
+    while open() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!upstream.endpoints[0].condition().ejected);
+}
