@@ -26,8 +26,8 @@ use crate::log_throttle::LogThrottle;
 use crate::preview::SystemClock;
 use crate::reload::{self, ReloadError, Reloader, SetupError};
 use crate::server::{self, Admission, Live, Phase, PhaseControl, Worker};
+use crate::store::Ledger;
 use crate::store::snapshot::SnapshotFile;
-use crate::store::{PreviewStore, RecentEnds, Sessions};
 use crate::systemd::{Inherited, Notifier};
 use crate::telemetry::{HashKey, Logging, Metrics, Redactor};
 
@@ -168,13 +168,13 @@ impl App {
             })?);
         }
         drop(alive);
-        let store = Arc::clone(&self.live.generation().gateway.store);
-        if store.is_shared() {
+        let ledger = Arc::clone(&self.live.generation().gateway.ledger);
+        if ledger.is_shared() {
             // A thread of its own: everybody who waits for the shared store waits for it.
             let mut phase = phase.clone();
             threads.push(thread("store", &self.dispatch, async move {
                 tokio::select! {
-                    () = store.keep() => {}
+                    () = ledger.stay_connected() => {}
                     () = phase.until(Phase::Ended) => {}
                 }
                 Ok(())
@@ -276,10 +276,10 @@ impl Supervisor {
         let saving = self.keeper.clone().map(|keeper| tokio::spawn(keeper.run()));
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         let mut certificates = tokio::time::interval(CERTIFICATES);
-        let store = Arc::clone(&self.live.generation().gateway.store);
+        let ledger = Arc::clone(&self.live.generation().gateway.ledger);
         loop {
             tokio::select! {
-                _ = housekeeping.tick() => store.maintain(),
+                _ = housekeeping.tick() => ledger.maintain(),
                 _ = certificates.tick() => self.reloader.look_at_certificates(),
                 _ = stopped.wait_for(|stop| *stop) => break,
             }
@@ -343,11 +343,9 @@ fn thread(
 
 fn gateway(config: &Config, metrics: &Arc<Metrics>) -> Result<Gateway, StartError> {
     let clock = Arc::new(SystemClock::new());
-    let store = PreviewStore::new(&config.previews, clock.clone(), Arc::clone(metrics));
+    let ledger = Ledger::new(&config.previews, clock.clone(), Arc::clone(metrics));
     Ok(Gateway {
-        store: Arc::new(store),
-        recent_ends: Arc::new(RecentEnds::new(config.previews.max_agents)),
-        sessions: Arc::new(Sessions::new(config.previews.max_agents, config.previews.ttl.saturating_mul(2))),
+        ledger: Arc::new(ledger),
         clock,
         metrics: Arc::clone(metrics),
         redactor: Arc::new(Redactor::new(config.log.mask_numbers, hash_key(&config.log)?)),

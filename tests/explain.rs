@@ -23,6 +23,16 @@ fn explained(request: &Path, options: &[&str]) -> String {
     String::from_utf8(output).unwrap()
 }
 
+/// The same for a callout of agent 101 (control ID 7, number 88889039) after these events.
+fn after(events: &[&str]) -> String {
+    let (file, request) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    std::fs::write(file.path(), events.join("\n")).unwrap();
+    std::fs::write(request.path(), r#"{"called":"88889039","callcontrolid":7,"agent":101}"#).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_previewgate"));
+    command.arg("explain").arg("--events").arg(file.path()).arg("--request").arg(request.path());
+    String::from_utf8(command.assert().code(0).get_output().stdout.clone()).unwrap()
+}
+
 fn of(name: &str, options: &[&str]) -> String {
     explained(&data(name), options)
 }
@@ -165,4 +175,27 @@ fn what_cannot_be_explained_says_so() {
     code(&mut command(&data("body.json"), &[]), 2, "--agent");
     code(&mut command(&data("ok.http"), &["--now", "yesterday"]), 2, "--now");
     code(&mut command(&data("ok.http"), &["--config", "/nowhere/gateway.toml"]), 78, "cannot be read");
+}
+
+const SHOWN: &str = r#"{"agent":101,"guid":"own","body":{"retcode":"0","event":{"eventType":"AgentEvent_Preview_CallOut","workNo":"101","content":{"controlid":7,"dialeddigits":"88889039"},"eventGenTime":1000}}}"#;
+
+#[test]
+fn only_the_agents_own_guid_ends_previews_by_a_missing_session() {
+    let foreign = after(&[SHOWN, r#"{"agent":101,"guid":"foreign","body":{"retcode":"100-006"}}"#]);
+    assert_says(&foreign, &["line 2: retcode 100-006: not the agent's own GUID", "forwarded, reason ok"]);
+    let own = after(&[SHOWN, r#"{"agent":101,"guid":"own","body":{"retcode":"100-006"}}"#]);
+    assert_says(&own, &["line 2: retcode 100-006: the agent has no session", "rejected, reason unknown_preview"]);
+    let unnamed = after(&[&SHOWN.replace(r#""guid":"own","#, ""), r#"{"agent":101,"body":{"retcode":"100-006"}}"#]);
+    assert_says(&unnamed, &["rejected, reason unknown_preview"]);
+}
+
+#[test]
+fn a_release_that_overtakes_its_preview_ends_it() {
+    let released = r#"{"agent":101,"guid":"own","body":{"retcode":"0","event":{"eventType":"AgentEvent_Release_Preview","workNo":"101","eventGenTime":2000}}}"#;
+    let explanation = after(&[released, SHOWN]);
+    assert_says(
+        &explanation,
+        &["line 2: AgentEvent_Preview_CallOut: not recorded", "rejected, reason unknown_preview"],
+    );
+    assert_says(&after(&[&released.replace("2000", "500"), SHOWN]), &["forwarded, reason ok"]);
 }

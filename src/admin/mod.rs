@@ -168,9 +168,9 @@ fn previews(gateway: &Gateway, agent: &str) -> Response<Full<Bytes>> {
         })
     };
     // What this gateway has seen itself; others may know more.
-    let known = gateway.store.local().previews(agent);
+    let known = gateway.ledger.local().previews(agent);
     let previews: Vec<_> = known.iter().flat_map(|previews| previews.iter()).map(shown).collect();
-    let body = json!({ "agent_id": agent.as_u32(), "previews": previews, "store": gateway.store.state().as_str() });
+    let body = json!({ "agent_id": agent.as_u32(), "previews": previews, "store": gateway.ledger.state().as_str() });
     answer(StatusCode::OK, JSON, format!("{body}\n"))
 }
 

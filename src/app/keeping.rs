@@ -39,7 +39,7 @@ pub(super) fn restore(config: &Config, gateway: &mut Gateway) -> Option<Snapshot
 /// True if the previews of the last run are known again.
 fn restore_from(file: &SnapshotFile, gateway: &Gateway) -> bool {
     let path = file.path().display();
-    match file.restore(gateway.store.local(), gateway.clock.now()) {
+    match file.restore(gateway.ledger.local(), gateway.clock.now()) {
         Restored::Previews { previews, expired, passed_over, age } => {
             let age_ms = millis(age);
             tracing::info!(
@@ -119,7 +119,7 @@ impl Keeper {
     async fn save(&self) {
         let inner = Arc::clone(&self.0);
         let saving =
-            tokio::task::spawn_blocking(move || inner.file.save(inner.gateway.store.local(), &*inner.gateway.clock));
+            tokio::task::spawn_blocking(move || inner.file.save(inner.gateway.ledger.local(), &*inner.gateway.clock));
         match saving.await.unwrap_or_else(|defect| Err(io::Error::other(defect))) {
             Ok(saved) => self.0.saved(&saved),
             Err(error) => self.0.failed(&error),

@@ -1,51 +1,72 @@
-//! What the agents had been shown when the request was made.
+//! What the agents had been shown when the request was made: captured events, recorded by the live path's own
+//! [`Ledger`], with a report of what each event did.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Report, Show};
-use crate::config::Config;
-use crate::preview::{AgentId, AgentPreviews, Bounds, Change, ControlId, Timestamp};
+use crate::config::{Config, Previews, StoreKind};
+use crate::preview::{AgentId, AgentPreviews, Change, ControlId, ManualClock, Timestamp};
 use crate::protocol::envelope::says_signed_out;
-use crate::protocol::{Event, Events, parse_events};
+use crate::protocol::{Delivery, Event, Events, parse_events};
+use crate::store::{Ledger, Outcome, Recorded, SessionMatch, Source};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::DropCause;
 
-/// The previews of every agent, and where they come from.
+/// The GUID of polls whose line names none: such a poll counts as the agent's own.
+const ASSUMED_GUID: &[u8] = b"assumed";
+
+/// The previews of every agent, and the lines that they come from.
 pub(super) struct History {
     /// When the request was made. Without a given time this is the moment of every event, too.
     pub(super) now: Timestamp,
-    agents: BTreeMap<AgentId, Shown>,
+    ledger: Ledger,
+    clock: Arc<ManualClock>,
+    agents: BTreeMap<AgentId, Lines>,
     timed: bool,
 }
 
 /// What one agent was shown.
 #[derive(Default)]
 pub(super) struct Shown {
-    pub(super) previews: AgentPreviews,
+    pub(super) previews: Arc<AgentPreviews>,
+    lines: Lines,
+}
+
+/// Where one agent's previews began and ended.
+#[derive(Clone, Default)]
+struct Lines {
     /// The line of each control ID's last announcement.
-    lines: BTreeMap<ControlId, usize>,
-    /// Where and by what all previews ended last.
-    pub(super) ended: Option<(usize, String)>,
+    announced: BTreeMap<ControlId, usize>,
+    /// The line at which all previews ended last, and the cause.
+    ended: Option<(usize, String)>,
 }
 
 impl Shown {
     /// The line that announced `control_id` last.
     pub(super) fn line(&self, control_id: ControlId) -> usize {
-        self.lines.get(&control_id).copied().unwrap_or_default()
+        self.lines.announced.get(&control_id).copied().unwrap_or_default()
+    }
+
+    /// The line at which all previews ended last, and the cause.
+    pub(super) fn ended(&self) -> Option<&(usize, String)> {
+        self.lines.ended.as_ref()
     }
 }
 
 struct Replay<'a> {
     history: History,
-    bounds: Bounds,
+    per_agent: usize,
     show: Show,
     report: &'a mut Report,
     line: usize,
 }
 
 impl History {
-    /// Applies the events in a file, oldest first, and tells what each did.
+    /// Records the events in a file, oldest first, and reports what each did.
     pub(super) fn replay(
         file: &[u8],
         now: Option<Timestamp>,
@@ -53,9 +74,15 @@ impl History {
         show: Show,
         report: &mut Report,
     ) -> Self {
-        let history = Self { now: now.unwrap_or(Timestamp(0)), agents: BTreeMap::new(), timed: now.is_some() };
-        let bounds = Bounds { per_agent: config.previews.per_agent };
-        let mut replay = Replay { history, bounds, show, report, line: 0 };
+        let clock = Arc::new(ManualClock::new(now.unwrap_or(Timestamp(0))));
+        let history = Self {
+            now: now.unwrap_or(Timestamp(0)),
+            ledger: offline(config, &clock),
+            clock,
+            agents: BTreeMap::new(),
+            timed: now.is_some(),
+        };
+        let mut replay = Replay { history, per_agent: config.previews.per_agent, show, report, line: 0 };
         // A single answer may have been saved in a form for people, over several lines.
         let one_document = parse_events(file).is_ok();
         let pieces = file.split(|byte| *byte == b'\n' && !one_document);
@@ -66,18 +93,30 @@ impl History {
                 replay.answer(piece);
             }
         }
+        replay.history.clock.set(replay.history.now);
         replay.history
     }
 
     /// What `agent` was shown.
-    pub(super) fn of(&self, agent: AgentId) -> Option<&Shown> {
-        self.agents.get(&agent)
+    pub(super) fn of(&self, agent: AgentId) -> Shown {
+        Shown {
+            previews: self.ledger.local().previews(agent).unwrap_or_default(),
+            lines: self.agents.get(&agent).cloned().unwrap_or_default(),
+        }
     }
 
     /// The agents that have previews.
     pub(super) fn agents_with_previews(&self) -> Vec<String> {
-        self.agents.iter().filter(|(_, shown)| !shown.previews.is_empty()).map(|(agent, _)| agent.to_string()).collect()
+        let mut agents: Vec<_> = self.ledger.local().agents().into_iter().map(|(agent, _)| agent).collect();
+        agents.sort_unstable();
+        agents.iter().map(ToString::to_string).collect()
     }
+}
+
+/// A ledger that shares nothing and saves nothing.
+fn offline(config: &Config, clock: &Arc<ManualClock>) -> Ledger {
+    let previews = Previews { store: StoreKind::Memory, snapshot: None, ..config.previews.clone() };
+    Ledger::new(&previews, clock.clone(), Arc::new(Metrics::new()))
 }
 
 impl Replay<'_> {
@@ -86,91 +125,132 @@ impl Replay<'_> {
     }
 
     fn answer(&mut self, text: &[u8]) {
-        let (polled, body) = unwrapped(text);
-        let Ok(Events { events, unreadable, retcode }) = parse_events(&body) else {
+        let Captured { polled, guid, body } = unwrapped(text);
+        let Ok(found) = parse_events(&body) else {
             return self.say("cannot be read: not JSON of a documented shape; the gateway would learn nothing from it");
         };
-        let signed_out = retcode.filter(|retcode| says_signed_out(retcode));
-        match (signed_out, polled) {
-            (Some(retcode), Some(agent)) => self.end(agent, &format!("retcode {retcode}: the agent has no session")),
-            (Some(retcode), None) => {
-                self.say(&format!(
-                    "retcode {retcode} ends the previews of whoever polled; {{\"agent\":…,\"body\":…}} says who"
-                ));
+        let guid = guid.unwrap_or_else(|| {
+            if let Some(agent) = polled {
+                self.history.ledger.learn_session(agent, ASSUMED_GUID);
             }
-            (None, _) if events.is_empty() && unreadable == 0 => self.say("no event"),
-            (None, _) => {}
+            ASSUMED_GUID.to_vec()
+        });
+        self.retcode(found.retcode.as_deref(), polled, &guid);
+        if found.events.is_empty() && found.unreadable == 0 && !found.retcode.as_deref().is_some_and(says_signed_out) {
+            self.say("no event");
         }
-        for event in events {
-            self.event(event, polled);
-        }
-        if unreadable > 0 {
+        self.events(&found, polled, &guid);
+        if found.unreadable > 0 {
+            let unreadable = found.unreadable;
             self.say(&format!(
                 "{unreadable} event(s) cannot be read: control ID or numbers are missing or not as documented"
             ));
         }
     }
 
-    fn event(&mut self, event: Event, polled: Option<AgentId>) {
+    /// Reports what the `retcode` of a polling answer means for the agent's previews.
+    fn retcode(&mut self, retcode: Option<&str>, polled: Option<AgentId>, guid: &[u8]) {
+        let Some(retcode) = retcode.filter(|retcode| says_signed_out(retcode)) else { return };
+        let Some(agent) = polled else {
+            return self.say(&format!(
+                "retcode {retcode} ends the previews of the agent that was polled; {{\"agent\":…,\"body\":…}} names it"
+            ));
+        };
+        if self.history.ledger.session_of(guid, agent) == SessionMatch::Own {
+            self.end(agent, &format!("retcode {retcode}: the agent has no session"));
+        } else {
+            self.say(&format!("retcode {retcode}: not the agent's own GUID, so no preview of agent {agent} ends"));
+        }
+    }
+
+    /// Records each event by itself, because each has a time of its own, and reports what it did.
+    fn events(&mut self, found: &Events, polled: Option<AgentId>, guid: &[u8]) {
+        let delivery = if polled.is_some() { Delivery::Poll } else { Delivery::PollAll };
+        if found.events.is_empty() {
+            let nothing = Events { unreadable: 0, ..found.clone() };
+            self.record(nothing, polled, delivery, guid);
+        }
+        for event in &found.events {
+            let at = event.generated_at.filter(|_| self.history.timed).map(Timestamp);
+            self.history.clock.set(at.unwrap_or(self.history.now));
+            let alone = Events { events: vec![event.clone()], unreadable: 0, retcode: found.retcode.clone() };
+            let outcome = self.record(alone, polled, delivery, guid).outcomes.pop().unwrap_or(Outcome::Irrelevant);
+            self.outcome(event, outcome, at.is_some());
+        }
+    }
+
+    fn record(&mut self, found: Events, meant_for: Option<AgentId>, delivery: Delivery, guid: &[u8]) -> Recorded {
+        let ledger = &self.history.ledger;
+        ledger.record(found, &Source { meant_for, delivery, session: Some(guid), began: ledger.moment() })
+    }
+
+    fn outcome(&mut self, event: &Event, outcome: Outcome, has_time: bool) {
         let name = event.event_type.as_str();
-        let whose = event.whose(polled);
-        match (event.change, whose) {
-            (None, _) => self.say(&format!("{name} event: changes no preview")),
-            (Some(_), None) => {
+        match outcome {
+            Outcome::Irrelevant => self.say(&format!("{name} event: changes no preview")),
+            Outcome::NoAgent => {
                 self.say(&format!("{name}: names no agent, or another one than polled; the gateway cannot use it"));
             }
-            (Some(Change::Ended | Change::EndedBefore(_)), Some(agent)) => self.end(agent, name),
-            (Some(change @ (Change::Shown(_) | Change::Cancelled(_))), Some(agent)) => {
-                let at = event.generated_at.filter(|_| self.history.timed).map(Timestamp);
-                self.shown(agent, name, change, at);
+            Outcome::Ended(agent) => self.end(agent, name),
+            Outcome::Shown { agent, evicted } => self.shown(agent, event, evicted, has_time),
+            Outcome::Dropped(agent, DropCause::Outdated) => self.say(&format!(
+                "{name}: not recorded for agent {agent}, because its eventGenTime is before that of an end that came first"
+            )),
+            Outcome::Dropped(agent, DropCause::EarlierSession) => {
+                self.say(&format!("{name}: not recorded for agent {agent}, because its session is over"));
             }
         }
     }
 
     fn end(&mut self, agent: AgentId, why: &str) {
         self.say(&format!("{why}: all previews of agent {agent} are over"));
-        let (line, now, bounds) = (self.line, self.history.now, self.bounds);
-        let shown = self.history.agents.entry(agent).or_default();
-        shown.previews.apply(Change::Ended, now, bounds);
-        shown.ended = Some((line, why.to_owned()));
+        self.history.agents.entry(agent).or_default().ended = Some((self.line, why.to_owned()));
     }
 
-    fn shown(&mut self, agent: AgentId, name: &str, change: Change, at: Option<Timestamp>) {
-        if let Change::Shown(announcement) = &change {
+    fn shown(&mut self, agent: AgentId, event: &Event, evicted: usize, has_time: bool) {
+        if let Some(Change::Shown(announcement)) = &event.change {
+            let (name, id) = (event.event_type.as_str(), announcement.control_id);
             let numbers = self.show.list(&announcement.numbers);
-            let untimed = if self.history.timed && at.is_none() { " (no eventGenTime: taken as just now)" } else { "" };
-            let id = announcement.control_id;
+            let untimed = if self.history.timed && !has_time { " (no eventGenTime: taken as just now)" } else { "" };
             self.say(&format!("{name}: agent {agent} is shown control ID {id} with {numbers}{untimed}"));
-            self.history.agents.entry(agent).or_default().lines.insert(id, self.line);
+            self.history.agents.entry(agent).or_default().announced.insert(id, self.line);
         }
-        let (now, bounds) = (self.history.now, self.bounds);
-        let crowded_out =
-            self.history.agents.entry(agent).or_default().previews.apply(change, at.unwrap_or(now), bounds);
-        if crowded_out > 0 {
-            self.say(&format!(
-                "the oldest preview of agent {agent} made room: previews.per_agent is {}",
-                bounds.per_agent
-            ));
+        if evicted > 0 {
+            let per_agent = self.per_agent;
+            self.say(&format!("the oldest preview of agent {agent} made room: previews.per_agent is {per_agent}"));
         }
     }
 }
 
-/// Body and agent of a line `{"agent":101,"body":…}`; any other line is a body itself.
-fn unwrapped(line: &[u8]) -> (Option<AgentId>, Vec<u8>) {
+/// One line of the file of events.
+struct Captured {
+    polled: Option<AgentId>,
+    guid: Option<Vec<u8>>,
+    body: Vec<u8>,
+}
+
+/// The content of a line `{"agent":101,"guid":…,"body":…}`, in which `guid` is optional; any other line is a body itself.
+fn unwrapped(line: &[u8]) -> Captured {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Wrapped<'a> {
         agent: u32,
+        #[serde(default)]
+        guid: Option<String>,
         #[serde(borrow)]
         body: &'a RawValue,
     }
 
     match serde_json::from_slice::<Wrapped<'_>>(line) {
-        Ok(Wrapped { agent, body }) => {
+        Ok(Wrapped { agent, guid, body }) => {
             // The body as JSON, or as the text that was received.
             let text = serde_json::from_str::<String>(body.get()).unwrap_or_else(|_| body.get().to_owned());
-            (AgentId::try_from(agent).ok(), text.into_bytes())
+            Captured {
+                polled: AgentId::try_from(agent).ok(),
+                guid: guid.map(String::into_bytes),
+                body: text.into_bytes(),
+            }
         }
-        Err(_) => (None, line.to_vec()),
+        Err(_) => Captured { polled: None, guid: None, body: line.to_vec() },
     }
 }

@@ -97,9 +97,8 @@ impl Walk<'_> {
                 return Ok(Judged::unread(objection));
             }
         };
-        let nothing = Shown::default();
-        let shown = self.history.of(agent).unwrap_or(&nothing);
-        self.tell_match(agent, &callout, shown);
+        let shown = self.history.of(agent);
+        self.tell_match(agent, &callout, &shown);
         Ok(judge(callout, &shown.previews, self.history.now, self.config.previews.ttl))
     }
 
@@ -142,7 +141,7 @@ impl Walk<'_> {
     }
 
     fn tell_none(&mut self, agent: AgentId, shown: &Shown) {
-        match &shown.ended {
+        match shown.ended() {
             Some((line, why)) => self.report.line(&format!("none any more: they were over at line {line} ({why})")),
             None => self.report.line(&format!("none: no event shows agent {agent} a preview")),
         }

@@ -60,7 +60,7 @@ async fn judged(exchange: &Exchange, agent: AgentId, head: &request::Parts, body
         Ok(callout) => callout,
         Err(objection) => return Judged::unread(objection),
     };
-    let previews = match gateway.store.previews(agent).await {
+    let previews = match gateway.ledger.previews(agent).await {
         Ok(previews) => previews,
         Err(unavailable) => return Judged::unknowable(callout, unavailable),
     };

@@ -44,7 +44,7 @@ use crate::config::Config;
 use crate::downstream::Connection;
 use crate::log_throttle::LogThrottle;
 use crate::preview::{Clock, Timestamp};
-use crate::store::{PreviewStore, RecentEnds, Sessions};
+use crate::store::Ledger;
 use crate::telemetry::{Metrics, Redactor};
 use crate::upstream::Client;
 
@@ -54,12 +54,8 @@ use crate::upstream::Client;
 pub struct Gateway {
     /// The configuration that requests are handled by.
     pub config: Config,
-    /// The previews of all agents.
-    pub store: Arc<PreviewStore>,
-    /// Which sessions those previews were shown to.
-    pub sessions: Arc<Sessions>,
-    /// Ends of previews that were recorded a moment ago.
-    pub recent_ends: Arc<RecentEnds>,
+    /// The state of all agents: previews, sessions, recent ends.
+    pub ledger: Arc<Ledger>,
     /// The time by which previews are judged.
     pub clock: Arc<dyn Clock>,
     /// Until when callouts of agents without a known preview are forwarded (`validation.warm_up`).

@@ -13,7 +13,6 @@ use http::header::{self, HeaderMap};
 use http::{Request, Response, StatusCode, response};
 use http_body::{Body, Frame, SizeHint};
 
-use super::Gateway;
 use super::body::{GatewayBody, Inbound, Unread, read_whole};
 use super::detached::Detached;
 use super::error::GatewayError;
@@ -23,8 +22,9 @@ use super::headers::ask_for_readable;
 use crate::preview::{AgentId, Change};
 use crate::protocol::callout::parse_cancelled;
 use crate::protocol::content;
-use crate::protocol::envelope::{SUCCESS, says_signed_out};
-use crate::protocol::{Delivery, Envelope, Event, Operation, parse_events, query};
+use crate::protocol::envelope::says_signed_out;
+use crate::protocol::{Delivery, Envelope, Operation, parse_events, query};
+use crate::store::{EndCause, Moment, SignIn, Source};
 use crate::upstream::{Client, Failure, RequestBody, UpstreamBody};
 
 /// Longest answer to a session operation, and longest answer to any other, that is looked at for its `retcode`.
@@ -39,25 +39,27 @@ pub(super) async fn poll(
 ) -> Result<Response<GatewayBody>, GatewayError> {
     let (mut head, body) = request.into_parts();
     let exchange = Arc::clone(&body.exchange);
+    let began = exchange.gateway.ledger.moment();
     ask_for_readable(&mut head.headers);
     // Until the answer begins, a client that goes away takes its poll with it: the event stays in the platform's
     // queue for the next poll. Once it has begun the platform counts the event as delivered, so it must be recorded.
     let response = send(&client, &exchange, head, streamed(body)).await?;
-    Detached::new(record_and_pass(exchange, response, agent)).await
+    Detached::new(record_and_pass(exchange, response, agent, began)).await
 }
 
 async fn record_and_pass(
     exchange: Arc<Exchange>,
     response: Response<UpstreamBody>,
     agent: Option<AgentId>,
+    began: Moment,
 ) -> Result<Response<GatewayBody>, GatewayError> {
     let (head, mut body) = response.into_parts();
     match read_whole(&mut body, exchange.gateway.config.limits.event_body).await {
         Ok(bytes) => {
             if head.status == StatusCode::OK {
                 let delivery = if agent.is_some() { Delivery::Poll } else { Delivery::PollAll };
-                let agents = record_events(&exchange, &head.headers, &bytes, agent, delivery);
-                exchange.gateway.store.share(&agents).await;
+                let agents = record_events(&exchange, &head.headers, &bytes, agent, delivery, began);
+                exchange.gateway.ledger.share(&agents).await;
             }
             Ok(Response::from_parts(head, GatewayBody::Whole(bytes)))
         }
@@ -92,6 +94,7 @@ pub(super) fn record_events(
     body: &Bytes,
     meant_for: Option<AgentId>,
     delivery: Delivery,
+    began: Moment,
 ) -> Vec<AgentId> {
     let gateway = &exchange.gateway;
     let most = gateway.config.limits.event_body;
@@ -101,56 +104,12 @@ pub(super) fn record_events(
         warn(exchange, "events cannot be read: their previews are unknown");
         return Vec::new();
     };
-    let mut agents: Vec<_> = note_sign_out(exchange, found.retcode.as_deref()).into_iter().collect();
-    if let (Delivery::Poll, Some(agent), Some(guid), Some(SUCCESS)) =
-        (delivery, meant_for, &exchange.guid, found.retcode.as_deref())
-    {
-        let showed = found.events.iter().any(|event| matches!(event.change, Some(Change::Shown(_))));
-        gateway.sessions.polled(agent, guid.as_bytes(), showed);
-    }
-    let mut unreadable = found.unreadable;
-    for event in found.events {
-        gateway.metrics.events.seen(event.event_type, delivery);
-        match record(gateway, event, meant_for) {
-            Recorded::Nothing => {}
-            // Most answers hold one event, and one agent's stand together.
-            Recorded::Of(agent) if agents.last() == Some(&agent) => {}
-            Recorded::Of(agent) => agents.push(agent),
-            Recorded::OfNobody => unreadable += 1,
-        }
-    }
-    for _ in 0..unreadable {
-        gateway.metrics.events.parse_failed();
-    }
-    if unreadable > 0 {
+    let session = exchange.guid.as_ref().map(http::HeaderValue::as_bytes);
+    let recorded = gateway.ledger.record(found, &Source { meant_for, delivery, session, began });
+    if recorded.unreadable > 0 {
         warn(exchange, "event cannot be read: its preview is unknown");
     }
-    agents
-}
-
-/// What became of an event.
-enum Recorded {
-    /// It changes no preview, or not any more.
-    Nothing,
-    /// It changed the previews of this agent.
-    Of(AgentId),
-    /// It cannot be told whose it is.
-    OfNobody,
-}
-
-/// Applies one event.
-fn record(gateway: &Gateway, event: Event, meant_for: Option<AgentId>) -> Recorded {
-    let whose = event.whose(meant_for);
-    let Some(change) = event.change else { return Recorded::Nothing };
-    let Some(agent) = whose else { return Recorded::OfNobody };
-    // Answers to two polls of one agent can overtake each other on their way here.
-    match (&change, event.generated_at) {
-        (Change::Shown(_), Some(made)) if gateway.recent_ends.outdates(agent, made) => return Recorded::Nothing,
-        (Change::Ended, Some(made)) => gateway.recent_ends.note(agent, made),
-        _ => {}
-    }
-    gateway.store.apply(agent, [change]);
-    Recorded::Of(agent)
+    recorded.agents
 }
 
 pub(super) fn warn(exchange: &Exchange, message: &'static str) {
@@ -170,7 +129,7 @@ pub(super) async fn sign_out(
     let (head, body) = request.into_parts();
     let exchange = Arc::clone(&body.exchange);
     let response = send(&client, &exchange, head, streamed(body)).await?;
-    Detached::new(apply_on_success(exchange, response, agent, Change::Ended)).await
+    Detached::new(apply_on_success(exchange, response, agent, OnSuccess::End(Change::Ended, EndCause::SignedOut))).await
 }
 
 /// `cancelPreviewCallout`: on success that one preview is void.
@@ -194,23 +153,37 @@ pub(super) async fn cancel(
         Ok(Err(Unread::Broken(_))) | Err(_) => return Err(GatewayError::BodyTimeout),
     };
     let response = send(&client, &exchange, head, body).await?;
-    Detached::new(apply_on_success(exchange, response, agent, change)).await
+    Detached::new(apply_on_success(exchange, response, agent, OnSuccess::End(change, EndCause::Cancelled))).await
 }
 
-/// Applies `change` to the previews of `agent` if the upstream did what it was asked to.
+/// What a request changes if it succeeds.
+pub(super) enum OnSuccess {
+    /// It ends previews.
+    End(Change, EndCause),
+    /// It begins a session.
+    SignIn { began: Moment, pushes: bool },
+}
+
+/// Applies `change` to the state of `agent` if the upstream did what it was asked to.
 pub(super) async fn apply_on_success(
     exchange: Arc<Exchange>,
     response: Response<UpstreamBody>,
     agent: AgentId,
-    change: Change,
+    change: OnSuccess,
 ) -> Result<Response<GatewayBody>, GatewayError> {
     let (head, mut body) = response.into_parts();
     match read_whole(&mut body, LONGEST_ENVELOPE).await {
         Ok(bytes) => {
             let envelope = read_envelope(&head.headers, &bytes, LONGEST_ENVELOPE);
             if envelope.is_success() {
-                exchange.gateway.store.apply(agent, [change]);
-                exchange.gateway.store.share(&[agent]).await;
+                let ledger = &exchange.gateway.ledger;
+                match change {
+                    OnSuccess::End(change, cause) => ledger.end(agent, change, cause),
+                    OnSuccess::SignIn { began, pushes } => {
+                        ledger.sign_in(agent, &SignIn { began, pushes, session: None });
+                    }
+                }
+                ledger.share(&[agent]).await;
             }
             heed_sign_out(&exchange, envelope.retcode.as_deref()).await;
             Ok(Response::from_parts(head, GatewayBody::Whole(bytes)))
@@ -228,7 +201,7 @@ pub(super) fn read_envelope(headers: &HeaderMap, body: &Bytes, most: usize) -> E
 /// the agent's own request.
 pub(super) async fn heed_sign_out(exchange: &Exchange, retcode: Option<&str>) {
     if let Some(agent) = note_sign_out(exchange, retcode) {
-        exchange.gateway.store.share(&[agent]).await;
+        exchange.gateway.ledger.share(&[agent]).await;
     }
 }
 
@@ -238,11 +211,10 @@ fn note_sign_out(exchange: &Exchange, retcode: Option<&str>) -> Option<AgentId> 
     // Who asks is told, even where somebody else was to be signed out.
     let agent = exchange.operation.ok().and_then(Operation::requester)?;
     let guid = exchange.guid.as_ref().map(http::HeaderValue::as_bytes).unwrap_or_default();
-    if !retcode.is_some_and(says_signed_out) || !gateway.sessions.is_own(agent, guid) {
+    if !retcode.is_some_and(says_signed_out) {
         return None;
     }
-    gateway.store.apply(agent, [Change::Ended]);
-    Some(agent)
+    gateway.ledger.end_if_own(agent, guid, EndCause::NoSession)
 }
 
 /// The answer to a request that is streamed through. A short JSON answer about an agent is looked at on its way.
@@ -283,7 +255,7 @@ impl Watched {
         if self.body.is_end_stream() {
             // A body cannot wait for anything else than its bytes.
             if note_sign_out(&self.exchange, Envelope::read(&seen).retcode.as_deref()).is_some() {
-                self.exchange.gateway.store.share_soon();
+                self.exchange.gateway.ledger.share_soon();
             }
         }
         self.seen = Some(seen);

@@ -202,14 +202,17 @@ async fn admit(exchange: &Exchange, request: Request<Inbound>) -> Result<Admitte
 async fn record_and_post(exchange: &Exchange, push: Admitted) -> Result<Response<GatewayBody>, GatewayError> {
     let Admitted { agent, form, target, head, body } = push;
     let agents = match &body {
-        RequestBody::Whole(bytes) => record_events(exchange, &head.headers, bytes, Some(agent), form.delivery()),
+        RequestBody::Whole(bytes) => {
+            let arrived = exchange.gateway.ledger.moment();
+            record_events(exchange, &head.headers, bytes, Some(agent), form.delivery(), arrived)
+        }
         RequestBody::Streamed(_) | RequestBody::Resumed(..) => {
             exchange.gateway.metrics.events.body_unread();
             warn(exchange, "push is too large to be looked into: its previews are unknown");
             Vec::new()
         }
     };
-    exchange.gateway.store.share(&agents).await;
+    exchange.gateway.ledger.share(&agents).await;
     let relay = exchange.gateway.push.relay().ok_or(PushFault::Signature)?;
     let answer = relay.applications.post(&target, Request::from_parts(head, body)).await;
     let answer = answer.inspect_err(|fault| log(exchange, &target, fault))?;

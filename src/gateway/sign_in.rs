@@ -12,9 +12,9 @@ use super::detached::Detached;
 use super::error::GatewayError;
 use super::exchange::Exchange;
 use super::handler::{boxed, send};
-use super::observe::{apply_on_success, warn};
+use super::observe::{OnSuccess, apply_on_success, warn};
 use crate::config::Mode;
-use crate::preview::{AgentId, Change};
+use crate::preview::AgentId;
 use crate::protocol::sign_in::{SignInFault, push_addresses};
 use crate::telemetry::metrics::SignInHandling;
 use crate::upstream::{Client, RequestBody};
@@ -32,13 +32,12 @@ pub(super) async fn sign_in(
     let exchange = Arc::clone(&body.exchange);
     let patience = exchange.gateway.config.limits.callout_body_timeout;
     let read = tokio::time::timeout(patience, read_whole(&mut body, LONGEST_SIGN_IN)).await;
-    let mut change = Change::Ended;
+    let began = exchange.gateway.ledger.moment();
+    let mut pushes = false;
     let body = match read {
         Ok(Ok(bytes)) => match relayed(&exchange, agent, &bytes)? {
             Some(rewritten) => {
-                // The first push of the new session may be here before the answer to its sign-in: what is announced
-                // from now on stays.
-                change = Change::EndedBefore(exchange.gateway.clock.now());
+                pushes = true;
                 head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(rewritten.len()));
                 RequestBody::Whole(rewritten)
             }
@@ -51,7 +50,7 @@ pub(super) async fn sign_in(
         Ok(Err(Unread::Broken(_))) | Err(_) => return Err(GatewayError::BodyTimeout),
     };
     let response = send(&client, &exchange, head, body).await?;
-    Detached::new(apply_on_success(exchange, response, agent, change)).await
+    Detached::new(apply_on_success(exchange, response, agent, OnSuccess::SignIn { began, pushes })).await
 }
 
 /// The sign-in with pushes coming through the gateway; nothing if it is to be passed as it is.

@@ -63,6 +63,11 @@ impl ManualClock {
         Self(AtomicU64::new(start.0))
     }
 
+    /// Moves to `time`.
+    pub fn set(&self, time: Timestamp) {
+        self.0.store(time.0, Ordering::Relaxed);
+    }
+
     /// Moves on by `step`.
     pub fn advance(&self, step: Duration) {
         self.0.fetch_add(millis(step), Ordering::Relaxed);

@@ -57,14 +57,14 @@ impl MemoryStore {
     }
 
     /// Applies changes of one agent in order, as one step: two polls of an agent that are answered at the same time
-    /// cannot lose each other's previews.
-    pub fn apply(&self, agent: AgentId, changes: impl IntoIterator<Item = Change>) {
+    /// cannot lose each other's previews. Returns for each change how many previews had to make room.
+    pub fn apply(&self, agent: AgentId, changes: impl IntoIterator<Item = Change>) -> Vec<usize> {
         let now = self.clock.now();
-        let mut crowded_out = 0;
+        let mut evicted = Vec::new();
         self.agents.entry(agent).and_compute_with(|known| {
             let was_known = known.is_some();
             let mut previews = known.map(|entry| AgentPreviews::clone(entry.value())).unwrap_or_default();
-            crowded_out = changes.into_iter().map(|change| previews.apply(change, now, self.bounds)).sum();
+            evicted = changes.into_iter().map(|change| previews.apply(change, now, self.bounds)).collect();
             match (previews.is_empty(), was_known) {
                 (true, true) => Op::Remove,
                 (true, false) => Op::Nop,
@@ -74,9 +74,11 @@ impl MemoryStore {
                 }
             }
         });
-        if crowded_out > 0 {
-            self.metrics.previews.evicted(EvictionCause::PerAgent, crowded_out as u64);
+        let total: usize = evicted.iter().sum();
+        if total > 0 {
+            self.metrics.previews.evicted(EvictionCause::PerAgent, total as u64);
         }
+        evicted
     }
 
     /// Every agent with previews, as of about now, in no particular order. Does not count as a use of any of them.
@@ -158,7 +160,7 @@ mod tests {
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let store = &store;
-                scope.spawn(move || (0..100).for_each(|n| store.apply(agent(101), [shown(thread * 100 + n)])));
+                scope.spawn(move || (0..100).for_each(|n| _ = store.apply(agent(101), [shown(thread * 100 + n)])));
             }
         });
         assert_eq!(store.previews(agent(101)).unwrap().len(), 400);

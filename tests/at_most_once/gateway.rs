@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use previewgate::app::{App, Running};
 use previewgate::config::{self, Config, Files};
-use previewgate::preview::{AgentId, Announcement, Change, ControlId, DialedNumber};
+use previewgate::protocol::{Delivery, parse_events};
+use previewgate::store::Source;
 use previewgate::telemetry::Logging;
 
 use crate::client::{Answer, Client};
@@ -57,9 +58,14 @@ impl Gateway {
 
     /// As if the agent had been shown the number, under a control ID that is the agent ID.
     pub(crate) fn show(&self, agent: u32) {
-        let numbers = vec![DialedNumber::new("88880000")];
-        let shown = Change::Shown(Announcement { control_id: ControlId(agent.into()), numbers });
-        self.running.gateway.store.apply(AgentId::try_from(agent).unwrap(), [shown]);
+        let event = format!(
+            "{{\"eventType\":\"AgentEvent_Preview_CallOut\",\"workNo\":\"{agent}\",\
+             \"content\":{{\"controlid\":{agent},\"dialeddigits\":\"88880000\"}}}}"
+        );
+        let ledger = &self.running.gateway.ledger;
+        let began = ledger.moment();
+        let source = Source { meant_for: None, delivery: Delivery::PollAll, session: None, began };
+        ledger.record(parse_events(event.as_bytes()).unwrap(), &source);
     }
 
     async fn admin(&self, path: &str) -> Answer {

@@ -9,7 +9,7 @@ use previewgate::app::{App, Running};
 use previewgate::config::{self, Files};
 use previewgate::preview::{AgentId, ControlId};
 use previewgate::simulator::{Delivery, Simulator, SimulatorConfig, SimulatorHandle};
-use previewgate::store::{PreviewStore, StoreState};
+use previewgate::store::{Ledger, StoreState};
 use previewgate::telemetry::Logging;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -133,13 +133,13 @@ impl Gateway {
         Self { running, simulator, log, logging }
     }
 
-    pub(crate) fn store(&self) -> Arc<PreviewStore> {
-        Arc::clone(&self.running.gateway.store)
+    pub(crate) fn store(&self) -> Arc<Ledger> {
+        Arc::clone(&self.running.gateway.ledger)
     }
 
     /// Connected, and Redis knows everything that this gateway does.
     pub(crate) fn is_well(&self) -> bool {
-        self.running.gateway.store.state() == StoreState::Ok
+        self.running.gateway.ledger.state() == StoreState::Ok
     }
 
     /// Asks to call this number of this preview.

@@ -17,7 +17,9 @@ mod server;
 
 use std::time::{Duration, Instant};
 
-use previewgate::preview::{Announcement, Change, Clock, ControlId, DialedNumber, SystemClock};
+use previewgate::preview::{Clock, SystemClock};
+use previewgate::protocol::{Delivery, parse_events};
+use previewgate::store::Source;
 use previewgate::store::snapshot::{Restored, SnapshotFile};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -243,9 +245,14 @@ async fn changes_of_one_agent_through_two_gateways_at_the_same_time_are_all_kept
         for number in 0..EACH {
             let store = gateway.store();
             writers.push(tokio::spawn(async move {
-                let control_id = ControlId(offset * EACH + number);
-                let numbers = vec![DialedNumber::new("100")];
-                store.apply(id, [Change::Shown(Announcement { control_id, numbers })]);
+                let event = format!(
+                    "{{\"eventType\":\"AgentEvent_Preview_CallOut\",\"workNo\":\"{id}\",\
+                     \"content\":{{\"controlid\":{},\"dialeddigits\":\"100\"}}}}",
+                    offset * EACH + number
+                );
+                let began = store.moment();
+                let source = Source { meant_for: Some(id), delivery: Delivery::Poll, session: None, began };
+                store.record(parse_events(event.as_bytes()).unwrap(), &source);
                 store.share(&[id]).await;
             }));
         }

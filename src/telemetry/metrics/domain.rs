@@ -20,6 +20,7 @@ const EVENT_PARSE_FAILURES: &str = "previewgate_event_parse_failures";
 const EVENT_BODIES_UNREAD: &str = "previewgate_event_bodies_unread";
 const PREVIEWS_CACHED: &str = "previewgate_previews_cached";
 const PREVIEWS_EVICTED: &str = "previewgate_previews_evicted";
+const PREVIEWS_DROPPED: &str = "previewgate_previews_dropped";
 const SNAPSHOT_LAST_SUCCESS: &str = "previewgate_snapshot_last_success_timestamp_seconds";
 const SNAPSHOT_FAILURES: &str = "previewgate_snapshot_failures";
 
@@ -100,11 +101,22 @@ label_enum! {
     }
 }
 
+label_enum! {
+    /// Why a preview that an event showed was not recorded.
+    pub enum DropCause {
+        /// The platform had made the event before an end that was recorded a moment earlier.
+        Outdated = "outdated",
+        /// The poll or push belongs to a session that is over.
+        EarlierSession = "earlier_session",
+    }
+}
+
 /// What is remembered.
 #[derive(Debug)]
 pub struct PreviewMetrics {
     cached: ReadAtScrape,
     evicted: Rows<Counter>,
+    dropped: Rows<Counter>,
 }
 
 impl PreviewMetrics {
@@ -113,7 +125,14 @@ impl PreviewMetrics {
         let evicted = Rows::by("cause", words!(EvictionCause), Counter::default);
         registry.register(PREVIEWS_CACHED, "Previews that are remembered", cached.clone());
         registry.register(PREVIEWS_EVICTED, "Previews that were forgotten without an event", evicted.clone());
-        Self { cached, evicted }
+        let dropped = Rows::by("cause", words!(DropCause), Counter::default);
+        registry.register(PREVIEWS_DROPPED, "Previews that were shown but not recorded", dropped.clone());
+        Self { cached, evicted, dropped }
+    }
+
+    /// A preview was shown but not recorded.
+    pub fn dropped(&self, cause: DropCause) {
+        self.dropped.count(cause.index());
     }
 
     /// How many previews there are, asked at each scrape. A source that owns these metrics should be held weakly.

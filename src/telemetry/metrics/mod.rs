@@ -16,7 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 pub use data_path::{ConnectionMetrics, OpenConnections, OpenGuard, RequestMetrics, ShedKind, Side, StatusClass};
-pub use domain::{CalloutMetrics, EventMetrics, EvictionCause, PreviewMetrics, SnapshotMetrics};
+pub use domain::{CalloutMetrics, DropCause, EventMetrics, EvictionCause, PreviewMetrics, SnapshotMetrics};
 pub use process::{CertificateRole, LogMetrics, ProcessMetrics};
 pub use push::{PushMetrics, PushOutcome, SignInHandling};
 pub use store::{StoreMetrics, StoreOperation, StoreOutcome};

@@ -15,6 +15,7 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("previewgate_preview_events_total", "counter", &["event_type", "delivery"]),
     ("previewgate_previews_cached", "gauge", &[]),
     ("previewgate_previews_evicted_total", "counter", &["cause"]),
+    ("previewgate_previews_dropped_total", "counter", &["cause"]),
     ("previewgate_snapshot_last_success_timestamp_seconds", "gauge", &[]),
     ("previewgate_snapshot_failures_total", "counter", &[]),
     ("previewgate_store_operations_total", "counter", &["operation", "outcome"]),
@@ -147,6 +148,7 @@ fn labels_are_words_of_closed_lists_and_endpoints_of_the_configuration() {
         words!(Delivery),
         words!(OperationName),
         words!(EvictionCause),
+        words!(DropCause),
         words!(StoreOperation),
         words!(StoreOutcome),
         words!(StatusClass),
@@ -187,6 +189,7 @@ fn every_pair_counts_in_its_own_row() {
 fn counts_arrive_where_they_belong() {
     let metrics = used();
     metrics.previews.evicted(EvictionCause::PerAgent, 3);
+    metrics.previews.dropped(DropCause::Outdated);
     metrics.previews.cached_from(|| 17);
     metrics.store.finished(StoreOperation::Write, StoreOutcome::Timeout);
     metrics.store.pending_from(|| 2);

@@ -1,0 +1,507 @@
+//! The one owner of the agents' state: previews, sessions, and what ended recently.
+//!
+//! The live path, push and `explain` all change and read that state here, so they apply the same rules. A request meets
+//! the ledger twice: when it begins ([`Ledger::moment`]), and when its answer has been read ([`Ledger::record`],
+//! [`Ledger::end`], [`Ledger::sign_in`]). [`Ledger::share`] follows before the client sees the answer. A callout asks
+//! [`Ledger::previews`].
+//!
+//! All changes of one agent in one answer are one step: a lock of that agent covers its previews, its fence and the
+//! order in which other gateways get the changes.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::fences::{Fence, Fences};
+use super::moment::{Moment, Sequence};
+use super::redis::{Known, SharedStore};
+use super::sessions::{SessionMatch, Sessions};
+use super::{MemoryStore, StoreState, Unavailable};
+use crate::config::{OnStoreFailure, Previews, StoreKind};
+use crate::label_enum;
+use crate::preview::{AgentId, AgentPreviews, Announcement, Change, Clock, DialedNumber, Timestamp};
+use crate::protocol::envelope::{SUCCESS, says_signed_out};
+use crate::protocol::{Delivery, Event, EventType, Events};
+use crate::telemetry::metrics::DropCause;
+use crate::telemetry::{Metrics, sanitized};
+
+/// Agents share their locks, so that the number of locks is bounded.
+const LOCKS: usize = 256;
+/// Numbers of one preview that a debug line shows.
+const MAX_LOGGED_NUMBERS: usize = 8;
+/// Characters of one number that a debug line shows.
+const MAX_LOGGED_NUMBER: usize = 64;
+
+/// The state of all agents. See the module.
+pub struct Ledger {
+    local: Arc<MemoryStore>,
+    shared: Option<SharedStore>,
+    sessions: Sessions,
+    fences: Fences,
+    locks: Vec<Mutex<()>>,
+    sequence: Sequence,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+}
+
+/// Where events come from.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// The agent who was polled, or who signed in for the push. None for a poll of all agents.
+    pub meant_for: Option<AgentId>,
+    /// How the events arrived.
+    pub delivery: Delivery,
+    /// The `Guid` of the poll or of the push.
+    pub session: Option<&'a [u8]>,
+    /// When the poll began, or when the push arrived.
+    pub began: Moment,
+}
+
+/// What became of the events of one answer or push.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Agents whose previews changed: to be passed to [`Ledger::share`] before the client sees the answer.
+    pub agents: Vec<AgentId>,
+    /// Events that could not be read, or that name no agent or the wrong one.
+    pub unreadable: usize,
+    /// Previews that were not recorded because they are over already.
+    pub outdated: usize,
+    /// What each event did, in the order of the events.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// What one event did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It changes no preview.
+    Irrelevant,
+    /// It changes previews, but it is not clear whose.
+    NoAgent,
+    /// It ended previews of this agent.
+    Ended(AgentId),
+    /// It showed a preview to this agent.
+    Shown {
+        /// The agent.
+        agent: AgentId,
+        /// Older previews of this agent that had to make room.
+        evicted: usize,
+    },
+    /// It showed a preview that is over already.
+    Dropped(AgentId, DropCause),
+}
+
+label_enum! {
+    /// Why previews ended, as debug lines name it.
+    pub enum EndCause {
+        /// The platform released the preview.
+        Released = "released",
+        /// The platform logged the agent out (`AgentOther_ShutdownService`).
+        ShutDown = "shut_down",
+        /// The agent signed in: a new session.
+        SignedIn = "signed_in",
+        /// The agent signed out, or was signed out.
+        SignedOut = "signed_out",
+        /// The application gave the preview back (`cancelPreviewCallout`).
+        Cancelled = "cancelled",
+        /// The platform answered that the agent has no session (100-006, 100-008).
+        NoSession = "no_session",
+        /// A request that may have ended previews has an unknown outcome.
+        UnknownOutcome = "unknown_outcome",
+    }
+}
+
+/// A sign-in that succeeded.
+#[derive(Clone, Copy, Debug)]
+pub struct SignIn<'a> {
+    /// When the gateway began to forward it.
+    pub began: Moment,
+    /// The sign-in asked for push through this gateway. The first push of the new session may arrive before the answer
+    /// to its sign-in, so what was shown since `began` stays.
+    pub pushes: bool,
+    /// The GUID of the new session (`Set-GUID` of the answer), where it is known.
+    pub session: Option<&'a [u8]>,
+}
+
+/// A change of one agent's previews, with what decides whether it still counts.
+struct Pending {
+    /// The position of the event in its answer.
+    position: usize,
+    event_type: EventType,
+    change: Change,
+    generated_at: Option<u64>,
+}
+
+impl Ledger {
+    /// An empty ledger. Does not connect to a shared store: see [`Self::stay_connected`].
+    pub fn new(config: &Previews, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+        let local = Arc::new(MemoryStore::new(config, Arc::clone(&clock), Arc::clone(&metrics)));
+        let shared = match &config.store {
+            StoreKind::Memory => None,
+            StoreKind::Redis(redis) => Some(SharedStore::new(
+                redis.clone(),
+                config,
+                Arc::clone(&clock),
+                Arc::clone(&metrics),
+                Arc::clone(&local),
+            )),
+        };
+        let sessions = Sessions::new(config.max_agents, config.ttl.saturating_mul(2));
+        let fences = Fences::new(config.max_agents);
+        let locks = std::iter::repeat_with(Mutex::default).take(LOCKS).collect();
+        Self { local, shared, sessions, fences, locks, sequence: Sequence::default(), clock, metrics }
+    }
+
+    /// The present moment, to be taken when a poll or a sign-in begins and when a push arrives.
+    pub fn moment(&self) -> Moment {
+        self.sequence.next(&*self.clock)
+    }
+
+    /// Records the events of one answer or push. The previews are visible to callouts when this returns; for other
+    /// gateways to see them, [`Self::share`] must follow.
+    pub fn record(&self, found: Events, source: &Source<'_>) -> Recorded {
+        let Events { events, unreadable, retcode } = found;
+        let mut recorded =
+            Recorded { unreadable, outcomes: vec![Outcome::Irrelevant; events.len()], ..Recorded::default() };
+        self.record_answer(retcode.as_deref(), &events, source, &mut recorded);
+        let mut by_agent: BTreeMap<AgentId, Vec<Pending>> = BTreeMap::new();
+        for (position, event) in events.into_iter().enumerate() {
+            self.metrics.events.seen(event.event_type, source.delivery);
+            let agent = event.whose(source.meant_for);
+            let Event { event_type, generated_at, change: Some(change), .. } = event else { continue };
+            match agent {
+                Some(agent) => {
+                    by_agent.entry(agent).or_default().push(Pending { position, event_type, change, generated_at });
+                }
+                None => {
+                    recorded.unreadable += 1;
+                    recorded.note(position, Outcome::NoAgent);
+                }
+            }
+        }
+        for (agent, pending) in by_agent {
+            self.record_of_agent(agent, pending, source, &mut recorded);
+        }
+        for _ in 0..recorded.unreadable {
+            self.metrics.events.parse_failed();
+        }
+        recorded
+    }
+
+    /// What the answer to a poll of one agent says about that agent's session.
+    fn record_answer(&self, retcode: Option<&str>, events: &[Event], source: &Source<'_>, recorded: &mut Recorded) {
+        let (Delivery::Poll, Some(agent), Some(guid), Some(retcode)) =
+            (source.delivery, source.meant_for, source.session, retcode)
+        else {
+            return;
+        };
+        if retcode == SUCCESS {
+            let showed = events.iter().any(|event| matches!(event.change, Some(Change::Shown(_))));
+            self.observe_poll(agent, guid, showed, source.began);
+        } else if says_signed_out(retcode) {
+            recorded.agents.extend(self.end_if_own(agent, guid, EndCause::NoSession));
+        }
+    }
+
+    /// All changes of one agent, in order, as one step.
+    fn record_of_agent(&self, agent: AgentId, pending: Vec<Pending>, source: &Source<'_>, recorded: &mut Recorded) {
+        let _lock = self.lock(agent);
+        let now = self.clock.now();
+        let mut fence = self.fences.of(agent);
+        let mut changes = Vec::with_capacity(pending.len());
+        let mut changed_fence = false;
+        for Pending { position, event_type, change, generated_at } in pending {
+            let outcome = match &change {
+                Change::Shown(announcement) => match objection(&fence, generated_at, source, now) {
+                    Some(cause) => {
+                        self.note_dropped(agent, announcement, cause);
+                        recorded.outdated += 1;
+                        recorded.note(position, Outcome::Dropped(agent, cause));
+                        continue;
+                    }
+                    None => {
+                        log_shown(agent, announcement, source.delivery);
+                        Outcome::Shown { agent, evicted: 0 }
+                    }
+                },
+                Change::Cancelled(_) | Change::Ended | Change::EndedBefore(_) => {
+                    if let Some(generated_at) = generated_at {
+                        fence.note_end(generated_at, now);
+                        changed_fence = true;
+                    }
+                    self.log_ended(agent, &change, cause_of(event_type));
+                    Outcome::Ended(agent)
+                }
+            };
+            recorded.note(position, outcome);
+            changes.push((position, change));
+        }
+        if changed_fence {
+            self.fences.set(agent, fence);
+        }
+        if changes.is_empty() {
+            return;
+        }
+        let positions: Vec<_> = changes.iter().map(|(position, _)| *position).collect();
+        let evicted = self.apply(agent, changes.into_iter().map(|(_, change)| change).collect());
+        for (position, evicted) in positions.into_iter().zip(evicted) {
+            recorded.note_evicted(position, evicted);
+        }
+        if !recorded.agents.contains(&agent) {
+            recorded.agents.push(agent);
+        }
+    }
+
+    /// A poll of `agent` with this GUID, which began at `began`, succeeded. `showed` says whether it showed a preview.
+    fn observe_poll(&self, agent: AgentId, guid: &[u8], showed: bool, began: Moment) {
+        let mut fence = self.fences.of(agent);
+        if fence.is_signed_out() {
+            let _lock = self.lock(agent);
+            fence = self.fences.of(agent);
+            fence.sign_in(began);
+            self.fences.set(agent, fence);
+        }
+        self.sessions.observe_poll(agent, guid, showed);
+    }
+
+    /// Ends previews of `agent` for another reason than an event. [`Self::share`] must follow.
+    pub fn end(&self, agent: AgentId, change: Change, cause: EndCause) {
+        let _lock = self.lock(agent);
+        let mut fence = self.fences.of(agent);
+        match cause {
+            EndCause::SignedOut => {
+                let now = self.moment();
+                fence.end_session(now, now);
+                fence.sign_out(now);
+                self.fences.set(agent, fence);
+            }
+            EndCause::NoSession => {
+                fence.sign_out(self.moment());
+                self.fences.set(agent, fence);
+            }
+            EndCause::Released
+            | EndCause::ShutDown
+            | EndCause::SignedIn
+            | EndCause::Cancelled
+            | EndCause::UnknownOutcome => {}
+        }
+        self.log_ended(agent, &change, cause);
+        self.apply(agent, vec![change]);
+    }
+
+    /// A sign-in of `agent` succeeded: earlier previews are void, and so is what earlier polls and pushes show from now
+    /// on. [`Self::share`] must follow.
+    pub fn sign_in(&self, agent: AgentId, sign_in: &SignIn<'_>) {
+        let _lock = self.lock(agent);
+        let now = self.moment();
+        let mut fence = self.fences.of(agent);
+        // A poll of the new session begins after its client has seen the answer to the sign-in. A push may come before.
+        let pushes = if sign_in.pushes { sign_in.began } else { now };
+        fence.end_session(now, pushes);
+        fence.sign_in(now);
+        self.fences.set(agent, fence);
+        if let Some(guid) = sign_in.session {
+            self.sessions.learn(agent, guid);
+        }
+        let change = if sign_in.pushes { Change::EndedBefore(sign_in.began.at()) } else { Change::Ended };
+        self.log_ended(agent, &change, EndCause::SignedIn);
+        self.apply(agent, vec![change]);
+    }
+
+    /// Ends all previews of `agent` if `guid` is known to be the agent's own. Returns the agent whose previews ended, for
+    /// [`Self::share`]. This is for answers that the agent has no session: a stranger must not end previews that way.
+    pub fn end_if_own(&self, agent: AgentId, guid: &[u8], cause: EndCause) -> Option<AgentId> {
+        if !self.sessions.is_own(agent, guid) {
+            return None;
+        }
+        self.end(agent, Change::Ended, cause);
+        Some(agent)
+    }
+
+    /// A request of `agent` with this GUID succeeded, or the platform issued this GUID to the agent (`Set-GUID`).
+    pub fn learn_session(&self, agent: AgentId, guid: &[u8]) {
+        self.sessions.learn(agent, guid);
+    }
+
+    /// What is known about `guid` and `agent`.
+    pub fn session_of(&self, guid: &[u8], agent: AgentId) -> SessionMatch {
+        self.sessions.compare(guid, agent)
+    }
+
+    /// Whether the agent signed out through this gateway, has not signed in since, and has no preview.
+    pub fn is_signed_out(&self, agent: AgentId) -> bool {
+        self.fences.of(agent).is_signed_out() && self.local.previews(agent).is_none()
+    }
+
+    /// What `agent` may call at this instant, whichever gateway the events came through.
+    ///
+    /// # Errors
+    /// When the shared store did not answer in time and `on_store_failure` is not "local".
+    pub async fn previews(&self, agent: AgentId) -> Result<Option<Arc<AgentPreviews>>, Unavailable> {
+        let Some(shared) = &self.shared else { return Ok(self.local.previews(agent)) };
+        // Boxed, so that a callout without Redis is not larger for it.
+        match (Box::pin(shared.read(agent)).await, shared.on_failure()) {
+            // Redis marks each agent that it has seen. Without the mark, Redis has lost its memory, or never knew.
+            (Ok(Known { seen: false, .. }) | Err(_), OnStoreFailure::Local) => Ok(self.local.previews(agent)),
+            (Ok(known), _) => Ok(Some(Arc::new(known.previews))),
+            (Err(_), OnStoreFailure::Reject) => Err(Unavailable::Reject),
+            (Err(_), OnStoreFailure::Forward) => Err(Unavailable::Forward),
+        }
+    }
+
+    /// Applies changes of one agent in order. The caller holds the agent's lock. Returns for each change how many previews
+    /// had to make room.
+    fn apply(&self, agent: AgentId, changes: Vec<Change>) -> Vec<usize> {
+        match &self.shared {
+            None => self.local.apply(agent, changes),
+            Some(shared) => {
+                let evicted = self.local.apply(agent, changes.iter().cloned());
+                shared.add(agent, changes);
+                evicted
+            }
+        }
+    }
+
+    /// Waits until the other gateways can see the changes of these agents, but not longer than
+    /// `previews.store.timeout`. What they cannot see by then follows as soon as possible.
+    pub async fn share(&self, agents: &[AgentId]) {
+        if let Some(shared) = &self.shared
+            && !agents.is_empty()
+        {
+            Box::pin(shared.share(agents)).await;
+        }
+    }
+
+    /// Shares all pending changes without waiting.
+    pub fn share_soon(&self) {
+        if let Some(shared) = &self.shared {
+            shared.share_soon();
+        }
+    }
+
+    /// Maintains the connection to the shared store and never ends; returns at once if there is no shared store. To be
+    /// run once.
+    pub async fn stay_connected(&self) {
+        if let Some(shared) = &self.shared {
+            shared.keep().await;
+        }
+    }
+
+    /// Whether there is a shared store.
+    pub fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// The state of the shared store.
+    pub fn state(&self) -> StoreState {
+        if self.shared.as_ref().is_none_or(SharedStore::is_well) { StoreState::Ok } else { StoreState::Failing }
+    }
+
+    /// The previews in this gateway's own memory: for snapshots, and for operators.
+    pub fn local(&self) -> &MemoryStore {
+        &self.local
+    }
+
+    /// Does the pending housekeeping of the caches. Called now and then from a thread outside the data path.
+    pub fn maintain(&self) {
+        self.local.maintain();
+        self.fences.maintain();
+    }
+
+    fn lock(&self, agent: AgentId) -> Option<MutexGuard<'_, ()>> {
+        let lock = self.locks.get(agent.as_u32() as usize % LOCKS)?;
+        Some(lock.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note_dropped(&self, agent: AgentId, announcement: &Announcement, cause: DropCause) {
+        self.metrics.previews.dropped(cause);
+        tracing::debug!(
+            target: "previewgate::previews",
+            agent_id = agent.as_u32(), control_id = announcement.control_id.0, cause = cause.as_str(),
+            "preview is not recorded: it is over already"
+        );
+    }
+
+    /// One line for each preview that ends. Looks the previews up only if the lines are wanted.
+    fn log_ended(&self, agent: AgentId, change: &Change, cause: EndCause) {
+        if !tracing::enabled!(target: "previewgate::previews", tracing::Level::DEBUG) {
+            return;
+        }
+        for preview in self.local.previews(agent).iter().flat_map(|previews| previews.iter()) {
+            let ends = match change {
+                Change::Shown(_) => false,
+                Change::Cancelled(control_id) => preview.control_id == *control_id,
+                Change::Ended => true,
+                Change::EndedBefore(moment) => preview.announced_at < *moment,
+            };
+            if ends {
+                tracing::debug!(
+                    target: "previewgate::previews",
+                    agent_id = agent.as_u32(), control_id = preview.control_id.0, cause = cause.as_str(),
+                    "preview ended"
+                );
+            }
+        }
+    }
+}
+
+impl Recorded {
+    fn note(&mut self, position: usize, outcome: Outcome) {
+        if let Some(place) = self.outcomes.get_mut(position) {
+            *place = outcome;
+        }
+    }
+
+    fn note_evicted(&mut self, position: usize, count: usize) {
+        if let Some(Outcome::Shown { evicted, .. }) = self.outcomes.get_mut(position) {
+            *evicted = count;
+        }
+    }
+}
+
+/// Why a preview is over before it is recorded, if it is.
+fn objection(fence: &Fence, generated_at: Option<u64>, source: &Source<'_>, now: Timestamp) -> Option<DropCause> {
+    let earlier_session = match source.delivery {
+        Delivery::Poll | Delivery::PollAll => fence.is_earlier_poll(source.began),
+        Delivery::Push | Delivery::PushUrl => fence.is_earlier_push(source.began),
+    };
+    if earlier_session {
+        return Some(DropCause::EarlierSession);
+    }
+    generated_at.is_some_and(|made| fence.supersedes(made, now)).then_some(DropCause::Outdated)
+}
+
+fn cause_of(event_type: EventType) -> EndCause {
+    match event_type {
+        EventType::ShutdownService => EndCause::ShutDown,
+        EventType::Preview
+        | EventType::PreviewCallOut
+        | EventType::PreviewCallOutEx
+        | EventType::ReleasePreview
+        | EventType::Other => EndCause::Released,
+    }
+}
+
+fn log_shown(agent: AgentId, announcement: &Announcement, delivery: Delivery) {
+    tracing::debug!(
+        target: "previewgate::previews",
+        agent_id = agent.as_u32(), control_id = announcement.control_id.0, delivery = delivery.as_str(),
+        numbers = %MaskedNumbers(&announcement.numbers),
+        "preview {} reached agent {agent}", announcement.control_id
+    );
+}
+
+/// Some numbers, masked and bounded.
+struct MaskedNumbers<'a>(&'a [DialedNumber]);
+
+impl fmt::Display for MaskedNumbers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, number) in self.0.iter().take(MAX_LOGGED_NUMBERS).enumerate() {
+            let separator = if position == 0 { "" } else { "," };
+            write!(f, "{separator}{}", sanitized(number.masked(), MAX_LOGGED_NUMBER))?;
+        }
+        if self.0.len() > MAX_LOGGED_NUMBERS { f.write_str(",…") } else { Ok(()) }
+    }
+}

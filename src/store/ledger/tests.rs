@@ -1,0 +1,172 @@
+//! What events, sign-ins and ends do to the state of the agents.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::preview::{ControlId, ManualClock};
+use crate::protocol::parse_events;
+
+struct Scene {
+    ledger: Ledger,
+    clock: Arc<ManualClock>,
+    metrics: Arc<Metrics>,
+}
+
+fn agent(number: u32) -> AgentId {
+    AgentId::try_from(number).unwrap()
+}
+
+fn scene() -> Scene {
+    let (clock, metrics) = (Arc::new(ManualClock::new(Timestamp(1_000_000))), Arc::new(Metrics::new()));
+    let config = Previews {
+        ttl: Duration::from_secs(60),
+        per_agent: 16,
+        max_agents: 100,
+        snapshot: None,
+        snapshot_interval: Duration::from_secs(10),
+        store: StoreKind::Memory,
+    };
+    Scene { ledger: Ledger::new(&config, clock.clone(), Arc::clone(&metrics)), clock, metrics }
+}
+
+fn preview(agent: u32, control_id: i64, generated_at: u64) -> String {
+    format!(
+        r#"{{"eventType":"AgentEvent_Preview_CallOut","workNo":"{agent}","eventGenTime":{generated_at},
+            "content":{{"controlid":{control_id},"dialeddigits":"100"}}}}"#
+    )
+}
+
+fn release(agent: u32, generated_at: u64) -> String {
+    format!(r#"{{"eventType":"AgentEvent_Release_Preview","workNo":"{agent}","eventGenTime":{generated_at}}}"#)
+}
+
+impl Scene {
+    fn poll(&self, number: u32, guid: &str, began: Moment, events: &[String]) -> Recorded {
+        self.answered(number, guid, began, "0", events)
+    }
+
+    fn answered(&self, number: u32, guid: &str, began: Moment, retcode: &str, events: &[String]) -> Recorded {
+        let body = format!(r#"{{"retcode":"{retcode}","event":[{}]}}"#, events.join(","));
+        let source =
+            Source { meant_for: Some(agent(number)), delivery: Delivery::Poll, session: Some(guid.as_bytes()), began };
+        self.ledger.record(parse_events(body.as_bytes()).unwrap(), &source)
+    }
+
+    fn poll_all(&self, events: &[String]) -> Recorded {
+        let body = format!(r#"{{"retcode":"0","event":[{}]}}"#, events.join(","));
+        let source =
+            Source { meant_for: None, delivery: Delivery::PollAll, session: None, began: self.ledger.moment() };
+        self.ledger.record(parse_events(body.as_bytes()).unwrap(), &source)
+    }
+
+    fn push(&self, number: u32, began: Moment, events: &[String]) -> Recorded {
+        let body = format!(r#"{{"workNo":"{number}","eventList":[{}]}}"#, events.join(","));
+        let source = Source { meant_for: Some(agent(number)), delivery: Delivery::Push, session: None, began };
+        self.ledger.record(parse_events(body.as_bytes()).unwrap(), &source)
+    }
+
+    fn control_ids(&self, number: u32) -> Vec<i64> {
+        let previews = self.ledger.local().previews(agent(number)).unwrap_or_default();
+        previews.iter().map(|preview| preview.control_id.0).collect()
+    }
+
+    fn has_metric(&self, line: &str) -> bool {
+        self.metrics.encode().lines().any(|known| known == line)
+    }
+}
+
+#[test]
+fn a_release_that_overtakes_its_preview_ends_it_and_the_drop_is_counted() {
+    let scene = scene();
+    let (first, second) = (scene.ledger.moment(), scene.ledger.moment());
+    scene.poll(101, "own", second, &[release(101, 2000)]);
+    let late = scene.poll(101, "own", first, &[preview(101, 7, 1000)]);
+    assert_eq!((late.outdated, late.agents.len()), (1, 0));
+    assert_eq!(late.outcomes, [Outcome::Dropped(agent(101), DropCause::Outdated)]);
+    assert_eq!(scene.control_ids(101), [] as [i64; 0]);
+    assert!(scene.has_metric("previewgate_previews_dropped_total{cause=\"outdated\"} 1"));
+    scene.poll(101, "own", scene.ledger.moment(), &[preview(101, 8, 2000)]);
+    assert_eq!(scene.control_ids(101), [8]);
+}
+
+#[test]
+fn one_answer_about_many_agents_is_recorded_for_each_in_order() {
+    let scene = scene();
+    let events = [
+        preview(101, 1, 1),
+        preview(102, 2, 2),
+        release(101, 3),
+        preview(101, 3, 4),
+        r#"{"eventType":"AgentEvent_Release_Preview"}"#.to_owned(),
+        r#"{"eventType":"AgentEvent_Talking","workNo":"101"}"#.to_owned(),
+    ];
+    let recorded = scene.poll_all(&events);
+    assert_eq!((scene.control_ids(101), scene.control_ids(102)), (vec![3], vec![2]));
+    assert_eq!((recorded.agents, recorded.unreadable), (vec![agent(101), agent(102)], 1));
+    let shown = |number| Outcome::Shown { agent: agent(number), evicted: 0 };
+    let ended = Outcome::Ended(agent(101));
+    assert_eq!(recorded.outcomes, [shown(101), shown(102), ended, shown(101), Outcome::NoAgent, Outcome::Irrelevant]);
+}
+
+#[test]
+fn what_a_poll_shows_that_began_before_a_sign_in_is_over() {
+    let scene = scene();
+    let held = scene.ledger.moment();
+    let began = scene.ledger.moment();
+    scene.ledger.sign_in(agent(101), &SignIn { began, pushes: false, session: None });
+    let recorded = scene.poll(101, "old", held, &[preview(101, 7, 1000)]);
+    assert_eq!(recorded.outcomes, [Outcome::Dropped(agent(101), DropCause::EarlierSession)]);
+    // In the same millisecond, but after the sign-in.
+    scene.poll(101, "new", scene.ledger.moment(), &[preview(101, 8, 1000)]);
+    assert_eq!(scene.control_ids(101), [8]);
+    assert!(scene.has_metric("previewgate_previews_dropped_total{cause=\"earlier_session\"} 1"));
+}
+
+#[test]
+fn a_push_that_is_faster_than_the_answer_to_its_sign_in_stays() {
+    let scene = scene();
+    let old = scene.ledger.moment();
+    scene.push(101, old, &[preview(101, 1, 1000)]);
+    scene.clock.advance(Duration::from_millis(1));
+    let began = scene.ledger.moment();
+    scene.push(101, scene.ledger.moment(), &[preview(101, 2, 1000)]);
+    scene.ledger.sign_in(agent(101), &SignIn { began, pushes: true, session: None });
+    scene.push(101, old, &[preview(101, 3, 1000)]);
+    assert_eq!(scene.control_ids(101), [2]);
+}
+
+#[test]
+fn after_a_sign_out_the_agent_is_signed_out_until_a_later_poll_or_sign_in_succeeds() {
+    let scene = scene();
+    let held = scene.ledger.moment();
+    scene.poll(101, "own", held, &[preview(101, 7, 1000)]);
+    assert!(!scene.ledger.is_signed_out(agent(101)));
+    scene.ledger.end(agent(101), Change::Ended, EndCause::SignedOut);
+    scene.poll(101, "own", held, &[]);
+    assert!(scene.ledger.is_signed_out(agent(101)), "that poll had begun before");
+    scene.poll(101, "own", scene.ledger.moment(), &[]);
+    assert!(!scene.ledger.is_signed_out(agent(101)));
+    scene.ledger.end(agent(101), Change::Ended, EndCause::SignedOut);
+    scene.ledger.sign_in(agent(101), &SignIn { began: scene.ledger.moment(), pushes: false, session: None });
+    assert!(!scene.ledger.is_signed_out(agent(101)));
+}
+
+#[test]
+fn only_the_own_session_ends_previews_by_an_answer_without_session() {
+    let scene = scene();
+    scene.poll(101, "own", scene.ledger.moment(), &[preview(101, 7, 1000)]);
+    let foreign = scene.answered(101, "foreign", scene.ledger.moment(), "100-006", &[]);
+    assert_eq!((foreign.agents.len(), scene.control_ids(101)), (0, vec![7]));
+    let own = scene.answered(101, "own", scene.ledger.moment(), "100-008", &[]);
+    assert_eq!((own.agents, scene.control_ids(101)), (vec![agent(101)], vec![]));
+    assert!(scene.ledger.is_signed_out(agent(101)));
+}
+
+#[test]
+fn a_cancellation_ends_one_preview() {
+    let scene = scene();
+    scene.poll(101, "own", scene.ledger.moment(), &[preview(101, 7, 1), preview(101, 8, 1)]);
+    scene.ledger.end(agent(101), Change::Cancelled(ControlId(7)), EndCause::Cancelled);
+    assert_eq!(scene.control_ids(101), [8]);
+}
