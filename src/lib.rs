@@ -9,9 +9,27 @@
 //! - the layers of the data path, in order: [`gateway::stack`]
 //! - how it is put together: [`app`]
 //!
-//! Imports point down: `cli` → `demo` → `app` → `server`, `admin`, `simulator` → `gateway` → `upstream`, `downstream`,
-//! `store` → `protocol` → `preview`; `config` and `telemetry` are used everywhere and use none of them but the domain's
-//! words.
+//! Imports point down. Each module uses only modules of lower lines; modules on one line do not use each other:
+//!
+//! ```layers
+//! main
+//! cli
+//! demo, explain
+//! app
+//! admin
+//! reload
+//! server
+//! gateway
+//! upstream, downstream, store, simulator
+//! telemetry
+//! protocol
+//! config
+//! preview
+//! failure
+//! endpoint_url, label_enum, log_throttle, sockets, systemd, tls
+//! ```
+//!
+//! `tests/architecture` reads this list. It also fails when two files use each other, directly or over other files.
 
 pub mod admin;
 pub mod app;

@@ -1,3 +1,5 @@
+//! Tests of the gate over in-memory pipes: its time limits, and bytes that it must refuse.
+
 use super::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
