@@ -25,8 +25,8 @@
 //! protocol
 //! config
 //! preview
-//! failure
-//! endpoint_url, label_enum, log_throttle, sockets, systemd, tls
+//! endpoint_url, failure
+//! label_enum, log_throttle, sockets, systemd, tls
 //! ```
 //!
 //! `tests/architecture` reads this list. It also fails when two files use each other, directly or over other files.

@@ -7,6 +7,7 @@
 mod application;
 mod capture;
 mod client;
+mod error;
 mod invitation;
 mod play;
 mod report;
@@ -22,32 +23,15 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+pub use error::DemoError;
 pub use simulate::{SimulateOptions, simulate};
 
-use crate::app::StartError;
-use crate::config::{Mode, Problems};
+use crate::config::Mode;
 use crate::telemetry;
 use play::Player;
 use report::{Report, Style};
 use script::SCRIPT;
 use stage::{Plan, Ports, Stage};
-
-/// Why the demo did not end well.
-#[derive(Debug, thiserror::Error)]
-pub enum DemoError {
-    /// Steps did not end as the script says.
-    #[error("{0} steps of the demo did not end as expected")]
-    Deviated(usize),
-    /// The gateway's configuration was refused.
-    #[error(transparent)]
-    Config(#[from] Problems),
-    /// The gateway did not start.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// Sockets, files, or the standard output.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
 
 /// What follows the script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::Signals;
+use super::error::DemoError;
 use super::invitation::shell_word;
-use super::{DemoError, Signals};
 use crate::simulator::{AuthMode, Authority, Simulator, SimulatorConfig};
 
 /// With dynamic authentication every so many polls and handshakes bring a new GUID.

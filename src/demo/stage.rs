@@ -10,9 +10,9 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use socket2::{Domain, Socket, Type};
 
-use super::DemoError;
 use super::application::Application;
 use super::capture::CapturedLog;
+use super::error::DemoError;
 use super::scratch::Scratch;
 use crate::app::{App, Running};
 use crate::config::{self, Files, Mode};

@@ -5,6 +5,7 @@
 //! beside, synced, renamed), so that a crash leaves the old one or the new one. What is found in its place and is no
 //! sound snapshot is put aside under the name `….refused`, never overwritten.
 
+mod fault;
 mod format;
 #[cfg(test)]
 mod tests;
@@ -20,27 +21,11 @@ use std::time::Duration;
 
 use super::MemoryStore;
 use crate::preview::{AgentId, AgentPreviews, Clock, Preview, Timestamp};
+pub use fault::SnapshotFault;
 use format::{Content, MAGIC, VERSION};
 
 /// Files that were put aside and are still there; with so many, somebody should look into it first.
 const MOST_REFUSED: usize = 10;
-
-/// Why a file was not restored.
-#[derive(Debug, thiserror::Error)]
-pub enum SnapshotFault {
-    /// Something else than a snapshot.
-    #[error("it is not a snapshot of previews")]
-    Foreign,
-    /// A snapshot, but of another version.
-    #[error("it was written by a version of previewgate with another format")]
-    Version,
-    /// A snapshot that is not whole any more.
-    #[error("it is damaged: {0}")]
-    Damaged(&'static str),
-    /// The system does not let it be read.
-    #[error("it cannot be read: {0}")]
-    Unreadable(#[source] io::Error),
-}
 
 /// What became of a file at the start.
 #[derive(Debug)]

@@ -7,6 +7,8 @@
 //!
 //! Code under `#[cfg(test)]` is left out: a unit test may look at whatever it tests.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 mod imports;
 mod modules;
 mod rules;
@@ -16,7 +18,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Where files still use each other. The list only shrinks; when it is empty, it goes.
-const KNOWN_CIRCLES: &[&str] = &["demo/", "explain/", "gateway/", "store/snapshot", "telemetry/metrics/"];
+const KNOWN_CIRCLES: &[&str] = &["explain/", "gateway/"];
 
 fn product() -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
-use super::SnapshotFault;
+use super::fault::SnapshotFault;
 use crate::preview::{AgentId, AgentPreviews, ControlId, DialedNumber, Preview, Timestamp};
 
 /// How every snapshot of any version begins.

@@ -7,7 +7,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::cells::{OptionalGauge, ReadAs, ReadAtScrape, Rows};
-use super::words;
+use super::label_words::words;
 use crate::label_enum;
 use crate::preview::{Reason, Timestamp, Verdict};
 use crate::protocol::{Delivery, EventType};

@@ -6,13 +6,14 @@
 mod cells;
 mod data_path;
 mod domain;
+mod durations;
+mod label_words;
 mod process;
 mod push;
 mod store;
 mod upstream;
 
 use prometheus_client::encoding::text;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 pub use data_path::{ConnectionMetrics, OpenConnections, OpenGuard, RequestMetrics, ShedKind, Side, StatusClass};
@@ -21,13 +22,6 @@ pub use process::{CertificateRole, LogMetrics, ProcessMetrics};
 pub use push::{PushMetrics, PushOutcome, SignInHandling};
 pub use store::{StoreMetrics, StoreOperation, StoreOutcome};
 pub use upstream::{EndpointMetrics, UpstreamMetrics};
-
-/// Seconds, from the gateway's own overhead (100 us) to the longest polls; dense around 10 s, where an unanswered poll
-/// should end.
-const DURATION_BUCKETS: [f64; 21] = [
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 8.0, 9.0, 10.0,
-    11.0, 12.0, 15.0,
-];
 
 /// Every metric of one gateway. Shared by reference; all methods of its parts take `&self`.
 #[derive(Debug)]
@@ -94,18 +88,6 @@ impl Default for Metrics {
         Self::new()
     }
 }
-
-fn duration_histogram() -> Histogram {
-    Histogram::new(DURATION_BUCKETS)
-}
-
-/// The words of a closed list.
-macro_rules! words {
-    ($List:ty) => {
-        &<$List>::ALL.iter().map(|word| word.as_str()).collect::<Vec<_>>()[..]
-    };
-}
-use words;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::cells::{OptionalRows, ReadAs, ReadAtScrape, Rows};
-use super::words;
+use super::label_words::words;
 use crate::config::Mode;
 use crate::label_enum;
 

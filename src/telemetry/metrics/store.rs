@@ -4,7 +4,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
 use super::cells::{ReadAs, ReadAtScrape, Rows};
-use super::words;
+use super::label_words::words;
 use crate::label_enum;
 
 const STORE_OPERATIONS: &str = "previewgate_store_operations";

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::label_words::words;
 use super::*;
 use crate::config::Mode;
 use crate::failure::FailureKind;

@@ -12,7 +12,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::cells::Rows;
-use super::{duration_histogram, words};
+use super::durations::duration_histogram;
+use super::label_words::words;
 use crate::failure::FailureKind;
 use crate::protocol::OperationName;
 
