@@ -50,6 +50,7 @@ pub mod server;
 pub mod simulator;
 mod sockets;
 pub mod store;
+pub mod stream;
 pub mod systemd;
 pub mod telemetry;
 pub mod tls;

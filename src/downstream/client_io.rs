@@ -18,13 +18,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 
 use super::connection::Connection;
 use super::framing::{Fault, Framer, HeadFault};
 use super::rate::{MinRate, RateMeter};
+use crate::stream::Stream;
 
 /// The timeouts of one connection; see `[limits]`.
 #[derive(Clone, Copy, Debug)]
@@ -250,9 +250,9 @@ pub trait Abort {
     fn abort(&self);
 }
 
-impl Abort for TcpStream {
+impl Abort for Stream {
     fn abort(&self) {
-        let _ = self.set_zero_linger();
+        Self::abort(self);
     }
 }
 

@@ -1,9 +1,12 @@
-//! Who may connect, and how many at a time.
+//! How many connections are open at a time, in all and by each client.
+//!
+//! Admission has two steps. An accepted connection counts for `limits.connections`. It counts for
+//! `limits.connections_per_client` when its client is identified, which may take some bytes from the peer.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::config::Limits;
@@ -24,12 +27,18 @@ struct Counts {
     by_client: HashMap<IpAddr, usize>,
 }
 
-/// A connection that was admitted; counts for as long as this lives.
+/// An accepted connection whose client is not identified yet. It counts as long as this value lives.
+#[must_use = "a connection counts only as long as this lives"]
+pub(super) struct Accepted {
+    admission: Arc<Admission>,
+    _open: OpenGuard,
+}
+
+/// A connection of an identified client. It counts as long as this value lives.
 #[must_use = "a connection counts only as long as this lives"]
 pub(super) struct Admitted {
-    admission: Arc<Admission>,
+    accepted: Accepted,
     client: IpAddr,
-    _open: OpenGuard,
 }
 
 impl Admission {
@@ -38,41 +47,65 @@ impl Admission {
         Arc::new(Self { counts: Mutex::default(), warnings: LogThrottle::every(Duration::from_secs(10)) })
     }
 
-    /// Admits one more connection from `peer`, unless a limit is reached. Each refusal is counted; the log has one line
-    /// in ten seconds.
-    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr, limits: &Limits, metrics: &Metrics) -> Option<Admitted> {
-        let client = client_of(peer);
-        let (all, of_client) = self.add(client);
-        let _open = metrics.connections.downstream.enter();
-        let admitted = Admitted { admission: Arc::clone(self), client, _open };
-        let limit = if all > limits.connections {
-            ShedKind::Connection
-        } else if limits.connections_per_client > 0 && of_client > limits.connections_per_client {
-            ShedKind::ClientConnection
-        } else {
-            return Some(admitted);
+    /// Accepts one more connection, from `peer`, unless `limits.connections` is reached.
+    pub(super) fn accept(self: &Arc<Self>, peer: IpAddr, limits: &Limits, metrics: &Metrics) -> Option<Accepted> {
+        let all = {
+            let mut counts = self.lock();
+            counts.all += 1;
+            counts.all
         };
+        let accepted = Accepted { admission: Arc::clone(self), _open: metrics.connections.downstream.enter() };
+        if all > limits.connections {
+            self.refuse(peer, ShedKind::Connection, metrics);
+            return None;
+        }
+        Some(accepted)
+    }
+
+    /// Counts the refusal. The log has one line in ten seconds.
+    fn refuse(&self, client: IpAddr, limit: ShedKind, metrics: &Metrics) {
         metrics.requests.shed(limit);
         if self.warnings.allow() {
-            tracing::warn!(target: "previewgate::server", client = %peer, limit = limit.as_str(), "too many connections");
+            tracing::warn!(target: "previewgate::server", %client, limit = limit.as_str(), "too many connections");
         }
-        None
     }
 
-    /// Counts a connection; the open connections of all clients and of this one, this connection included.
-    fn add(&self, client: IpAddr) -> (usize, usize) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.all += 1;
-        let all = counts.all;
-        let of_client = counts.by_client.entry(client).or_default();
-        *of_client += 1;
-        (all, *of_client)
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn remove(&self, client: IpAddr) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+impl Accepted {
+    /// Counts the connection for its client, unless `limits.connections_per_client` is reached.
+    pub(super) fn identify(self, client: IpAddr, limits: &Limits, metrics: &Metrics) -> Option<Admitted> {
+        let admission = Arc::clone(&self.admission);
+        let counted = client_of(client);
+        let of_client = {
+            let mut counts = admission.lock();
+            let of_client = counts.by_client.entry(counted).or_default();
+            *of_client += 1;
+            *of_client
+        };
+        let admitted = Admitted { accepted: self, client: counted };
+        if limits.connections_per_client > 0 && of_client > limits.connections_per_client {
+            admission.refuse(client, ShedKind::ClientConnection, metrics);
+            return None;
+        }
+        Some(admitted)
+    }
+}
+
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        let mut counts = self.admission.lock();
         counts.all = counts.all.saturating_sub(1);
-        if let Entry::Occupied(mut entry) = counts.by_client.entry(client) {
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let mut counts = self.accepted.admission.lock();
+        if let Entry::Occupied(mut entry) = counts.by_client.entry(self.client) {
             match *entry.get() {
                 ..=1 => drop(entry.remove()),
                 more => drop(entry.insert(more - 1)),
@@ -81,14 +114,8 @@ impl Admission {
     }
 }
 
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.admission.remove(self.client);
-    }
-}
-
-/// One client: an IPv4 address, or the 64 bits of an IPv6 address that are given to one network; the rest its owner
-/// chooses at will (RFC 4291 2.5.4).
+/// The key of one client: an IPv4 address, or the first 64 bits of an IPv6 address, which identify its network. The
+/// owner of the network chooses the other bits at will (RFC 4291 2.5.4).
 fn client_of(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V4(address) => address.into(),
@@ -125,7 +152,7 @@ mod tests {
     fn one_client_cannot_take_all_places() {
         let (admission, metrics, limits) = (Admission::new(), Metrics::new(), limits(3, 2));
         let [greedy, modest] = ["192.0.2.1", "192.0.2.2"].map(|address| address.parse().unwrap());
-        let admit = |peer| admission.admit(peer, &limits, &metrics);
+        let admit = |peer| admission.accept(peer, &limits, &metrics)?.identify(peer, &limits, &metrics);
         let held: Vec<_> = (0..5).filter_map(|_| admit(greedy)).collect();
         assert_eq!(held.len(), 2);
         let last = admit(modest).unwrap();
@@ -143,13 +170,28 @@ mod tests {
     fn the_limit_counts_connections_and_does_not_read_the_metrics() {
         let (admission, metrics, limits) = (Admission::new(), Metrics::new(), limits(1, 0));
         let _gauge_is_not_a_count = (metrics.connections.downstream.enter(), metrics.connections.downstream.enter());
-        assert!(admission.admit([192, 0, 2, 1].into(), &limits, &metrics).is_some());
+        assert!(admission.accept([192, 0, 2, 1].into(), &limits, &metrics).is_some());
+    }
+
+    #[test]
+    fn a_connection_without_an_identified_client_counts_for_all_and_for_no_client() {
+        let (admission, metrics, limits) = (Admission::new(), Metrics::new(), limits(2, 1));
+        // The peer is a load balancer: each of its connections may be of another client.
+        let peer = [192, 0, 2, 100].into();
+        let [one, two] = [(); 2].map(|()| admission.accept(peer, &limits, &metrics).unwrap());
+        assert!(admission.accept(peer, &limits, &metrics).is_none());
+        let client = [198, 51, 100, 1].into();
+        let _admitted = one.identify(client, &limits, &metrics).unwrap();
+        assert!(two.identify(client, &limits, &metrics).is_none());
+        assert!(admission.accept(peer, &limits, &metrics).is_some(), "the refused connection counts no longer");
     }
 
     #[test]
     fn without_a_limit_one_address_may_be_a_whole_site() {
         let (admission, metrics, limits) = (Admission::new(), Metrics::new(), limits(100, 0));
-        let held: Vec<_> = (0..100).filter_map(|_| admission.admit([192, 0, 2, 1].into(), &limits, &metrics)).collect();
+        let peer = [192, 0, 2, 1].into();
+        let admit = || admission.accept(peer, &limits, &metrics)?.identify(peer, &limits, &metrics);
+        let held: Vec<_> = (0..100).filter_map(|_| admit()).collect();
         assert_eq!(held.len(), 100);
     }
 }

@@ -14,16 +14,16 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tower::Service;
 
+use super::admission::Accepted;
 use super::{Phase, View, Worker};
 use crate::config::Limits;
 use crate::downstream::framing::MAX_FIELDS;
 use crate::downstream::{Abort, ClientIo, Connection, MinRate, Timeouts};
 use crate::gateway::{self, AnsweredBody};
-use crate::sockets;
+use crate::stream::Stream;
 
 /// A client that connected a moment before the end may still send its first request within this time.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
@@ -36,27 +36,31 @@ const MAX_ENCRYPTED: usize = 32 * 1024;
 impl Worker {
     pub(super) async fn serve(
         self: &Arc<Self>,
-        socket: TcpStream,
+        stream: Stream,
         peer: SocketAddr,
+        accepted: Accepted,
         view: View,
         alive: mpsc::Sender<()>,
     ) {
-        sockets::prepare(&socket);
         let generation = Arc::clone(&view.generation);
-        let connection = Arc::new(Connection::new(peer, generation.acceptor.is_some(), alive));
+        // The peer is the client.
+        let client = peer;
+        let gateway = &generation.gateway;
+        let Some(_admitted) = accepted.identify(client.ip(), &gateway.config.limits, &gateway.metrics) else { return };
+        let connection = Arc::new(Connection::new(client, generation.acceptor.is_some(), alive));
         let Some(acceptor) = &generation.acceptor else {
-            return self.drive(socket, connection, view).await;
+            return self.drive(stream, connection, view).await;
         };
         let patience = generation.gateway.config.limits.handshake_timeout;
         let handshake =
-            self.handshakes.run(acceptor.accept_with(socket, |tls| tls.set_buffer_limit(Some(MAX_ENCRYPTED))));
+            self.handshakes.run(acceptor.accept_with(stream, |tls| tls.set_buffer_limit(Some(MAX_ENCRYPTED))));
         // Boxed: what a handshake needs would otherwise stay allocated as long as the connection.
         match Box::pin(tokio::time::timeout(patience, handshake)).await {
             Ok(Ok(stream)) => self.drive(stream, connection, view).await,
             Ok(Err(error)) => {
-                tracing::debug!(target: "previewgate::server", client = %peer, %error, "TLS handshake failed");
+                tracing::debug!(target: "previewgate::server", %client, %error, "TLS handshake failed");
             }
-            Err(_) => tracing::debug!(target: "previewgate::server", client = %peer, "TLS handshake took too long"),
+            Err(_) => tracing::debug!(target: "previewgate::server", %client, "TLS handshake took too long"),
         }
     }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::answer::{Answer, Body, pattern};
@@ -16,6 +15,7 @@ use super::misbehaviour::{Ending, Fault, Stage};
 use super::request::{Request, Resource};
 use super::shared::{Open, Shared};
 use super::{control, vendor};
+use crate::stream::Stream;
 
 /// How much of a request body is kept; the rest is counted.
 const KEPT_BODY: usize = 256 * 1024;
@@ -23,13 +23,13 @@ const KEPT_BODY: usize = 256 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves a connection that was just accepted.
-pub(super) async fn serve(socket: TcpStream, peer: SocketAddr, open: Open) {
+pub(super) async fn serve(stream: Stream, peer: SocketAddr, open: Open) {
     let shared = &open.0;
     let outcome = match (shared.rules.take_on_accept(), &shared.config.tls) {
-        (Some(ending), _) => end(Connection::new(socket), ending).await,
-        (None, None) => requests(socket, peer, shared).await,
-        (None, Some(tls)) => match TlsAcceptor::from(tls.clone()).accept(socket).await {
-            Ok(socket) => requests(socket, peer, shared).await,
+        (Some(ending), _) => end(Connection::new(stream), ending).await,
+        (None, None) => requests(stream, peer, shared).await,
+        (None, Some(tls)) => match TlsAcceptor::from(tls.clone()).accept(stream).await {
+            Ok(stream) => requests(stream, peer, shared).await,
             Err(error) => Err(error),
         },
     };
@@ -55,7 +55,10 @@ async fn requests<S: Socket>(socket: S, peer: SocketAddr, shared: &Arc<Shared>) 
 
 async fn end<S: Socket>(mut connection: Connection<S>, ending: Ending) -> io::Result<()> {
     match ending {
-        Ending::Reset => connection.reset(),
+        Ending::Reset => {
+            connection.reset();
+            Ok(())
+        }
         Ending::Close => tokio::time::timeout(LINGER, connection.close()).await.unwrap_or(Ok(())),
         Ending::Stall => {
             connection.closed().await;

@@ -4,29 +4,30 @@ use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+
+use crate::stream::Stream;
 
 /// Tomcat answers 400 to more; nobody sends this much on purpose.
 const MAX_HEAD: usize = 256 * 1024;
 const MAX_HEADERS: usize = 256;
 const READ_SIZE: usize = 8 * 1024;
 
-/// A byte stream that knows its TCP socket: a reset is a matter of the socket, not of the stream.
+/// A byte stream that can reset the connection below it.
 pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin + Send {
-    /// The TCP socket below.
-    fn tcp(&self) -> &TcpStream;
+    /// Makes the close a reset.
+    fn abort(&self);
 }
 
-impl Socket for TcpStream {
-    fn tcp(&self) -> &TcpStream {
-        self
+impl Socket for Stream {
+    fn abort(&self) {
+        Self::abort(self);
     }
 }
 
-impl Socket for TlsStream<TcpStream> {
-    fn tcp(&self) -> &TcpStream {
-        self.get_ref().0
+impl Socket for TlsStream<Stream> {
+    fn abort(&self) {
+        self.get_ref().0.abort();
     }
 }
 
@@ -138,8 +139,8 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Ends the connection with a TCP reset.
-    pub(super) fn reset(self) -> io::Result<()> {
-        self.socket.tcp().set_zero_linger()
+    pub(super) fn reset(self) {
+        self.socket.abort();
     }
 
     async fn read_exactly(&mut self, mut length: u64, piece: &mut impl FnMut(Bytes)) -> io::Result<()> {

@@ -32,6 +32,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -45,18 +46,20 @@ pub use journal::{JournalEntry, PushDelivery};
 pub use misbehaviour::{Ending, Fault, Misbehaviour, Stage};
 use shared::{Open, Shared};
 
-use crate::sockets;
+use crate::stream::Stream;
 
 /// Enough for ten thousand clients that all connect at once.
 const BACKLOG: u32 = 8192;
-/// After a failed accept (no file descriptors left, most likely).
+/// Bytes that wait in each direction of an in-memory connection.
+const PIPE: usize = 64 * 1024;
+/// The pause after a failed accept, most likely for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// A running simulator. Dropping it ends every connection at once.
 pub struct Simulator {
     address: SocketAddr,
     shared: Arc<Shared>,
-    accepting: JoinHandle<()>,
+    accepting: Option<JoinHandle<()>>,
     stop: watch::Sender<()>,
 }
 
@@ -73,8 +76,22 @@ impl Simulator {
         let address = listener.local_addr()?;
         let (stop, stopped) = watch::channel(());
         let shared = Shared::new(config, stopped);
-        let accepting = shared.spawn(accept(listener, shared.clone()));
+        let accepting = Some(shared.spawn(accept(listener, shared.clone())));
         Ok(Self { address, shared, accepting, stop })
+    }
+
+    /// Serves the pipes of [`Simulator::connect`] only, and listens nowhere. Pushes still go over TCP.
+    pub fn in_memory(config: SimulatorConfig) -> Simulator {
+        let (stop, stopped) = watch::channel(());
+        let address = config.address;
+        Self { address, shared: Shared::new(config, stopped), accepting: None, stop }
+    }
+
+    /// Opens an in-memory connection of `peer` and returns its end, on the runtime of the caller.
+    pub fn connect(&self, peer: SocketAddr) -> DuplexStream {
+        let (theirs, ours) = tokio::io::duplex(PIPE);
+        self.shared.spawn(connection::serve(Stream::Memory(ours), peer, Open::new(&self.shared)));
+        theirs
     }
 
     /// Where it listens.
@@ -90,7 +107,9 @@ impl Simulator {
     /// Ends every connection and waits until they and the listener are gone.
     pub async fn stop(self) {
         drop(self.stop);
-        let _ = self.accepting.await;
+        if let Some(accepting) = self.accepting {
+            let _ = accepting.await;
+        }
         SimulatorHandle(self.shared).wait_for_connections_open(0).await;
     }
 }
@@ -106,8 +125,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         match listener.accept().await {
             Ok((socket, peer)) => {
-                sockets::prepare(&socket);
-                shared.spawn(connection::serve(socket, peer, Open::new(&shared)));
+                shared.spawn(connection::serve(Stream::tcp(socket), peer, Open::new(&shared)));
             }
             Err(error) => {
                 tracing::debug!(%error, "simulator: accept failed");

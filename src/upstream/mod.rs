@@ -6,6 +6,7 @@
 
 mod client;
 mod connect;
+mod dial;
 mod endpoint;
 mod failure;
 mod health;
@@ -21,6 +22,7 @@ mod tests;
 mod tls;
 
 pub use client::{Client, UpstreamResponse};
+pub use dial::{Dial, DialError, TcpDial};
 pub use endpoint::{Condition, Endpoint};
 pub use failure::{Cause, Failure};
 pub use request_body::{RequestBody, StreamedBody};

@@ -14,7 +14,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::connect::{Stage, tcp, tls};
+use super::connect::tls;
+use super::dial::DialError;
 use super::endpoint::Endpoint;
 use super::failure::Cause;
 use super::health::FailureMode;
@@ -42,21 +43,22 @@ impl Upstream {
         }
     }
 
-    async fn probe(&self, endpoint: &Endpoint, patience: Duration) -> Result<(), Stage> {
+    async fn probe(&self, endpoint: &Endpoint, patience: Duration) -> Result<(), DialError> {
         let timeout = || (FailureKind::ConnectTimeout, None);
-        let socket = tokio::time::timeout(patience, tcp(endpoint, patience)).await.map_err(|_| timeout())??;
+        let dialed = self.dial.dial(&endpoint.host, endpoint.port, patience);
+        let stream = tokio::time::timeout(patience, dialed).await.map_err(|_| timeout())??;
         match &self.probe {
             Probe::None | Probe::Tcp => Ok(()),
-            Probe::Tls => tls(self, endpoint, socket).await.map(drop),
+            Probe::Tls => tls(self, endpoint, stream).await.map(drop),
             Probe::Http(path) if endpoint.server_name.is_some() => {
-                ask(endpoint, path, tls(self, endpoint, socket).await?).await
+                ask(endpoint, path, tls(self, endpoint, stream).await?).await
             }
-            Probe::Http(path) => ask(endpoint, path, socket).await,
+            Probe::Http(path) => ask(endpoint, path, stream).await,
         }
     }
 }
 
-async fn ask<S>(endpoint: &Endpoint, path: &str, stream: S) -> Result<(), Stage>
+async fn ask<S>(endpoint: &Endpoint, path: &str, stream: S) -> Result<(), DialError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -75,7 +77,7 @@ where
 }
 
 /// 401 or 404 come from something that is alive; 502 and 503 say that it is not ready.
-fn verdict(status: StatusCode) -> Result<(), Stage> {
+fn verdict(status: StatusCode) -> Result<(), DialError> {
     if !status.is_server_error() {
         return Ok(());
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::dial::{Dial, TcpDial};
 use super::endpoint::Endpoint;
 use super::route::{self, Route, RoutingKey};
 use super::tls;
@@ -13,6 +14,7 @@ use crate::tls::TlsError;
 /// The upstream as all workers see it.
 pub struct Upstream {
     pub(super) endpoints: Vec<Endpoint>,
+    pub(super) dial: Arc<dyn Dial>,
     pub(super) tls: Option<tokio_rustls::TlsConnector>,
     pub(super) probe: Probe,
     pub(super) settings: Settings,
@@ -53,7 +55,13 @@ impl Upstream {
             preserve_host: upstream.preserve_host,
             balance: upstream.balance,
         };
-        Ok(Self { endpoints, tls, probe: Probe::new(upstream), settings, metrics })
+        Ok(Self { endpoints, dial: Arc::new(TcpDial), tls, probe: Probe::new(upstream), settings, metrics })
+    }
+
+    /// The same upstream, reached by `dial` instead of TCP.
+    #[must_use]
+    pub fn dialed_by(self, dial: Arc<dyn Dial>) -> Self {
+        Self { dial, ..self }
     }
 
     /// The endpoints, in order of preference.
