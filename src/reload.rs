@@ -8,7 +8,7 @@ use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::{self, Config, Files, Problems};
+use crate::config::{self, Change, Config, Files, Problems, Reload};
 use crate::gateway::{Gateway, Push, PushSetupError};
 use crate::server::{self, Generation, Live};
 use crate::systemd::Notifier;
@@ -30,8 +30,8 @@ pub enum ReloadError {
     #[error(transparent)]
     Setup(#[from] SetupError),
     /// Keys that are fixed when the process starts.
-    #[error("cannot change at run time, restart instead: {}", .0.join(", "))]
-    Fixed(Vec<&'static str>),
+    #[error("cannot change at run time, restart instead: {}", in_words(.0))]
+    Fixed(Vec<Change>),
 }
 
 /// Why nothing can follow from a configuration that is good in itself.
@@ -93,8 +93,8 @@ impl Reloader {
         let metrics = &self.live.generation().gateway.metrics;
         metrics.process.reloaded(outcome.is_ok());
         match &outcome {
-            Ok(()) => {
-                tracing::info!(target: "previewgate", "configuration reloaded");
+            Ok(changes) => {
+                tracing::info!(target: "previewgate", changes = in_words(changes), "configuration reloaded");
                 self.notifier.ready("serving");
             }
             Err(error) => {
@@ -102,21 +102,19 @@ impl Reloader {
                 self.notifier.ready(&format!("serving; the last reload was refused: {error}"));
             }
         }
-        outcome
+        outcome.map(drop)
     }
 
-    fn reload_file(&self, file: &Path) -> Result<(), ReloadError> {
+    fn reload_file(&self, file: &Path) -> Result<Vec<Change>, ReloadError> {
         let config = config::load(file, Files::Check)?;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let present = self.live.generation();
-        let fixed = fixed_changes(&present.gateway.config, &config);
-        if !fixed.is_empty() {
-            return Err(ReloadError::Fixed(fixed));
-        }
+        let changes = present.gateway.config.changes(&config);
+        let changes = allowed(changes)?;
         let print = fingerprint(&config);
         self.put_in_force(&present.gateway, config)?;
         *seen = Seen { in_force: print, refused: None };
-        Ok(())
+        Ok(changes)
     }
 
     /// Looks whether certificates or keys have been replaced, and puts the new ones in force. A pair of which only
@@ -165,27 +163,18 @@ pub fn generation(gateway: Gateway, config: Config, earlier: Option<&Upstream>) 
     Ok(Generation { gateway: Arc::new(Gateway { config, push, ..gateway }), upstream, acceptor })
 }
 
-/// The keys that differ although they are fixed when the process starts.
-fn fixed_changes(old: &Config, new: &Config) -> Vec<&'static str> {
-    let previews = |config: &Config| (config.previews.per_agent, config.previews.max_agents);
-    let snapshot = |config: &Config| (config.previews.snapshot.clone(), config.previews.snapshot_interval);
-    [
-        ("listener.address", old.listener.address != new.listener.address),
-        ("listener.tls (on or off)", old.listener.tls.is_some() != new.listener.tls.is_some()),
-        ("admin.address", old.admin.address != new.admin.address),
-        ("previews.per_agent or max_agents", previews(old) != previews(new)),
-        ("previews.store", old.previews.store != new.previews.store),
-        ("previews.snapshot or snapshot_interval", snapshot(old) != snapshot(new)),
-        // The store forgets by the life time that it began with.
-        ("previews.ttl", old.previews.ttl != new.previews.ttl),
-        ("log.format", old.log.format != new.log.format),
-        ("log.mask_numbers", old.log.mask_numbers != new.log.mask_numbers),
-        ("log.hash_key", old.log.hash_key != new.log.hash_key),
-        ("runtime.workers", old.runtime != new.runtime),
-    ]
-    .into_iter()
-    .filter_map(|(key, changed)| changed.then_some(key))
-    .collect()
+/// All of `changes`, unless a reload must not make one of them.
+fn allowed(changes: Vec<Change>) -> Result<Vec<Change>, ReloadError> {
+    let (fixed, others): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.reload == Reload::Fixed);
+    if fixed.is_empty() { Ok(others) } else { Err(ReloadError::Fixed(fixed)) }
+}
+
+/// `key: old -> new, …`, or `none`.
+fn in_words(changes: &[Change]) -> String {
+    if changes.is_empty() {
+        return "none".to_owned();
+    }
+    changes.iter().map(Change::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Files whose content decides about TLS, with the role of those that are certificates.
@@ -220,5 +209,29 @@ fn note_certificates(config: &Config, metrics: &Metrics) {
     for role in CertificateRole::ALL {
         let file = tls_files(config).find_map(|(path, of)| (of == Some(*role)).then_some(path));
         metrics.process.certificate_not_after(*role, file.and_then(|path| tls::earliest_end(path)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_each_fixed_key_is_refused_and_no_other() {
+        for config::KeyDescription { key, reload, .. } in config::describe_keys() {
+            let change = Change { key: key.clone(), old: Some("1".to_owned()), new: Some("2".to_owned()), reload };
+            let other = Change { key: "log.level".to_owned(), reload: Reload::Reloadable, ..change.clone() };
+            match allowed(vec![other.clone(), change.clone()]) {
+                Ok(changes) => {
+                    assert_ne!(reload, Reload::Fixed, "{key}");
+                    assert_eq!(changes, [other, change]);
+                }
+                Err(refusal) => {
+                    assert_eq!(reload, Reload::Fixed, "{key}");
+                    let message = format!("cannot change at run time, restart instead: {key}: 1 -> 2");
+                    assert_eq!(refusal.to_string(), message);
+                }
+            }
+        }
     }
 }

@@ -73,7 +73,9 @@ fn limits_and_the_log_level_change() {
     site.configure(&plain(platform.address), "log.level = \"info\"\nlimits.callout_body = \"256B\"");
     gateway.running().reload().unwrap();
     assert_eq!(client.call(&agent, 7, &long).reason(), "too_large");
-    assert!(gateway.logged().contains("configuration reloaded"));
+    let line = gateway.logged().lines().find(|line| line.contains("configuration reloaded")).unwrap().to_owned();
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["changes"], "log.level: \"error\" -> \"info\", limits.callout_body: \"64KiB\" -> \"256B\"");
     assert!(Client::connect(gateway.admin).get("/config").body.contains("callout_body = \"256B\""));
 }
 

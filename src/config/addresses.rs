@@ -4,7 +4,8 @@ use toml::de::DeValue;
 
 use super::document::ValueRef;
 use super::entry::Kind;
-use super::kinds::quoted;
+use super::reference::ValueKind;
+use super::toml_text::quoted;
 use crate::endpoint_url::{self, EndpointUrl, Scheme, is_server_name};
 
 /// One element of `upstream.endpoints`.
@@ -56,6 +57,10 @@ impl Kind for Endpoint {
             None => url,
         }
     }
+
+    fn describe(&self) -> ValueKind {
+        ValueKind::Text("URL, or a table with `url` and `node`")
+    }
 }
 
 /// `scheme://host[:port]`.
@@ -74,6 +79,10 @@ impl Kind for Url {
 
     fn write(&self, value: &EndpointUrl) -> String {
         quoted(&value.to_string())
+    }
+
+    fn describe(&self) -> ValueKind {
+        ValueKind::Text("URL: scheme, host and port")
     }
 }
 
@@ -95,6 +104,10 @@ impl Kind for NodeName {
     fn write(&self, value: &String) -> String {
         quoted(value)
     }
+
+    fn describe(&self) -> ValueKind {
+        ValueKind::Text("name of a CC-Gateway node")
+    }
 }
 
 /// A DNS name or IP address to verify a certificate against.
@@ -114,6 +127,10 @@ impl Kind for VerifiedName {
 
     fn write(&self, value: &String) -> String {
         quoted(value)
+    }
+
+    fn describe(&self) -> ValueKind {
+        ValueKind::Text("DNS name or IP address")
     }
 }
 
@@ -145,6 +162,10 @@ impl Kind for PathPrefix {
     fn write(&self, value: &String) -> String {
         quoted(value)
     }
+
+    fn describe(&self) -> ValueKind {
+        ValueKind::Text("path that starts and ends with `/`")
+    }
 }
 
 /// What an `http` probe asks for.
@@ -169,5 +190,9 @@ impl Kind for ProbePath {
 
     fn write(&self, value: &String) -> String {
         quoted(value)
+    }
+
+    fn describe(&self) -> ValueKind {
+        ValueKind::Text("path")
     }
 }

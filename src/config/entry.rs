@@ -1,35 +1,69 @@
-//! How one line of the key table ([`super::keys`]) is read from a document and written to one.
+//! One line of the key table ([`super::keys`]): how it is read from a document, written to one, and described.
 
 use super::document::{TableReader, ValueRef};
+use super::reference::{Describer, Presence, Reload, ValueKind};
+use super::writer::{Writer, WrittenValue};
 
-/// A table of the configuration: reads itself from a reader and writes itself again.
+/// A table of the configuration.
 pub(super) trait Table: Sized {
-    /// Always a value: what is missing or bad was recorded, and stands at its default.
+    /// Reads every key. A missing or bad value is recorded as a problem and replaced by its default.
     fn read(reader: &mut TableReader<'_, '_>) -> Self;
-    /// Keys first, tables after them: TOML has no way back.
+
+    /// Writes keys first and tables after them: in TOML, a key below a table header belongs to that table.
     fn write(&self, writer: &mut Writer);
+
+    /// Describes every key.
+    fn describe(describer: &mut Describer);
 }
 
 /// A key or a table within a table.
-pub(super) trait Entry {
-    /// What the checked configuration holds.
+pub(super) trait Entry: Sized {
+    /// The type of its field in the checked configuration.
     type Value;
+
     /// Reads the entry `name`, or takes its default.
     fn read(&self, reader: &mut TableReader<'_, '_>, name: &'static str) -> Self::Value;
-    /// Writes it so that it reads the same again.
+
+    /// Writes the entry so that it reads as the same value.
     fn write(&self, value: &Self::Value, name: &'static str, writer: &mut Writer);
+
+    /// Describes the key, or every key of the table.
+    fn describe(&self, name: &'static str, describer: &mut Describer);
+
+    /// The value is fixed when the process starts: a reload that changes it is refused.
+    fn fixed(self) -> WithReload<Self> {
+        WithReload(self, Reload::Fixed)
+    }
+
+    /// A changed value has no effect before the next start.
+    fn at_next_start(self) -> WithReload<Self> {
+        WithReload(self, Reload::NextStart)
+    }
 }
 
 /// A kind of value.
 pub(super) trait Kind: Sized {
-    /// What the checked configuration holds.
+    /// The type of the value in the checked configuration.
     type Value;
 
     /// The value, or `None` with at least one problem recorded.
     fn read(&self, value: &mut ValueRef<'_, '_>) -> Option<Self::Value>;
 
-    /// The value as TOML that reads the same again.
+    /// The value as TOML that reads as the same value.
     fn write(&self, value: &Self::Value) -> String;
+
+    /// What a value must be.
+    fn describe(&self) -> ValueKind;
+
+    /// A default as TOML, for descriptions.
+    fn describe_default(&self, default: &Self::Value) -> String {
+        self.write(default)
+    }
+
+    /// Whether the value may be a secret that must not reach a log.
+    fn is_secret(&self) -> bool {
+        false
+    }
 
     /// A key of this kind with a default.
     fn or(self, default: Self::Value) -> WithDefault<Self> {
@@ -47,8 +81,12 @@ pub(super) trait Kind: Sized {
     }
 }
 
+fn written<K: Kind>(kind: &K, value: &K::Value) -> Option<WrittenValue> {
+    Some(WrittenValue { toml: kind.write(value), secret: kind.is_secret() })
+}
+
 /// A key with a default.
-pub(super) struct WithDefault<K: Kind>(pub(super) K, pub(super) K::Value);
+pub(super) struct WithDefault<K: Kind>(K, K::Value);
 
 impl<K: Kind<Value: Clone>> Entry for WithDefault<K> {
     type Value = K::Value;
@@ -58,12 +96,16 @@ impl<K: Kind<Value: Clone>> Entry for WithDefault<K> {
     }
 
     fn write(&self, value: &K::Value, name: &'static str, writer: &mut Writer) {
-        writer.key(name, &self.0.write(value));
+        writer.key(name, written(&self.0, value));
+    }
+
+    fn describe(&self, name: &'static str, describer: &mut Describer) {
+        describer.key(name, self.0.describe(), Presence::Default(self.0.describe_default(&self.1)));
     }
 }
 
-/// A key that must be there; the text says what to add.
-pub(super) struct Required<K>(pub(super) K, pub(super) &'static str);
+/// A key that must be present; the text says what to add.
+pub(super) struct Required<K>(K, &'static str);
 
 impl<K: Kind<Value: Default>> Entry for Required<K> {
     type Value = K::Value;
@@ -77,12 +119,16 @@ impl<K: Kind<Value: Default>> Entry for Required<K> {
     }
 
     fn write(&self, value: &K::Value, name: &'static str, writer: &mut Writer) {
-        writer.key(name, &self.0.write(value));
+        writer.key(name, written(&self.0, value));
+    }
+
+    fn describe(&self, name: &'static str, describer: &mut Describer) {
+        describer.key(name, self.0.describe(), Presence::Required);
     }
 }
 
 /// A key that may be absent.
-pub(super) struct Optional<K>(pub(super) K);
+pub(super) struct Optional<K>(K);
 
 impl<K: Kind> Entry for Optional<K> {
     type Value = Option<K::Value>;
@@ -92,14 +138,15 @@ impl<K: Kind> Entry for Optional<K> {
     }
 
     fn write(&self, value: &Option<K::Value>, name: &'static str, writer: &mut Writer) {
-        match value {
-            Some(value) => writer.key(name, &self.0.write(value)),
-            None => writer.absent(name),
-        }
+        writer.key(name, value.as_ref().and_then(|value| written(&self.0, value)));
+    }
+
+    fn describe(&self, name: &'static str, describer: &mut Describer) {
+        describer.key(name, self.0.describe(), Presence::Optional);
     }
 }
 
-/// A table whose keys all have defaults; absent means empty.
+/// A table whose keys all have defaults. An absent table reads as an empty one.
 pub(super) struct Nested<T>(std::marker::PhantomData<T>);
 
 /// See [`Nested`].
@@ -115,16 +162,30 @@ impl<T: Table> Entry for Nested<T> {
     }
 
     fn write(&self, value: &T, name: &'static str, writer: &mut Writer) {
-        writer.table(name, |writer| value.write(writer));
+        writer.table(name, false, |writer| value.write(writer));
+    }
+
+    fn describe(&self, name: &'static str, describer: &mut Describer) {
+        describer.table(name, T::describe);
     }
 }
 
-/// A table whose absence means something.
-pub(super) struct OptionalTable<T>(std::marker::PhantomData<T>);
+/// A table that switches a feature on by its presence.
+pub(super) struct OptionalTable<T> {
+    table: std::marker::PhantomData<T>,
+    presence: Reload,
+}
 
 /// See [`OptionalTable`].
 pub(super) fn optional_table<T: Table>() -> OptionalTable<T> {
-    OptionalTable(std::marker::PhantomData)
+    OptionalTable { table: std::marker::PhantomData, presence: Reload::Reloadable }
+}
+
+impl<T> OptionalTable<T> {
+    /// A reload can change the keys of the table, but neither add nor remove the table.
+    pub(super) fn fixed_presence(self) -> Self {
+        Self { presence: Reload::Fixed, ..self }
+    }
 }
 
 impl<T: Table> Entry for OptionalTable<T> {
@@ -136,52 +197,31 @@ impl<T: Table> Entry for OptionalTable<T> {
 
     fn write(&self, value: &Option<T>, name: &'static str, writer: &mut Writer) {
         if let Some(table) = value {
-            writer.table(name, |writer| table.write(writer));
+            writer.table(name, true, |writer| table.write(writer));
         }
+    }
+
+    fn describe(&self, name: &'static str, describer: &mut Describer) {
+        describer.with_reload(self.presence, |describer| describer.key(name, ValueKind::Table, Presence::Optional));
+        describer.table(name, T::describe);
     }
 }
 
-/// Collects the lines of a TOML document.
-pub(super) struct Writer {
-    toml: String,
-    path: Vec<&'static str>,
-    left_out: Option<&'static str>,
-}
+/// An entry that is not reloadable.
+pub(super) struct WithReload<E>(E, Reload);
 
-impl Writer {
-    /// The table `left_out` is not written, because it would contradict the rest.
-    pub(super) fn new(left_out: Option<&'static str>) -> Self {
-        Self { toml: String::new(), path: Vec::new(), left_out }
+impl<E: Entry> Entry for WithReload<E> {
+    type Value = E::Value;
+
+    fn read(&self, reader: &mut TableReader<'_, '_>, name: &'static str) -> E::Value {
+        self.0.read(reader, name)
     }
 
-    /// The document.
-    pub(super) fn into_toml(self) -> String {
-        self.toml
+    fn write(&self, value: &E::Value, name: &'static str, writer: &mut Writer) {
+        self.0.write(value, name, writer);
     }
 
-    /// One key; `value` is TOML.
-    pub(super) fn key(&mut self, name: &str, value: &str) {
-        self.line(&format!("{name} = {value}"));
-    }
-
-    /// A key that is not set, as a comment: the reader sees that it exists.
-    fn absent(&mut self, name: &str) {
-        self.line(&format!("# {name} is not set"));
-    }
-
-    fn table(&mut self, name: &'static str, write: impl FnOnce(&mut Self)) {
-        self.path.push(name);
-        let path = self.path.join(".");
-        if self.left_out != Some(path.as_str()) {
-            let blank = if self.toml.is_empty() { "" } else { "\n" };
-            self.line(&format!("{blank}[{path}]"));
-            write(self);
-        }
-        self.path.pop();
-    }
-
-    fn line(&mut self, line: &str) {
-        self.toml.push_str(line);
-        self.toml.push('\n');
+    fn describe(&self, name: &'static str, describer: &mut Describer) {
+        describer.with_reload(self.1, |describer| self.0.describe(name, describer));
     }
 }

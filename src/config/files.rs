@@ -11,7 +11,8 @@ use rustls::sign::CertifiedKey;
 
 use super::document::{Files, ValueRef};
 use super::entry::Kind;
-use super::kinds::quoted;
+use super::reference::ValueKind;
+use super::toml_text::quoted;
 
 /// What a file must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,22 @@ impl Kind for FilePath {
     fn write(&self, value: &PathBuf) -> String {
         quoted(&value.to_string_lossy())
     }
+
+    fn describe(&self) -> ValueKind {
+        ValueKind::Path(match self.0 {
+            FileContent::Certificates => "PEM file with a certificate chain",
+            FileContent::PrivateKey => "PEM file with a private key",
+            FileContent::Roots => "PEM file with CA certificates",
+            FileContent::HashKey => "file with at least 16 bytes",
+            FileContent::Password => "file with a password in its only line",
+            FileContent::PushKey => "file with at least 32 bytes",
+        })
+    }
+
+    /// Operators sometimes paste the secret itself in place of the path.
+    fn is_secret(&self) -> bool {
+        matches!(self.0, FileContent::PrivateKey | FileContent::HashKey | FileContent::PushKey | FileContent::Password)
+    }
 }
 
 /// The path of a file that the gateway itself writes; it need not exist yet.
@@ -92,6 +109,10 @@ impl Kind for WrittenFile {
 
     fn write(&self, value: &PathBuf) -> String {
         quoted(&value.to_string_lossy())
+    }
+
+    fn describe(&self) -> ValueKind {
+        ValueKind::Path("file that the gateway writes")
     }
 }
 

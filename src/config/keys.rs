@@ -3,6 +3,7 @@
 //! One table serves to read a document, to write the effective one, and to know which keys exist. The meaning of each
 //! key is documented at its field in [`super`], and for operators in `config/previewgate.toml`.
 
+use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::time::Duration;
 
@@ -10,15 +11,18 @@ use tracing::Level;
 
 use super::addresses::{Endpoint, PathPrefix, ProbePath, Url, VerifiedName};
 use super::document::{Document, TableReader, ValueRef};
-use super::entry::{Entry, Kind, Table, Writer, optional_table, table};
+use super::entry::{Entry, Kind, Table, optional_table, table};
 use super::files::{FileContent, file, written_file};
-use super::kinds::{Address, Flag, KIB, MIB, list, number, size, span, word};
+use super::kinds::{Address, Flag, list, number, size, span, word};
 use super::model::{
     AccessLog, Admin, Balance, Config, Limits, Listener, ListenerTls, Log, LogFormat, Mode, OnUnknownPreview, Previews,
     Probe, ProbeKind, Push, PushTls, Runtime, Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
 };
 use super::redis::{OnStoreFailure, PlainText, RedisAddress, RedisStore};
+use super::reference::{Describer, KeyDescription, ValueKind};
 use super::targets::Target;
+use super::toml_text::{KIB, MIB};
+use super::writer::{Writer, WrittenValue};
 use crate::endpoint_url::Scheme;
 
 /// Reads all tables; `None` reads as an empty document.
@@ -29,13 +33,29 @@ pub(super) fn read<'v>(document: &mut Document<'v>, root: Option<&'v toml::de::D
     config
 }
 
-/// The effective configuration.
+/// The effective configuration as TOML.
 pub(super) fn write(config: &Config) -> String {
-    // Without TLS towards the upstream, its settings would be refused when the text is read again.
+    // Without an https endpoint, the settings of [upstream.tls] would be refused when the text is read again.
     let encrypted = config.upstream.endpoints.iter().any(|endpoint| endpoint.url.scheme == Scheme::Https);
-    let mut writer = Writer::new((!encrypted).then_some("upstream.tls"));
+    written(config).into_toml((!encrypted).then_some("upstream.tls"))
+}
+
+/// The value of every key that is set.
+pub(super) fn values(config: &Config) -> BTreeMap<String, WrittenValue> {
+    written(config).into_values()
+}
+
+fn written(config: &Config) -> Writer {
+    let mut writer = Writer::default();
     config.write(&mut writer);
-    writer.into_toml()
+    writer
+}
+
+/// Every key, in the order of the tables below.
+pub(super) fn describe() -> Vec<KeyDescription> {
+    let mut describer = Describer::new();
+    Config::describe(&mut describer);
+    describer.into_keys()
 }
 
 /// Declares the entries of a table. The field names are the keys; the compiler sees to it that none is forgotten.
@@ -49,8 +69,17 @@ macro_rules! keys {
             fn write(&self, writer: &mut Writer) {
                 $($entry.write(&self.$field, stringify!($field), writer);)+
             }
+
+            fn describe(describer: &mut Describer) {
+                $(of_field($entry, |table: &Self| &table.$field).describe(stringify!($field), describer);)+
+            }
         }
     };
+}
+
+/// Tells the compiler that `entry` belongs to a field: a description alone does not name the type of a table.
+fn of_field<T, E: Entry>(entry: E, _field: fn(&T) -> &E::Value) -> E {
+    entry
 }
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -73,7 +102,7 @@ keys!(Config {
     limits: table(),
 });
 
-keys!(Listener { address: Address.or(([0, 0, 0, 0], 8043).into()), tls: optional_table() });
+keys!(Listener { address: Address.or(([0, 0, 0, 0], 8043).into()).fixed(), tls: optional_table().fixed_presence() });
 
 keys!(ListenerTls {
     certificate: file(FileContent::Certificates).required("name the PEM file with the server's certificate chain"),
@@ -130,18 +159,21 @@ keys!(Validation {
     on_unknown_preview: word(OnUnknownPreview::ALL, OnUnknownPreview::as_str).or(OnUnknownPreview::Reject),
     allow_websocket: Flag.or(false),
     reject_status: number(200..=499).or(200),
-    warm_up: span(Duration::ZERO..=DAY).or(Duration::ZERO),
+    // Applies to the start of a process.
+    warm_up: span(Duration::ZERO..=DAY).or(Duration::ZERO).at_next_start(),
 });
 
 keys!(Previews {
-    ttl: span(MILLISECOND..=DAY).or(seconds(30 * 60)),
-    per_agent: number(1..=1024).or(16),
-    max_agents: number(1..=10_000_000).or(100_000),
-    snapshot: written_file().optional(),
+    // The store expires previews after the lifetime that it was created with.
+    ttl: span(MILLISECOND..=DAY).or(seconds(30 * 60)).fixed(),
+    per_agent: number(1..=1024).or(16).fixed(),
+    max_agents: number(1..=10_000_000).or(100_000).fixed(),
+    snapshot: written_file().optional().fixed(),
     snapshot_interval: span(Duration::from_millis(100)..=DAY)
         .because("every snapshot writes all previews to the disk")
-        .or(seconds(10)),
-    store: table(),
+        .or(seconds(10))
+        .fixed(),
+    store: table().fixed(),
 });
 
 /// Written by hand: which keys stand beside `kind` depends on it.
@@ -166,6 +198,11 @@ impl Table for StoreKind {
             }
         }
     }
+
+    fn describe(describer: &mut Describer) {
+        store_kind().describe("kind", describer);
+        RedisStore::describe(describer);
+    }
 }
 
 const MEMORY: &str = "memory";
@@ -185,14 +222,14 @@ keys!(RedisStore {
     on_store_failure: word(OnStoreFailure::ALL, OnStoreFailure::as_str).or(OnStoreFailure::Local),
 });
 
-keys!(Admin { address: Address.or(([127, 0, 0, 1], 9043).into()) });
+keys!(Admin { address: Address.or(([127, 0, 0, 1], 9043).into()).fixed() });
 
 keys!(Log {
-    format: word(LogFormat::ALL, LogFormat::as_str).or(LogFormat::Json),
+    format: word(LogFormat::ALL, LogFormat::as_str).or(LogFormat::Json).fixed(),
     level: word(&[Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE], level_word).or(Level::INFO),
-    mask_numbers: Flag.or(true),
+    mask_numbers: Flag.or(true).fixed(),
     access: word(AccessLog::ALL, AccessLog::as_str).or(AccessLog::Callouts),
-    hash_key: file(FileContent::HashKey).optional(),
+    hash_key: file(FileContent::HashKey).optional().fixed(),
 });
 
 fn level_word(level: Level) -> &'static str {
@@ -205,27 +242,36 @@ fn level_word(level: Level) -> &'static str {
     }
 }
 
-keys!(Runtime { workers: Workers.or(one_per_core()) });
+keys!(Runtime { workers: Workers.or(one_per_core()).fixed() });
 
 /// A number of threads; 0 stands for one per core and is resolved when read.
 struct Workers;
 
-const MOST_WORKERS: usize = 1024;
+const MAX_WORKERS: usize = 1024;
 
 fn one_per_core() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZero::get).min(MOST_WORKERS)
+    std::thread::available_parallelism().map_or(1, NonZero::get).min(MAX_WORKERS)
 }
 
 impl Kind for Workers {
     type Value = usize;
 
     fn read(&self, value: &mut ValueRef<'_, '_>) -> Option<usize> {
-        let workers = number(0..=MOST_WORKERS).read(value)?;
+        let workers = number(0..=MAX_WORKERS).read(value)?;
         Some(if workers == 0 { one_per_core() } else { workers })
     }
 
     fn write(&self, value: &usize) -> String {
         value.to_string()
+    }
+
+    fn describe(&self) -> ValueKind {
+        number(0..=MAX_WORKERS).describe()
+    }
+
+    /// The same on every machine.
+    fn describe_default(&self, _: &usize) -> String {
+        "0".to_owned()
     }
 }
 

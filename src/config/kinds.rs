@@ -8,11 +8,8 @@ use toml::de::DeValue;
 
 use super::document::ValueRef;
 use super::entry::Kind;
-
-/// Text as a TOML string.
-pub(super) fn quoted(text: &str) -> String {
-    toml::Value::from(text).to_string()
-}
+use super::reference::ValueKind;
+use super::toml_text::{bytes_of, duration_text, quoted, size_text};
 
 /// `true` or `false`.
 pub(super) struct Flag;
@@ -30,6 +27,10 @@ impl Kind for Flag {
     fn write(&self, value: &bool) -> String {
         value.to_string()
     }
+
+    fn describe(&self) -> ValueKind {
+        ValueKind::Boolean
+    }
 }
 
 /// A whole number within a range.
@@ -40,7 +41,7 @@ pub(super) fn number<N>(range: RangeInclusive<N>) -> Number<N> {
     Number(range)
 }
 
-impl<N: Copy + TryFrom<u64> + PartialOrd + ToString> Kind for Number<N> {
+impl<N: Copy + TryFrom<u64> + TryInto<u64> + PartialOrd + ToString> Kind for Number<N> {
     type Value = N;
 
     fn read(&self, value: &mut ValueRef<'_, '_>) -> Option<N> {
@@ -56,6 +57,11 @@ impl<N: Copy + TryFrom<u64> + PartialOrd + ToString> Kind for Number<N> {
 
     fn write(&self, value: &N) -> String {
         value.to_string()
+    }
+
+    fn describe(&self) -> ValueKind {
+        let integer = |number: N| number.try_into().unwrap_or(u64::MAX);
+        ValueKind::Integer { min: integer(*self.0.start()), max: integer(*self.0.end()) }
     }
 }
 
@@ -83,6 +89,10 @@ impl<T: Copy> Kind for Word<T> {
     fn write(&self, value: &T) -> String {
         quoted((self.1)(*value))
     }
+
+    fn describe(&self) -> ValueKind {
+        ValueKind::Word(self.0.iter().map(|word| (self.1)(*word)).collect())
+    }
 }
 
 /// An IP address with a port.
@@ -103,6 +113,10 @@ impl Kind for Address {
 
     fn write(&self, value: &SocketAddr) -> String {
         quoted(&value.to_string())
+    }
+
+    fn describe(&self) -> ValueKind {
+        ValueKind::Text("IP address and port")
     }
 }
 
@@ -150,7 +164,11 @@ impl Kind for Span {
     }
 
     fn write(&self, value: &Duration) -> String {
-        quoted(&humantime::format_duration(*value).to_string().replace(' ', ""))
+        quoted(&duration_text(*value))
+    }
+
+    fn describe(&self) -> ValueKind {
+        ValueKind::Duration { min: *self.range.start(), max: *self.range.end() }
     }
 }
 
@@ -161,14 +179,6 @@ pub(super) struct Size(RangeInclusive<usize>);
 pub(super) fn size(range: RangeInclusive<usize>) -> Size {
     Size(range)
 }
-
-/// 1024 bytes.
-pub(super) const KIB: usize = 1024;
-/// 1024 KiB.
-pub(super) const MIB: usize = 1024 * KIB;
-
-/// Larger first: the first that divides a size is the one to write it with.
-const UNITS: [(&str, usize); 3] = [("MiB", MIB), ("KiB", KIB), ("B", 1)];
 
 impl Kind for Size {
     type Value = usize;
@@ -190,16 +200,10 @@ impl Kind for Size {
     fn write(&self, value: &usize) -> String {
         quoted(&size_text(*value))
     }
-}
 
-fn bytes_of(text: &str) -> Option<usize> {
-    let (unit, factor) = UNITS.iter().find(|(unit, _)| text.ends_with(unit))?;
-    text.strip_suffix(unit)?.trim_end().parse::<usize>().ok()?.checked_mul(*factor)
-}
-
-fn size_text(bytes: usize) -> String {
-    let exact = UNITS.iter().find(|(_, factor)| bytes.is_multiple_of(*factor));
-    exact.map_or_else(|| bytes.to_string(), |(unit, factor)| format!("{}{unit}", bytes / factor))
+    fn describe(&self) -> ValueKind {
+        ValueKind::Size { min: *self.0.start(), max: *self.0.end() }
+    }
 }
 
 /// A list of at least one value, without repetitions.
@@ -234,5 +238,9 @@ impl<K: Kind<Value: PartialEq>> Kind for List<K> {
     fn write(&self, values: &Vec<K::Value>) -> String {
         let values: Vec<_> = values.iter().map(|value| self.0.write(value)).collect();
         format!("[{}]", values.join(", "))
+    }
+
+    fn describe(&self) -> ValueKind {
+        ValueKind::List(Box::new(self.0.describe()))
     }
 }

@@ -1,21 +1,24 @@
-//! The checked configuration: what the rest of the program may rely on.
+//! The checked configuration: what the rest of the program relies on.
 //!
-//! A file becomes a [`Config`] or *all* its problems at once:
+//! [`load`] turns a file into a [`Config`], or reports *all* its problems at once:
 //!
-//! | module | what it knows |
+//! | module | content |
 //! |---|---|
-//! | [`keys`] | **every key, its kind, range and default: the table to look at first** |
-//! | [`kinds`], [`addresses`], [`targets`], [`files`] | how a duration, an endpoint, a push target … is read and written |
-//! | [`conflicts`] | what is wrong only between two keys |
-//! | [`warnings`](mod@warnings) | what is allowed, but should not go unnoticed |
-//! | [`entry`], [`document`] | the machinery: the table is walked to read a document and to write one |
-//! | [`problem`] | how a mistake is told |
+//! | [`keys`] | **every key: kind, range, default, reloadable or not. Look here first** |
+//! | [`model`] | the checked configuration: one struct for each table of the file |
+//! | [`kinds`], [`addresses`], [`targets`], [`files`], [`redis`] | how a duration, an endpoint, a push target … is read and written |
+//! | [`conflicts`] | contradictions between two keys |
+//! | [`warnings`](mod@warnings) | settings that are allowed but risky |
+//! | [`changes`], [`reference`] | what differs between two configurations; a description of every key |
+//! | [`entry`], [`document`], [`writer`], [`toml_text`] | the machinery that walks the key table to read, write and describe |
+//! | [`problem`] | how a mistake is reported |
 //!
-//! A new key is a field here, a line in [`keys`], and its lines in `config/previewgate.toml`, where limits and defaults
-//! are documented for operators; tests hold the three together. Nothing outside this module sees an unchecked value,
-//! and nothing here touches a socket.
+//! A new key is a field in [`model`], a line in [`keys`], and its lines in `config/previewgate.toml`, where limits and
+//! defaults are documented for operators. Tests compare the three. No code outside this module sees an unchecked value,
+//! and no code in it uses the network.
 
 mod addresses;
+mod changes;
 mod conflicts;
 mod document;
 mod entry;
@@ -25,15 +28,19 @@ mod kinds;
 mod model;
 mod problem;
 mod redis;
+mod reference;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod toml_text;
 mod warnings;
+mod writer;
 
 use std::io::Read;
 use std::path::Path;
 
 pub use addresses::UpstreamEndpoint;
+pub use changes::Change;
 use document::Document;
 pub use document::Files;
 pub(crate) use files::password;
@@ -43,6 +50,7 @@ pub use model::{
 };
 pub use problem::{Problem, Problems};
 pub use redis::{OnStoreFailure, RedisStore, RedisUrl};
+pub use reference::{KeyDescription, Presence, Reload, ValueKind};
 pub use targets::{AllowedHost, AllowedTarget};
 
 pub use crate::endpoint_url::{EndpointUrl, InvalidEndpointUrl, Scheme};
@@ -88,6 +96,11 @@ fn read_text(path: &Path) -> Result<String, Vec<Problem>> {
             "name a configuration file in UTF-8 that this user may read",
         )),
     }
+}
+
+/// Every key with its kind, default and range, and whether a reload can change it, in the order of the key table.
+pub fn describe_keys() -> Vec<KeyDescription> {
+    keys::describe()
 }
 
 impl Config {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::document::ValueRef;
 use super::entry::Kind;
-use super::kinds::quoted;
+use super::reference::ValueKind;
+use super::toml_text::quoted;
 use crate::endpoint_url::{Fault, host_and_port};
 use crate::label_enum;
 
@@ -88,6 +89,10 @@ impl Kind for RedisAddress {
     fn write(&self, value: &RedisUrl) -> String {
         quoted(&value.to_string())
     }
+
+    fn describe(&self) -> ValueKind {
+        ValueKind::Text("URL: redis or rediss, host, port and database")
+    }
 }
 
 fn address(text: &str) -> Result<RedisUrl, Fault> {
@@ -133,5 +138,9 @@ impl Kind for PlainText {
 
     fn write(&self, value: &String) -> String {
         quoted(value)
+    }
+
+    fn describe(&self) -> ValueKind {
+        ValueKind::Text("1 to 64 visible ASCII characters")
     }
 }

@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::document::ValueRef;
 use super::entry::Kind;
-use super::kinds::quoted;
+use super::reference::ValueKind;
+use super::toml_text::quoted;
 use crate::endpoint_url::{EndpointUrl, Fault, Scheme, host_and_port, is_server_name, port};
 
 /// Applications that may be pushed to, from `[scheme://]host[:port]`.
@@ -115,6 +116,10 @@ impl Kind for Target {
 
     fn write(&self, value: &AllowedTarget) -> String {
         quoted(&value.to_string())
+    }
+
+    fn describe(&self) -> ValueKind {
+        ValueKind::Text("scheme, host or network, and port")
     }
 }
 

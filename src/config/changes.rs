@@ -1,0 +1,49 @@
+//! What differs between two configurations, and whether a reload may apply it.
+
+use std::fmt;
+
+use super::keys;
+use super::model::Config;
+use super::reference::Reload;
+
+/// One key with two values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The full name, such as `previews.ttl`.
+    pub key: String,
+    /// The value in force, as TOML; `None` if the key is not set. Never a secret.
+    pub old: Option<String>,
+    /// The new value, likewise.
+    pub new: Option<String>,
+    /// Whether a reload can change the key.
+    pub reload: Reload,
+}
+
+/// `key: old -> new`
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "(not set)".to_owned());
+        write!(f, "{}: {} -> {}", self.key, shown(&self.old), shown(&self.new))
+    }
+}
+
+impl Config {
+    /// Every key whose value in `new` is another one, in the order of the key table. Files are compared by name, not by
+    /// content.
+    pub fn changes(&self, new: &Self) -> Vec<Change> {
+        let (old, new) = (keys::values(self), keys::values(new));
+        let shown = |value: &super::writer::WrittenValue| {
+            if value.secret { "(not shown)".to_owned() } else { value.toml.clone() }
+        };
+        let change = |description: super::reference::KeyDescription| {
+            let (old, new) = (old.get(&description.key), new.get(&description.key));
+            (old != new).then(|| Change {
+                key: description.key,
+                old: old.map(shown),
+                new: new.map(shown),
+                reload: description.reload,
+            })
+        };
+        keys::describe().into_iter().filter_map(change).collect()
+    }
+}
