@@ -87,7 +87,7 @@ fn decision(c: &mut Criterion) {
         let shown = Change::Shown(Announcement { control_id: ControlId(id), numbers });
         previews.apply(shown, Timestamp(0), Bounds { per_agent: 16 });
     }
-    let callout = parse_callout(br#"{"called":"88881507","callcontrolid":15}"#).unwrap();
+    let callout = parse_callout(br#"{"called":"88881507","callcontrolid":15}"#).unwrap().callout;
     c.bench_function("decide: the last of 16 previews with 8 numbers", |b| {
         b.iter(|| decide(black_box(&callout), &previews, Timestamp(1000), Duration::from_secs(60)).unwrap());
     });

@@ -90,16 +90,16 @@ impl Walk<'_> {
             return Ok(Judged::too_large());
         }
         let Arrived { uri, headers, .. } = &self.request;
-        let callout = match understand(uri.query(), headers, body) {
-            Ok(callout) => callout,
+        let parsed = match understand(uri.query(), headers, body) {
+            Ok(parsed) => parsed,
             Err(objection) => {
                 self.report.line(&format!("not a callout: {objection}"));
                 return Ok(Judged::unread(objection));
             }
         };
         let shown = self.history.of(agent);
-        self.tell_match(agent, &callout, &shown);
-        Ok(judge(callout, &shown.previews, self.history.now, self.config.previews.ttl))
+        self.tell_match(agent, &parsed.callout, &shown);
+        Ok(judge(parsed, &shown.previews, self.history.now, self.config.previews.ttl))
     }
 
     fn tell_match(&mut self, agent: AgentId, callout: &Callout, shown: &Shown) {

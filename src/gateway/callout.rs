@@ -1,9 +1,10 @@
-//! A `previewCallout`: read, judged, and forwarded byte for byte or refused.
+//! A `previewCallout`: read, judged, and forwarded or refused.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::{self, HeaderValue};
 use http::{Request, Response, request};
 
 use super::body::{GatewayBody, Inbound, Unread, read_whole};
@@ -22,13 +23,17 @@ pub(super) async fn judge_and_forward(
     request: Request<Inbound>,
     agent: AgentId,
 ) -> Result<Response<GatewayBody>, GatewayError> {
-    let (head, mut body) = request.into_parts();
+    let (mut head, mut body) = request.into_parts();
     let exchange = Arc::clone(&body.exchange);
-    let (judged, body) = match read_body(&exchange, &mut body).await? {
+    let (judged, mut body) = match read_body(&exchange, &mut body).await? {
         Read::Whole(bytes) => (judged(&exchange, agent, &head, &bytes).await, RequestBody::Whole(bytes)),
         Read::TooLarge(beginning) => (Judged::too_large(), RequestBody::Resumed(Some(beginning), boxed(body))),
     };
-    let Judged { callout, preview_age, outcome } = judged;
+    let Judged { callout, rewritten, preview_age, outcome } = judged;
+    if let Some(rewritten) = rewritten {
+        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(rewritten.len()));
+        body = RequestBody::Whole(rewritten);
+    }
     exchange.learn(|facts| {
         facts.callout = callout;
         facts.preview_age = preview_age;
@@ -56,16 +61,16 @@ pub(super) async fn pass_unjudged(
 async fn judged(exchange: &Exchange, agent: AgentId, head: &request::Parts, body: &[u8]) -> Judged {
     let gateway = &exchange.gateway;
     // First what needs no previews: what is refused anyway asks nothing of a shared store.
-    let callout = match understand(head.uri.query(), &head.headers, body) {
-        Ok(callout) => callout,
+    let parsed = match understand(head.uri.query(), &head.headers, body) {
+        Ok(parsed) => parsed,
         Err(objection) => return Judged::unread(objection),
     };
     let previews = match gateway.ledger.previews(agent).await {
         Ok(previews) => previews,
-        Err(unavailable) => return Judged::unknowable(callout, unavailable),
+        Err(unavailable) => return Judged::unknowable(parsed, unavailable),
     };
     let none = AgentPreviews::default();
-    judge(callout, previews.as_deref().unwrap_or(&none), gateway.clock.now(), gateway.config.previews.ttl)
+    judge(parsed, previews.as_deref().unwrap_or(&none), gateway.clock.now(), gateway.config.previews.ttl)
 }
 
 enum Read {

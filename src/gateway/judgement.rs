@@ -4,13 +4,14 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap};
 
 use super::error::GatewayError;
 use super::headers::GUID;
 use crate::config::{Mode, OnUnknownPreview, Validation};
 use crate::preview::{AgentPreviews, Callout, Reason, Refusal, Timestamp, Validated, Verdict, decide};
-use crate::protocol::{parse_callout, query};
+use crate::protocol::{ParsedCallout, media_type, parse_callout, query};
 use crate::store::Unavailable;
 
 /// What speaks against a callout.
@@ -52,6 +53,8 @@ impl From<Refusal> for Objection {
 pub(crate) struct Judged {
     /// What it asks for, once that is known.
     pub(crate) callout: Option<Callout>,
+    /// The body to forward in place of the one received, if that one could be read in another way.
+    pub(crate) rewritten: Option<Bytes>,
     /// The age of the preview that it names, if it names one.
     pub(crate) preview_age: Option<Duration>,
     /// The first objection, if there is one.
@@ -66,17 +69,18 @@ impl Judged {
 
     /// A callout of which something else than its preview is wrong.
     pub(crate) fn unread(objection: Objection) -> Self {
-        Self { callout: None, preview_age: None, outcome: Err(objection) }
+        Self { callout: None, rewritten: None, preview_age: None, outcome: Err(objection) }
     }
 
     /// A callout of an agent whose previews cannot be looked up.
-    pub(crate) fn unknowable(callout: Callout, unavailable: Unavailable) -> Self {
-        Self { callout: Some(callout), preview_age: None, outcome: Err(Objection::Unknowable(unavailable)) }
+    pub(crate) fn unknowable(parsed: ParsedCallout, unavailable: Unavailable) -> Self {
+        let ParsedCallout { callout, rewritten } = parsed;
+        Self { callout: Some(callout), rewritten, preview_age: None, outcome: Err(Objection::Unknowable(unavailable)) }
     }
 }
 
 /// What a callout asks for, if its query, its header fields and its body are as they should be.
-pub(crate) fn understand(query: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Result<Callout, Objection> {
+pub(crate) fn understand(query: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Result<ParsedCallout, Objection> {
     check_head(headers)?;
     check_query(query)?;
     parse_callout(body)
@@ -84,13 +88,14 @@ pub(crate) fn understand(query: Option<&str>, headers: &HeaderMap, body: &[u8]) 
 }
 
 /// Judges a callout by the previews of the agent who makes it.
-pub(crate) fn judge(callout: Callout, previews: &AgentPreviews, now: Timestamp, ttl: Duration) -> Judged {
+pub(crate) fn judge(parsed: ParsedCallout, previews: &AgentPreviews, now: Timestamp, ttl: Duration) -> Judged {
+    let ParsedCallout { callout, rewritten } = parsed;
     let decision = decide(&callout, previews, now, ttl);
     let preview_age = match decision {
         Ok(Validated { preview_age }) => Some(preview_age),
         Err(refusal) => refusal.preview_age(),
     };
-    Judged { callout: Some(callout), preview_age, outcome: decision.map(|_| ()).map_err(Objection::from) }
+    Judged { callout: Some(callout), rewritten, preview_age, outcome: decision.map(|_| ()).map_err(Objection::from) }
 }
 
 /// The header fields that the interface demands (previewCallout page, table 2).
@@ -98,8 +103,7 @@ fn check_head(headers: &HeaderMap) -> Result<(), Objection> {
     if headers.get(GUID).is_none_or(|guid| guid.as_bytes().trim_ascii().is_empty()) {
         return Err(Objection::new(Reason::MissingGuid, "the Guid header is missing"));
     }
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    if headers.contains_key(header::CONTENT_ENCODING) || !content_type.is_some_and(is_plain_json) {
+    if headers.contains_key(header::CONTENT_ENCODING) || !media_type::declares_json(headers) {
         let message = "the message body must be sent as application/json in UTF-8";
         return Err(Objection::new(Reason::InvalidContentType, message));
     }
@@ -113,22 +117,6 @@ fn check_query(query: Option<&str>) -> Result<(), Objection> {
         return Err(Objection::new(Reason::MalformedBody, message));
     }
     Ok(())
-}
-
-/// `application/json`, without charset or with UTF-8: what was judged is what the upstream reads.
-fn is_plain_json(content_type: &str) -> bool {
-    let mut parts = content_type.split(';').map(str::trim);
-    let is_json = parts.next().is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json"));
-    let harmless = |parameter: &str| match parameter.split_once('=') {
-        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
-            let charset = value.trim().trim_matches('"');
-            charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("utf8")
-        }
-        // A parameter that only looks like none (`charset`, `charset "x"`) might be read as one.
-        Some((name, _)) => !name.to_ascii_lowercase().contains("charset"),
-        None => parameter.is_empty(),
-    };
-    is_json && parts.all(harmless)
 }
 
 /// What follows from a judgement under the configured policy. `warming_up`: see `validation.warm_up`.
@@ -195,34 +183,6 @@ mod tests {
             let outcome = settled(settings, unavailable);
             assert!(matches!(outcome, Ok(_) | Err(GatewayError::StoreUnavailable)), "{settings} {unavailable:?}");
             assert_eq!(outcome.ok(), expected, "{settings} {unavailable:?}");
-        }
-    }
-
-    #[test]
-    fn content_types() {
-        for good in [
-            "application/json",
-            "application/json; charset=UTF-8",
-            "application/json;charset=utf-8",
-            "Application/JSON ; Charset=\"UTF-8\"",
-            "application/json; charset=utf8;",
-            "application/json; version=1",
-        ] {
-            assert!(is_plain_json(good), "{good}");
-        }
-        for bad in [
-            "",
-            "text/plain",
-            "application/x-www-form-urlencoded",
-            "application/json; charset=GBK",
-            "application/json; charset=utf-16",
-            "application/json; charset=UTF-8; charset=GBK",
-            "application/json; charset",
-            "application/json; charset*=utf-8''x",
-            "application/json, text/plain",
-            "application/jsonx",
-        ] {
-            assert!(!is_plain_json(bad), "{bad}");
         }
     }
 }

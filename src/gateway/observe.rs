@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap};
-use http::{Request, Response, StatusCode, response};
+use http::{Request, Response, StatusCode, request, response};
 use http_body::{Body, Frame, SizeHint};
 
 use super::body::{GatewayBody, Inbound, Unread, read_whole};
@@ -20,10 +20,9 @@ use super::exchange::Exchange;
 use super::handler::{boxed, send, streamed};
 use super::headers::ask_for_readable;
 use crate::preview::{AgentId, Change};
-use crate::protocol::callout::parse_cancelled;
 use crate::protocol::content;
 use crate::protocol::envelope::says_signed_out;
-use crate::protocol::{Delivery, Envelope, Operation, parse_events, query};
+use crate::protocol::{Delivery, Envelope, Operation, ParsedCancel, media_type, parse_cancel, parse_events, query};
 use crate::store::{EndCause, Moment, SignIn, Source};
 use crate::upstream::{Client, Failure, RequestBody, UpstreamBody};
 
@@ -138,22 +137,40 @@ pub(super) async fn cancel(
     request: Request<Inbound>,
     agent: AgentId,
 ) -> Result<Response<GatewayBody>, GatewayError> {
-    let (head, mut body) = request.into_parts();
+    let (mut head, mut body) = request.into_parts();
     let exchange = Arc::clone(&body.exchange);
     let limits = &exchange.gateway.config.limits;
     let read = tokio::time::timeout(limits.callout_body_timeout, read_whole(&mut body, limits.callout_body)).await;
     // If it cannot be told which preview the upstream gives back, none of the agent's can be trusted any more.
     let (change, body) = match read {
         Ok(Ok(bytes)) => {
-            let elsewhere = head.uri.query().is_some_and(query::may_name_a_field);
-            let cancelled = parse_cancelled(&bytes).filter(|_| !elsewhere);
-            (cancelled.map_or(Change::Ended, Change::Cancelled), RequestBody::Whole(bytes))
+            let (change, body) = cancelled(&mut head, bytes);
+            (change, RequestBody::Whole(body))
         }
         Ok(Err(Unread::TooLarge(beginning))) => (Change::Ended, RequestBody::Resumed(Some(beginning), boxed(body))),
         Ok(Err(Unread::Broken(_))) | Err(_) => return Err(GatewayError::BodyTimeout),
     };
     let response = send(&client, &exchange, head, body).await?;
     Detached::new(apply_on_success(exchange, response, agent, OnSuccess::End(change, EndCause::Cancelled))).await
+}
+
+/// The change that a successful cancellation makes, and the body to forward: one that every reader reads in the same way,
+/// if there is one.
+fn cancelled(head: &mut request::Parts, body: Bytes) -> (Change, Bytes) {
+    let elsewhere = head.uri.query().is_some_and(query::may_name_a_field);
+    let encoded = head.headers.contains_key(header::CONTENT_ENCODING);
+    if elsewhere || encoded || media_type::may_declare_another_charset(&head.headers) {
+        return (Change::Ended, body);
+    }
+    match parse_cancel(&body) {
+        ParsedCancel::One { control_id, rewritten } => {
+            if let Some(rewritten) = &rewritten {
+                head.headers.insert(header::CONTENT_LENGTH, http::HeaderValue::from(rewritten.len()));
+            }
+            (Change::Cancelled(control_id), rewritten.unwrap_or(body))
+        }
+        ParsedCancel::Unclear => (Change::Ended, body),
+    }
 }
 
 /// What a request changes if it succeeds.

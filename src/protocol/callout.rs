@@ -1,21 +1,47 @@
 //! The body of a `previewCallout`: one strict reading, or none.
 //!
-//! The very bytes that are judged here are forwarded, and the upstream reads them with a JSON mapper of its own. So
-//! whatever two parsers could read differently is refused: repeated keys however escaped, keys that a forgiving
-//! mapper folds onto the two that count, numbers that are not integers, anything but UTF-8, what could name another call in
-//! another charset, anything after the object.
+//! The upstream reads what is forwarded with a JSON mapper of its own, in a charset of its own. So whatever two parsers
+//! could read differently is refused: repeated keys however escaped, keys that a forgiving mapper folds onto the two that
+//! count, numbers that are not integers, anything but UTF-8, anything after the object. A body whose bytes could be read
+//! in another way although it is strict JSON is forwarded in another spelling with the same meaning: see `one_reading`.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use bytes::Bytes;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
-use super::lenient;
-use super::other_charsets::may_add_a_member;
+use super::envelope::trim_bom;
+use super::loose_names::{MAX_NAME, may_mean_one_of};
+use super::one_reading::{is_plain, without_padding, written_out};
+use super::strict_json::{Skipped, Text};
 use crate::preview::{Callout, ControlId, DialedNumber, Reason};
 
 /// Longest `called`, in bytes: as long as `dialeddigits` can be (protocol.md 5).
-pub const LONGEST_NUMBER: usize = 120;
+pub const MAX_CALLED: usize = 120;
+
+/// A body that has one reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParsedCallout {
+    /// What it asks for.
+    pub callout: Callout,
+    /// The body to forward in place of the one received; nothing if that one has one reading for everybody as it stands.
+    pub rewritten: Option<Bytes>,
+}
+
+/// A `cancelPreviewCallout` body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParsedCancel {
+    /// It names one preview.
+    One {
+        /// Which one.
+        control_id: ControlId,
+        /// As in [`ParsedCallout`].
+        rewritten: Option<Bytes>,
+    },
+    /// It names none, or not the same one to every reader: on success any preview of the agent may be the one that ends.
+    Unclear,
+}
 
 /// Why a body is not a callout. The text is for the client: it names fields, never values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,30 +66,43 @@ impl CalloutError {
 
 /// Reads a `previewCallout` body (protocol.md 4).
 ///
-/// `called` must be a string of printable ASCII without blanks, commas, quotes and backslashes; `callcontrolid` an
-/// integer within 64 bits, or its canonical decimal spelling as a string. Further fields are ignored.
+/// `called` must be a string of printable ASCII and blanks within, without commas, quotes and backslashes;
+/// `callcontrolid` an integer within 64 bits, or its canonical decimal spelling as a string. Both may be padded with NUL
+/// characters. Further fields are ignored. A byte order mark is not forwarded.
 ///
 /// # Errors
 /// [`CalloutError`], with a sentence that says what is wrong.
-pub fn parse_callout(body: &[u8]) -> Result<Callout, CalloutError> {
-    let text = std::str::from_utf8(body).map_err(|_| malformed("it is not UTF-8"))?;
+pub fn parse_callout(body: &[u8]) -> Result<ParsedCallout, CalloutError> {
+    let text = std::str::from_utf8(trim_bom(body)).map_err(|_| malformed("it is not UTF-8"))?;
     let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| explain(&error))?;
-    if may_add_a_member(text, &[CALLED, CONTROL_ID]) {
-        return Err(malformed("in another charset it could name another called or callcontrolid"));
-    }
     let called = fields.called.ok_or(CalloutError::MissingField(CALLED))?;
     let control_id = fields.control_id.ok_or(CalloutError::MissingField(CONTROL_ID))?;
-    Ok(Callout { called: number(&called)?, control_id })
+    let callout = Callout { called: number(called)?, control_id };
+    Ok(ParsedCallout { callout, rewritten: rewritten(body, text, fields.escaped) })
 }
 
-/// The control ID that a successful `cancelPreviewCallout` gives back; nothing if that is not beyond doubt.
-pub fn parse_cancelled(body: &[u8]) -> Option<ControlId> {
-    let text = std::str::from_utf8(body).ok().filter(|text| !may_add_a_member(text, &[CONTROL_ID]))?;
-    serde_json::from_str::<Fields<'_>>(text).ok()?.control_id
+/// Reads a `cancelPreviewCallout` body with the same strictness (protocol.md 4).
+pub fn parse_cancel(body: &[u8]) -> ParsedCancel {
+    let read = || {
+        let text = std::str::from_utf8(trim_bom(body)).ok()?;
+        let fields = serde_json::from_str::<Fields<'_>>(text).ok()?;
+        Some(ParsedCancel::One { control_id: fields.control_id?, rewritten: rewritten(body, text, fields.escaped) })
+    };
+    read().unwrap_or(ParsedCancel::Unclear)
+}
+
+/// What to forward in place of `body`, whose strict JSON is `text`. `escaped`: see [`Fields`].
+fn rewritten(body: &[u8], text: &str, escaped: bool) -> Option<Bytes> {
+    let as_received = body.len() == text.len() && !escaped && is_plain(text, &FIELDS);
+    (!as_received).then(|| Bytes::from(written_out(text, &FIELDS)))
 }
 
 const CALLED: &str = "called";
 const CONTROL_ID: &str = "callcontrolid";
+/// The members that count.
+pub(super) const FIELDS: [&str; 2] = [CALLED, CONTROL_ID];
+
+const NOT_DIALLABLE: &str = "called holds characters that cannot be dialled";
 
 fn malformed(what: &'static str) -> CalloutError {
     CalloutError::Malformed(Cow::Borrowed(what))
@@ -82,13 +121,14 @@ fn explain(error: &serde_json::Error) -> CalloutError {
     }))
 }
 
-fn number(called: &str) -> Result<DialedNumber, CalloutError> {
-    let dialable = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b',' | b'"' | b'\\');
-    match called {
+fn number(called: Cow<'_, str>) -> Result<DialedNumber, CalloutError> {
+    let dialable = |byte: u8| (byte.is_ascii_graphic() || byte == b' ') && !matches!(byte, b',' | b'"' | b'\\');
+    let called = without_padding(called).ok_or_else(|| malformed(NOT_DIALLABLE))?;
+    match called.as_ref() {
         "" => Err(CalloutError::MissingField(CALLED)),
-        _ if called.len() > LONGEST_NUMBER => Err(malformed("called is too long")),
-        _ if !called.bytes().all(dialable) => Err(malformed("called holds characters that cannot be dialled")),
-        _ => Ok(DialedNumber::new(called)),
+        long if long.len() > MAX_CALLED => Err(malformed("called is too long")),
+        odd if odd.trim().len() != odd.len() || !odd.bytes().all(dialable) => Err(malformed(NOT_DIALLABLE)),
+        called => Ok(DialedNumber::new(called)),
     }
 }
 
@@ -97,6 +137,8 @@ fn number(called: &str) -> Result<DialedNumber, CalloutError> {
 struct Fields<'a> {
     called: Option<Cow<'a, str>>,
     control_id: Option<ControlId>,
+    /// A reader for whom backslashes escape nothing may find another key or another value, or a value is padded.
+    escaped: bool,
 }
 
 impl<'de> Deserialize<'de> for Fields<'de> {
@@ -123,14 +165,26 @@ fn read_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<Fields<'de>, A::Err
     let mut fields = Fields::default();
     let mut seen: Vec<Cow<'de, str>> = Vec::new();
     while let Some(Text(key)) = map.next_key()? {
+        // A reader who knows no escapes does not find a field that is spelled with one, so it has no other value there.
+        let spelled_out = matches!(key, Cow::Borrowed(_));
         match key.as_ref() {
-            CALLED => fields.called = map.next_value::<Option<Text<'de>>>()?.map(|Text(called)| called),
-            CONTROL_ID => fields.control_id = map.next_value::<Option<StrictId>>()?.map(|StrictId(id)| id),
-            other if folds_onto_a_field(other) => {
+            CALLED => {
+                fields.called = map.next_value::<Option<Text<'de>>>()?.map(|Text(called)| called);
+                let escaped = |called: &Cow<'_, str>| matches!(called, Cow::Owned(_)) && spelled_out;
+                fields.escaped |= fields.called.as_ref().is_some_and(|called| escaped(called) || called.contains('\0'));
+            }
+            CONTROL_ID => {
+                let id = map.next_value::<Option<StrictId>>()?;
+                fields.escaped |= id.as_ref().is_some_and(|id| id.padded || (id.escaped && spelled_out));
+                fields.control_id = id.map(|id| id.id);
+            }
+            long if long.len() > MAX_NAME => return Err(de::Error::custom("a key is too long")),
+            other if may_mean_one_of(other, &FIELDS) => {
                 return Err(de::Error::custom("a key could be mistaken for called or callcontrolid"));
             }
             _ => {
                 map.next_value::<Skipped>()?;
+                fields.escaped |= !spelled_out;
             }
         }
         seen.push(key);
@@ -143,49 +197,13 @@ fn read_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<Fields<'de>, A::Err
     Ok(fields)
 }
 
-/// Whether a mapper that ignores case, compatibility forms, blanks and punctuation would take `key` for one of the two
-/// fields.
-pub(super) fn folds_onto_a_field(key: &str) -> bool {
-    let mut folded = String::new();
-    for character in key.chars() {
-        let before = folded.len();
-        lenient::fold_into(&mut folded, character);
-        if folded.len() == before && character.is_alphanumeric() {
-            folded.push(character);
-        }
-    }
-    folded == CALLED || folded == CONTROL_ID
+/// A control ID as an integer or as the canonical spelling of one, NUL padding aside; nothing that a mapper would have
+/// to round.
+struct StrictId {
+    id: ControlId,
+    escaped: bool,
+    padded: bool,
 }
-
-/// A JSON string, borrowed where it holds no escapes.
-struct Text<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Text<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
-
-        impl<'de> Visitor<'de> for TextVisitor {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-
-        deserializer.deserialize_str(TextVisitor)
-    }
-}
-
-/// A control ID as an integer or as the canonical spelling of one; nothing that a mapper would have to round.
-struct StrictId(ControlId);
 
 impl<'de> Deserialize<'de> for StrictId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -193,7 +211,13 @@ impl<'de> Deserialize<'de> for StrictId {
 
         const EXPECTED: &str = "callcontrolid must be a 64-bit integer";
 
-        impl Visitor<'_> for IdVisitor {
+        fn read<E: de::Error>(text: Cow<'_, str>) -> Result<StrictId, E> {
+            let (escaped, padded) = (matches!(text, Cow::Owned(_)), text.contains('\0'));
+            let id = without_padding(text).and_then(|text| text.parse().ok()).ok_or_else(|| E::custom(EXPECTED))?;
+            Ok(StrictId { id, escaped, padded })
+        }
+
+        impl<'de> Visitor<'de> for IdVisitor {
             type Value = StrictId;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -201,77 +225,27 @@ impl<'de> Deserialize<'de> for StrictId {
             }
 
             fn visit_i64<E: de::Error>(self, id: i64) -> Result<StrictId, E> {
-                Ok(StrictId(ControlId(id)))
+                Ok(StrictId { id: ControlId(id), escaped: false, padded: false })
             }
 
             fn visit_u64<E: de::Error>(self, id: u64) -> Result<StrictId, E> {
-                i64::try_from(id).map(|id| StrictId(ControlId(id))).map_err(|_| E::custom(EXPECTED))
+                i64::try_from(id).map_err(|_| E::custom(EXPECTED)).and_then(|id| self.visit_i64(id))
             }
 
             fn visit_f64<E: de::Error>(self, _: f64) -> Result<StrictId, E> {
                 Err(E::custom(EXPECTED))
             }
 
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<StrictId, E> {
+                read(Cow::Borrowed(text))
+            }
+
             fn visit_str<E: de::Error>(self, text: &str) -> Result<StrictId, E> {
-                text.parse().map(StrictId).map_err(|_| E::custom(EXPECTED))
+                read(Cow::Owned(text.to_owned()))
             }
         }
 
         deserializer.deserialize_any(IdVisitor)
-    }
-}
-
-/// Any value, read and forgotten. Unlike serde's `IgnoredAny` it recurses, so that the parser's bound on depth (128)
-/// holds here too: what nests deeper is read by some mappers and not by others.
-struct Skipped;
-
-impl<'de> Deserialize<'de> for Skipped {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnyVisitor;
-
-        impl<'de> Visitor<'de> for AnyVisitor {
-            type Value = Skipped;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any value")
-            }
-
-            fn visit_unit<E>(self) -> Result<Skipped, E> {
-                Ok(Skipped)
-            }
-
-            fn visit_bool<E>(self, _: bool) -> Result<Skipped, E> {
-                Ok(Skipped)
-            }
-
-            fn visit_i64<E>(self, _: i64) -> Result<Skipped, E> {
-                Ok(Skipped)
-            }
-
-            fn visit_u64<E>(self, _: u64) -> Result<Skipped, E> {
-                Ok(Skipped)
-            }
-
-            fn visit_f64<E>(self, _: f64) -> Result<Skipped, E> {
-                Ok(Skipped)
-            }
-
-            fn visit_str<E>(self, _: &str) -> Result<Skipped, E> {
-                Ok(Skipped)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Skipped, A::Error> {
-                while seq.next_element::<Skipped>()?.is_some() {}
-                Ok(Skipped)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Skipped, A::Error> {
-                while map.next_entry::<Skipped, Skipped>()?.is_some() {}
-                Ok(Skipped)
-            }
-        }
-
-        deserializer.deserialize_any(AnyVisitor)
     }
 }
 
@@ -282,7 +256,7 @@ mod tests {
 
     fn parsed(body: &str) -> Result<(String, i64), Reason> {
         parse_callout(body.as_bytes())
-            .map(|callout| (callout.called.reveal().to_owned(), callout.control_id.0))
+            .map(|parsed| (parsed.callout.called.reveal().to_owned(), parsed.callout.control_id.0))
             .map_err(|error| error.reason())
     }
 
@@ -328,7 +302,7 @@ mod tests {
             r#"{"called":"1","callcontrolid":1"#,
             r#"{"called":"1","callcontrolid":1}}"#,
             r#"{"called":"1","callcontrolid":1} {"called":"2","callcontrolid":1}"#,
-            "\u{feff}{\"called\":\"1\",\"callcontrolid\":1}",
+            "\u{feff}\u{feff}{\"called\":\"1\",\"callcontrolid\":1}",
             r#"{"called":"1","called":"1","callcontrolid":1}"#,
             r#"{"called":"1","c\u0061lled":"2","callcontrolid":1}"#,
             r#"{"called":"1","callcontrolid":1,"callcontrolid":1}"#,
@@ -348,7 +322,12 @@ mod tests {
             r#"{"called":true,"callcontrolid":1}"#,
             r#"{"called":"1,2","callcontrolid":1}"#,
             r#"{"called":" 1","callcontrolid":1}"#,
-            r#"{"called":"1\u0000","callcontrolid":1}"#,
+            r#"{"called":"1 ","callcontrolid":1}"#,
+            r#"{"called":"1\u00002","callcontrolid":1}"#,
+            r#"{"called":"\u00001","callcontrolid":1}"#,
+            r#"{"called":"1 \u0000","callcontrolid":1}"#,
+            r#"{"called":"1\t2","callcontrolid":1}"#,
+            r#"{"called":"1","callcontrolid":"1\u00002"}"#,
             r#"{"called":"１","callcontrolid":1}"#,
             r#"{"called":"1","callcontrolid":1.0}"#,
             r#"{"called":"1","callcontrolid":1e0}"#,
@@ -395,13 +374,81 @@ mod tests {
         }
     }
 
+    fn forwarded(body: &str) -> String {
+        let parsed = parse_callout(body.as_bytes()).unwrap();
+        let bytes = parsed.rewritten.map_or_else(|| body.as_bytes().to_vec(), |rewritten| rewritten.to_vec());
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn what_everybody_reads_the_same_is_forwarded_as_received() {
+        for body in [
+            r#"{"called":"710101","callcontrolid":1010}"#,
+            "\r\n{\t\"callcontrolid\" : \"1010\" , \"called\" : \"71 01 01\" }\r\n",
+            r#"{"called":"1","callcontrolid":2,"callData":"{\"name\":\"x\",\"path\":\"C:\\\\x\\\\\"}","remark":"a\nb"}"#,
+            r#"{"called":"1","callcontrolid":2,"callData":"\u738b"}"#,
+            r#"{"\u0063alled":"0571\u0032345","callcontrolid":2}"#,
+        ] {
+            assert_eq!(forwarded(body), body);
+            assert_eq!(parse_callout(body.as_bytes()).unwrap().rewritten, None, "{body}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_forwarded_in_a_spelling_that_has_one_reading() {
+        for (body, expected) in [
+            ("\u{feff}{\"called\":\"1\",\"callcontrolid\":2}", r#"{"called":"1","callcontrolid":2}"#),
+            (r#"{"called":"\u0031","callcontrolid":2}"#, r#"{"called":"1","callcontrolid":2}"#),
+            (r#"{"c\u0061lled":"1","callcontrolid":"\u0032"}"#, r#"{"called":"1","callcontrolid":"2"}"#),
+            (r#"{"c\u0061lled":"1\u0000","callcontrolid":2}"#, r#"{"called":"1","callcontrolid":2}"#),
+            (
+                r#"{"called":"1\u0000\u0000","callcontrolid":"2\u0000","x":"\u0000"}"#,
+                r#"{"called":"1","callcontrolid":"2","x":"\u0000"}"#,
+            ),
+            (
+                r#"{"called":"1","callcontrolid":2,"x":"王 \"called\":\"3\""}"#,
+                r#"{"called":"1","callcontrolid":2,"x":"\u738b \u0022called\u0022:\u00223\u0022"}"#,
+            ),
+            (
+                r#"{"x":"\",'called':'2',\"","called":"1","callcontrolid":2}"#,
+                r#"{"x":"\u0022,'called':'2',\u0022","called":"1","callcontrolid":2}"#,
+            ),
+            (
+                r#"{"callco\ntrolid":3,"called":"1","callcontrolid":2}"#,
+                r#"{"callco\u000atrolid":3,"called":"1","callcontrolid":2}"#,
+            ),
+        ] {
+            assert_eq!(forwarded(body), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn padding_is_no_part_of_a_number_and_blanks_within_are() {
+        assert_eq!(parsed(r#"{"called":"138 0013\u0000","callcontrolid":"7\u0000"}"#), Ok(("138 0013".to_owned(), 7)));
+        let empty = r#"{"called":"\u0000","callcontrolid":1}"#;
+        assert_eq!(parsed(empty), Err(Reason::MissingField));
+    }
+
     #[test]
     fn what_is_cancelled() {
-        let cancelled = |body: &str| parse_cancelled(body.as_bytes()).map(|id| id.0);
-        assert_eq!(cancelled(r#"{"callcontrolid":7}"#), Some(7));
-        assert_eq!(cancelled(r#"{"callcontrolid":"7","x":null}"#), Some(7));
-        for doubtful in ["", "{}", "7", r#"{"callcontrolid":7,"callcontrolid":8}"#, r#"{"callControlId":7}"#] {
-            assert_eq!(cancelled(doubtful), None, "{doubtful}");
+        let cancelled = |body: &str| match parse_cancel(body.as_bytes()) {
+            ParsedCancel::One { control_id, rewritten } => Some((control_id.0, rewritten.is_some())),
+            ParsedCancel::Unclear => None,
+        };
+        assert_eq!(cancelled(r#"{"callcontrolid":7}"#), Some((7, false)));
+        assert_eq!(cancelled(r#"{"callcontrolid":"7","x":null}"#), Some((7, false)));
+        assert_eq!(cancelled("\u{feff}{\"callcontrolid\":\"7\"}"), Some((7, true)));
+        assert_eq!(cancelled(r#"{"callcontrolid":7,"x":"你\",'callcontrolid':8,\""}"#), Some((7, true)));
+        for unclear in [
+            "",
+            "{}",
+            "7",
+            r#"{"callcontrolid":7,"callcontrolid":8}"#,
+            r#"{"callControlId":7}"#,
+            r#"{"callcontrolid":7,"call_control_id":8}"#,
+            r#"{'callcontrolid':7}"#,
+        ] {
+            assert_eq!(cancelled(unclear), None, "{unclear}");
         }
     }
 
@@ -414,7 +461,7 @@ mod tests {
         /// What is accepted here is what a forgiving reader finds too, and it finds nothing else.
         #[test]
         fn a_forgiving_reader_agrees(body in "\\{(\"(called|callcontrolid|x)\":(\"[0-9]{1,3}\"|[0-9]{1,3}|null),?){0,4}\\}") {
-            if let Ok(callout) = parse_callout(body.as_bytes()) {
+            if let Ok(ParsedCallout { callout, .. }) = parse_callout(body.as_bytes()) {
                 let value: serde_json::Value = serde_json::from_str(&body).unwrap();
                 prop_assert_eq!(value["called"].as_str().unwrap(), callout.called.reveal());
                 let id = value["callcontrolid"].to_string();

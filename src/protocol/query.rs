@@ -3,8 +3,9 @@
 //! Frameworks merge query parameters with the fields of the message body, and some let one name another method. A
 //! callout is judged by its body, so a query that could change it is refused; any other goes through untouched.
 
-use super::callout::folds_onto_a_field;
+use super::callout::FIELDS;
 use super::lenient;
+use super::loose_names::may_mean_one_of;
 
 /// Method override parameters, folded; besides the plain `_method`.
 const OVERRIDES: [&str; 6] =
@@ -12,7 +13,7 @@ const OVERRIDES: [&str; 6] =
 
 /// Whether some reading of `query` has a parameter that could be taken for `called` or `callcontrolid`.
 pub fn may_name_a_field(query: &str) -> bool {
-    any_key(query, folds_onto_a_field)
+    any_key(query, |key| may_mean_one_of(key, &FIELDS))
 }
 
 /// Whether some reading of `query` has a parameter by which a framework might replace the method.

@@ -1,13 +1,16 @@
 //! The body of a sign-in: where it asks for push, and the same body with other addresses.
 //!
-//! Only the addresses change; every other byte stays as the application wrote it (protocol.md 6.3 and 6.4).
+//! Only the addresses change (protocol.md 6.3 and 6.4). Text that is not plain ASCII is written as `\uXXXX`, so that the
+//! upstream finds no other address in it, whatever its charset: see `one_reading`.
 
 use std::ops::Range;
 
 use serde_json::value::RawValue;
 
 use super::envelope::trim_bom;
+use super::loose_names::may_mean_one_of;
 use super::members::each_member;
+use super::one_reading::written_out;
 use super::push_address::PushForm;
 
 /// One address in a sign-in that the application wants pushes at.
@@ -37,8 +40,8 @@ pub enum SignInFault {
 
 /// The push addresses of a sign-in, in the order in which they stand there; none if the application will poll.
 ///
-/// `callBackUri` counts only together with `serviceToken`. Names are compared without regard to letter case: nothing
-/// public says how the upstream compares them, and changing a parameter that it ignores does no harm.
+/// `callBackUri` counts only together with `serviceToken`. Names are compared loosely: nothing public says how the upstream
+/// compares them, and changing a parameter that it ignores does no harm.
 ///
 /// # Errors
 /// [`SignInFault`]
@@ -60,7 +63,7 @@ pub fn push_addresses(body: &[u8]) -> Result<Vec<PushAddress>, SignInFault> {
     Ok(addresses)
 }
 
-/// The same body with other addresses at the places where `addresses` were found.
+/// The same body with other addresses at the places where `addresses` were found, in a spelling with one reading.
 pub fn with_addresses<'a>(body: &[u8], addresses: impl IntoIterator<Item = (&'a PushAddress, String)>) -> Vec<u8> {
     let mut changed = Vec::with_capacity(body.len() + 512);
     let mut position = 0;
@@ -70,7 +73,10 @@ pub fn with_addresses<'a>(body: &[u8], addresses: impl IntoIterator<Item = (&'a 
         position = range.end;
     }
     changed.extend_from_slice(body.get(position..).unwrap_or_default());
-    changed
+    match std::str::from_utf8(trim_bom(&changed)) {
+        Ok(text) if !changed.is_ascii() || text.contains('\\') => written_out(text, &[]).into_bytes(),
+        _ => changed,
+    }
 }
 
 /// `null` and `""` are as good as absent.
@@ -109,12 +115,12 @@ impl<'a> Members<'a> {
     }
 
     fn place(&mut self, name: &str) -> Option<&mut Option<&'a RawValue>> {
-        Some(match name {
-            "callbackuri" => &mut self.call_back_uri,
-            "servicetoken" => &mut self.service_token,
-            "pushurl" => &mut self.push_url,
-            _ => return None,
-        })
+        let places = [
+            ("callbackuri", &mut self.call_back_uri),
+            ("servicetoken", &mut self.service_token),
+            ("pushurl", &mut self.push_url),
+        ];
+        places.into_iter().find(|(field, _)| may_mean_one_of(name, &[field])).map(|(_, place)| place)
     }
 }
 
@@ -150,6 +156,7 @@ mod tests {
             (r#"{"x":{"pushUrl":"http://a"}}"#, vec![]),
             (r#"{"callBackUri":"http://a","serviceToken":"t"}"#, one(CallBackUri, "http://a")),
             (r#"{"serviceToken":"t","CALLBACKURI":"http:\/\/a"}"#, one(CallBackUri, "http://a")),
+            (r#"{"push_url":"http://a"}"#, one(PushUrl, "http://a")),
             (r#"{"push\u0055rl":"http://a","callBackUri":"http://b"}"#, one(PushUrl, "http://a")),
             (
                 r#"{"pushUrl":"http://a","callBackUri":"http://b","serviceToken":"t"}"#,
@@ -182,8 +189,10 @@ mod tests {
     fn only_the_addresses_change() {
         assert_eq!(
             rewritten("\u{feff}{ \"pushUrl\" :\t\"http:\\/\\/a\" ,\"name\":\"\\u4f60 \u{597d}\",\n\"n\":1.50}\n"),
-            "\u{feff}{ \"pushUrl\" :\t\"x:push_url\" ,\"name\":\"\\u4f60 \u{597d}\",\n\"n\":1.50}\n"
+            "{ \"pushUrl\" :\t\"x:push_url\" ,\"name\":\"\\u4f60 \\u597d\",\n\"n\":1.50}\n"
         );
+        let hidden = r#"{"pushUrl":"http://a","x":"\",'pushUrl':'http://b',\""}"#;
+        assert_eq!(rewritten(hidden), r#"{"pushUrl":"x:push_url","x":"\u0022,'pushUrl':'http://b',\u0022"}"#);
         assert_eq!(
             rewritten(r#"{"pushUrl":"http://a","callBackUri":"http://b","serviceToken":"t"}"#),
             r#"{"pushUrl":"x:push_url","callBackUri":"x:push","serviceToken":"t"}"#
@@ -199,7 +208,7 @@ mod tests {
 
         /// Around the address, any members in any order stay byte for byte.
         #[test]
-        fn surroundings_stay(before in "[a-z ]{0,9}", name in "[\\PC&&[^\"\\\\]]{0,9}", after in "[0-9]{1,9}") {
+        fn surroundings_stay(before in "[a-z ]{0,9}", name in "[ -~&&[^\"\\\\]]{0,9}", after in "[0-9]{1,9}") {
             let (head, tail) = (format!("{{\"a{before}\":\"{name}\", \"pushUrl\":"), format!(",\"z\":[1{after}] }}"));
             prop_assert_eq!(rewritten(&format!("{head}\"http://a\"{tail}")), format!("{head}\"x:push_url\"{tail}"));
         }

@@ -386,6 +386,32 @@ async fn valid_callouts_are_forwarded_as_they_are() {
     }
 }
 
+/// What another charset or a more lenient mapper could read otherwise arrives in plain ASCII, with the same meaning.
+#[tokio::test]
+async fn callouts_arrive_in_a_spelling_with_one_reading() {
+    let lab = lenient().start().await;
+    let agent = lab.agent(101).await;
+    agent.shown(11776, "138 0013 8000").await;
+    for (body, expected) in [
+        (
+            "\u{feff}{\"called\":\"138 0013 8000\",\"callcontrolid\":11776}",
+            r#"{"called":"138 0013 8000","callcontrolid":11776}"#,
+        ),
+        (
+            r#"{"x":"你\",'called':'2',\"","called":"138 0013 8000\u0000","callcontrolid":11776}"#,
+            r#"{"x":"\u4f60\u0022,'called':'2',\u0022","called":"138 0013 8000","callcontrolid":11776}"#,
+        ),
+    ] {
+        lab.simulator.clear_journal();
+        let request = Request::put(format!("{API}/voicecall/101/previewCallout")).header("guid", &agent.guid);
+        let request = request.header("content-type", "application/json; charset='utf-8'");
+        lab.send(&request.body(body)).await.passed();
+        let arrived = lab.simulator.callouts();
+        assert_eq!(arrived.len(), 1, "{body}");
+        assert_eq!(arrived[0].body, expected.as_bytes(), "{body}");
+    }
+}
+
 /// A success does not end the preview: after Call_Out_Fail the agent tries the next number of the same list.
 #[tokio::test]
 async fn the_numbers_of_a_list_one_after_the_other() {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use http::{HeaderMap, HeaderValue, header};
 use previewgate::preview::{Change, DialedNumber};
-use previewgate::protocol::{Event, content, parse_callout, parse_events};
+use previewgate::protocol::{Event, ParsedCallout, content, parse_callout, parse_events};
 use serde::Deserialize;
 
 /// `tests/data/index.toml`
@@ -142,7 +142,9 @@ fn every_callout_is_understood_as_listed() {
     for CalloutFile { file, called, control_id, reason } in index().callouts {
         let body = std::fs::read(data().join(&file)).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let (read, refused) = match parse_callout(&body) {
-            Ok(callout) => (Some((callout.called.reveal().to_owned(), callout.control_id.0)), None),
+            Ok(ParsedCallout { callout, .. }) => {
+                (Some((callout.called.reveal().to_owned(), callout.control_id.0)), None)
+            }
             Err(error) => (None, Some(error.reason().to_string())),
         };
         assert_eq!((read, refused), (called.zip(control_id), reason), "{}", file.display());
