@@ -10,7 +10,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use previewgate::downstream::framing::Framer;
 use previewgate::preview::{AgentPreviews, Announcement, Bounds, Change, ControlId, DialedNumber, Timestamp, decide};
-use previewgate::protocol::{classify, parse_callout, parse_events};
+use previewgate::protocol::{Classified, ClassifyRules, RequestHead, parse_callout, parse_events};
 
 const CALLOUT: &[u8] = br#"{"called":"88889039","callcontrolid":"11776"}"#;
 const PATH: &str = "/agentgateway/resource/voicecall/20000/previewCallout";
@@ -31,17 +31,24 @@ fn head() -> Vec<u8> {
     .into_bytes()
 }
 
+fn classify(path: &str) -> Classified {
+    let prefixes = ["/agentgateway/".to_owned()];
+    let (uri, headers) = (path.parse().unwrap(), http::HeaderMap::new());
+    let head = RequestHead { method: &http::Method::PUT, uri: &uri, headers: &headers, has_body: true };
+    previewgate::protocol::classify(&head, ClassifyRules { path_prefixes: &prefixes, push: false })
+}
+
 fn requests(c: &mut Criterion) {
-    let (head, prefixes) = (head(), ["/agentgateway/".to_owned()]);
+    let head = head();
     c.bench_function("head: framing and checks", |b| {
         b.iter(|| Framer::new(32 * 1024).advance(black_box(&head)).unwrap());
     });
-    c.bench_function("path: classify, plain", |b| {
-        b.iter(|| classify(&http::Method::PUT, black_box(PATH), &prefixes).unwrap());
+    c.bench_function("path: parse and classify, plain", |b| {
+        b.iter(|| classify(black_box(PATH)));
     });
     let odd = "/agentgateway/resource/voicecall/20000/seconddial/%23";
-    c.bench_function("path: classify, percent-encoded", |b| {
-        b.iter(|| classify(&http::Method::PUT, black_box(odd), &prefixes).unwrap());
+    c.bench_function("path: parse and classify, percent-encoded", |b| {
+        b.iter(|| classify(black_box(odd)));
     });
     c.bench_function("callout: parse strictly", |b| b.iter(|| parse_callout(black_box(CALLOUT)).unwrap()));
     c.bench_function("callout: serde_json::Value, for comparison", |b| {
@@ -51,11 +58,10 @@ fn requests(c: &mut Criterion) {
 
 /// What one client can make the gateway do at most with one request: everybody else on that worker waits for it.
 fn hostile_requests(c: &mut Criterion) {
-    let prefixes = ["/agentgateway/".to_owned()];
     for (name, piece) in [("letters", "%61/"), ("compatibility forms", "%uFDFA"), ("words", "onlineagen%74/")] {
         let path = format!("/agentgateway/{}", piece.repeat(31 * 1024 / piece.len()));
         c.bench_function(&format!("path: classify 31 KiB of {name}"), |b| {
-            b.iter(|| classify(&http::Method::PUT, black_box(&path), &prefixes));
+            b.iter(|| classify(black_box(&path)));
         });
     }
     let keys: Vec<_> = (0..7000).map(|key| format!("\"{key:x}\":0")).collect();

@@ -20,16 +20,14 @@ use tracing::Dispatch;
 
 use self::keeping::Keeper;
 use crate::admin::Admin;
-use crate::config::{Config, Log};
-use crate::gateway::{Gateway, Load, Origins, Push, RequestIds};
-use crate::log_throttle::LogThrottle;
-use crate::preview::SystemClock;
-use crate::reload::{self, ReloadError, Reloader, SetupError};
-use crate::server::{self, Admission, Live, Phase, PhaseControl, Worker};
-use crate::store::Ledger;
+use crate::config::Config;
+use crate::gateway::{Generation, Services, ServicesError, SetupError};
+use crate::preview::{Clock, SystemClock};
+use crate::reload::{ReloadError, Reloader};
+use crate::server::{self, ActiveGeneration, Admission, Phase, PhaseControl, Worker};
 use crate::store::snapshot::SnapshotFile;
 use crate::systemd::{Inherited, Notifier};
-use crate::telemetry::{HashKey, Logging, Metrics, Redactor};
+use crate::telemetry::{Logging, Metrics};
 
 /// How often the cache's housekeeping is done.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
@@ -39,8 +37,6 @@ const CERTIFICATES: Duration = Duration::from_secs(5);
 const PROBES: Duration = Duration::from_millis(100);
 /// What is cut at the drain deadline gets this long to be recorded.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// A broken upstream may say so in the log this often.
-const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why the gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -58,17 +54,9 @@ pub enum StartError {
     /// The files that the configuration names cannot be used.
     #[error(transparent)]
     Setup(#[from] SetupError),
-    /// The key of `called_hash` cannot be read or made.
-    #[error("log.hash_key {}: {source}", path.display())]
-    HashKey {
-        /// The file.
-        path: PathBuf,
-        /// The system's words.
-        source: io::Error,
-    },
-    /// The system's random numbers are not available.
-    #[error("the system has no random numbers")]
-    NoRandomness,
+    /// The services of the process cannot be built.
+    #[error(transparent)]
+    Services(#[from] ServicesError),
     /// Threads or their runtimes cannot be made.
     #[error("a worker cannot be started: {0}")]
     Thread(#[from] io::Error),
@@ -76,7 +64,7 @@ pub enum StartError {
 
 /// A gateway that is bound to its addresses and serves nobody yet.
 pub struct App {
-    live: Live,
+    active: ActiveGeneration,
     reloader: Reloader,
     snapshot: Option<SnapshotFile>,
     listeners: Vec<std::net::TcpListener>,
@@ -92,14 +80,20 @@ impl App {
     /// # Errors
     /// [`StartError`]; nothing is left bound.
     pub fn bind(config: Config, logging: &Logging) -> Result<Self, StartError> {
-        Self::bind_or_inherit(config, logging, Inherited::default())
+        Self::bind_with(config, logging, Inherited::default(), Arc::new(SystemClock::new()))
     }
 
-    /// The same, except that a socket that was inherited is used instead of binding its address.
+    /// Like [`App::bind`], with inherited sockets in place of the configured addresses where there are any, and with a
+    /// clock of the caller's choice: previews are judged by it.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left bound.
-    pub fn bind_or_inherit(config: Config, logging: &Logging, inherited: Inherited) -> Result<Self, StartError> {
+    pub fn bind_with(
+        config: Config,
+        logging: &Logging,
+        inherited: Inherited,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
         let writer = logging.writer.clone();
         metrics.log.dropped_from(move || writer.dropped());
@@ -118,14 +112,14 @@ impl App {
         .map_err(bound("admin.address", config.admin.address))?;
         let address = listeners.first().map_or(Ok(config.listener.address), std::net::TcpListener::local_addr)?;
         let admin_address = admin.local_addr()?;
-        let mut gateway = gateway(&config, &metrics)?;
-        // Before anybody is served: until then clients and load balancers find nobody who answers.
-        let restore = || keeping::restore(&config, &mut gateway);
+        let mut services = Services::new(&config, clock, metrics)?;
+        // Before the first request is served: no callout may be judged without the previews of the last run.
+        let restore = || keeping::restore(&config, &mut services);
         let snapshot = tracing::dispatcher::with_default(&logging.dispatch, restore);
-        let live = Live::new(reload::generation(gateway, config, None)?);
-        let reloader = Reloader::new(live.clone(), logging.level.clone());
+        let active = ActiveGeneration::new(Generation::build(&Arc::new(services), config, None)?);
+        let reloader = Reloader::new(active.clone(), logging.level.clone());
         let dispatch = logging.dispatch.clone();
-        Ok(Self { live, reloader, snapshot, listeners, admin, address, admin_address, dispatch })
+        Ok(Self { active, reloader, snapshot, listeners, admin, address, admin_address, dispatch })
     }
 
     /// Reloads `file` when asked to: it is where the configuration came from.
@@ -158,7 +152,7 @@ impl App {
         let admission = Admission::new();
         for (number, listener) in self.listeners.into_iter().enumerate() {
             listener.set_nonblocking(true)?;
-            let worker = Worker::new(self.live.clone(), Arc::clone(&admission), phase.clone());
+            let worker = Worker::new(self.active.clone(), Arc::clone(&admission), phase.clone());
             let alive = alive.clone();
             threads.push(thread(&format!("worker-{number}"), &self.dispatch, async move {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -168,13 +162,15 @@ impl App {
             })?);
         }
         drop(alive);
-        let ledger = Arc::clone(&self.live.generation().gateway.ledger);
-        if ledger.is_shared() {
+        let generation = self.active.current();
+        let services = &generation.services;
+        if services.ledger.is_shared() {
+            let services = Arc::clone(services);
             // A thread of its own: everybody who waits for the shared store waits for it.
             let mut phase = phase.clone();
             threads.push(thread("store", &self.dispatch, async move {
                 tokio::select! {
-                    () = ledger.stay_connected() => {}
+                    () = services.ledger.stay_connected() => {}
                     () = phase.until(Phase::Ended) => {}
                 }
                 Ok(())
@@ -183,9 +179,9 @@ impl App {
         let (stop, stopped) = watch::channel(false);
         let reloader = Arc::new(self.reloader);
         let supervisor = Supervisor {
-            admin: Admin::new(self.live.clone(), Arc::clone(&reloader), phase),
-            keeper: self.snapshot.map(|file| Keeper::new(file, &self.live.generation().gateway)),
-            live: self.live.clone(),
+            admin: Admin::new(self.active.clone(), Arc::clone(&reloader), phase),
+            keeper: self.snapshot.map(|file| Keeper::new(file, generation.config.previews.snapshot_interval, services)),
+            active: self.active.clone(),
             reloader: Arc::clone(&reloader),
             control,
             gone,
@@ -201,7 +197,8 @@ impl App {
         Ok(Running {
             address,
             admin_address,
-            gateway: Arc::clone(&self.live.generation().gateway),
+            services: Arc::clone(services),
+            active: self.active.clone(),
             reloader,
             stop,
             threads,
@@ -216,8 +213,9 @@ pub struct Running {
     pub address: SocketAddr,
     /// Where operators look.
     pub admin_address: SocketAddr,
-    /// What it works with, under the configuration that it started with; for tests.
-    pub gateway: Arc<Gateway>,
+    /// The services of the process; for tests.
+    pub services: Arc<Services>,
+    active: ActiveGeneration,
     reloader: Arc<Reloader>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<io::Result<()>>>,
@@ -226,6 +224,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// The configuration in force, and what follows from it; for tests.
+    pub fn generation(&self) -> Arc<Generation> {
+        self.active.current()
+    }
+
     /// Begins the orderly end: not ready, delay, drain, cut. Returns at once.
     pub fn stop(&self) {
         self.stop.send_replace(true);
@@ -260,7 +263,7 @@ impl Running {
 
 struct Supervisor {
     admin: Admin,
-    live: Live,
+    active: ActiveGeneration,
     reloader: Arc<Reloader>,
     keeper: Option<Keeper>,
     control: PhaseControl,
@@ -271,15 +274,15 @@ struct Supervisor {
 impl Supervisor {
     async fn run(mut self, admin: tokio::net::TcpListener, mut stopped: watch::Receiver<bool>) {
         tokio::spawn(self.admin.clone().run(admin));
-        tokio::spawn(probe_endpoints(self.live.clone()));
-        tokio::spawn(keeping::announce_end_of_warm_up(Arc::clone(&self.live.generation().gateway)));
+        let services = Arc::clone(&self.active.current().services);
+        tokio::spawn(probe_endpoints(self.active.clone()));
+        tokio::spawn(keeping::announce_end_of_warm_up(Arc::clone(&services)));
         let saving = self.keeper.clone().map(|keeper| tokio::spawn(keeper.run()));
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         let mut certificates = tokio::time::interval(CERTIFICATES);
-        let ledger = Arc::clone(&self.live.generation().gateway.ledger);
         loop {
             tokio::select! {
-                _ = housekeeping.tick() => ledger.maintain(),
+                _ = housekeeping.tick() => services.ledger.maintain(),
                 _ = certificates.tick() => self.reloader.look_at_certificates(),
                 _ = stopped.wait_for(|stop| *stop) => break,
             }
@@ -296,9 +299,9 @@ impl Supervisor {
     }
 
     async fn shut_down(&mut self) {
-        let gateway = Arc::clone(&self.live.generation().gateway);
-        let shutdown = &gateway.config.shutdown;
-        let open = || gateway.metrics.connections.downstream.open();
+        let generation = self.active.current();
+        let shutdown = &generation.config.shutdown;
+        let open = || generation.services.metrics.connections.downstream.open();
         tracing::info!(target: "previewgate", connections = open(), "shutting down: not ready any more");
         self.control.announce(Phase::NotReady);
         tokio::time::sleep(shutdown.delay).await;
@@ -314,12 +317,12 @@ impl Supervisor {
 }
 
 /// Looks after the endpoints that are passed over, until the runtime ends.
-async fn probe_endpoints(live: Live) {
+async fn probe_endpoints(active: ActiveGeneration) {
     let mut ticks = tokio::time::interval(PROBES);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let upstream = Arc::clone(&live.generation().upstream);
+        let upstream = Arc::clone(&active.current().upstream);
         upstream.probe_due().await;
     }
 }
@@ -339,35 +342,6 @@ fn thread(
         runtime.shutdown_background();
         outcome
     })
-}
-
-fn gateway(config: &Config, metrics: &Arc<Metrics>) -> Result<Gateway, StartError> {
-    let clock = Arc::new(SystemClock::new());
-    let ledger = Ledger::new(&config.previews, clock.clone(), Arc::clone(metrics));
-    Ok(Gateway {
-        ledger: Arc::new(ledger),
-        clock,
-        metrics: Arc::clone(metrics),
-        redactor: Arc::new(Redactor::new(config.log.mask_numbers, hash_key(&config.log)?)),
-        origins: Arc::new(Origins::new()),
-        request_ids: Arc::new(RequestIds::new()),
-        push: Arc::new(Push::off()),
-        load: Arc::new(Load::default()),
-        event_warnings: Arc::new(LogThrottle::every(WARNING_INTERVAL)),
-        upstream_warnings: Arc::new(LogThrottle::every(WARNING_INTERVAL)),
-        warm_up_until: None,
-        config: config.clone(),
-    })
-}
-
-fn hash_key(log: &Log) -> Result<HashKey, StartError> {
-    match &log.hash_key {
-        Some(path) => {
-            let wrong = |source| StartError::HashKey { path: path.clone(), source };
-            std::fs::read(path).map(|secret| HashKey::from_bytes(&secret)).map_err(wrong)
-        }
-        None => HashKey::random().map_err(|_| StartError::NoRandomness),
-    }
 }
 
 #[cfg(test)]
@@ -395,7 +369,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            let worker = Worker::new(app.live, Admission::new(), phase);
+            let worker = Worker::new(app.active, Admission::new(), phase);
             tokio::time::timeout(Duration::from_secs(30), worker.run(listener)).await.unwrap();
         });
         let mut answer = String::new();

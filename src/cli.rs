@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use tokio::runtime::Runtime;
@@ -13,6 +14,7 @@ use crate::app::{App, Running};
 use crate::config::{self, Config, Files};
 use crate::demo::{self, Afterwards, SimulateOptions};
 use crate::explain;
+use crate::preview::SystemClock;
 use crate::systemd::{Inherited, Notifier};
 use crate::telemetry::{Logging, stdout};
 
@@ -134,7 +136,7 @@ fn run(path: &Path) -> Result<(), Failure> {
     let logging = Logging::start(config.log.format, config.log.level, stdout()).map_err(other)?;
     let _log = tracing::dispatcher::set_default(&logging.dispatch);
     announce(&config);
-    let app = App::bind_or_inherit(config, &logging, inherited).map_err(other)?;
+    let app = App::bind_with(config, &logging, inherited, Arc::new(SystemClock::new())).map_err(other)?;
     let app = app.reloading(path.to_owned()).notifying(notifier.clone());
     // Before anybody is told that the gateway is ready: a signal that nobody listens for ends the process.
     let signals = Signals::register().map_err(other)?;

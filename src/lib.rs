@@ -6,7 +6,8 @@
 //! Where to look first:
 //! - the rule: [`preview::decide`]
 //! - how events are read: [`protocol::parse_events`]
-//! - the layers of the data path, in order: [`gateway::stack`]
+//! - what a request is for: [`protocol::classify`](protocol::classify())
+//! - the life of a request, on one page: [`gateway`] and its `pipeline`
 //! - how it is put together: [`app`]
 //!
 //! Imports point down. Each module uses only modules of lower lines; modules on one line do not use each other:

@@ -3,19 +3,14 @@
 //! All or nothing: what is new is built completely before it replaces what is in force, and whatever is wrong with it
 //! leaves everything as it was. Connections, held polls and previews never notice.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::{self, Change, Config, Files, Problems, Reload};
-use crate::gateway::{Gateway, Push, PushSetupError};
-use crate::server::{self, Generation, Live};
+use crate::gateway::{Generation, SetupError, certificate_fingerprint};
+use crate::server::ActiveGeneration;
 use crate::systemd::Notifier;
-use crate::telemetry::metrics::CertificateRole;
-use crate::telemetry::{LevelHandle, Metrics};
-use crate::tls::{self, TlsError};
-use crate::upstream::Upstream;
+use crate::telemetry::LevelHandle;
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -34,21 +29,10 @@ pub enum ReloadError {
     Fixed(Vec<Change>),
 }
 
-/// Why nothing can follow from a configuration that is good in itself.
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    /// Certificates or keys cannot be used.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// Pushes cannot be relayed.
-    #[error(transparent)]
-    Push(#[from] PushSetupError),
-}
-
 /// Builds generations and puts them in force.
 pub struct Reloader {
     file: Option<PathBuf>,
-    live: Live,
+    active: ActiveGeneration,
     level: LevelHandle,
     notifier: Notifier,
     /// Also makes reloads wait for each other.
@@ -65,10 +49,10 @@ struct Seen {
 
 impl Reloader {
     /// Knows no file yet.
-    pub fn new(live: Live, level: LevelHandle) -> Self {
-        let in_force = fingerprint(&live.generation().gateway.config);
+    pub fn new(active: ActiveGeneration, level: LevelHandle) -> Self {
+        let in_force = certificate_fingerprint(&active.current().config);
         let seen = Mutex::new(Seen { in_force, refused: None });
-        Self { file: None, live, level, notifier: Notifier::default(), seen }
+        Self { file: None, active, level, notifier: Notifier::default(), seen }
     }
 
     /// Reloads `file`.
@@ -90,7 +74,7 @@ impl Reloader {
     pub fn reload(&self) -> Result<(), ReloadError> {
         self.notifier.reloading();
         let outcome = self.file.as_deref().ok_or(ReloadError::NoFile).and_then(|file| self.reload_file(file));
-        let metrics = &self.live.generation().gateway.metrics;
+        let metrics = &self.active.current().services.metrics;
         metrics.process.reloaded(outcome.is_ok());
         match &outcome {
             Ok(changes) => {
@@ -108,11 +92,10 @@ impl Reloader {
     fn reload_file(&self, file: &Path) -> Result<Vec<Change>, ReloadError> {
         let config = config::load(file, Files::Check)?;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let present = self.live.generation();
-        let changes = present.gateway.config.changes(&config);
-        let changes = allowed(changes)?;
-        let print = fingerprint(&config);
-        self.put_in_force(&present.gateway, config)?;
+        let current = self.active.current();
+        let changes = allowed(current.config.changes(&config))?;
+        let print = certificate_fingerprint(&config);
+        self.put_in_force(&current, config)?;
         *seen = Seen { in_force: print, refused: None };
         Ok(changes)
     }
@@ -121,12 +104,12 @@ impl Reloader {
     /// one half is there yet does not load: the old pair stays, and the next look finds the whole.
     pub fn look_at_certificates(&self) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let present = self.live.generation();
-        let print = fingerprint(&present.gateway.config);
+        let current = self.active.current();
+        let print = certificate_fingerprint(&current.config);
         if print == seen.in_force || Some(print) == seen.refused {
             return;
         }
-        match self.put_in_force(&present.gateway, present.gateway.config.clone()) {
+        match self.put_in_force(&current, current.config.clone()) {
             Ok(()) => {
                 *seen = Seen { in_force: print, refused: None };
                 tracing::info!(target: "previewgate", "certificates reloaded");
@@ -138,29 +121,16 @@ impl Reloader {
         }
     }
 
-    fn put_in_force(&self, present: &Arc<Gateway>, config: Config) -> Result<(), SetupError> {
-        let next = generation(Gateway::clone(present), config, Some(&self.live.generation().upstream))?;
-        let config = &next.gateway.config;
-        self.level.set(config.log.level);
-        next.gateway.metrics.process.mode(config.validation.mode);
+    fn put_in_force(&self, current: &Generation, config: Config) -> Result<(), SetupError> {
+        let next = Generation::build(&current.services, config, Some(current))?;
+        let metrics = &next.services.metrics;
+        self.level.set(next.config.log.level);
+        metrics.process.mode(next.config.validation.mode);
         let names: Vec<_> = next.upstream.endpoints().iter().map(|endpoint| Arc::clone(&endpoint.name)).collect();
-        next.gateway.metrics.upstream.retain_endpoints(|name| names.iter().any(|kept| **kept == *name));
-        self.live.replace(next);
+        metrics.upstream.retain_endpoints(|name| names.iter().any(|kept| **kept == *name));
+        self.active.replace(next);
         Ok(())
     }
-}
-
-/// Everything that follows from `config`, for a gateway that otherwise goes on as it is. Endpoints that were there
-/// `earlier` keep their health.
-///
-/// # Errors
-/// When certificates or keys cannot be used.
-pub fn generation(gateway: Gateway, config: Config, earlier: Option<&Upstream>) -> Result<Generation, SetupError> {
-    let upstream = Arc::new(Upstream::new(&config, Arc::clone(&gateway.metrics), earlier)?);
-    let acceptor = config.listener.tls.as_ref().map(server::acceptor).transpose()?;
-    let push = Arc::new(Push::new(&config)?);
-    note_certificates(&config, &gateway.metrics);
-    Ok(Generation { gateway: Arc::new(Gateway { config, push, ..gateway }), upstream, acceptor })
 }
 
 /// All of `changes`, unless a reload must not make one of them.
@@ -175,63 +145,4 @@ fn in_words(changes: &[Change]) -> String {
         return "none".to_owned();
     }
     changes.iter().map(Change::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// Files whose content decides about TLS, with the role of those that are certificates.
-fn tls_files(config: &Config) -> impl Iterator<Item = (&PathBuf, Option<CertificateRole>)> {
-    let own = config.listener.tls.as_ref();
-    let upstream = &config.upstream.tls;
-    let push = config.push.as_ref();
-    [
-        (own.map(|tls| &tls.certificate), Some(CertificateRole::Server)),
-        (own.map(|tls| &tls.private_key), None),
-        (own.and_then(|tls| tls.client_ca.as_ref()), Some(CertificateRole::ClientCa)),
-        (upstream.ca.as_ref(), Some(CertificateRole::UpstreamCa)),
-        (upstream.client_certificate.as_ref(), Some(CertificateRole::UpstreamClient)),
-        (upstream.client_private_key.as_ref(), None),
-        (push.map(|push| &push.key), None),
-        (push.and_then(|push| push.tls.ca.as_ref()), Some(CertificateRole::PushCa)),
-    ]
-    .into_iter()
-    .filter_map(|(path, role)| Some((path?, role)))
-}
-
-/// Changes when the content of any of the files does, also behind a symbolic link that was swapped.
-fn fingerprint(config: &Config) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for (path, _) in tls_files(config) {
-        std::fs::read(path).ok().hash(&mut hasher);
-    }
-    hasher.finish()
-}
-
-fn note_certificates(config: &Config, metrics: &Metrics) {
-    for role in CertificateRole::ALL {
-        let file = tls_files(config).find_map(|(path, of)| (of == Some(*role)).then_some(path));
-        metrics.process.certificate_not_after(*role, file.and_then(|path| tls::earliest_end(path)));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_change_of_each_fixed_key_is_refused_and_no_other() {
-        for config::KeyDescription { key, reload, .. } in config::describe_keys() {
-            let change = Change { key: key.clone(), old: Some("1".to_owned()), new: Some("2".to_owned()), reload };
-            let other = Change { key: "log.level".to_owned(), reload: Reload::Reloadable, ..change.clone() };
-            match allowed(vec![other.clone(), change.clone()]) {
-                Ok(changes) => {
-                    assert_ne!(reload, Reload::Fixed, "{key}");
-                    assert_eq!(changes, [other, change]);
-                }
-                Err(refusal) => {
-                    assert_eq!(reload, Reload::Fixed, "{key}");
-                    let message = format!("cannot change at run time, restart instead: {key}: 1 -> 2");
-                    assert_eq!(refusal.to_string(), message);
-                }
-            }
-        }
-    }
 }

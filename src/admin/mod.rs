@@ -20,10 +20,10 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use crate::gateway::Gateway;
+use crate::gateway::Generation;
 use crate::preview::{AgentId, Preview};
 use crate::reload::Reloader;
-use crate::server::{Live, Phase, PhaseWatch};
+use crate::server::{ActiveGeneration, Phase, PhaseWatch};
 use crate::telemetry::Metrics;
 use crate::upstream::{Condition, Endpoint, Upstream};
 
@@ -38,7 +38,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// What the admin listener shows. Cheap to clone.
 #[derive(Clone)]
 pub struct Admin {
-    live: Live,
+    active: ActiveGeneration,
     reloader: Arc<Reloader>,
     phase: PhaseWatch,
 }
@@ -56,8 +56,8 @@ const PATHS: [(&str, &str); 7] = [
 
 impl Admin {
     /// Shows what is in force, and reloads it.
-    pub fn new(live: Live, reloader: Arc<Reloader>, phase: PhaseWatch) -> Self {
-        Self { live, reloader, phase }
+    pub fn new(active: ActiveGeneration, reloader: Arc<Reloader>, phase: PhaseWatch) -> Self {
+        Self { active, reloader, phase }
     }
 
     /// Serves until the runtime ends.
@@ -100,17 +100,16 @@ impl Admin {
     }
 
     fn show(&self, path: &str) -> Response<Full<Bytes>> {
-        let generation = self.live.generation();
-        let gateway = &generation.gateway;
+        let generation = self.active.current();
         match path {
             "/" => answer(StatusCode::OK, TEXT, index()),
             "/livez" => answer(StatusCode::OK, TEXT, "ok\n".to_owned()),
             "/readyz" => self.readiness(),
-            "/metrics" => answer(StatusCode::OK, Metrics::CONTENT_TYPE, gateway.metrics.encode()),
-            "/config" => answer(StatusCode::OK, "application/toml", gateway.config.to_toml()),
+            "/metrics" => answer(StatusCode::OK, Metrics::CONTENT_TYPE, generation.services.metrics.encode()),
+            "/config" => answer(StatusCode::OK, "application/toml", generation.config.to_toml()),
             "/upstreams" => upstreams(&generation.upstream),
             path => match path.strip_prefix("/previews/") {
-                Some(agent) => previews(gateway, agent),
+                Some(agent) => previews(&generation, agent),
                 None => answer(StatusCode::NOT_FOUND, TEXT, index()),
             },
         }
@@ -151,12 +150,13 @@ fn upstreams(upstream: &Upstream) -> Response<Full<Bytes>> {
     answer(StatusCode::OK, JSON, format!("{}\n", json!({ "upstreams": endpoints })))
 }
 
-fn previews(gateway: &Gateway, agent: &str) -> Response<Full<Bytes>> {
+fn previews(generation: &Generation, agent: &str) -> Response<Full<Bytes>> {
     let Ok(agent) = agent.parse::<AgentId>() else {
         let explanation = json!({ "error": "an agent ID is a plain decimal number from 101 to 999999" });
         return answer(StatusCode::BAD_REQUEST, JSON, format!("{explanation}\n"));
     };
-    let (now, ttl) = (gateway.clock.now(), gateway.config.previews.ttl);
+    let services = &generation.services;
+    let (now, ttl) = (services.clock.now(), generation.config.previews.ttl);
     let shown = |preview: &Preview| {
         let age = now.since(preview.announced_at);
         let numbers: Vec<_> = preview.numbers.iter().map(|number| number.masked().to_string()).collect();
@@ -168,9 +168,9 @@ fn previews(gateway: &Gateway, agent: &str) -> Response<Full<Bytes>> {
         })
     };
     // What this gateway has seen itself; others may know more.
-    let known = gateway.ledger.local().previews(agent);
+    let known = services.ledger.local().previews(agent);
     let previews: Vec<_> = known.iter().flat_map(|previews| previews.iter()).map(shown).collect();
-    let body = json!({ "agent_id": agent.as_u32(), "previews": previews, "store": gateway.ledger.state().as_str() });
+    let body = json!({ "agent_id": agent.as_u32(), "previews": previews, "store": services.ledger.state().as_str() });
     answer(StatusCode::OK, JSON, format!("{body}\n"))
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::config::Config;
-use crate::gateway::Gateway;
+use crate::gateway::Services;
 use crate::log_throttle::LogThrottle;
 use crate::store::snapshot::{Restored, Saved, SnapshotFile};
 
@@ -20,13 +20,13 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 const LAST_SAVE: Duration = Duration::from_secs(10);
 
 /// Restores what the last run saved, and begins the warm-up if there is nothing. To be called before anything listens.
-pub(super) fn restore(config: &Config, gateway: &mut Gateway) -> Option<SnapshotFile> {
+pub(super) fn restore(config: &Config, services: &mut Services) -> Option<SnapshotFile> {
     let previews = &config.previews;
     let file = previews.snapshot.clone().map(|path| SnapshotFile::new(path, previews.ttl, previews.max_agents));
-    let restored = file.as_ref().is_some_and(|file| restore_from(file, gateway));
+    let restored = file.as_ref().is_some_and(|file| restore_from(file, services));
     let warm_up = config.validation.warm_up;
     if !restored && !warm_up.is_zero() {
-        gateway.warm_up_until = Some(gateway.clock.now().after(warm_up));
+        services.warm_up_until = Some(services.clock.now().after(warm_up));
         tracing::warn!(
             target: "previewgate::previews",
             warm_up_ms = millis(warm_up),
@@ -37,9 +37,9 @@ pub(super) fn restore(config: &Config, gateway: &mut Gateway) -> Option<Snapshot
 }
 
 /// True if the previews of the last run are known again.
-fn restore_from(file: &SnapshotFile, gateway: &Gateway) -> bool {
+fn restore_from(file: &SnapshotFile, services: &Services) -> bool {
     let path = file.path().display();
-    match file.restore(gateway.ledger.local(), gateway.clock.now()) {
+    match file.restore(services.ledger.local(), services.clock.now()) {
         Restored::Previews { previews, expired, passed_over, age } => {
             let age_ms = millis(age);
             tracing::info!(
@@ -54,7 +54,7 @@ fn restore_from(file: &SnapshotFile, gateway: &Gateway) -> bool {
             false
         }
         Restored::Refused { fault, put_aside } => {
-            gateway.metrics.snapshots.failed();
+            services.metrics.snapshots.failed();
             let put_aside = match put_aside {
                 Ok(place) => format!("kept as {}", place.display()),
                 Err(error) => format!("still there, and no snapshot is written: {error}"),
@@ -70,9 +70,9 @@ fn restore_from(file: &SnapshotFile, gateway: &Gateway) -> bool {
 }
 
 /// Says when the warm-up is over.
-pub(super) async fn announce_end_of_warm_up(gateway: Arc<Gateway>) {
-    let Some(end) = gateway.warm_up_until else { return };
-    tokio::time::sleep(end.since(gateway.clock.now())).await;
+pub(super) async fn announce_end_of_warm_up(services: Arc<Services>) {
+    let Some(end) = services.warm_up_until else { return };
+    tokio::time::sleep(end.since(services.clock.now())).await;
     tracing::info!(
         target: "previewgate::previews",
         "warm-up is over: callouts of agents without a known preview are handled as on_unknown_preview says"
@@ -85,21 +85,22 @@ pub(super) struct Keeper(Arc<Inner>);
 
 struct Inner {
     file: SnapshotFile,
-    gateway: Arc<Gateway>,
+    interval: Duration,
+    services: Arc<Services>,
     warnings: LogThrottle,
     failing: AtomicBool,
 }
 
 impl Keeper {
-    pub(super) fn new(file: SnapshotFile, gateway: &Arc<Gateway>) -> Self {
+    pub(super) fn new(file: SnapshotFile, interval: Duration, services: &Arc<Services>) -> Self {
         let warnings = LogThrottle::every(WARNING_INTERVAL);
-        let gateway = Arc::clone(gateway);
-        Self(Arc::new(Inner { file, gateway, warnings, failing: AtomicBool::new(false) }))
+        let services = Arc::clone(services);
+        Self(Arc::new(Inner { file, interval, services, warnings, failing: AtomicBool::new(false) }))
     }
 
     /// Saves at every interval, for as long as it is polled.
     pub(super) async fn run(self) {
-        let interval = self.0.gateway.config.previews.snapshot_interval;
+        let interval = self.0.interval;
         let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
         // A disk that is slower than the interval gets a pause all the same.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -119,7 +120,7 @@ impl Keeper {
     async fn save(&self) {
         let inner = Arc::clone(&self.0);
         let saving =
-            tokio::task::spawn_blocking(move || inner.file.save(inner.gateway.ledger.local(), &*inner.gateway.clock));
+            tokio::task::spawn_blocking(move || inner.file.save(inner.services.ledger.local(), &*inner.services.clock));
         match saving.await.unwrap_or_else(|defect| Err(io::Error::other(defect))) {
             Ok(saved) => self.0.saved(&saved),
             Err(error) => self.0.failed(&error),
@@ -129,7 +130,7 @@ impl Keeper {
 
 impl Inner {
     fn saved(&self, saved: &Saved) {
-        self.gateway.metrics.snapshots.saved(saved.at);
+        self.services.metrics.snapshots.saved(saved.at);
         let path = self.file.path().display();
         tracing::debug!(target: "previewgate::previews", %path, "previews saved");
         if let Some(place) = &saved.put_aside {
@@ -146,7 +147,7 @@ impl Inner {
     }
 
     fn failed(&self, error: &io::Error) {
-        self.gateway.metrics.snapshots.failed();
+        self.services.metrics.snapshots.failed();
         self.failing.store(true, Ordering::Relaxed);
         if self.warnings.allow() {
             let path = self.file.path().display();
@@ -363,7 +364,7 @@ mod tests {
         scene.poll(&gateway).await;
         assert!(scene.call(&gateway, "1001").await.contains(ACCEPTED));
         // One more failure, that of the last save, at the least.
-        let metrics = Arc::clone(&gateway.gateway.metrics);
+        let metrics = Arc::clone(&gateway.services.metrics);
         stop(gateway).await;
         assert!(!metrics.encode().contains("previewgate_snapshot_failures_total 1\n"));
         assert_eq!(scene.told().matches("previews cannot be saved").count(), 1, "sparingly");

@@ -125,8 +125,15 @@ impl Framer {
                 if self.in_head() {
                     return Ok(Passed { bytes: end });
                 }
-                let body = self.body(input.get(end..).unwrap_or_default()).map_err(Fault::Body)?;
-                Ok(Passed { bytes: end + body.bytes })
+                let after_head = self.at;
+                match self.body(input.get(end..).unwrap_or_default()) {
+                    Ok(body) => Ok(Passed { bytes: end + body.bytes }),
+                    // The head passes alone, so that the request is seen and recorded. The next call finds the fault.
+                    Err(_) => {
+                        self.at = after_head;
+                        Ok(Passed { bytes: end })
+                    }
+                }
             }
             None if input.len() <= self.max_head_bytes => {
                 self.at = At::Head { scanned: input.len() };

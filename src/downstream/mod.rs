@@ -4,7 +4,9 @@ mod client_io;
 mod connection;
 pub mod framing;
 mod rate;
+mod tls;
 
 pub use client_io::{Abort, ClientIo, Timeouts};
 pub use connection::{ClientAddress, Connection, Serving};
 pub use rate::MinRate;
+pub use tls::acceptor;

@@ -8,10 +8,9 @@ use super::{Report, Show};
 use crate::config::Config;
 use crate::downstream::framing::Fault;
 use crate::gateway::GatewayError;
-use crate::gateway::checks::Head;
-use crate::gateway::judgement::{Judged, judge, settle, understand};
+use crate::gateway::policy::{Evaluation, admit, apply_policy, evaluate, parse_request};
 use crate::preview::{AgentId, Callout, Preview, Reason, Verdict};
-use crate::protocol::{Operation, classify, envelope};
+use crate::protocol::{ClassifyRules, Guard, Operation, RequestHead, classify, envelope};
 
 /// How it ends.
 enum Outcome {
@@ -61,24 +60,25 @@ impl Walk<'_> {
             self.report
                 .line(&format!("{left_over} bytes at the end of the file are beyond its Content-Length: not read"));
         }
-        let operation = classify(method, path, &self.config.upstream.path_prefixes);
-        match operation {
-            Ok(operation) => self.report.line(&format!("operation: {}{}", operation.name(), of_agent(operation))),
-            Err(unclassified) => self.report.line(&format!("no operation: {unclassified}")),
-        }
         let has_body = headers.contains_key(TRANSFER_ENCODING) || body.as_ref().is_none_or(|body| !body.is_empty());
-        let judgement = Head { operation, uri, headers, has_body }.check(&self.config.validation)?;
-        if let Some((verdict, reason)) = judgement {
+        let path_prefixes = &self.config.upstream.path_prefixes;
+        let rules = ClassifyRules { path_prefixes, push: self.config.push.is_some() };
+        let classified = classify(&RequestHead { method, uri, headers, has_body }, rules);
+        match (classified.operation, classified.objection) {
+            (Operation::Unroutable, Some(objection)) => self.report.line(&format!("no operation: {objection}")),
+            (operation, _) => self.report.line(&format!("operation: {}{}", operation.name(), of_agent(operation))),
+        }
+        if let Some((verdict, reason)) = admit(&classified, &self.config.validation)? {
             return Ok(Outcome::Forwarded(verdict, reason));
         }
-        let Ok(Operation::PreviewCallout { agent }) = operation else { return Ok(Outcome::Passes) };
-        let judged = self.judged(agent)?;
-        // A warm-up is a state of a running gateway, which is not here.
-        settle(judged.outcome, &self.config.validation, false)
+        let Guard::Callout(agent) = classified.guard else { return Ok(Outcome::Passes) };
+        let evaluation = self.evaluation(agent)?;
+        // Only a running gateway can be warming up.
+        apply_policy(evaluation.outcome, &self.config.validation, false)
             .map(|(verdict, reason)| Outcome::Forwarded(verdict, reason))
     }
 
-    fn judged(&mut self, agent: AgentId) -> Result<Judged, GatewayError> {
+    fn evaluation(&mut self, agent: AgentId) -> Result<Evaluation, GatewayError> {
         let Some(body) = &self.request.body else {
             self.report.line(
                 "the body is shorter than its Content-Length (or lacks its last chunk): the gateway waits in vain",
@@ -87,19 +87,19 @@ impl Walk<'_> {
         };
         if body.len() > self.config.limits.callout_body {
             self.report.line(&format!("body: {} bytes, longer than limits.callout_body", body.len()));
-            return Ok(Judged::too_large());
+            return Ok(Evaluation::too_large());
         }
         let Arrived { uri, headers, .. } = &self.request;
-        let parsed = match understand(uri.query(), headers, body) {
+        let parsed = match parse_request(uri.query(), headers, body) {
             Ok(parsed) => parsed,
             Err(objection) => {
                 self.report.line(&format!("not a callout: {objection}"));
-                return Ok(Judged::unread(objection));
+                return Ok(Evaluation::malformed(objection));
             }
         };
         let shown = self.history.of(agent);
         self.tell_match(agent, &parsed.callout, &shown);
-        Ok(judge(parsed, &shown.previews, self.history.now, self.config.previews.ttl))
+        Ok(evaluate(parsed, &shown.previews, self.history.now, self.config.previews.ttl))
     }
 
     fn tell_match(&mut self, agent: AgentId, callout: &Callout, shown: &Shown) {
@@ -177,7 +177,7 @@ fn conclude(outcome: &Outcome, config: &Config, report: &mut Report) {
 }
 
 fn tell_answer(error: &GatewayError, config: &Config, report: &mut Report) {
-    let answer = error.table(config.validation.reject_status);
+    let answer = error.response(config.validation.reject_status);
     let reason = answer.reason.map_or("none", Reason::as_str);
     report.line(&format!("rejected, reason {reason}"));
     report.title("the client gets");
@@ -189,6 +189,6 @@ fn tell_answer(error: &GatewayError, config: &Config, report: &mut Report) {
     if answer.close {
         report.line("Connection: close");
     }
-    let body = envelope::refusal(&answer.message, error.retcode());
+    let body = envelope::refusal(&answer.message, answer.retcode);
     report.line(&String::from_utf8_lossy(&body));
 }

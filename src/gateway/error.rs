@@ -1,31 +1,26 @@
-//! From what went wrong to what the client gets: one table.
+//! From an error to the response that the client gets: one table.
 //!
-//! A refusal that an agent should see is a 200 with a non-zero `retcode`, because the vendor's clients read nothing
-//! else (protocol.md 3). A failure of the gateway or the upstream looks like one (502, 503, 504), because there a
-//! client should fail over. Every answer is an envelope and carries the request ID.
+//! A refusal that an agent should see is a 200 with a non-zero `retcode`, because the vendor's clients read the body of
+//! a 200 only (protocol.md 3). A failure of the gateway or the upstream has a status of its own (502, 503, 504), because
+//! a client should fail over then. Every response is an envelope.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::io;
 
-use bytes::Bytes;
-use http::header::{self, HeaderValue};
-use http::{Response, StatusCode};
+use http::StatusCode;
 
-use super::application::PushFault;
-use super::body::GatewayBody;
-use super::exchange::Exchange;
-use super::headers::{REASON, REQUEST_ID};
+use super::push_client::PushFault;
 use crate::downstream::framing::HeadFault;
 use crate::failure::{Blame, FailureKind};
-use crate::preview::{Reason, Verdict};
+use crate::preview::Reason;
 use crate::protocol::Unclassified;
-use crate::protocol::envelope::{self, Envelope};
+use crate::protocol::envelope::retcode_of;
 use crate::upstream::Failure;
 
-/// Why a request is not answered by the upstream.
+/// Why the upstream does not answer a request.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
-    /// A head that can be read in more than one way; the connection ends with the answer.
+    /// A head that can be read in more than one way; the connection ends with the response.
     #[error("the request head is not valid: {0}")]
     Head(HeadFault),
     /// A WebSocket handshake.
@@ -39,7 +34,7 @@ pub enum GatewayError {
     Refused {
         /// The word for it.
         reason: Reason,
-        /// What was wrong, in one sentence for the client.
+        /// One sentence for the client. It names no number.
         message: Cow<'static, str>,
     },
     /// A sign-in that asks for a push that cannot be relayed.
@@ -51,141 +46,122 @@ pub enum GatewayError {
     /// The client stopped sending before its request was complete.
     #[error("the message body did not arrive in time")]
     BodyTimeout,
-    /// Too much to do.
+    /// The client closed the connection before its request was complete.
+    #[error("the message body ended early")]
+    ClientGone,
+    /// Too many requests are in flight.
     #[error("the gateway is overloaded")]
     Overloaded,
-    /// The shared store does not answer, and nothing is to be forwarded without it. A 503, because another gateway may
-    /// still reach it; `overloaded`, because the closed list has no nearer word and clients know what to do with it.
+    /// The shared store does not answer, and nothing may be forwarded without it. Another gateway may still reach it, so
+    /// the client should fail over.
     #[error("the gateway cannot look up previews at present")]
     StoreUnavailable,
-    /// No answer from the upstream.
+    /// No response from the upstream.
     #[error("the upstream failed: {0}")]
     Upstream(#[from] Failure),
-    /// A defect of the gateway was caught.
+    /// A defect of the gateway: a panic was caught.
     #[error("internal error")]
-    Defect,
+    Internal,
 }
 
-/// An answer before it is written.
-pub(crate) struct Answer {
+/// The response to an error, before it is written.
+#[derive(Debug)]
+pub(crate) struct ErrorResponse {
     pub(crate) status: StatusCode,
+    /// The vendor's code.
+    pub(crate) retcode: &'static str,
+    /// The word for logs, metrics and the `X-Previewgate-Reason` field.
     pub(crate) reason: Option<Reason>,
+    /// One sentence for the client.
     pub(crate) message: Cow<'static, str>,
-    /// End the connection with this answer.
+    /// Whether the connection ends with this response.
     pub(crate) close: bool,
-    /// Whose fault it was, and the word for it.
-    blame: Option<(Blame, &'static str)>,
+    /// Whose fault it is, and the word for it.
+    pub(super) blame: (Blame, &'static str),
 }
 
 impl GatewayError {
-    /// The answer for the client; tells the exchange what it needs to be recorded.
-    pub(super) fn answer(&self, exchange: &Arc<Exchange>) -> Response<GatewayBody> {
-        let answer = self.table(exchange.gateway.config.validation.reject_status);
-        let retcode = self.retcode();
-        if matches!(self, Self::Defect) {
-            exchange.gateway.metrics.process.panicked();
+    /// A request body that ended early: the framer found a fault in it, or the client closed the connection.
+    pub(super) fn incomplete_body(error: &hyper::Error) -> Self {
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            if cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::InvalidData) {
+                let message = Cow::Borrowed("the message body has invalid framing");
+                return Self::Refused { reason: Reason::MalformedBody, message };
+            }
+            source = cause.source();
         }
-        exchange.learn(|facts| {
-            facts.blame = answer.blame;
-            facts.envelope = Envelope { retcode: Some(retcode.to_owned()), result: None };
-            facts.judgement = self.judgement(facts.judgement, answer.reason);
-        });
-        if let Self::Upstream(failure) = self
-            && exchange.gateway.upstream_warnings.allow()
-        {
-            let request_id = exchange.request_id.to_str().unwrap_or_default();
-            let operation = exchange.operation_name().as_str();
-            tracing::warn!(target: "previewgate::upstream", operation, request_id, error = %failure, "request failed");
-        }
-        answer.write(retcode, exchange)
+        Self::ClientGone
     }
 
-    /// What the client gets; `reject_status` is the status of a refusal.
-    pub(crate) fn table(&self, reject_status: u16) -> Answer {
+    /// The one table. `reject_status` is the configured status of a refusal.
+    pub(crate) fn response(&self, reject_status: u16) -> ErrorResponse {
+        use Blame::{Client, Gateway};
         let rejected = StatusCode::from_u16(reject_status).unwrap_or(StatusCode::OK);
-        let told = |status| Answer {
+        // What a row does not name: no reason, blame on the client, the connection stays open.
+        let row = |status, retcode| ErrorResponse {
             status,
+            retcode,
             reason: None,
             message: Cow::Owned(self.to_string()),
             close: false,
-            blame: Some((Blame::Client, "refused")),
+            blame: (Client, "refused"),
         };
+        let with = |status, reason| ErrorResponse { reason: Some(reason), ..row(status, retcode_of(reason)) };
         match self {
-            Self::Head(fault) => {
-                let blame = Some((Blame::Client, fault.as_str()));
-                Answer { close: true, blame, ..told(status_of_head(*fault)) }
+            Self::Head(fault) => ErrorResponse {
+                close: true,
+                blame: (Client, fault.as_str()),
+                ..row(status_of_head(*fault), INVALID_PARAMETER)
+            },
+            Self::WebSocket => ErrorResponse { close: true, ..row(StatusCode::FORBIDDEN, INVALID_PARAMETER) },
+            Self::Unclassified(Unclassified::NotFound) => row(StatusCode::NOT_FOUND, INVALID_PARAMETER),
+            Self::Unclassified(Unclassified::AmbiguousPath) => with(rejected, Reason::AmbiguousPath),
+            Self::Unclassified(Unclassified::InvalidAgentId) => with(rejected, Reason::InvalidAgentId),
+            Self::Unclassified(Unclassified::MethodNotAllowed) => with(rejected, Reason::MethodNotAllowed),
+            Self::Refused { reason, .. } => with(rejected, *reason),
+            Self::SignIn(_) => {
+                ErrorResponse { blame: (Client, "push_sign_in"), ..row(rejected, INVALID_SIGN_IN_PARAMETER) }
             }
-            Self::WebSocket => Answer { close: true, ..told(StatusCode::FORBIDDEN) },
-            Self::Unclassified(Unclassified::NotFound) => told(StatusCode::NOT_FOUND),
-            Self::Unclassified(
-                unclassified @ (Unclassified::AmbiguousPath
-                | Unclassified::InvalidAgentId
-                | Unclassified::MethodNotAllowed),
-            ) => Answer { reason: unclassified.reason(), ..told(rejected) },
-            Self::Refused { reason, .. } => Answer { reason: Some(*reason), ..told(rejected) },
-            Self::SignIn(_) => Answer { blame: Some((Blame::Client, "push_sign_in")), ..told(rejected) },
             Self::Push(fault) => {
-                let (status, blame) = status_of_push(fault);
-                Answer { blame: Some(blame), ..told(status) }
+                let (status, retcode, blame) = row_of_push(fault);
+                ErrorResponse { blame, ..row(status, retcode) }
             }
             Self::BodyTimeout => {
-                Answer { reason: Some(Reason::MalformedBody), close: true, ..told(StatusCode::REQUEST_TIMEOUT) }
+                ErrorResponse { close: true, ..with(StatusCode::REQUEST_TIMEOUT, Reason::MalformedBody) }
             }
-            Self::Overloaded => Answer {
-                reason: Some(Reason::Overloaded),
-                blame: Some((Blame::Gateway, Reason::Overloaded.as_str())),
-                ..told(StatusCode::SERVICE_UNAVAILABLE)
+            Self::ClientGone => ErrorResponse {
+                close: true,
+                blame: (Client, Reason::ClientGone.as_str()),
+                ..with(StatusCode::BAD_REQUEST, Reason::ClientGone)
             },
-            Self::StoreUnavailable => Answer {
-                reason: Some(Reason::Overloaded),
-                blame: Some((Blame::Gateway, "store")),
-                ..told(StatusCode::SERVICE_UNAVAILABLE)
+            Self::Overloaded => ErrorResponse {
+                blame: (Gateway, Reason::Overloaded.as_str()),
+                ..with(StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded)
             },
-            Self::Upstream(failure) => Answer {
-                reason: Some(Reason::UpstreamFailure),
+            Self::StoreUnavailable => ErrorResponse {
+                blame: (Gateway, "store"),
+                ..with(StatusCode::SERVICE_UNAVAILABLE, Reason::StoreUnavailable)
+            },
+            Self::Upstream(failure) => ErrorResponse {
                 message: Cow::Borrowed(sentence(failure)),
-                blame: Some((blame_for(failure), failure.cause().kind.as_str())),
-                ..told(status_of_failure(failure))
+                blame: (blame_for(failure), failure.cause().kind.as_str()),
+                ..with(status_of_failure(failure), Reason::UpstreamFailure)
             },
-            Self::Defect => {
-                Answer { blame: Some((Blame::Gateway, "defect")), ..told(StatusCode::INTERNAL_SERVER_ERROR) }
-            }
-        }
-    }
-
-    /// The vendor's code: that of the reason, where there is one.
-    pub(crate) fn retcode(&self) -> &'static str {
-        match self {
-            Self::Refused { reason, .. } => envelope::retcode_of(*reason),
-            Self::Defect
-            | Self::Upstream(_)
-            | Self::Overloaded
-            | Self::StoreUnavailable
-            | Self::Push(PushFault::Failed(_) | PushFault::Timeout) => "100-007",
-            // A sign-in parameter is empty or invalid.
-            Self::SignIn(_) => "100-001",
-            Self::Head(_)
-            | Self::WebSocket
-            | Self::Unclassified(_)
-            | Self::BodyTimeout
-            | Self::Push(PushFault::Signature | PushFault::Target) => "000-002",
-        }
-    }
-
-    /// What the decision log says. A callout that failed on its way keeps what it was judged to be.
-    fn judgement(&self, judged: Option<(Verdict, Reason)>, reason: Option<Reason>) -> Option<(Verdict, Reason)> {
-        match (self, judged) {
-            (Self::Upstream(Failure::MaybeSent(_)), Some((verdict, Reason::Ok))) => {
-                Some((verdict, Reason::UpstreamFailure))
-            }
-            (Self::Upstream(Failure::MaybeSent(_)), judged @ Some(_)) => judged,
-            (Self::Defect, Some(judged)) => Some(judged),
-            // No method of the interface: a handshake for something else.
-            (Self::WebSocket, _) => Some((Verdict::Rejected, Reason::MethodNotAllowed)),
-            _ => Some((Verdict::Rejected, reason.unwrap_or(Reason::UpstreamFailure))),
+            Self::Internal => ErrorResponse {
+                blame: (Gateway, Reason::InternalError.as_str()),
+                ..with(StatusCode::INTERNAL_SERVER_ERROR, Reason::InternalError)
+            },
         }
     }
 }
+
+/// 000-002: a parameter or the address is invalid.
+const INVALID_PARAMETER: &str = "000-002";
+/// 100-001: a sign-in parameter is empty or invalid.
+const INVALID_SIGN_IN_PARAMETER: &str = "100-001";
+/// 100-007: internal error, or a resource cannot be reached.
+const UNREACHABLE: &str = "100-007";
 
 fn status_of_head(fault: HeadFault) -> StatusCode {
     match fault {
@@ -216,46 +192,24 @@ fn status_of_failure(failure: &Failure) -> StatusCode {
     }
 }
 
-pub(super) fn blame_for(failure: &Failure) -> Blame {
+fn blame_for(failure: &Failure) -> Blame {
     if failure.cause().kind == FailureKind::Aborted { Blame::Client } else { Blame::Upstream }
 }
 
-/// What CC-Gateway gets for a push without an answer. Nothing public says what it makes of any of these.
-fn status_of_push(fault: &PushFault) -> (StatusCode, (Blame, &'static str)) {
+/// What CC-Gateway gets for a push without an answer. Nothing public says how it reacts to any of these.
+fn row_of_push(fault: &PushFault) -> (StatusCode, &'static str, (Blame, &'static str)) {
     match fault {
-        PushFault::Signature => (StatusCode::FORBIDDEN, (Blame::Client, "push_signature")),
-        PushFault::Target => (StatusCode::FORBIDDEN, (Blame::Gateway, "push_target")),
-        PushFault::Failed(_) => (StatusCode::BAD_GATEWAY, (Blame::Client, "application_failed")),
-        PushFault::Timeout => (StatusCode::GATEWAY_TIMEOUT, (Blame::Client, "application_timeout")),
+        PushFault::Signature => (StatusCode::FORBIDDEN, INVALID_PARAMETER, (Blame::Client, "push_signature")),
+        PushFault::Target => (StatusCode::FORBIDDEN, INVALID_PARAMETER, (Blame::Gateway, "push_target")),
+        PushFault::Failed(_) => (StatusCode::BAD_GATEWAY, UNREACHABLE, (Blame::Client, "application_failed")),
+        PushFault::Timeout => (StatusCode::GATEWAY_TIMEOUT, UNREACHABLE, (Blame::Client, "application_timeout")),
     }
 }
 
-/// Says what is known, and nothing of the inside.
+/// Says what is known, and nothing about the inside.
 fn sentence(failure: &Failure) -> &'static str {
     match failure {
         Failure::NotSent(_) => "CC-Gateway cannot be reached; the request was not sent",
         Failure::MaybeSent(_) => "CC-Gateway did not answer properly; the outcome of the request is unknown",
-    }
-}
-
-impl Answer {
-    fn write(self, retcode: &str, exchange: &Exchange) -> Response<GatewayBody> {
-        let body = Bytes::from(envelope::refusal(&self.message, retcode));
-        let mut response = Response::new(GatewayBody::Whole(body));
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json;charset=UTF-8"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(REQUEST_ID, exchange.request_id.clone());
-        if let Some(reason) = self.reason {
-            headers.insert(REASON, HeaderValue::from_static(reason.as_str()));
-        }
-        if let Some(origin) = &exchange.origin {
-            exchange.gateway.origins.repeat(origin, headers);
-        }
-        if self.close {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
     }
 }

@@ -3,11 +3,12 @@
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use http::request;
 use http::uri::{PathAndQuery, Uri};
-use http::{Version, response};
+use http::{Response, Version};
 
-use super::exchange::Exchange;
+use super::context::RequestContext;
 
-/// The request ID: taken over when sane, else made; told to the upstream and in the gateway's own answers.
+/// The request ID: the client's if it is plain, otherwise a new one. The upstream gets it, and each response that the
+/// gateway makes itself.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Why a callout was refused.
 pub(super) const REASON: HeaderName = HeaderName::from_static("x-previewgate-reason");
@@ -29,39 +30,33 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::UPGRADE,
 ];
 
-/// Method override headers: an upstream that honours one would do something else than what was judged.
-pub(super) const METHOD_OVERRIDES: [HeaderName; 3] = [
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-method-override"),
-];
-
-/// Path override headers, honoured by some frameworks in the way of the method overrides.
-pub(super) const PATH_OVERRIDES: [HeaderName; 2] =
-    [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
-
-/// Makes a client's request head fit to be sent on: origin form, end-to-end fields only. `Host` is the upstream
-/// client's business, framing is hyper's.
-pub(super) fn prepare_request(head: &mut request::Parts, exchange: &Exchange) {
+/// Makes a client's request head fit to be forwarded: origin form, end-to-end fields only. The upstream client sets
+/// `Host`, hyper the framing.
+pub(super) fn prepare_request(head: &mut request::Parts, context: &RequestContext) {
     head.uri = origin_form(&head.uri);
     head.version = Version::HTTP_11;
     strip_hop_by_hop(&mut head.headers);
-    // hyper has answered it, or will when the body is asked for.
+    // hyper answers it when the body is read.
     head.headers.remove(header::EXPECT);
-    head.headers.insert(REQUEST_ID, exchange.request_id.clone());
-    if exchange.gateway.config.upstream.forwarded_headers {
-        add_forwarded(&mut head.headers, exchange);
+    head.headers.insert(REQUEST_ID, context.request_id.clone());
+    if context.config().upstream.forwarded_headers {
+        add_forwarded(&mut head.headers, context);
     }
 }
 
-/// Makes the upstream's answer head fit for the client.
-pub(super) fn prepare_response(head: &mut response::Parts) {
-    head.version = Version::HTTP_11;
-    strip_hop_by_hop(&mut head.headers);
+/// Declares the length of a body that replaces the client's.
+pub(super) fn replace_length(head: &mut request::Parts, body: &[u8]) {
+    head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
 }
 
-/// For event polls: the answer must be one that the gateway can read as the client would. No ranges, no conditions,
-/// no coding that is not understood here. A client that asks for none of these notices nothing.
+/// Makes the upstream's response head fit for the client.
+pub(super) fn prepare_response<B>(response: &mut Response<B>) {
+    *response.version_mut() = Version::HTTP_11;
+    strip_hop_by_hop(response.headers_mut());
+}
+
+/// For event polls: makes sure that the gateway can read the response as the client does. No ranges, no conditions, no
+/// coding that the gateway does not know. A client that asks for none of these notices nothing.
 pub(super) fn ask_for_readable(headers: &mut HeaderMap) {
     for name in [header::RANGE, header::IF_RANGE, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_MATCH] {
         headers.remove(name);
@@ -109,18 +104,18 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Appends the client to `X-Forwarded-For` and says how it spoke to us. What stood there before is the client's word.
-fn add_forwarded(headers: &mut HeaderMap, exchange: &Exchange) {
+/// Appends the client to `X-Forwarded-For` and sets `X-Forwarded-Proto`. Earlier entries are the client's own claim.
+fn add_forwarded(headers: &mut HeaderMap, context: &RequestContext) {
     let mut route = Vec::new();
     for earlier in headers.get_all(FORWARDED_FOR) {
         route.extend_from_slice(earlier.as_bytes());
         route.extend_from_slice(b", ");
     }
-    route.extend_from_slice(exchange.connection.client.address.ip().to_canonical().to_string().as_bytes());
+    route.extend_from_slice(context.connection.client.address.ip().to_canonical().to_string().as_bytes());
     if let Ok(route) = HeaderValue::from_bytes(&route) {
         headers.insert(FORWARDED_FOR, route);
     }
-    let scheme = if exchange.connection.encrypted { "https" } else { "http" };
+    let scheme = if context.connection.encrypted { "https" } else { "http" };
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
 }
 

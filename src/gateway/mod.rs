@@ -1,107 +1,52 @@
-//! The data path: what happens to a request between hyper and the upstream.
+//! The data path: from a request head that hyper has read to the response that the client gets.
 //!
-//! A request's life, in the order of the files: [`entry`] (begins and records the exchange) → [`checks`] (what has
-//! more than one reading goes no further) → [`shed`] (too much is refused early) → [`handler`] (by operation):
-//! [`callout`] judges (by [`judgement`]), [`observe`] watches events and sessions, [`sign_in`] sees to it that pushes come to the gateway
-//! and [`push`] relays them, everything else is streamed through. [`error`] is the one table from what went wrong to
-//! what the client gets.
+//! # The life of a callout
+//! `pipeline` classifies the head once ([`RequestContext`](context::RequestContext), by [`protocol::classify`]), starts
+//! the [`Recorder`](record::Recorder), refuses what has two readings, and takes a place among the requests in flight
+//! (`admission`). `operations::callout` reads the body and evaluates it (`policy`). `forward` sends the very bytes that
+//! were evaluated, once. `error` and `respond` make the response to a refusal or a failure. The decision line is written
+//! before the client gets its response, the access line with the last byte.
+//!
+//! # The life of a poll
+//! `operations::events` forwards it, reads the answer whole, records its previews, and only then lets the client see it.
+//!
+//! # The life of a push
+//! `operations::session` puts the gateway's own push address ([`Push`]) into the sign-in. CC-Gateway posts to it;
+//! `operations::push` checks the signature, records the events and posts them to the application (`push_client`).
+//!
+//! Everything else is streamed through (`operations::passthrough`). Imports point down, in the order `pipeline` →
+//! `operations` → `forward`, `policy`, `respond` → `record` → `context` → `services`.
+//!
+//! [`protocol::classify`]: crate::protocol::classify()
 
-mod application;
+mod admission;
 mod body;
-mod callout;
-pub(crate) mod checks;
+mod certificates;
+mod context;
 mod cors;
-mod detached;
-mod entry;
 pub(crate) mod error;
-mod exchange;
-mod handler;
+mod finish_on_drop;
+mod forward;
 mod headers;
-pub(crate) mod judgement;
-mod observe;
-mod push;
-mod shed;
-mod sign_in;
-pub(crate) mod websocket;
+mod operations;
+mod pipeline;
+pub(crate) mod policy;
+mod push_client;
+mod push_relay;
+mod record;
+mod respond;
+mod services;
+mod session_watch;
+mod signed_out;
 
-use std::convert::Infallible;
-use std::sync::Arc;
-
-use http::{Request, Response};
-use hyper::body::Incoming;
-use tower::{Service, ServiceBuilder};
-use tower_http::catch_panic::CatchPanicLayer;
-
-pub use application::PushFault;
+pub use admission::Load;
+pub use certificates::certificate_fingerprint;
+pub use context::RequestIds;
 pub use cors::Origins;
-pub use entry::AnsweredBody;
 pub use error::GatewayError;
-pub use exchange::RequestIds;
-pub use push::{Push, PushSetupError};
-pub use shed::Load;
-
-use crate::config::Config;
-use crate::downstream::Connection;
-use crate::log_throttle::LogThrottle;
-use crate::preview::{Clock, Timestamp};
-use crate::store::Ledger;
-use crate::telemetry::{Metrics, Redactor};
-use crate::upstream::Client;
-
-/// What the data path works with, shared by all workers. A reload makes another one with another configuration;
-/// everything else is shared with it.
-#[derive(Clone)]
-pub struct Gateway {
-    /// The configuration that requests are handled by.
-    pub config: Config,
-    /// The state of all agents: previews, sessions, recent ends.
-    pub ledger: Arc<Ledger>,
-    /// The time by which previews are judged.
-    pub clock: Arc<dyn Clock>,
-    /// Until when callouts of agents without a known preview are forwarded (`validation.warm_up`).
-    pub warm_up_until: Option<Timestamp>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// What may be said of numbers.
-    pub redactor: Arc<Redactor>,
-    /// What the upstream has granted to which origin.
-    pub origins: Arc<Origins>,
-    /// Names requests that come without a name.
-    pub request_ids: Arc<RequestIds>,
-    /// How pushes are relayed.
-    pub push: Arc<Push>,
-    /// How much is being done at once.
-    pub load: Arc<Load>,
-    /// Keep a broken upstream from filling the log.
-    pub event_warnings: Arc<LogThrottle>,
-    /// See `event_warnings`.
-    pub upstream_warnings: Arc<LogThrottle>,
-}
-
-impl Gateway {
-    /// Whether the previews that agents were shown before the start may still be unknown.
-    pub fn is_warming_up(&self) -> bool {
-        self.warm_up_until.is_some_and(|end| self.clock.now() < end)
-    }
-}
-
-/// The service for one client connection: every layer of the data path, the outermost first.
-pub fn stack(
-    gateway: &Arc<Gateway>,
-    client: &Arc<Client>,
-    connection: &Arc<Connection>,
-) -> impl Service<Request<Incoming>, Response = Response<AnsweredBody>, Error = Infallible, Future: Send> + Clone + use<>
-{
-    ServiceBuilder::new()
-        // Outermost, so that whatever happens further in is answered, timed, counted and logged exactly once, also
-        // when the client goes away in the middle.
-        .layer(entry::EntryLayer::new(gateway, connection))
-        // Outside everything that could have a defect, inside entry, which turns a panic into an answer like others.
-        .layer(CatchPanicLayer::custom(entry::Panicked))
-        // Before shedding: shedding must know a held poll from a callout, so that polls cannot starve callouts, and
-        // knowing them takes microseconds. What was refused here has cost nothing yet.
-        .layer(checks::ChecksLayer::new(gateway))
-        // Before any body is read or any connection opened.
-        .layer(shed::ShedLayer::new(gateway))
-        .service(handler::Handler::new(client))
-}
+pub use finish_on_drop::{Commitment, FinishOnDrop};
+pub use pipeline::RequestService;
+pub use push_client::PushFault;
+pub use push_relay::{Push, PushSetupError};
+pub use respond::RecordedBody;
+pub use services::{Generation, Services, ServicesError, SetupError};

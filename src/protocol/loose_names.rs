@@ -4,7 +4,7 @@
 //! fastjson finds a field by the 64-bit hash of its name alone. A name that one of them takes for a field, but is not
 //! its exact spelling, has two readings.
 
-use super::lenient;
+use super::path_readings;
 
 /// Longest name of a member in bytes. Nothing documented is longer than 30.
 pub(super) const MAX_NAME: usize = 256;
@@ -21,7 +21,7 @@ fn folds_onto(key: &str, field: &str) -> bool {
     let mut folded = String::new();
     for character in key.chars() {
         folded.clear();
-        lenient::fold_into(&mut folded, character);
+        path_readings::fold_into(&mut folded, character);
         let differs = folded.is_empty() && character.is_alphanumeric();
         if differs || folded.bytes().any(|byte| expected.next() != Some(byte)) {
             return false;

@@ -1,7 +1,8 @@
 //! The vendor's dialect: bytes to domain and back, no sockets.
 //!
-//! - [`operation`]: what a request is for (method and path).
-//! - [`query`]: what a query might do to that.
+//! - [`classify`](mod@classify): the one reader of a request head: what the request is for ([`operation`]), what speaks
+//!   against it, and whether it may be a callout. `resource` reads method and path, [`query`] the query, and
+//!   `path_readings` knows every reading that some server might have of a path.
 //! - [`callout`]: the body of a `previewCallout`, read strictly, because a client wrote it.
 //! - [`media_type`]: whether that body is JSON in UTF-8 to every reader of its `Content-Type`.
 //! - [`event`]: event answers and pushes, read forgivingly, because the platform wrote them.
@@ -11,21 +12,24 @@
 //! - [`push_address`]: the gateway's own push addresses, signed.
 
 pub mod callout;
+pub mod classify;
 pub mod content;
 pub mod envelope;
 pub mod event;
-mod lenient;
 mod loose_names;
 pub mod media_type;
 mod members;
 mod one_reading;
 pub mod operation;
+mod path_readings;
 pub mod push_address;
 pub mod query;
+mod resource;
 pub mod sign_in;
 mod strict_json;
 
 pub use callout::{CalloutError, ParsedCallout, ParsedCancel, parse_callout, parse_cancel};
+pub use classify::{Classified, ClassifyRules, Guard, RequestHead, classify};
 pub use envelope::Envelope;
 pub use event::{Delivery, Event, EventError, EventType, Events, parse_events};
-pub use operation::{Operation, OperationName, Unclassified, classify};
+pub use operation::{Operation, OperationName, Unclassified};

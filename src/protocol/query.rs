@@ -4,8 +4,8 @@
 //! callout is judged by its body, so a query that could change it is refused; any other goes through untouched.
 
 use super::callout::FIELDS;
-use super::lenient;
 use super::loose_names::may_mean_one_of;
+use super::path_readings;
 
 /// Method override parameters, folded; besides the plain `_method`.
 const OVERRIDES: [&str; 6] =
@@ -20,14 +20,14 @@ pub fn may_name_a_field(query: &str) -> bool {
 pub fn may_override_method(query: &str) -> bool {
     any_key(query, |key| {
         let mut folded = String::new();
-        key.chars().for_each(|character| lenient::fold_into(&mut folded, character));
+        key.chars().for_each(|character| path_readings::fold_into(&mut folded, character));
         (folded == "method" && key.contains('_')) || OVERRIDES.contains(&folded.as_str())
     })
 }
 
 /// Whether a key fits, wherever anything might cut the query; `called[0]` counts as `called`.
 fn any_key(query: &str, fits: impl Fn(&str) -> bool) -> bool {
-    let decoded = lenient::decode_fully(query);
+    let decoded = path_readings::decode_fully(query);
     let before = |pair: &'_ str, end: char| pair.find(end).and_then(|at| pair.get(..at)).unwrap_or(pair).to_owned();
     decoded.split(['&', ';', '?', '#']).any(|pair| fits(&before(&before(pair, '='), '[')))
 }

@@ -18,11 +18,11 @@ use tokio::sync::mpsc;
 use tower::Service;
 
 use super::admission::Accepted;
-use super::{Phase, View, Worker};
+use super::{Phase, Worker, WorkerState};
 use crate::config::Limits;
 use crate::downstream::framing::MAX_FIELDS;
 use crate::downstream::{Abort, ClientIo, Connection, MinRate, Timeouts};
-use crate::gateway::{self, AnsweredBody};
+use crate::gateway::{RecordedBody, RequestService};
 use crate::stream::Stream;
 
 /// A client that connected a moment before the end may still send its first request within this time.
@@ -39,24 +39,26 @@ impl Worker {
         stream: Stream,
         peer: SocketAddr,
         accepted: Accepted,
-        view: View,
+        state: WorkerState,
         alive: mpsc::Sender<()>,
     ) {
-        let generation = Arc::clone(&view.generation);
+        let generation = Arc::clone(&state.generation);
         // The peer is the client.
         let client = peer;
-        let gateway = &generation.gateway;
-        let Some(_admitted) = accepted.identify(client.ip(), &gateway.config.limits, &gateway.metrics) else { return };
+        let Some(_admitted) = accepted.identify(client.ip(), &generation.config.limits, &generation.services.metrics)
+        else {
+            return;
+        };
         let connection = Arc::new(Connection::new(client, generation.acceptor.is_some(), alive));
         let Some(acceptor) = &generation.acceptor else {
-            return self.drive(stream, connection, view).await;
+            return self.drive(stream, connection, state).await;
         };
-        let patience = generation.gateway.config.limits.handshake_timeout;
+        let patience = generation.config.limits.handshake_timeout;
         let handshake =
             self.handshakes.run(acceptor.accept_with(stream, |tls| tls.set_buffer_limit(Some(MAX_ENCRYPTED))));
         // Boxed: what a handshake needs would otherwise stay allocated as long as the connection.
         match Box::pin(tokio::time::timeout(patience, handshake)).await {
-            Ok(Ok(stream)) => self.drive(stream, connection, view).await,
+            Ok(Ok(stream)) => self.drive(stream, connection, state).await,
             Ok(Err(error)) => {
                 tracing::debug!(target: "previewgate::server", %client, %error, "TLS handshake failed");
             }
@@ -65,11 +67,11 @@ impl Worker {
     }
 
     /// HTTP/1.1 until one side has had enough or the process ends.
-    async fn drive<S>(self: &Arc<Self>, stream: S, connection: Arc<Connection>, view: View)
+    async fn drive<S>(self: &Arc<Self>, stream: S, connection: Arc<Connection>, state: WorkerState)
     where
         S: AsyncRead + AsyncWrite + Abort + Send + Unpin + 'static,
     {
-        let limits = &view.generation.gateway.config.limits;
+        let limits = &state.generation.config.limits;
         let timeouts = Timeouts {
             first_byte: limits.first_byte_timeout,
             head: limits.head_timeout,
@@ -85,7 +87,7 @@ impl Worker {
             .max_buf_size(limits.head_size + BUFFER_BESIDE_HEAD)
             // `ClientIo` keeps all timeouts.
             .header_read_timeout(None)
-            .serve_connection(TokioIo::new(io), self.service(Arc::clone(&connection), view))
+            .serve_connection(TokioIo::new(io), self.service(Arc::clone(&connection), state))
             .with_upgrades();
         let mut served = pin!(served);
         let mut phase = self.phase.clone();
@@ -110,25 +112,25 @@ impl Worker {
     fn service(
         self: &Arc<Self>,
         connection: Arc<Connection>,
-        view: View,
+        state: WorkerState,
     ) -> impl hyper::service::Service<
         Request<Incoming>,
-        Response = Response<AnsweredBody>,
+        Response = Response<RecordedBody>,
         Error = Infallible,
         Future: Send,
     > + use<> {
         let worker = Arc::clone(self);
-        let stack = |view: &View, connection: &Arc<Connection>| {
-            gateway::stack(&view.generation.gateway, &view.client, connection)
+        let service = |state: &WorkerState, connection: &Arc<Connection>| {
+            RequestService::new(&state.generation, &state.client, connection)
         };
-        let present = Mutex::new((stack(&view, &connection), view));
+        let current = Mutex::new((service(&state, &connection), state));
         service_fn(move |request| {
-            let mut present = present.lock().unwrap_or_else(PoisonError::into_inner);
-            if worker.view.is_stale(&present.1) {
-                let view = worker.view.now();
-                *present = (stack(&view, &connection), view);
+            let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
+            if worker.generation.is_stale(&current.1) {
+                let state = worker.generation.current();
+                *current = (service(&state, &connection), state);
             }
-            present.0.call(request)
+            current.0.call(request)
         })
     }
 }

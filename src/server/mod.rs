@@ -3,13 +3,12 @@
 //! Each worker thread has a listener of its own on the same address (`SO_REUSEPORT`), and a connection stays with the
 //! worker that accepted it.
 
+mod active;
 mod admission;
 mod connection;
 mod handshake_queue;
 mod listener;
-mod live;
 mod phase;
-mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,13 +17,12 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+pub use active::{ActiveGeneration, WorkerGeneration, WorkerState};
 pub use admission::Admission;
 use handshake_queue::HandshakeQueue;
 use listener::concerns_one_connection;
 pub use listener::{Listener, bind, share};
-pub use live::{Generation, Live, View, WorkerView};
 pub use phase::{Phase, PhaseControl, PhaseWatch};
-pub use tls::acceptor;
 
 use crate::log_throttle::LogThrottle;
 use crate::stream::Stream;
@@ -36,7 +34,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// What one worker serves connections with.
 pub struct Worker {
-    view: WorkerView,
+    generation: WorkerGeneration,
     admission: Arc<Admission>,
     handshakes: HandshakeQueue,
     phase: PhaseWatch,
@@ -44,8 +42,8 @@ pub struct Worker {
 
 impl Worker {
     /// A worker that serves the connections that `admission` admits, by the generation in force.
-    pub fn new(live: Live, admission: Arc<Admission>, phase: PhaseWatch) -> Self {
-        Self { view: WorkerView::new(live), admission, handshakes: HandshakeQueue::new(), phase }
+    pub fn new(active: ActiveGeneration, admission: Arc<Admission>, phase: PhaseWatch) -> Self {
+        Self { generation: WorkerGeneration::new(active), admission, handshakes: HandshakeQueue::new(), phase }
     }
 
     /// Accepts and serves connections until the phase is [`Phase::Draining`], then waits until the last request is
@@ -86,13 +84,13 @@ impl Worker {
     /// Serves one more connection, if the limits allow it. The limit of all connections counts from here on, the limit
     /// of one client from when the client is identified.
     fn admit(self: &Arc<Self>, stream: Stream, peer: SocketAddr, alive: &mpsc::Sender<()>) {
-        let view = self.view.now();
-        let gateway = &view.generation.gateway;
-        let accepted = self.admission.accept(peer.ip(), &gateway.config.limits, &gateway.metrics);
+        let state = self.generation.current();
+        let generation = &state.generation;
+        let accepted = self.admission.accept(peer.ip(), &generation.config.limits, &generation.services.metrics);
         let Some(accepted) = accepted else { return };
         let (worker, alive) = (Arc::clone(self), alive.clone());
         tokio::spawn(async move {
-            worker.serve(stream, peer, accepted, view, alive).await;
+            worker.serve(stream, peer, accepted, state, alive).await;
         });
     }
 
@@ -100,7 +98,7 @@ impl Worker {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         loop {
             housekeeping.tick().await;
-            self.view.now().client.expire_idle();
+            self.generation.current().client.expire_idle();
         }
     }
 }

@@ -62,7 +62,7 @@ impl Gateway {
             "{{\"eventType\":\"AgentEvent_Preview_CallOut\",\"workNo\":\"{agent}\",\
              \"content\":{{\"controlid\":{agent},\"dialeddigits\":\"88880000\"}}}}"
         );
-        let ledger = &self.running.gateway.ledger;
+        let ledger = &self.running.services.ledger;
         let began = ledger.moment();
         let source = Source { meant_for: None, delivery: Delivery::PollAll, session: None, began };
         ledger.record(parse_events(event.as_bytes()).unwrap(), &source);

@@ -81,7 +81,7 @@ async fn the_configuration_loads_again() {
         assert_eq!(answer.header("content-type"), "application/toml");
         let read =
             config::parse(&answer.text(), Path::new("/"), Files::Check).unwrap_or_else(|problems| panic!("{problems}"));
-        assert_eq!(read, lab.running().gateway.config);
+        assert_eq!(read, lab.running().generation().config);
         assert!(!answer.text().contains("PRIVATE KEY"));
     }
 }

@@ -1,9 +1,10 @@
 //! Connections of clients: what they are let in with, how long they may stay, and what one of them may cost.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use previewgate::preview::ControlId;
+use previewgate::preview::{Clock, ControlId, SystemClock, Timestamp};
 use previewgate::simulator::{Fault, Misbehaviour};
 use rustls::version::{TLS12, TLS13};
 use serde_json::json;
@@ -410,6 +411,64 @@ async fn what_one_worker_learns_all_know() {
     for _ in 0..32 {
         assert_eq!(agent.call(1, "1").await.passed().retcode(), "0");
     }
+}
+
+#[tokio::test]
+async fn a_callout_whose_client_leaves_before_it_is_complete_is_client_gone() {
+    let lab = Lab::start().await;
+    let agent = lab.agent(101).await;
+    agent.shown(1, "1").await;
+    for (id, rest, reason) in [
+        ("left", "Content-Length: 90\r\n\r\n{\"called\"", "client_gone"),
+        ("left-chunked", "Transfer-Encoding: chunked\r\n\r\n2\r\n{\"", "client_gone"),
+        ("broken-chunk", "Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n", "malformed_body"),
+    ] {
+        let mut wire = lab.connect().await;
+        let path = format!("{API}/voicecall/101/previewCallout");
+        let fields = "Host: a\r\nGuid: g\r\nContent-Type: application/json\r\n";
+        let head = format!("PUT {path} HTTP/1.1\r\n{fields}X-Request-Id: {id}\r\n{rest}");
+        wire.write(head.as_bytes()).await;
+        drop(wire);
+        let decision = lab.log.decision(id).await;
+        assert_eq!((&decision["decision"], &decision["reason"]), (&"rejected".into(), &reason.into()), "{id}");
+        assert_eq!(decision.get("upstream"), None, "{id}");
+    }
+    let metric = "previewgate_preview_callouts_total{decision=\"rejected\",reason=\"client_gone\"}";
+    lab.metric_becomes(metric, 2.0).await;
+    assert_eq!(lab.simulator.callouts().len(), 0);
+}
+
+/// A clock with a defect, as long as the switch is on.
+struct BrokenClock(SystemClock, Arc<AtomicBool>);
+
+impl Clock for BrokenClock {
+    fn now(&self) -> Timestamp {
+        assert!(!self.1.load(Ordering::Relaxed), "a defect");
+        self.0.now()
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_answered_and_recorded_as_an_internal_error() {
+    let broken = Arc::new(AtomicBool::new(false));
+    let clock = Arc::new(BrokenClock(SystemClock::new(), Arc::clone(&broken)));
+    let lab = Setup::plain().clock(clock).start().await;
+    let agent = lab.agent(101).await;
+    agent.shown(1, "1").await;
+    broken.store(true, Ordering::Relaxed);
+    let mut wire = lab.connect().await;
+    let callout = json!({"called": "1", "callcontrolid": 1});
+    wire.write(&agent.callout_request(&callout).id("panic").bytes()).await;
+    let own = wire.answer().await.own();
+    assert_eq!((own.status, own.retcode.as_str(), own.reason.as_str()), (500, "100-007", "internal_error"));
+    let decision = lab.log.decision("panic").await;
+    assert_eq!((&decision["decision"], &decision["reason"]), (&"rejected".into(), &"internal_error".into()));
+    lab.metric_becomes("previewgate_panics_total", 1.0).await;
+    broken.store(false, Ordering::Relaxed);
+    // The connection goes on.
+    wire.write(&agent.callout_request(&callout).bytes()).await;
+    assert_eq!(wire.answer().await.passed().retcode(), "0");
+    assert_eq!(lab.simulator.callouts().len(), 1);
 }
 
 #[tokio::test]

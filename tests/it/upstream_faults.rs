@@ -89,7 +89,7 @@ async fn even_a_callout_goes_to_the_next_endpoint_if_nothing_of_it_was_sent() {
 async fn an_upstream_that_went_away_is_used_again_when_it_is_back() {
     let mut lab = Lab::start().await;
     lab.send(&x()).await.passed();
-    let address = lab.running().gateway.config.upstream.endpoints[0].url.clone();
+    let address = lab.running().generation().config.upstream.endpoints[0].url.clone();
     lab.stop_simulator().await;
     failed(&lab.send(&x()).await, 502);
     let address = SocketAddr::new(address.host.parse().unwrap(), address.port);

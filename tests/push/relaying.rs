@@ -148,7 +148,7 @@ async fn events_count_in_their_order_and_for_their_agent_only() {
     let ours: Vec<_> = seen.iter().filter(|seen| !seen.callouts.is_empty()).collect();
     assert_eq!((ours.len(), &ours[0].callouts[..]), (1, &reasons.map(str::to_owned)[..]));
     assert_eq!(gateway.metric("previewgate_event_parse_failures_total"), "1");
-    assert!(gateway.running.gateway.ledger.local().previews("102".parse().unwrap()).is_none());
+    assert!(gateway.running.services.ledger.local().previews("102".parse().unwrap()).is_none());
     gateway.stop().await;
 }
 

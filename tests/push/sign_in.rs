@@ -105,7 +105,7 @@ async fn the_first_push_may_be_faster_than_the_answer_to_its_sign_in() {
     assert_eq!(site.sign_in(site.push_url_sign_in()).await.retcode(), "0");
     assert_eq!(call_out(1).await, "0");
     // The gateway tells what came before a sign-in from what came after by its clock, which has milliseconds.
-    let clock = &gateway.running.gateway.clock;
+    let clock = &gateway.running.services.clock;
     let signed_in = clock.now();
     while clock.now() == signed_in {
         tokio::task::yield_now().await;

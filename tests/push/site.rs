@@ -162,7 +162,7 @@ impl Gateway {
     }
 
     pub(crate) fn metric(&self, series: &str) -> String {
-        let page = self.running.gateway.metrics.encode();
+        let page = self.running.services.metrics.encode();
         let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.unwrap_or_else(|| panic!("no {series}")).to_owned()
     }

@@ -134,12 +134,12 @@ impl Gateway {
     }
 
     pub(crate) fn store(&self) -> Arc<Ledger> {
-        Arc::clone(&self.running.gateway.ledger)
+        Arc::clone(&self.running.services.ledger)
     }
 
     /// Connected, and Redis knows everything that this gateway does.
     pub(crate) fn is_well(&self) -> bool {
-        self.running.gateway.ledger.state() == StoreState::Ok
+        self.running.services.ledger.state() == StoreState::Ok
     }
 
     /// Asks to call this number of this preview.
@@ -210,7 +210,7 @@ impl Gateway {
 
     /// The present value of a series.
     pub(crate) fn metric(&self, series: &str) -> f64 {
-        let page = self.running.gateway.metrics.encode();
+        let page = self.running.services.metrics.encode();
         let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.unwrap_or_else(|| panic!("no {series}")).parse().unwrap()
     }

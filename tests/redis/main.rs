@@ -132,7 +132,7 @@ async fn monitor_mode_forwards_what_nobody_can_look_up() {
     lab.redis.kill();
     let [gateway] = &lab.gateways[..] else { unreachable!() };
     assert_eq!(gateway.call(101, 7, "100").await.reason, "forwarded");
-    let unverified = "previewgate_preview_callouts_total{decision=\"unverified\",reason=\"unknown_preview\"}";
+    let unverified = "previewgate_preview_callouts_total{decision=\"unverified\",reason=\"store_unavailable\"}";
     assert!((gateway.metric(unverified) - 1.0).abs() < f64::EPSILON);
 }
 
@@ -152,10 +152,10 @@ async fn without_redis_events_arrive_and_callouts_follow_the_policy() {
     assert_eq!(local.call(101, 7, "100").await.reason, "forwarded");
     assert_eq!(local.call(103, 9, "300").await.reason, "unknown_preview");
     let refused = reject.call(102, 7, "100").await;
-    assert_eq!((refused.status, refused.reason.as_str()), (503, "overloaded"));
+    assert_eq!((refused.status, refused.reason.as_str()), (503, "store_unavailable"));
     assert_eq!((refused.retcode(), refused.json().get("result")), ("100-007".to_owned(), None));
     assert_eq!(forward.call(104, 7, "999").await.reason, "forwarded");
-    let unverified = "previewgate_preview_callouts_total{decision=\"unverified\",reason=\"unknown_preview\"}";
+    let unverified = "previewgate_preview_callouts_total{decision=\"unverified\",reason=\"store_unavailable\"}";
     assert!((forward.metric(unverified) - 1.0).abs() < f64::EPSILON);
     for gateway in [local, reject, forward] {
         assert!(gateway.counted("read", "failed") > 0.0);
@@ -201,7 +201,7 @@ async fn a_redis_that_hangs_delays_by_its_time_limit_and_ends_arrive_when_it_is_
     assert!(begun.elapsed() < BOUND);
     assert!(one.counted("write", "timeout") > 0.0);
     let begun = Instant::now();
-    assert_eq!(other.call(101, 7, "100").await.reason, "overloaded");
+    assert_eq!(other.call(101, 7, "100").await.reason, "store_unavailable");
     assert!(begun.elapsed() < BOUND);
     assert!(other.counted("read", "timeout") > 0.0);
     // Found out: from now on it costs nobody any time.

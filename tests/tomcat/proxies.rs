@@ -69,7 +69,7 @@ impl Gate {
 
     /// Waits for the shared store.
     pub(crate) fn until_connected(&self) {
-        let store = &self.running.as_ref().unwrap().gateway.ledger;
+        let store = &self.running.as_ref().unwrap().services.ledger;
         let deadline = Instant::now() + Duration::from_secs(10);
         while store.state() != StoreState::Ok {
             assert!(Instant::now() < deadline, "the gateway does not find Redis");

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use previewgate::protocol::{Operation, classify};
+use previewgate::protocol::{ClassifyRules, Guard, RequestHead, classify};
 
 /// What Tomcat does to a path: drop `;parameters`, decode once, fold `//`, `/./` and `/../`.
 fn as_tomcat_reads(path: &str) -> Option<String> {
@@ -30,14 +30,18 @@ fn as_tomcat_reads(path: &str) -> Option<String> {
 }
 
 fuzz_target!(|path: &str| {
-    if http::Uri::try_from(path).map_or(true, |uri| uri.path() != path) {
+    let Ok(uri) = http::Uri::try_from(path) else { return };
+    if uri.path() != path {
         return;
     }
-    let verdict = classify(&http::Method::PUT, path, &["/agentgateway/".to_owned()]);
-    let _ = previewgate::protocol::operation::concerns_callouts(path);
+    let headers = http::HeaderMap::new();
+    let head = RequestHead { method: &http::Method::PUT, uri: &uri, headers: &headers, has_body: true };
+    let prefixes = ["/agentgateway/".to_owned()];
+    let classified = classify(&head, ClassifyRules { path_prefixes: &prefixes, push: false });
     let read = as_tomcat_reads(path).unwrap_or_default();
     let means_callout = read.starts_with("agentgateway/resource/voicecall/") && read.ends_with("/previewcallout");
     if means_callout {
-        assert!(matches!(verdict, Ok(Operation::PreviewCallout { .. }) | Err(_)), "{path} passed as {verdict:?}");
+        let guarded = matches!(classified.guard, Guard::Callout(_)) || classified.objection.is_some();
+        assert!(guarded, "{path} passed as {classified:?}");
     }
 });

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use previewgate::app::{App, Running};
 use previewgate::config::{self, Config, EndpointUrl, Files, Scheme, UpstreamEndpoint};
+use previewgate::preview::{Clock, SystemClock};
 use previewgate::simulator::{Authority, SelfSigned, Simulator, SimulatorConfig, SimulatorHandle};
+use previewgate::systemd::Inherited;
 use previewgate::telemetry::Logging;
 use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject;
@@ -36,12 +38,13 @@ pub(crate) struct Setup {
     tls: Tls,
     simulator: Vec<Adjust<SimulatorConfig>>,
     config: Vec<Adjust<Config>>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Setup {
     /// Plain HTTP on both sides: the default, because most of what is tested does not depend on TLS.
     pub(crate) fn plain() -> Self {
-        Self { tls: Tls::None, simulator: Vec::new(), config: Vec::new() }
+        Self { tls: Tls::None, simulator: Vec::new(), config: Vec::new(), clock: Arc::new(SystemClock::new()) }
     }
 
     /// TLS on both sides.
@@ -64,6 +67,11 @@ impl Setup {
     pub(crate) fn config(mut self, adjust: impl FnOnce(&mut Config) + 'static) -> Self {
         self.config.push(Box::new(adjust));
         self
+    }
+
+    /// Has the gateway judge by this clock.
+    pub(crate) fn clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
     }
 
     /// Puts the gateway in front of something else than the simulator.
@@ -91,7 +99,7 @@ impl Setup {
         self.config.into_iter().for_each(|adjust| adjust(&mut config));
         let log = CapturedLog::new();
         let logging = Logging::start(config.log.format, config.log.level, Box::new(log.clone())).unwrap();
-        let running = App::bind(config, &logging).unwrap().start().unwrap();
+        let running = App::bind_with(config, &logging, Inherited::default(), self.clock).unwrap().start().unwrap();
         let (address, admin_address) = (running.address, running.admin_address);
         let handle = simulator.handle();
         let encrypted = self.tls != Tls::None;
@@ -281,7 +289,7 @@ impl Lab {
 
     /// The present value of a series, spelled as in `GET /metrics`: `previewgate_head_faults_total`. 0 if absent.
     pub(crate) fn metric(&self, series: &str) -> f64 {
-        let page = self.running().gateway.metrics.encode();
+        let page = self.running().services.metrics.encode();
         let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().unwrap())
     }

@@ -1,8 +1,8 @@
 //! The way to an application that CC-Gateway pushes to: which ones are allowed, and one request to one of them.
 //!
-//! A connection for each push. Pushes are rare beside polls, TLS sessions are resumed, and a connection that nobody
-//! has used before cannot turn out to be closed: there is nothing to retry, and a push that may have been sent is
-//! never sent again.
+//! Each push has a connection of its own. Pushes are rare compared with polls, and TLS sessions are resumed. A new
+//! connection cannot turn out to be closed, so there is nothing to retry: a push that may have been sent is never sent
+//! again.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -27,9 +27,9 @@ use crate::tls::TlsError;
 use crate::upstream::{RequestBody, client_tls};
 
 /// Longest answer to a push; `{"message":"","retcode":"0"}` is what is expected.
-const LONGEST_ANSWER: usize = 64 * 1024;
+const MAX_RESPONSE: usize = 64 * 1024;
 
-/// Why a push has no answer of the application. What the client is told; the cause is for the log.
+/// Why a push has no answer of the application. The client gets the text, the log the cause.
 #[derive(Debug, thiserror::Error)]
 pub enum PushFault {
     /// The address was not issued with this gateway's key.
@@ -47,16 +47,16 @@ pub enum PushFault {
 }
 
 /// The applications that may be pushed to, and how.
-pub(super) struct Applications {
+pub(super) struct PushClient {
     allowed: Vec<AllowedTarget>,
-    /// Never an application, whatever is allowed: a push to the upstream's own interface would be a request that nobody
-    /// has judged, from the one address that may reach it.
+    /// Never a target, whatever is allowed: a push to the upstream's own interface would be a request without
+    /// validation, from the one address that may reach it.
     upstream: Vec<EndpointUrl>,
     timeout: Duration,
     tls: Option<TlsConnector>,
 }
 
-impl Applications {
+impl PushClient {
     pub(super) fn new(push: &config::Push, upstream: &[UpstreamEndpoint]) -> Result<Self, TlsError> {
         let encrypted = push.allowed_targets.iter().any(|target| target.scheme != Some(Scheme::Http));
         let tls = || client_tls(push.tls.ca.as_deref(), None, push.tls.insecure_skip_verify);
@@ -188,14 +188,14 @@ where
 {
     let builder = http1::Builder::new().preserve_header_case(true).clone();
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    // Ends with the answer, or when nobody waits for it any more.
+    // Ends with the answer, or when the push is dropped.
     tokio::spawn(async move {
         let _ = connection.await;
     });
-    let response = sender.send_request(request).await.map_err(io::Error::other)?;
-    let (mut head, mut body) = response.into_parts();
-    prepare_response(&mut head);
-    match read_whole(&mut body, LONGEST_ANSWER).await {
+    let mut response = sender.send_request(request).await.map_err(io::Error::other)?;
+    prepare_response(&mut response);
+    let (head, mut body) = response.into_parts();
+    match read_whole(&mut body, MAX_RESPONSE).await {
         Ok(body) => Ok(Response::from_parts(head, body)),
         Err(Unread::TooLarge(_)) => Err(io::Error::other("the answer is too large")),
         Err(Unread::Broken(error)) => Err(io::Error::other(error)),

@@ -1,5 +1,6 @@
-//! What a callout is judged by, from its header fields to the policy: pure, so that `explain` says what the live path
-//! does because it is the same code.
+//! From a request to a verdict: the checks of head and body, the rule, and the configured policy.
+//!
+//! Everything here is pure. `explain` calls the same functions and so reports what the live path does.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,10 +12,23 @@ use super::error::GatewayError;
 use super::headers::GUID;
 use crate::config::{Mode, OnUnknownPreview, Validation};
 use crate::preview::{AgentPreviews, Callout, Reason, Refusal, Timestamp, Validated, Verdict, decide};
-use crate::protocol::{ParsedCallout, media_type, parse_callout, query};
+use crate::protocol::{Classified, ParsedCallout, Unclassified, media_type, parse_callout, query};
 use crate::store::Unavailable;
 
-/// What speaks against a callout.
+/// Whether a classified request may go further. `Some` is a verdict that is final already: the request should not go
+/// further, but monitor mode forwards it.
+pub(crate) fn admit(classified: &Classified, policy: &Validation) -> Result<Option<(Verdict, Reason)>, GatewayError> {
+    if classified.websocket && !policy.allow_websocket {
+        return Err(GatewayError::WebSocket);
+    }
+    match classified.objection {
+        None => Ok(None),
+        Some(objection) if objection == Unclassified::NotFound || policy.mode == Mode::Enforce => Err(objection.into()),
+        Some(objection) => Ok(Some((Verdict::Unverified, objection.reason().unwrap_or(Reason::AmbiguousPath)))),
+    }
+}
+
+/// Why a callout must not be forwarded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Objection {
     /// It does not follow from a preview.
@@ -25,7 +39,7 @@ pub(crate) enum Objection {
         /// One sentence for the client that names no number.
         message: Cow<'static, str>,
     },
-    /// Nobody can say whether it does.
+    /// The shared store cannot say whether it does.
     #[error("{}", GatewayError::StoreUnavailable)]
     Unknowable(Unavailable),
 }
@@ -48,9 +62,9 @@ impl From<Refusal> for Objection {
     }
 }
 
-/// A callout, as far as it could be understood, and whether it is valid.
+/// A callout, as far as it was understood, and the result of its checks.
 #[derive(Debug)]
-pub(crate) struct Judged {
+pub(crate) struct Evaluation {
     /// What it asks for, once that is known.
     pub(crate) callout: Option<Callout>,
     /// The body to forward in place of the one received, if that one could be read in another way.
@@ -61,14 +75,14 @@ pub(crate) struct Judged {
     pub(crate) outcome: Result<(), Objection>,
 }
 
-impl Judged {
-    /// A callout whose body is longer than `limits.callout_body`: nobody looks into it.
+impl Evaluation {
+    /// A callout whose body is longer than `limits.callout_body`. Its body is not parsed.
     pub(crate) fn too_large() -> Self {
-        Self::unread(Objection::new(Reason::TooLarge, "the message body is too large"))
+        Self::malformed(Objection::new(Reason::TooLarge, "the message body is too large"))
     }
 
-    /// A callout of which something else than its preview is wrong.
-    pub(crate) fn unread(objection: Objection) -> Self {
+    /// A callout that is refused before its preview is looked up.
+    pub(crate) fn malformed(objection: Objection) -> Self {
         Self { callout: None, rewritten: None, preview_age: None, outcome: Err(objection) }
     }
 
@@ -79,26 +93,27 @@ impl Judged {
     }
 }
 
-/// What a callout asks for, if its query, its header fields and its body are as they should be.
-pub(crate) fn understand(query: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Result<ParsedCallout, Objection> {
+/// What a callout asks for, if its query, its header fields and its body are valid.
+pub(crate) fn parse_request(query: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Result<ParsedCallout, Objection> {
     check_head(headers)?;
     check_query(query)?;
     parse_callout(body)
         .map_err(|error| Objection::Invalid { reason: error.reason(), message: error.to_string().into() })
 }
 
-/// Judges a callout by the previews of the agent who makes it.
-pub(crate) fn judge(parsed: ParsedCallout, previews: &AgentPreviews, now: Timestamp, ttl: Duration) -> Judged {
+/// Evaluates a callout against the previews of its agent.
+pub(crate) fn evaluate(parsed: ParsedCallout, previews: &AgentPreviews, now: Timestamp, ttl: Duration) -> Evaluation {
     let ParsedCallout { callout, rewritten } = parsed;
     let decision = decide(&callout, previews, now, ttl);
     let preview_age = match decision {
         Ok(Validated { preview_age }) => Some(preview_age),
         Err(refusal) => refusal.preview_age(),
     };
-    Judged { callout: Some(callout), rewritten, preview_age, outcome: decision.map(|_| ()).map_err(Objection::from) }
+    let outcome = decision.map(|_| ()).map_err(Objection::from);
+    Evaluation { callout: Some(callout), rewritten, preview_age, outcome }
 }
 
-/// The header fields that the interface demands (previewCallout page, table 2).
+/// The header fields that the interface requires (protocol.md 4).
 fn check_head(headers: &HeaderMap) -> Result<(), Objection> {
     if headers.get(GUID).is_none_or(|guid| guid.as_bytes().trim_ascii().is_empty()) {
         return Err(Objection::new(Reason::MissingGuid, "the Guid header is missing"));
@@ -110,7 +125,7 @@ fn check_head(headers: &HeaderMap) -> Result<(), Objection> {
     Ok(())
 }
 
-/// What is called is said in the message body, and nowhere else: a framework may merge the query with it.
+/// Only the message body may name the number: a framework may merge the query with it.
 fn check_query(query: Option<&str>) -> Result<(), Objection> {
     if query.is_some_and(query::may_name_a_field) {
         let message = "called and callcontrolid belong into the message body alone";
@@ -119,25 +134,25 @@ fn check_query(query: Option<&str>) -> Result<(), Objection> {
     Ok(())
 }
 
-/// What follows from a judgement under the configured policy. `warming_up`: see `validation.warm_up`.
-pub(crate) fn settle(
+/// The verdict on an evaluated callout under the configured policy. `warming_up`: see `validation.warm_up`.
+pub(crate) fn apply_policy(
     outcome: Result<(), Objection>,
     policy: &Validation,
     warming_up: bool,
 ) -> Result<(Verdict, Reason), GatewayError> {
     let Err(objection) = outcome else { return Ok((Verdict::Forwarded, Reason::Ok)) };
-    let (reason, lenient, error) = match objection {
+    let (reason, forward, error) = match objection {
         Objection::Invalid { reason, message } => {
             let forward_unknown = policy.on_unknown_preview == OnUnknownPreview::Forward || warming_up;
-            let lenient = reason == Reason::UnknownPreview && forward_unknown;
-            (reason, lenient, GatewayError::Refused { reason, message })
+            let forward = reason == Reason::UnknownPreview && forward_unknown;
+            (reason, forward, GatewayError::Refused { reason, message })
         }
-        // Not known is not known, whoever is to blame. Who is, on_store_failure has a word of its own for.
+        // `on_store_failure` decides about these, `on_unknown_preview` does not.
         Objection::Unknowable(unavailable) => {
-            (Reason::UnknownPreview, unavailable == Unavailable::Forward, GatewayError::StoreUnavailable)
+            (Reason::StoreUnavailable, unavailable == Unavailable::Forward, GatewayError::StoreUnavailable)
         }
     };
-    if lenient || policy.mode == Mode::Monitor { Ok((Verdict::Unverified, reason)) } else { Err(error) }
+    if forward || policy.mode == Mode::Monitor { Ok((Verdict::Unverified, reason)) } else { Err(error) }
 }
 
 #[cfg(test)]
@@ -147,10 +162,10 @@ mod tests {
 
     #[test]
     fn unknown_previews_are_forwarded_by_policy_or_while_warming_up_and_nothing_else_is() {
-        let settled = |settings: &str, reason, warming_up| {
+        let applied = |settings: &str, reason, warming_up| {
             let text = format!("[upstream]\nendpoints = [\"https://h\"]\n[validation]\n{settings}\n");
             let config = parse(&text, std::path::Path::new("/"), Files::Skip).unwrap();
-            settle(Err(Objection::new(reason, "no")), &config.validation, warming_up).ok()
+            apply_policy(Err(Objection::new(reason, "no")), &config.validation, warming_up).ok()
         };
         let unverified = |reason| Some((Verdict::Unverified, reason));
         let (unknown, mismatch) = (Reason::UnknownPreview, Reason::ControlIdMismatch);
@@ -162,25 +177,25 @@ mod tests {
             ("on_unknown_preview = \"forward\"", mismatch, false, None),
             ("mode = \"monitor\"", mismatch, false, unverified(mismatch)),
         ] {
-            assert_eq!(settled(settings, reason, warming_up), expected, "{settings} {reason} {warming_up}");
+            assert_eq!(applied(settings, reason, warming_up), expected, "{settings} {reason} {warming_up}");
         }
     }
 
     #[test]
-    fn where_previews_cannot_be_looked_up_the_store_policy_decides() {
-        let settled = |settings: &str, unavailable| {
+    fn on_store_failure_decides_when_previews_cannot_be_looked_up() {
+        let applied = |settings: &str, unavailable| {
             let text = format!("[upstream]\nendpoints = [\"https://h\"]\n[validation]\n{settings}\n");
             let config = parse(&text, std::path::Path::new("/"), Files::Skip).unwrap();
-            settle(Err(Objection::Unknowable(unavailable)), &config.validation, false)
+            apply_policy(Err(Objection::Unknowable(unavailable)), &config.validation, false)
         };
-        let unverified = Some((Verdict::Unverified, Reason::UnknownPreview));
+        let unverified = Some((Verdict::Unverified, Reason::StoreUnavailable));
         for (settings, unavailable, expected) in [
             ("", Unavailable::Forward, unverified),
             ("", Unavailable::Reject, None),
             ("on_unknown_preview = \"forward\"", Unavailable::Reject, None),
             ("mode = \"monitor\"", Unavailable::Reject, unverified),
         ] {
-            let outcome = settled(settings, unavailable);
+            let outcome = applied(settings, unavailable);
             assert!(matches!(outcome, Ok(_) | Err(GatewayError::StoreUnavailable)), "{settings} {unavailable:?}");
             assert_eq!(outcome.ok(), expected, "{settings} {unavailable:?}");
         }

@@ -1,15 +1,15 @@
-//! The most lenient reading of a path: what *any* server, router or filter behind the gateway might make of it.
+//! The most lenient readings of a path: those of *any* server, router or filter that may stand behind the gateway.
 //!
-//! Used only to refuse. A path that is plain is read exactly (`operation`); a path that is not is decoded until
-//! nothing is left to decode, cut wherever anything might cut it, and stripped of what anything might ignore. If a
-//! word that matters turns up then, the path is refused; otherwise it goes through untouched, because nothing can
-//! turn it into an operation that matters.
+//! They serve only to refuse. `resource` reads a plain path exactly. A path that is not plain is decoded until nothing
+//! is left to decode, cut at each character that some parser takes for the end of a segment, and stripped of each
+//! character that some parser ignores. If a guarded word appears then, the path is refused. Otherwise the path passes
+//! unchanged, because no server can read a guarded operation in it.
 
 use unicode_normalization::UnicodeNormalization;
 
 const CALLOUT: &str = "previewcallout";
-/// The longest word worth remembering while folding.
-const LONGEST_WORD: usize = 24;
+/// Longest word that is kept while folding, in bytes: no guarded word is longer.
+const MAX_WORD: usize = 24;
 
 /// The segments of `path` if each has exactly one reading: non-empty, unreserved characters only (RFC 3986 2.3), no
 /// dot segment. One trailing `/` is allowed unless the last segment names the guarded resource: routers ignore it.
@@ -30,8 +30,8 @@ pub(super) fn may_climb(path: &str) -> bool {
     tokens(&decode_fully(path)).any(|token| token == "..")
 }
 
-/// Whether some reading of a path that is not plain is an operation that matters.
-pub(super) fn may_mean_an_operation(path: &str) -> bool {
+/// Whether some reading of `path` is a guarded operation: a callout, a poll, or a request that ends a preview.
+pub(super) fn may_be_guarded(path: &str) -> bool {
     let decoded = decode_fully(path);
     let (mut matters, mut online_agent, mut quality_control, mut session) = (false, false, false, false);
     for token in tokens(&decoded) {
@@ -96,20 +96,20 @@ fn reads_as(token: &str, word: &str) -> bool {
 /// not a letter or digit, and who may stop at such a character (`previewCallout.json`, `previewCallout%00x`). Readings
 /// longer than any word that matters are left out.
 fn each_reading(token: &str, mut seen: impl FnMut(&str)) {
-    let mut folded = String::with_capacity(LONGEST_WORD);
-    let mut said = 0;
+    let mut folded = String::with_capacity(MAX_WORD);
+    let mut reported = 0;
     for character in token.chars() {
         let before = folded.len();
         fold_into(&mut folded, character);
-        if folded.len() > LONGEST_WORD {
+        if folded.len() > MAX_WORD {
             return;
         }
-        if folded.len() == before && before > said {
+        if folded.len() == before && before > reported {
             seen(&folded);
-            said = before;
+            reported = before;
         }
     }
-    if folded.len() > said {
+    if folded.len() > reported {
         seen(&folded);
     }
 }

@@ -1,0 +1,105 @@
+//! A `previewCallout`: read, evaluated, and forwarded or refused. A body that some reader could read in another way is
+//! forwarded in a spelling that has one reading (`protocol::callout`).
+
+use bytes::Bytes;
+use http::{Request, Response, request};
+
+use crate::gateway::body::{ClientBody, ResponseBody, Unread, read_whole};
+use crate::gateway::context::RequestContext;
+use crate::gateway::error::GatewayError;
+use crate::gateway::forward::{Buffered, buffer, forward, read_envelope};
+use crate::gateway::headers::replace_length;
+use crate::gateway::policy::{Evaluation, apply_policy, evaluate, parse_request};
+use crate::gateway::record::Recorder;
+use crate::gateway::signed_out::share_if_signed_out;
+use crate::preview::{AgentId, AgentPreviews};
+use crate::upstream::{Client, RequestBody};
+
+/// Evaluates a callout of `agent`, and forwards or refuses it.
+pub(in crate::gateway) async fn handle(
+    context: &RequestContext,
+    record: &mut Recorder,
+    client: &Client,
+    request: Request<ClientBody>,
+    agent: AgentId,
+) -> Result<Response<ResponseBody>, GatewayError> {
+    let (mut head, mut body) = request.into_parts();
+    let (evaluation, mut body) = match read_body(context, &mut body).await? {
+        Read::Whole(bytes) => (evaluated(context, agent, &head, &bytes).await, RequestBody::Whole(bytes)),
+        Read::TooLarge(beginning) => (Evaluation::too_large(), body.resumed(beginning)),
+    };
+    if let Some(rewritten) = evaluation.rewritten {
+        replace_length(&mut head, &rewritten);
+        body = RequestBody::Whole(rewritten);
+    }
+    record.callout = evaluation.callout;
+    record.preview_age = evaluation.preview_age;
+    let warming_up = context.services().is_warming_up();
+    record.decide(apply_policy(evaluation.outcome, &context.config().validation, warming_up)?);
+    call(context, record, client, head, body).await
+}
+
+/// Forwards a request that may be a callout but has no clear reading, in monitor mode.
+pub(in crate::gateway) async fn forward_unverified(
+    context: &RequestContext,
+    record: &mut Recorder,
+    client: &Client,
+    request: Request<ClientBody>,
+) -> Result<Response<ResponseBody>, GatewayError> {
+    let (head, body) = request.into_parts();
+    call(context, record, client, head, body.streamed()).await
+}
+
+/// The rule, applied to the previews of this instant. A release that arrives a moment later does not revoke it, just as
+/// it would not revoke a callout that reached the platform a moment earlier.
+async fn evaluated(context: &RequestContext, agent: AgentId, head: &request::Parts, body: &[u8]) -> Evaluation {
+    // The checks that need no previews come first: a request that fails them costs no query to a shared store.
+    let parsed = match parse_request(head.uri.query(), &head.headers, body) {
+        Ok(parsed) => parsed,
+        Err(objection) => return Evaluation::malformed(objection),
+    };
+    let services = context.services();
+    let previews = match services.ledger.previews(agent).await {
+        Ok(previews) => previews,
+        Err(unavailable) => return Evaluation::unknowable(parsed, unavailable),
+    };
+    let none = AgentPreviews::default();
+    evaluate(parsed, previews.as_deref().unwrap_or(&none), services.clock.now(), context.config().previews.ttl)
+}
+
+enum Read {
+    Whole(Bytes),
+    TooLarge(Bytes),
+}
+
+async fn read_body(context: &RequestContext, body: &mut ClientBody) -> Result<Read, GatewayError> {
+    let limits = context.limits();
+    match tokio::time::timeout(limits.callout_body_timeout, read_whole(body, limits.callout_body)).await {
+        Ok(Ok(bytes)) => Ok(Read::Whole(bytes)),
+        Ok(Err(Unread::TooLarge(beginning))) => Ok(Read::TooLarge(beginning)),
+        // The client cannot read the response any more, but the log holds it.
+        Ok(Err(Unread::Broken(error))) => Err(GatewayError::incomplete_body(&error)),
+        Err(_) => Err(GatewayError::BodyTimeout),
+    }
+}
+
+/// Sends the evaluated bytes once, and records what the upstream answers.
+async fn call(
+    context: &RequestContext,
+    record: &mut Recorder,
+    client: &Client,
+    head: request::Parts,
+    body: RequestBody,
+) -> Result<Response<ResponseBody>, GatewayError> {
+    // From here on the telephone may ring: the outcome is recorded although the client may not wait for it.
+    record.must_finish();
+    let response = forward(context, record, client, head, body).await?;
+    match buffer(response, context.limits().callout_body).await? {
+        Buffered::Whole(head, bytes) => {
+            record.envelope = read_envelope(&head, &bytes, context.limits().event_body);
+            share_if_signed_out(context, record.envelope.retcode.as_deref()).await;
+            Ok(Response::from_parts(head, ResponseBody::Whole(bytes)))
+        }
+        Buffered::TooLarge(response) => Ok(response),
+    }
+}

@@ -1,0 +1,8 @@
+//! What each kind of request does, after its head was classified and admitted.
+
+pub(super) mod callout;
+pub(super) mod events;
+pub(super) mod passthrough;
+pub(super) mod push;
+pub(super) mod session;
+pub(super) mod websocket;

@@ -1,0 +1,30 @@
+//! Everything that the gateway does not judge: streamed through, both ways, never buffered.
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+
+use crate::gateway::body::{ClientBody, ResponseBody};
+use crate::gateway::context::RequestContext;
+use crate::gateway::error::GatewayError;
+use crate::gateway::forward::forward;
+use crate::gateway::record::Recorder;
+use crate::gateway::session_watch::SessionWatch;
+use crate::upstream::Client;
+
+/// Streams a request through. A short JSON response about an agent is read on its way: it may end a session.
+pub(in crate::gateway) async fn forward_streamed(
+    context: &Arc<RequestContext>,
+    record: &mut Recorder,
+    client: &Client,
+    request: Request<ClientBody>,
+) -> Result<Response<ResponseBody>, GatewayError> {
+    let (head, body) = request.into_parts();
+    let (head, body) = forward(context, record, client, head, body.streamed()).await?.into_parts();
+    let body = if SessionWatch::applies(context, &head.headers, &body) {
+        ResponseBody::Watched(Box::new(SessionWatch::new(Arc::clone(context), body)))
+    } else {
+        ResponseBody::Streamed(body)
+    };
+    Ok(Response::from_parts(head, body))
+}

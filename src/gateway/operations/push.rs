@@ -1,0 +1,117 @@
+//! Push: events that CC-Gateway posts to the application, relayed by the gateway (protocol.md 6.3 and 6.4).
+//!
+//! A sign-in that asks for push gets the gateway's address in place of the application's (`session`). Pushes then arrive
+//! here: they are checked, recorded, and only then posted to the application, which can act on an event from inside its
+//! own push handler.
+//!
+//! **How it can be abused.** Push addresses are on the listener that applications use, and the gateway believes whatever
+//! is posted to one with a valid signature. The signature is sent to CC-Gateway only: the application that asked for the
+//! push never sees it, and no log holds it. Whoever steals it can show one agent false previews, and post to one address
+//! that is still allowed. A new `push.key` ends that.
+
+use http::{Request, Response, request};
+
+use crate::gateway::body::{ClientBody, ResponseBody, Unread, read_whole};
+use crate::gateway::context::RequestContext;
+use crate::gateway::error::GatewayError;
+use crate::gateway::operations::events::record_events;
+use crate::gateway::push_client::PushFault;
+use crate::gateway::record::Recorder;
+use crate::preview::AgentId;
+use crate::protocol::push_address::{Claim, PushForm, Target};
+use crate::telemetry::metrics::PushOutcome;
+use crate::upstream::RequestBody;
+
+/// A push that may be relayed.
+struct Admitted {
+    agent: AgentId,
+    form: PushForm,
+    target: Target,
+    head: request::Parts,
+    body: RequestBody,
+}
+
+/// Relays one push, and returns the application's answer to CC-Gateway.
+pub(in crate::gateway) async fn relay(
+    context: &RequestContext,
+    record: &mut Recorder,
+    request: Request<ClientBody>,
+) -> Result<Response<ResponseBody>, GatewayError> {
+    let outcome = match admit(context, request).await {
+        Ok(push) => {
+            // CC-Gateway counts the events as delivered or delivers them again, and they are recorded either way. So
+            // the application gets them, whether or not CC-Gateway waits for the answer.
+            record.must_finish();
+            record_and_post(context, push).await
+        }
+        Err(error) => Err(error),
+    };
+    let word = match &outcome {
+        Ok(_) => PushOutcome::Relayed,
+        Err(GatewayError::Push(PushFault::Signature)) => PushOutcome::RefusedSignature,
+        Err(GatewayError::Push(PushFault::Target)) => PushOutcome::RefusedTarget,
+        Err(_) => PushOutcome::Failed,
+    };
+    context.services().metrics.pushes.ended(word);
+    outcome
+}
+
+/// Checks the signature before a byte of the body is read, and the target against the configuration in force: addresses
+/// live as long as sessions, and the allowed targets may have changed.
+async fn admit(context: &RequestContext, request: Request<ClientBody>) -> Result<Admitted, GatewayError> {
+    let (head, mut body) = request.into_parts();
+    let relay = context.generation.push.relay().ok_or(PushFault::Signature)?;
+    let claim = Claim::read(head.uri.path()).ok_or(PushFault::Signature)?;
+    let target = relay.key.verify(claim).ok_or(PushFault::Signature)?;
+    if !relay.client.allow(&target) {
+        log(context, &target, &PushFault::Target);
+        return Err(PushFault::Target.into());
+    }
+    let (agent, form) = (claim.agent, claim.form);
+    let limits = context.limits();
+    let read = tokio::time::timeout(limits.callout_body_timeout, read_whole(&mut body, limits.event_body)).await;
+    let body = match read {
+        Ok(Ok(bytes)) => RequestBody::Whole(bytes),
+        // As with polls: the application needs the event more than the gateway needs the preview in it.
+        Ok(Err(Unread::TooLarge(beginning))) => body.resumed(beginning),
+        Ok(Err(Unread::Broken(error))) => return Err(GatewayError::incomplete_body(&error)),
+        Err(_) => return Err(GatewayError::BodyTimeout),
+    };
+    Ok(Admitted { agent, form, target, head, body })
+}
+
+/// Records first, because the application may call from inside its push handler. The record stays even if the
+/// application cannot be reached. The platform gave *this agent* this contact, the application may have received the
+/// push although its answer was lost, and the platform may deliver it again or in another way.
+async fn record_and_post(context: &RequestContext, push: Admitted) -> Result<Response<ResponseBody>, GatewayError> {
+    let Admitted { agent, form, target, head, body } = push;
+    let services = context.services();
+    let agents = match &body {
+        RequestBody::Whole(bytes) => {
+            let arrived = services.ledger.moment();
+            record_events(context, &head.headers, bytes, Some(agent), form.delivery(), arrived)
+        }
+        RequestBody::Streamed(_) | RequestBody::Resumed(..) => {
+            services.metrics.events.body_unread();
+            context.warn_about_events("push is too large to be looked into: its previews are unknown");
+            Vec::new()
+        }
+    };
+    services.ledger.share(&agents).await;
+    let relay = context.generation.push.relay().ok_or(PushFault::Signature)?;
+    let answer = relay.client.post(&target, Request::from_parts(head, body)).await;
+    let answer = answer.inspect_err(|fault| log(context, &target, fault))?;
+    Ok(answer.map(ResponseBody::Whole))
+}
+
+/// Names the application by its origin only: its path may be its secret.
+fn log(context: &RequestContext, target: &Target, fault: &PushFault) {
+    if !context.generation.push.warnings.allow() {
+        return;
+    }
+    let agent_id = context.agent().map(AgentId::as_u32);
+    let request_id = context.id();
+    let cause = std::error::Error::source(fault).map(ToString::to_string).unwrap_or_default();
+    let application = target.origin.to_string();
+    tracing::warn!(target: "previewgate::push", agent_id, request_id, application, cause, "push not relayed: {fault}");
+}

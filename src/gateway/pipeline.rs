@@ -1,0 +1,163 @@
+//! The life of a request, from its head to its response. Every step is on this page, in order.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::FutureExt;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tower::Service;
+
+use super::admission;
+use super::body::{ClientBody, ResponseBody, drain};
+use super::context::RequestContext;
+use super::error::GatewayError;
+use super::finish_on_drop::{Commitment, FinishOnDrop};
+use super::forward::expects_continue;
+use super::operations::websocket::Tunnel;
+use super::operations::{callout, events, passthrough, push, session, websocket};
+use super::policy;
+use super::record::Recorder;
+use super::respond::{RecordedBody, error_response};
+use super::services::Generation;
+use crate::downstream::Connection;
+use crate::protocol::{Guard, Operation};
+use crate::upstream::Client;
+
+/// The data path for one client connection under one configuration.
+#[derive(Clone)]
+pub struct RequestService {
+    generation: Arc<Generation>,
+    client: Arc<Client>,
+    connection: Arc<Connection>,
+}
+
+impl RequestService {
+    /// Handles the requests of `connection` by `generation`, over the upstream connections of `client`.
+    pub fn new(generation: &Arc<Generation>, client: &Arc<Client>, connection: &Arc<Connection>) -> Self {
+        Self { generation: Arc::clone(generation), client: Arc::clone(client), connection: Arc::clone(connection) }
+    }
+}
+
+impl Service<Request<Incoming>> for RequestService {
+    type Response = Response<RecordedBody>;
+    type Error = Infallible;
+    type Future = FinishOnDrop<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Always ready: a request beyond the limits gets an answer instead of waiting.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let context = Arc::new(RequestContext::new(&self.generation, &self.connection, &request));
+        let client = Arc::clone(&self.client);
+        FinishOnDrop::new(|commitment| async move { Ok(handle(context, client, request, commitment).await) })
+    }
+}
+
+/// What a request leads to.
+enum Routed {
+    Response(Response<ResponseBody>),
+    /// The connection leaves HTTP.
+    Tunnel(Response<ResponseBody>, Tunnel),
+}
+
+/// The outer part: whatever happens further in is answered, timed, counted and logged exactly once.
+async fn handle(
+    context: Arc<RequestContext>,
+    client: Arc<Client>,
+    request: Request<Incoming>,
+    commitment: Commitment,
+) -> Response<RecordedBody> {
+    let request = request.map(ClientBody::new);
+    let mut record = Box::new(Recorder::start(&context, commitment, request.body().counter()));
+    // A panic must not close the connection without an answer, and its request must appear in the log.
+    let routed = AssertUnwindSafe(route(&context, &mut record, &client, request)).catch_unwind().await;
+    let (response, tunnel) = match routed.unwrap_or(Err(GatewayError::Internal)) {
+        Ok(Routed::Response(response)) => (response, None),
+        Ok(Routed::Tunnel(response, tunnel)) => (response, Some(tunnel)),
+        Err(error) => (error_response(&context, &mut record, &error), None),
+    };
+    // Before the first byte goes out: a client that has its response finds its decision in the log.
+    record.respond(response.status());
+    match tunnel {
+        None => response.map(|body| RecordedBody::new(body, Some(record))),
+        Some(tunnel) => {
+            tunnel.spawn(record);
+            response.map(|body| RecordedBody::new(body, None))
+        }
+    }
+}
+
+/// The inner part: one step after the other, and the first error ends it.
+async fn route(
+    context: &Arc<RequestContext>,
+    record: &mut Recorder,
+    client: &Client,
+    request: Request<ClientBody>,
+) -> Result<Routed, GatewayError> {
+    // First: a head that can be read in two ways must not reach anything that reads it.
+    if let Err(error) = check_head(context, record) {
+        return refuse(context, request, error).await;
+    }
+    // After classification, because shedding must know a held poll from a callout. Before any body is read or any
+    // connection is opened, so that a refusal costs nothing.
+    record.hold(admission::enter(context)?);
+    let response = match context.classified.operation {
+        // Boxed: a held poll must not be as large as a callout or a handshake.
+        Operation::PreviewCallout { agent } => Box::pin(callout::handle(context, record, client, request, agent)).await,
+        Operation::PollEvents { .. } | Operation::PollAllEvents => events::poll(context, record, client, request).await,
+        Operation::CancelPreviewCallout { agent } => {
+            Box::pin(session::cancel(context, record, client, request, agent)).await
+        }
+        Operation::SignIn { agent, .. } => Box::pin(session::sign_in(context, record, client, request, agent)).await,
+        Operation::SignOut { agent, .. } => Box::pin(session::sign_out(context, record, client, request, agent)).await,
+        Operation::Push { .. } => Box::pin(push::relay(context, record, request)).await,
+        Operation::CalloutPreflight | Operation::Other { .. } | Operation::Unroutable => match context.classified.guard
+        {
+            // Comes this far in monitor mode only.
+            Guard::SuspectedCallout | Guard::Callout(_) => {
+                Box::pin(callout::forward_unverified(context, record, client, request)).await
+            }
+            // Comes this far only where it is allowed.
+            Guard::Unguarded if websocket::is_handshake(context) => {
+                let (response, tunnel) = Box::pin(websocket::open(context, record, client, request)).await?;
+                return Ok(match tunnel {
+                    Some(tunnel) => Routed::Tunnel(response, tunnel),
+                    None => Routed::Response(response),
+                });
+            }
+            Guard::Unguarded => passthrough::forward_streamed(context, record, client, request).await,
+        },
+    };
+    response.map(Routed::Response)
+}
+
+/// Whether the head may go further. In monitor mode an objection of callout validation becomes the verdict.
+fn check_head(context: &RequestContext, record: &mut Recorder) -> Result<(), GatewayError> {
+    if let Some(fault) = context.head_fault {
+        context.services().metrics.requests.head_fault();
+        return Err(GatewayError::Head(fault));
+    }
+    if let Some(decision) = policy::admit(&context.classified, &context.config().validation)? {
+        record.decide(decision);
+    }
+    Ok(())
+}
+
+/// Reads the body of a refused request, so that the connection can be used again.
+async fn refuse(
+    context: &RequestContext,
+    request: Request<ClientBody>,
+    error: GatewayError,
+) -> Result<Routed, GatewayError> {
+    let (head, body) = request.into_parts();
+    if !expects_continue(&head) {
+        let limits = context.limits();
+        let _ = tokio::time::timeout(limits.callout_body_timeout, Box::pin(drain(body, limits.callout_body))).await;
+    }
+    Err(error)
+}

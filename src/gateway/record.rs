@@ -1,0 +1,196 @@
+//! What is learnt of a request on its way, and written when it ends.
+//!
+//! Each request owns one [`Recorder`]. The decision line is written when it is known what the client gets, the metrics
+//! and the access line when the recorder is dropped: with the last byte of the response, or when the client leaves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::admission::Permit;
+use super::context::RequestContext;
+use super::finish_on_drop::Commitment;
+use crate::config::AccessLog;
+use crate::downstream::Serving;
+use crate::failure::Blame;
+use crate::preview::{Callout, Reason, Verdict};
+use crate::protocol::Envelope;
+use crate::telemetry::{AccessRecord, DecisionRecord};
+
+/// The record of one request.
+pub(super) struct Recorder {
+    context: Arc<RequestContext>,
+    commitment: Commitment,
+    /// What the callout asks for, once its body was parsed.
+    pub(super) callout: Option<Callout>,
+    /// The age of the preview that the callout names.
+    pub(super) preview_age: Option<Duration>,
+    /// `retcode` and `result` that the client gets.
+    pub(super) envelope: Envelope,
+    /// Whose fault it was, and the word for it.
+    pub(super) blame: Option<(Blame, &'static str)>,
+    decision: Option<(Verdict, Reason)>,
+    decision_written: bool,
+    upstream_duration: Option<Duration>,
+    endpoint: Option<Arc<str>>,
+    status: Option<StatusCode>,
+    bytes_in: Option<Arc<AtomicU64>>,
+    bytes_out: u64,
+    permit: Option<Permit>,
+    _serving: Serving,
+}
+
+impl Recorder {
+    /// Begins the record. `bytes_in` counts the bytes of the request body, if there is one.
+    pub(super) fn start(
+        context: &Arc<RequestContext>,
+        commitment: Commitment,
+        bytes_in: Option<Arc<AtomicU64>>,
+    ) -> Self {
+        Self {
+            context: Arc::clone(context),
+            commitment,
+            callout: None,
+            preview_age: None,
+            envelope: Envelope::default(),
+            blame: None,
+            decision: None,
+            decision_written: false,
+            upstream_duration: None,
+            endpoint: None,
+            status: None,
+            bytes_in,
+            bytes_out: 0,
+            permit: None,
+            _serving: context.connection.serving(),
+        }
+    }
+
+    /// Keeps a place among the requests in flight until the request ends.
+    pub(super) fn hold(&mut self, permit: Permit) {
+        self.permit = Some(permit);
+    }
+
+    /// From here on the request is finished although the client may leave.
+    pub(super) fn must_finish(&self) {
+        self.commitment.must_finish();
+    }
+
+    /// The verdict on a callout, if there is one yet.
+    pub(super) fn decision(&self) -> Option<(Verdict, Reason)> {
+        self.decision
+    }
+
+    /// Records the verdict on a callout. The first one stays: in monitor mode a callout is evaluated further after an
+    /// objection, and the log shows the objection that would have refused it.
+    pub(super) fn decide(&mut self, decision: (Verdict, Reason)) {
+        self.decision.get_or_insert(decision);
+    }
+
+    /// Replaces the verdict, because the request failed on its way.
+    pub(super) fn overrule(&mut self, decision: (Verdict, Reason)) {
+        self.decision = Some(decision);
+    }
+
+    /// An endpoint has answered after `duration`.
+    pub(super) fn upstream_answered(&mut self, name: &Arc<str>, duration: Duration) {
+        self.context.services().metrics.upstream.answered(self.context.classified.name(), duration);
+        self.endpoint = Some(Arc::clone(name));
+        self.upstream_duration = Some(duration);
+    }
+
+    /// An endpoint may have received the request: whoever investigates must know which one.
+    pub(super) fn upstream_unclear(&mut self, name: &Arc<str>) {
+        self.endpoint = Some(Arc::clone(name));
+    }
+
+    /// Counts bytes of the response body.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.bytes_out += bytes as u64;
+    }
+
+    /// The response is known: writes the decision line. A client that has left gets no status.
+    pub(super) fn respond(&mut self, status: StatusCode) {
+        if !self.commitment.is_detached() {
+            self.status = Some(status);
+        }
+        self.write_decision();
+    }
+
+    fn write_decision(&mut self) {
+        let context = &*self.context;
+        if !context.classified.is_guarded() || std::mem::replace(&mut self.decision_written, true) {
+            return;
+        }
+        // Without a verdict: the client left before its request was complete.
+        let (verdict, reason) = self.decision.unwrap_or((Verdict::Rejected, Reason::ClientGone));
+        let callouts = &context.services().metrics.callouts;
+        callouts.decided(verdict, reason);
+        if let Some(age) = self.preview_age {
+            callouts.preview_age(age);
+        }
+        let record = DecisionRecord {
+            agent_id: context.agent(),
+            verdict,
+            reason,
+            mode: context.config().validation.mode,
+            called: self.callout.as_ref().map(|callout| &callout.called),
+            control_id: self.callout.as_ref().map(|callout| callout.control_id),
+            preview_age: self.preview_age,
+            retcode: self.envelope.retcode.as_deref(),
+            call_id: self.envelope.result.as_deref(),
+            upstream: self.endpoint.as_deref(),
+            status: self.status.map(|status| status.as_u16()),
+            duration: context.started.elapsed(),
+            upstream_duration: self.upstream_duration,
+            request_id: context.id(),
+            client: Some(&context.connection.client.text),
+        };
+        record.emit(&context.services().redactor);
+    }
+
+    fn write_access(&self, duration: Duration) {
+        let context = &*self.context;
+        let (blame, cause) = match (self.blame, self.status) {
+            (Some((blame, cause)), _) => (blame, Some(cause)),
+            (None, None) => (Blame::Client, Some(Reason::ClientGone.as_str())),
+            (None, Some(_)) => (Blame::None, None),
+        };
+        let record = AccessRecord {
+            operation: context.classified.name(),
+            method: context.method.as_str(),
+            agent_id: context.agent(),
+            status: self.status.map(|status| status.as_u16()),
+            bytes_in: self.bytes_in.as_ref().map_or(0, |bytes| bytes.load(Ordering::Relaxed)),
+            bytes_out: self.bytes_out,
+            duration,
+            upstream_duration: self.upstream_duration,
+            request_id: context.id(),
+            client: Some(&context.connection.client.text),
+            upstream: self.endpoint.as_deref(),
+            blame,
+            cause,
+        };
+        record.emit();
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.write_decision();
+        let context = &*self.context;
+        let duration = context.started.elapsed();
+        let status = self.status.map(|status| status.as_u16());
+        context.services().metrics.requests.finished(context.classified.name(), status, duration);
+        let wanted = match context.config().log.access {
+            AccessLog::None => false,
+            AccessLog::Callouts => context.classified.is_guarded(),
+            AccessLog::All => true,
+        };
+        if wanted {
+            self.write_access(duration);
+        }
+    }
+}

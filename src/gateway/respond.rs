@@ -1,0 +1,116 @@
+//! From the result of a request to the response that the client gets, and to the last fields of its record.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::Response;
+use http::header::{self, HeaderValue};
+use http_body::{Body, Frame, SizeHint};
+
+use super::body::ResponseBody;
+use super::context::RequestContext;
+use super::error::{ErrorResponse, GatewayError};
+use super::headers::{REASON, REQUEST_ID};
+use super::record::Recorder;
+use crate::preview::{Reason, Verdict};
+use crate::protocol::envelope::{self, Envelope};
+use crate::upstream::Failure;
+
+/// The response to a request that ended in an error.
+pub(super) fn error_response(
+    context: &RequestContext,
+    record: &mut Recorder,
+    error: &GatewayError,
+) -> Response<ResponseBody> {
+    let response = error.response(context.config().validation.reject_status);
+    record.blame = Some(response.blame);
+    record.envelope = Envelope { retcode: Some(response.retcode.to_owned()), result: None };
+    record.overrule(verdict_after(error, &response, record.decision()));
+    match error {
+        GatewayError::Internal => context.services().metrics.process.panicked(),
+        GatewayError::Upstream(failure) if context.services().upstream_warnings.allow() => {
+            let operation = context.classified.name().as_str();
+            let request_id = context.id();
+            tracing::warn!(target: "previewgate::upstream", operation, request_id, error = %failure, "request failed");
+        }
+        _ => {}
+    }
+    write(context, &response)
+}
+
+/// What the decision log says of a callout that ended in an error. One that may have reached the upstream keeps its
+/// verdict, because the telephone may ring.
+fn verdict_after(
+    error: &GatewayError,
+    response: &ErrorResponse,
+    decided: Option<(Verdict, Reason)>,
+) -> (Verdict, Reason) {
+    // An error without a reason of its own concerns the decision log only if the request's meaning is in doubt.
+    let reason = response.reason.unwrap_or(Reason::AmbiguousPath);
+    match (error, decided) {
+        (GatewayError::Upstream(Failure::MaybeSent(_)) | GatewayError::Internal, Some((verdict, Reason::Ok))) => {
+            (verdict, reason)
+        }
+        (GatewayError::Upstream(Failure::MaybeSent(_)) | GatewayError::Internal, Some(decided)) => decided,
+        // A handshake is not a method of the interface.
+        (GatewayError::WebSocket, _) => (Verdict::Rejected, Reason::MethodNotAllowed),
+        _ => (Verdict::Rejected, reason),
+    }
+}
+
+fn write(context: &RequestContext, error: &ErrorResponse) -> Response<ResponseBody> {
+    let body = Bytes::from(envelope::refusal(&error.message, error.retcode));
+    let mut response = Response::new(ResponseBody::Whole(body));
+    *response.status_mut() = error.status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json;charset=UTF-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(REQUEST_ID, context.request_id.clone());
+    if let Some(reason) = error.reason {
+        headers.insert(REASON, HeaderValue::from_static(reason.as_str()));
+    }
+    if let Some(origin) = &context.origin {
+        context.services().origins.repeat(origin, headers);
+    }
+    if error.close {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// The body of a response on its way to the client. The record ends when it is dropped.
+pub struct RecordedBody {
+    body: ResponseBody,
+    /// `None` after a switch of protocols: the tunnel keeps the record.
+    record: Option<Box<Recorder>>,
+}
+
+impl RecordedBody {
+    pub(super) fn new(body: ResponseBody, record: Option<Box<Recorder>>) -> Self {
+        Self { body, record }
+    }
+}
+
+impl Body for RecordedBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        if let (Some(Ok(frame)), Some(record)) = (&frame, &mut this.record) {
+            record.sent(frame.data_ref().map_or(0, Bytes::len));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

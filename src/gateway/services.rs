@@ -1,0 +1,145 @@
+//! What all requests share: [`Services`] for the life of the process, [`Generation`] for the life of one configuration.
+//!
+//! A reload builds the next generation over the same services and puts it in force in one step. A request belongs to
+//! the generation that was in force when its head arrived.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_rustls::TlsAcceptor;
+
+use super::admission::Load;
+use super::certificates::report_expiry;
+use super::context::RequestIds;
+use super::cors::Origins;
+use super::push_relay::{Push, PushSetupError};
+use crate::config::{Config, Log};
+use crate::downstream;
+use crate::log_throttle::LogThrottle;
+use crate::preview::{Clock, Timestamp};
+use crate::store::Ledger;
+use crate::telemetry::{HashKey, Metrics, Redactor};
+use crate::tls::TlsError;
+use crate::upstream::Upstream;
+
+/// Minimum interval between two warnings about events, and between two about the upstream.
+const WARNING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What lives as long as the process, shared by all workers.
+pub struct Services {
+    /// The state of all agents: previews, sessions, recent ends.
+    pub ledger: Arc<Ledger>,
+    /// The time by which previews are judged.
+    pub clock: Arc<dyn Clock>,
+    /// Until when callouts of agents without a known preview are forwarded (`validation.warm_up`).
+    pub warm_up_until: Option<Timestamp>,
+    /// The metrics of the process.
+    pub metrics: Arc<Metrics>,
+    /// Masks numbers in logs.
+    pub redactor: Redactor,
+    /// The CORS grants of the upstream.
+    pub origins: Origins,
+    /// Makes the IDs of requests that come without one.
+    pub request_ids: RequestIds,
+    /// The number of requests in flight.
+    pub load: Arc<Load>,
+    /// Throttles warnings about events that cannot be read.
+    pub event_warnings: LogThrottle,
+    /// Throttles warnings about an upstream that fails.
+    pub upstream_warnings: LogThrottle,
+}
+
+/// Why services cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum ServicesError {
+    /// The key of `called_hash` cannot be read.
+    #[error("log.hash_key {}: {source}", path.display())]
+    HashKey {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The system's random numbers are not available.
+    #[error("the system has no random numbers")]
+    NoRandomness,
+}
+
+impl Services {
+    /// The services of a process that starts with `config`: without previews, and not warming up.
+    ///
+    /// # Errors
+    /// When `log.hash_key` cannot be read, or when there is none and no random key can be made.
+    pub fn new(config: &Config, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, ServicesError> {
+        Ok(Self {
+            ledger: Arc::new(Ledger::new(&config.previews, Arc::clone(&clock), Arc::clone(&metrics))),
+            clock,
+            warm_up_until: None,
+            metrics,
+            redactor: Redactor::new(config.log.mask_numbers, hash_key(&config.log)?),
+            origins: Origins::new(),
+            request_ids: RequestIds::new(),
+            load: Arc::new(Load::default()),
+            event_warnings: LogThrottle::every(WARNING_INTERVAL),
+            upstream_warnings: LogThrottle::every(WARNING_INTERVAL),
+        })
+    }
+
+    /// Whether previews that agents were shown before the start may still be unknown.
+    pub fn is_warming_up(&self) -> bool {
+        self.warm_up_until.is_some_and(|end| self.clock.now() < end)
+    }
+}
+
+fn hash_key(log: &Log) -> Result<HashKey, ServicesError> {
+    match &log.hash_key {
+        Some(path) => {
+            let unreadable = |source| ServicesError::HashKey { path: path.clone(), source };
+            std::fs::read(path).map(|secret| HashKey::from_bytes(&secret)).map_err(unreadable)
+        }
+        None => HashKey::random().map_err(|_| ServicesError::NoRandomness),
+    }
+}
+
+/// One configuration in force, and everything that follows from it and from the files that it names.
+pub struct Generation {
+    /// Shared with the generations before and after.
+    pub services: Arc<Services>,
+    /// The configuration.
+    pub config: Config,
+    /// The relay for pushes, as `[push]` configures it.
+    pub push: Push,
+    /// Endpoints, their health, and TLS towards them.
+    pub upstream: Arc<Upstream>,
+    /// TLS towards the clients; `None` for plain HTTP.
+    pub acceptor: Option<TlsAcceptor>,
+}
+
+/// Why a valid configuration cannot be put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Certificates or keys cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Pushes cannot be relayed.
+    #[error(transparent)]
+    Push(#[from] PushSetupError),
+}
+
+impl Generation {
+    /// Builds what follows from `config`: the one way to a generation, at the start and at each reload. Endpoints that
+    /// `previous` has as well keep their health.
+    ///
+    /// # Errors
+    /// When certificates, keys or the push key cannot be used.
+    pub fn build(services: &Arc<Services>, config: Config, previous: Option<&Self>) -> Result<Self, SetupError> {
+        let earlier = previous.map(|previous| &*previous.upstream);
+        let upstream = Arc::new(Upstream::new(&config, Arc::clone(&services.metrics), earlier)?);
+        let acceptor = config.listener.tls.as_ref().map(downstream::acceptor).transpose()?;
+        let push = Push::new(&config)?;
+        report_expiry(&config, &services.metrics);
+        Ok(Self { services: Arc::clone(services), config, push, upstream, acceptor })
+    }
+}

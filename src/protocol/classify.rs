@@ -1,0 +1,310 @@
+//! The one reader of a request head: method, path, query and the fields that may override them.
+//!
+//! A head is classified once, when it arrives. The result says what the request is for, what speaks against forwarding
+//! it, and whether it may be a callout. Nothing after this file reads the path again; `explain` uses the same function.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Uri};
+
+use super::operation::{Operation, OperationName, Unclassified};
+use super::{path_readings, query, resource};
+use crate::preview::AgentId;
+
+/// Method override fields: an upstream that honours one executes another method than the one that was judged.
+const METHOD_OVERRIDES: [HeaderName; 3] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+];
+
+/// Path override fields, which some frameworks honour in the same way.
+const PATH_OVERRIDES: [HeaderName; 2] =
+    [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
+
+/// The parts of a request that are known before its body is read.
+#[derive(Clone, Copy)]
+pub struct RequestHead<'a> {
+    /// The method, as the client spelled it.
+    pub method: &'a Method,
+    /// The request target.
+    pub uri: &'a Uri,
+    /// The header fields. The framer has found them to be sound.
+    pub headers: &'a HeaderMap,
+    /// Whether a body follows.
+    pub has_body: bool,
+}
+
+/// The settings that classification depends on.
+#[derive(Clone, Copy)]
+pub struct ClassifyRules<'a> {
+    /// Allowed path prefixes, each with a `/` at both ends.
+    pub path_prefixes: &'a [String],
+    /// Whether the gateway's own push addresses are in use.
+    pub push: bool,
+}
+
+/// A classified request head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Classified {
+    /// What the request is for.
+    pub operation: Operation,
+    /// Why it must not be handled as that, if there is a reason.
+    pub objection: Option<Unclassified>,
+    /// Whether it is a callout, or some server may take it for one.
+    pub guard: Guard,
+    /// Whether it requests a WebSocket, or some server may believe so.
+    pub websocket: bool,
+}
+
+/// How a request relates to the previewCallout resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// It is a callout of this agent.
+    Callout(AgentId),
+    /// Some server may take it for a callout. It is refused, or, in monitor mode, recorded as one.
+    SuspectedCallout,
+    /// No server takes it for a callout.
+    Unguarded,
+}
+
+impl Classified {
+    /// A request whose head was refused before it had a meaning.
+    pub const fn refused() -> Self {
+        Self {
+            operation: Operation::Unroutable,
+            objection: Some(Unclassified::NotFound),
+            guard: Guard::Unguarded,
+            websocket: false,
+        }
+    }
+
+    /// The name for logs and metrics. A request without an operation that may be a callout goes by the callout's name.
+    pub fn name(&self) -> OperationName {
+        match (self.operation, self.guard) {
+            (Operation::Unroutable, Guard::SuspectedCallout) => OperationName::PreviewCallout,
+            (operation, _) => operation.name(),
+        }
+    }
+
+    /// Whether the outcome belongs in the decision log.
+    pub fn is_guarded(&self) -> bool {
+        match self.guard {
+            Guard::Callout(_) | Guard::SuspectedCallout => true,
+            Guard::Unguarded => false,
+        }
+    }
+}
+
+/// Classifies a request head.
+pub fn classify(head: &RequestHead<'_>, rules: ClassifyRules<'_>) -> Classified {
+    let path = head.uri.path();
+    let push = if rules.push { resource::route_push(head.method, path) } else { None };
+    let routed = push.map_or_else(|| resource::route(head.method, path, rules.path_prefixes), Ok);
+    Classified {
+        operation: routed.unwrap_or(Operation::Unroutable),
+        objection: routed.map_or_else(Some, |operation| head.objection_to(operation)),
+        guard: head.guard(routed),
+        websocket: requests_websocket(head.headers),
+    }
+}
+
+impl RequestHead<'_> {
+    fn guard(&self, routed: Result<Operation, Unclassified>) -> Guard {
+        let suspected = match routed {
+            Ok(Operation::PreviewCallout { agent }) => return Guard::Callout(agent),
+            Ok(Operation::CalloutPreflight) => !self.is_preflight(),
+            Ok(_) => self.may_be_led_to_callouts(),
+            Err(Unclassified::NotFound) => false,
+            Err(Unclassified::AmbiguousPath | Unclassified::InvalidAgentId | Unclassified::MethodNotAllowed) => {
+                path_readings::mentions_callout(self.uri.path())
+            }
+        };
+        if suspected { Guard::SuspectedCallout } else { Guard::Unguarded }
+    }
+
+    /// Why a request that has an operation must not be handled as such.
+    fn objection_to(&self, operation: Operation) -> Option<Unclassified> {
+        match operation {
+            Operation::CalloutPreflight if !self.is_preflight() => Some(Unclassified::MethodNotAllowed),
+            _ if self.overrides_the_method() || self.overridden_by_query() => Some(Unclassified::MethodNotAllowed),
+            Operation::Other { .. } if self.has_body && self.overridden_by_form() => {
+                Some(Unclassified::MethodNotAllowed)
+            }
+            _ if self.is_rewritten() => Some(Unclassified::AmbiguousPath),
+            _ => None,
+        }
+    }
+
+    fn overrides_the_method(&self) -> bool {
+        METHOD_OVERRIDES.iter().any(|name| self.headers.contains_key(name))
+    }
+
+    /// A `_method=PUT` in the query, on a path where another method would be guarded.
+    fn overridden_by_query(&self) -> bool {
+        self.uri.query().is_some_and(query::may_override_method) && path_readings::may_be_guarded(self.uri.path())
+    }
+
+    /// A form on a path where another method would be guarded. Some filters look for `_method` in a form and would turn
+    /// the request into a sign-out. None of the guarded interfaces takes a form.
+    fn overridden_by_form(&self) -> bool {
+        let content_type = self.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        let is_form = content_type.windows(4).any(|word| word.eq_ignore_ascii_case(b"form"));
+        is_form && path_readings::may_be_guarded(self.uri.path())
+    }
+
+    /// A path override field names a guarded operation other than the one that the path names. The field may repeat the
+    /// path: a proxy in front of this one may report what it received.
+    fn is_rewritten(&self) -> bool {
+        self.path_overrides().any(|text| {
+            let target = text.parse::<Uri>();
+            path_readings::may_be_guarded(&text) && !target.is_ok_and(|target| target.path() == self.uri.path())
+        })
+    }
+
+    /// Whether a path override field may turn a request for something else into a callout. The decision log must then
+    /// hold the outcome.
+    fn may_be_led_to_callouts(&self) -> bool {
+        self.path_overrides().any(|text| path_readings::mentions_callout(&text))
+    }
+
+    /// The values of those fields. Servers disagree about bytes that are not ASCII, as they do when such bytes are
+    /// percent-encoded. Spelling them so makes `path_readings` consider all readings.
+    fn path_overrides(&self) -> impl Iterator<Item = String> {
+        let spelled = |byte: &u8| if byte.is_ascii() { char::from(*byte).to_string() } else { format!("%{byte:02x}") };
+        let text = move |value: &HeaderValue| value.as_bytes().iter().map(spelled).collect();
+        PATH_OVERRIDES.into_iter().flat_map(|name| self.headers.get_all(name)).map(text)
+    }
+
+    /// A CORS pre-flight (Fetch standard 4.8) changes nothing, so it may pass. Any other OPTIONS of the guarded resource
+    /// has no use.
+    fn is_preflight(&self) -> bool {
+        let has = |name| self.headers.contains_key(name);
+        let is_other_method = self.overrides_the_method() || self.overridden_by_query();
+        has(header::ORIGIN) && has(header::ACCESS_CONTROL_REQUEST_METHOD) && !is_other_method && !self.has_body
+    }
+}
+
+/// Whether a request asks for a WebSocket, or some server may believe so. Other upgrades, such as the `h2c` that some
+/// Java clients offer with every request, are declined by not forwarding the field (RFC 9110 7.8).
+fn requests_websocket(headers: &HeaderMap) -> bool {
+    let names_it =
+        |value: &HeaderValue| value.as_bytes().windows(9).any(|word| word.eq_ignore_ascii_case(b"websocket"));
+    headers.contains_key(header::SEC_WEBSOCKET_KEY) || headers.get_all(header::UPGRADE).iter().any(names_it)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALLOUT: &str = "/agentgateway/resource/voicecall/101/previewCallout";
+    const ANSWER: &str = "/agentgateway/resource/voicecall/101/answer";
+
+    fn with_head<T>(
+        path: &str,
+        fields: &[(&'static str, &[u8])],
+        has_body: bool,
+        f: impl FnOnce(&RequestHead<'_>) -> T,
+    ) -> T {
+        let field = |(name, value): &(&'static str, &[u8])| {
+            (HeaderName::from_static(name), HeaderValue::from_bytes(value).unwrap())
+        };
+        let headers: HeaderMap = fields.iter().map(field).collect();
+        f(&RequestHead { method: &Method::PUT, uri: &path.parse().unwrap(), headers: &headers, has_body })
+    }
+
+    #[test]
+    fn an_override_field_may_repeat_the_path_but_not_replace_it() {
+        let rewritten = |name: &'static str, value: &str| {
+            with_head(CALLOUT, &[(name, value.as_bytes())], true, |head| head.is_rewritten())
+        };
+        for same in [CALLOUT, "https://front:8043/agentgateway/resource/voicecall/101/previewCallout?_=1", "/other", ""]
+        {
+            assert!(!rewritten("x-original-url", same), "{same}");
+        }
+        for other in [
+            "/agentgateway/resource/voicecall/102/previewCallout",
+            "/agentgateway/resource/voicecall/101/preview%43allout",
+            "resource/onlineagent/101/logout",
+        ] {
+            assert!(rewritten("x-original-url", other), "{other}");
+            assert!(rewritten("x-rewrite-url", other), "{other}");
+            assert!(!rewritten("x-forwarded-for", other), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_override_field_is_read_byte_by_byte() {
+        let leads = |value: &[u8]| {
+            with_head(ANSWER, &[("x-original-url", value)], false, |head| {
+                assert_eq!(head.may_be_led_to_callouts(), head.is_rewritten());
+                head.may_be_led_to_callouts()
+            })
+        };
+        // The ordinal indicators of Latin-1 are letters to a reader who ignores compatibility forms.
+        assert!(leads(b"/agentgateway/resource/voicecall/101/previewC\xaallout"));
+        assert!(leads("/agentgateway/resource/voicecall/101/\u{ff50}reviewCallout".as_bytes()));
+        assert!(leads(b"/agentgateway/resource/voicecall/101/\xc1\xb0reviewCallout"));
+        assert!(!leads("/agentgateway/resource/voicecall/101/\u{4f60}".as_bytes()));
+    }
+
+    #[test]
+    fn a_preflight_asks_and_does_nothing_else() {
+        let fields: &[(&'static str, &[u8])] =
+            &[("origin", b"https://desk.example"), ("access-control-request-method", b"PUT")];
+        let asks = |query: &str, has_body| {
+            with_head(&format!("{CALLOUT}{query}"), fields, has_body, |head| head.is_preflight())
+        };
+        assert!(asks("", false) && asks("?_=1", false));
+        assert!(!asks("", true) && !asks("?_method=PUT", false));
+        assert!(!with_head(CALLOUT, &[], false, |head| head.is_preflight()));
+    }
+
+    #[test]
+    fn a_form_overrides_the_method_of_guarded_paths_only() {
+        let overridden = |path: &str, media: &str| {
+            let path = format!("/agentgateway/resource/{path}");
+            with_head(&path, &[("content-type", media.as_bytes())], true, |head| head.overridden_by_form())
+        };
+        assert!(overridden("onlineagent/101/logout", "application/x-www-form-urlencoded"));
+        assert!(overridden("onlineagent/101", "Multipart/Form-Data; boundary=b"));
+        assert!(!overridden("onlineagent/101/logout", "application/json"));
+        assert!(!overridden("onlineagent/101/handshake", "application/x-www-form-urlencoded"));
+        assert!(!overridden("multimedia/101/uploadfile", "multipart/form-data; boundary=b"));
+    }
+
+    #[test]
+    fn a_query_overrides_the_method_of_guarded_paths_only() {
+        let overridden = |target: &str| with_head(target, &[], false, |head| head.overridden_by_query());
+        assert!(overridden("/agentgateway/resource/onlineagent/101/logout?_method=DELETE"));
+        assert!(!overridden("/agentgateway/resource/onlineagent/101/logout?_=1"));
+        assert!(!overridden("/agentgateway/resource/voicecall/101/answer?_method=GET"));
+    }
+
+    #[test]
+    fn guard_and_objection() {
+        let agent = AgentId::try_from(101).unwrap();
+        let prefixes = ["/agentgateway/".to_owned()];
+        let rules = ClassifyRules { path_prefixes: &prefixes, push: false };
+        let other = format!("{ANSWER}x");
+        let override_to_callout: &[(&'static str, &[u8])] = &[("x-rewrite-url", CALLOUT.as_bytes())];
+        let override_method: &[(&'static str, &[u8])] = &[("x-http-method", b"PUT")];
+        for (path, fields, guard, objection) in [
+            (CALLOUT, &[][..], Guard::Callout(agent), None),
+            (CALLOUT, override_method, Guard::Callout(agent), Some(Unclassified::MethodNotAllowed)),
+            (&other, override_to_callout, Guard::SuspectedCallout, Some(Unclassified::AmbiguousPath)),
+            (&other, override_method, Guard::Unguarded, Some(Unclassified::MethodNotAllowed)),
+            (&other, &[], Guard::Unguarded, None),
+            (
+                "/agentgateway//voicecall/101/previewCallout",
+                &[],
+                Guard::SuspectedCallout,
+                Some(Unclassified::AmbiguousPath),
+            ),
+            ("/agentgateway/resource/agentevent/101;x", &[], Guard::Unguarded, Some(Unclassified::AmbiguousPath)),
+            ("/elsewhere/previewCallout", &[], Guard::Unguarded, Some(Unclassified::NotFound)),
+        ] {
+            let classified = with_head(path, fields, true, |head| classify(head, rules));
+            assert_eq!((classified.guard, classified.objection), (guard, objection), "{path}");
+        }
+    }
+}
