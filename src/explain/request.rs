@@ -106,7 +106,11 @@ fn has_length(head: &[u8]) -> bool {
 /// Lets the bytes pass the framing of the live path, as far as they do.
 pub(super) fn arrive(bytes: &[u8], config: &Config) -> Result<Arrived, Fault> {
     let mut framer = Framer::new(config.limits.head_size);
-    let passed = framer.advance(bytes)?.bytes;
+    let mut passed = framer.advance(bytes)?.bytes;
+    if !framer.in_head() {
+        // The head of a body with a fault passes alone: the next step finds the fault.
+        passed += framer.advance(bytes.get(passed..).unwrap_or_default())?.bytes;
+    }
     // A head that does not end is waited for, in vain.
     let message = bytes.get(..passed).filter(|passed| !passed.is_empty()).ok_or(Fault::Head(HeadFault::Timeout))?;
     let (head, body) = split_head(message).ok_or(Fault::Head(HeadFault::LineEnd))?;
