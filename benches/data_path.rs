@@ -90,7 +90,7 @@ fn decision(c: &mut Criterion) {
     let mut previews = AgentPreviews::default();
     for id in 0..16 {
         let numbers = (0..8).map(|n| DialedNumber::new(format!("8888{id:02}{n:02}"))).collect();
-        let shown = Change::Shown(Announcement { control_id: ControlId(id), numbers });
+        let shown = Change::Shown(Announcement { control_id: ControlId(id), numbers, shown: Vec::new() });
         previews.apply(shown, Timestamp(0), Bounds { per_agent: 16 });
     }
     let callout = parse_callout(br#"{"called":"88881507","callcontrolid":15}"#).unwrap().callout;

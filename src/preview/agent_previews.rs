@@ -1,6 +1,6 @@
 //! What one agent was shown, and how events change it.
 
-use super::{ControlId, DialedNumber, Timestamp};
+use super::{ControlId, DialedNumber, ShownRef, Timestamp};
 
 /// One contact shown to an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct Preview {
     pub numbers: Vec<DialedNumber>,
     /// When the gateway saw the latest announcement.
     pub announced_at: Timestamp,
+    /// Where the audit log shows the announcements, the oldest first. Empty without an audit log.
+    pub shown: Vec<ShownRef>,
 }
 
 /// The content of one preview event.
@@ -20,6 +22,8 @@ pub struct Announcement {
     pub control_id: ControlId,
     /// The elements of `dialeddigits`; may be empty, the numbers can follow in a later event.
     pub numbers: Vec<DialedNumber>,
+    /// Where the audit log shows it; several for a preview that is restored.
+    pub shown: Vec<ShownRef>,
 }
 
 /// Something that changes what an agent may call.
@@ -74,14 +78,17 @@ impl AgentPreviews {
     /// A repeated announcement is the newest one again.
     fn show(&mut self, announcement: Announcement, now: Timestamp, bounds: Bounds) -> usize {
         let known = self.0.iter().position(|preview| preview.control_id == announcement.control_id);
-        let mut numbers = known.map(|position| self.0.remove(position).numbers).unwrap_or_default();
+        let known = known.map(|position| self.0.remove(position));
+        let (mut numbers, mut shown) = known.map(|known| (known.numbers, known.shown)).unwrap_or_default();
         for number in announcement.numbers {
             // Moved to the end when known, so that the newest stay when the bound is reached.
             numbers.retain(|kept| *kept != number);
             numbers.push(number);
         }
         keep_newest(&mut numbers, NUMBERS_PER_PREVIEW);
-        self.0.push(Preview { control_id: announcement.control_id, numbers, announced_at: now });
+        shown.extend(announcement.shown);
+        keep_newest(&mut shown, NUMBERS_PER_PREVIEW);
+        self.0.push(Preview { control_id: announcement.control_id, numbers, announced_at: now, shown });
         keep_newest(&mut self.0, bounds.per_agent)
     }
 
@@ -121,7 +128,7 @@ mod tests {
 
     fn shown(control_id: i64, numbers: &[&str]) -> Change {
         let numbers = numbers.iter().map(|n| DialedNumber::new(*n)).collect();
-        Change::Shown(Announcement { control_id: ControlId(control_id), numbers })
+        Change::Shown(Announcement { control_id: ControlId(control_id), numbers, shown: Vec::new() })
     }
 
     fn after(changes: &[Change]) -> AgentPreviews {

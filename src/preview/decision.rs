@@ -162,7 +162,7 @@ mod tests {
         for (control_id, numbers) in [(7, &["1001", "1002"][..]), (8, &["2001"])] {
             let numbers = numbers.iter().map(|n| DialedNumber::new(*n)).collect();
             previews.apply(
-                Change::Shown(Announcement { control_id: ControlId(control_id), numbers }),
+                Change::Shown(Announcement { control_id: ControlId(control_id), numbers, shown: Vec::new() }),
                 SHOWN_AT,
                 bounds,
             );
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn a_preview_without_numbers_validates_nothing() {
         let mut previews = AgentPreviews::default();
-        let blank = Announcement { control_id: ControlId(7), numbers: vec![] };
+        let blank = Announcement { control_id: ControlId(7), numbers: vec![], shown: Vec::new() };
         previews.apply(Change::Shown(blank), SHOWN_AT, Bounds { per_agent: 16 });
         let callout = Callout { called: DialedNumber::new(""), control_id: ControlId(7) };
         let refusal = decide(&callout, &previews, SHOWN_AT, TTL).unwrap_err();

@@ -7,8 +7,10 @@ mod agent_previews;
 mod clock;
 mod decision;
 mod identifiers;
+mod shown_ref;
 
 pub use agent_previews::{AgentPreviews, Announcement, Bounds, Change, Preview};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use decision::{Callout, Reason, Refusal, Validated, Verdict, decide};
 pub use identifiers::{AgentId, ControlId, DialedNumber, InvalidAgentId, InvalidControlId};
+pub use shown_ref::{InvalidReference, NumberKeyId, RecordId, ShownRef};

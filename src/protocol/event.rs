@@ -142,7 +142,7 @@ fn announcement(content: Option<&RawValue>) -> Result<Announcement, EventError> 
         let id = ids.next()??;
         let agreed = ids.all(|other| other == Some(id));
         let numbers = members.dialeddigits.and_then(scalar).unwrap_or_default();
-        agreed.then(|| Announcement { control_id: id, numbers: dialed_digits(&numbers) })
+        agreed.then(|| Announcement { control_id: id, numbers: dialed_digits(&numbers), shown: Vec::new() })
     };
     read().ok_or(EventError::UnreadablePreview)
 }

@@ -89,8 +89,8 @@ impl MemoryStore {
     /// Puts back what `agent` was shown before the process began, oldest first, each preview with its own time.
     pub fn restore(&self, agent: AgentId, shown: impl IntoIterator<Item = Preview>) {
         let mut previews = AgentPreviews::default();
-        for Preview { control_id, numbers, announced_at } in shown {
-            previews.apply(Change::Shown(Announcement { control_id, numbers }), announced_at, self.bounds);
+        for Preview { control_id, numbers, announced_at, shown } in shown {
+            previews.apply(Change::Shown(Announcement { control_id, numbers, shown }), announced_at, self.bounds);
         }
         if !previews.is_empty() {
             self.cached.fetch_add(previews.len() as u64, Ordering::Relaxed);
@@ -127,7 +127,11 @@ mod tests {
     }
 
     fn shown(control_id: i64) -> Change {
-        Change::Shown(Announcement { control_id: ControlId(control_id), numbers: vec![DialedNumber::new("100")] })
+        Change::Shown(Announcement {
+            control_id: ControlId(control_id),
+            numbers: vec![DialedNumber::new("100")],
+            shown: Vec::new(),
+        })
     }
 
     #[test]
@@ -175,6 +179,7 @@ mod tests {
             control_id: ControlId(id),
             numbers: vec![DialedNumber::new("100")],
             announced_at: Timestamp(id as u64),
+            shown: Vec::new(),
         };
         store.restore(agent(101), [preview(1), preview(2), preview(3)]);
         store.restore(agent(102), []);

@@ -111,8 +111,8 @@ impl Record {
 
 /// Shows each of `previews` again, at the time at which it was shown.
 fn restored(previews: impl IntoIterator<Item = Preview>, mut to: AgentPreviews, bounds: Bounds) -> AgentPreviews {
-    for Preview { control_id, numbers, announced_at } in previews {
-        to.apply(Change::Shown(Announcement { control_id, numbers }), announced_at, bounds);
+    for Preview { control_id, numbers, announced_at, shown } in previews {
+        to.apply(Change::Shown(Announcement { control_id, numbers, shown }), announced_at, bounds);
     }
     to
 }
@@ -129,12 +129,16 @@ struct WrittenPreview {
     id: i64,
     numbers: Vec<String>,
     at: u64,
+    /// See [`Preview::shown`]. Gateways without it neither write nor read it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    shown: Vec<String>,
 }
 
 impl WrittenPreview {
     fn of(preview: &Preview) -> Self {
         let numbers = preview.numbers.iter().map(|number| number.reveal().to_owned()).collect();
-        Self { id: preview.control_id.0, numbers, at: preview.announced_at.0 }
+        let shown = preview.shown.iter().map(ToString::to_string).collect();
+        Self { id: preview.control_id.0, numbers, at: preview.announced_at.0, shown }
     }
 
     fn preview(self) -> Preview {
@@ -142,6 +146,7 @@ impl WrittenPreview {
             control_id: ControlId(self.id),
             numbers: self.numbers.into_iter().map(DialedNumber::new).collect(),
             announced_at: Timestamp(self.at),
+            shown: self.shown.iter().filter_map(|reference| reference.parse().ok()).collect(),
         }
     }
 }
@@ -153,7 +158,11 @@ mod tests {
     const BOUNDS: Bounds = Bounds { per_agent: 4 };
 
     fn shown(control_id: i64, number: &str) -> Change {
-        Change::Shown(Announcement { control_id: ControlId(control_id), numbers: vec![DialedNumber::new(number)] })
+        Change::Shown(Announcement {
+            control_id: ControlId(control_id),
+            numbers: vec![DialedNumber::new(number)],
+            shown: Vec::new(),
+        })
     }
 
     fn at(millis: u64, change: Change) -> Dated {

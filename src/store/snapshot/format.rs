@@ -53,6 +53,9 @@ struct PreviewItem<'a> {
     announced_at: u64,
     #[serde(borrow)]
     numbers: Vec<Cow<'a, str>>,
+    /// See [`Preview::shown`].
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    shown: Vec<Cow<'a, str>>,
 }
 
 /// Writes a snapshot; returns how many agents had to be left out because their line would be too long to be read.
@@ -86,6 +89,7 @@ fn preview_item(preview: &Preview) -> PreviewItem<'_> {
         control_id: preview.control_id.0,
         announced_at: preview.announced_at.0,
         numbers: preview.numbers.iter().map(|number| Cow::Borrowed(number.reveal())).collect(),
+        shown: preview.shown.iter().map(|reference| Cow::Owned(reference.to_string())).collect(),
     }
 }
 
@@ -176,6 +180,7 @@ fn read_agent(line: &[u8]) -> Result<(AgentId, Vec<Preview>), SnapshotFault> {
         control_id: ControlId(item.control_id),
         numbers: item.numbers.into_iter().map(DialedNumber::new).collect(),
         announced_at: Timestamp(item.announced_at),
+        shown: item.shown.iter().filter_map(|reference| reference.parse().ok()).collect(),
     };
     Ok((agent, previews.into_iter().map(preview).collect()))
 }

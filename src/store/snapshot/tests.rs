@@ -30,7 +30,10 @@ fn agent(number: u32) -> AgentId {
 
 fn show(store: &MemoryStore, number: u32, control_id: i64, numbers: &[&str]) {
     let numbers = numbers.iter().map(|n| DialedNumber::new(*n)).collect();
-    store.apply(agent(number), [Change::Shown(Announcement { control_id: ControlId(control_id), numbers })]);
+    store.apply(
+        agent(number),
+        [Change::Shown(Announcement { control_id: ControlId(control_id), numbers, shown: Vec::new() })],
+    );
 }
 
 fn file(directory: &tempfile::TempDir) -> SnapshotFile {

@@ -1,0 +1,90 @@
+//! Digests and keyed hashes as they stand in records: fixed length, lower-case hexadecimal.
+
+use std::fmt;
+
+use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A SHA-256 digest.
+pub type Digest = Hex<32>;
+
+/// The first half of an HMAC-SHA-256, as RFC 2104 section 5 permits.
+pub type Mac = Hex<16>;
+
+/// Bytes that are written as hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Hex<const N: usize>(pub [u8; N]);
+
+impl Digest {
+    /// Stands for the line before the first.
+    pub const ZERO: Self = Hex([0; 32]);
+
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::from_slice(digest::digest(&digest::SHA256, bytes).as_ref())
+    }
+}
+
+impl<const N: usize> Hex<N> {
+    /// Takes the first bytes of `bytes`; missing ones are zero.
+    pub(super) fn from_slice(bytes: &[u8]) -> Self {
+        let mut taken = [0; N];
+        for (to, from) in taken.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        Self(taken)
+    }
+
+    /// Reads exactly `2 * N` lower-case digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = HEXLOWER.decode(text.as_bytes()).ok()?;
+        bytes.try_into().ok().map(Self)
+    }
+}
+
+impl<const N: usize> fmt::Display for Hex<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut digits = [0; 64];
+        match digits.get_mut(..2 * N) {
+            Some(digits) => {
+                HEXLOWER.encode_mut(&self.0, digits);
+                f.write_str(std::str::from_utf8(digits).unwrap_or_default())
+            }
+            None => f.write_str(&HEXLOWER.encode(&self.0)),
+        }
+    }
+}
+
+impl<const N: usize> fmt::Debug for Hex<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<const N: usize> Serialize for Hex<N> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de, const N: usize> Deserialize<'de> for Hex<N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <&str>::deserialize(deserializer)?;
+        Self::parse(text).ok_or_else(|| de::Error::custom("not lower-case hexadecimal digits of the right length"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_is_sha_256_in_lower_case() {
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(Digest::of(b"abc").to_string(), expected);
+        assert_eq!(Digest::parse(expected), Some(Digest::of(b"abc")));
+        assert_eq!(Digest::parse(&expected.to_uppercase()), None);
+        assert_eq!(Mac::parse(expected), None);
+    }
+}

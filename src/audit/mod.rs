@@ -1,0 +1,27 @@
+//! The audit log: proof, for somebody who does not trust the gateway's operator, that each call followed from a preview.
+//!
+//! Written by [`service`], [`writer`] and the parts that they use: [`record`] (the lines), [`digest`] and [`merkle`] (the
+//! chain and its tree), [`note`] (signed checkpoints), [`number_keys`] (numbers as keyed hashes), [`segment`] (the files).
+//! `docs/audit.md` describes the format.
+//!
+//! In the life of a callout: [`Audit::shown`] before an agent's application gets a preview, [`Audit::decision`] before the
+//! callout's first byte goes upstream, [`Audit::outcome`] when the answer is there.
+
+mod changes;
+mod digest;
+pub mod merkle;
+pub mod note;
+pub mod number_keys;
+pub mod prune;
+pub mod record;
+pub mod segment;
+mod service;
+mod time;
+mod writer;
+
+pub use digest::{Digest, Hex, Mac};
+pub use service::{
+    Audit, AuditError, AuditGuard, AuditUnavailable, CallFacts, DecisionFacts, DecisionRef, Evidence, OutcomeFacts,
+    Settings, SharedGuard, ShownFacts, Status,
+};
+pub use writer::{Durability, WriterSettings};

@@ -1,0 +1,467 @@
+//! The records of the audit log: one JSON object a line. `schema.json` beside this file describes them for others.
+//!
+//! The gateway writes them, the `audit` commands read them; both use these types.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::Write as _;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::digest::{Digest, Mac};
+use super::time;
+use crate::label_enum::label_enum;
+use crate::preview::{NumberKeyId, RecordId, Timestamp};
+
+/// The version of the format. Readers refuse segments of another version.
+pub const FORMAT: u32 = 1;
+
+/// Text in a record.
+pub type Text<'a> = Cow<'a, str>;
+
+label_enum! {
+    /// `kind`: the subject of a record.
+    pub enum Kind {
+        /// A segment begins.
+        Open = "open",
+        /// A segment ends.
+        Close = "close",
+        /// The configuration in force.
+        Config = "config",
+        /// An agent is about to be shown a preview.
+        Shown = "shown",
+        /// The answer with the preview left the gateway, or did not.
+        Delivered = "delivered",
+        /// A preview is over.
+        Ended = "ended",
+        /// A callout was judged.
+        Decision = "decision",
+        /// The result of a callout.
+        Outcome = "outcome",
+        /// The platform reports on a call.
+        Call = "call",
+        /// The shared store was lost or is back.
+        Store = "store",
+        /// Records could not be written.
+        Lost = "lost",
+        /// A signed checkpoint.
+        Checkpoint = "checkpoint",
+    }
+}
+
+/// What every line begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Header<'a> {
+    /// The position in the instance's chain, from 1, without gaps.
+    pub seq: u64,
+    /// The digest of the line before, without its line feed.
+    pub prev: Digest,
+    /// When the record was made.
+    #[serde(with = "time")]
+    pub at: Timestamp,
+    /// The subject.
+    #[serde(borrow)]
+    pub kind: &'a str,
+}
+
+macro_rules! records {
+    ($($Kind:ident($Content:ty),)+) => {
+        /// The content of a line.
+        #[derive(Clone, Debug, PartialEq, Serialize)]
+        #[serde(tag = "kind", rename_all = "snake_case")]
+        pub enum Record<'a> {
+            $(#[doc = concat!("See [`Kind::", stringify!($Kind), "`].")] $Kind($Content),)+
+        }
+
+        impl<'a> Record<'a> {
+            /// Reads the members that belong to `kind` from a whole line.
+            ///
+            /// # Errors
+            /// When one is missing or has another type.
+            pub fn read(kind: Kind, line: &'a str) -> Result<Self, serde_json::Error> {
+                match kind { $(Kind::$Kind => serde_json::from_str(line).map(Self::$Kind),)+ }
+            }
+
+            /// Its kind.
+            pub fn kind(&self) -> Kind {
+                match self { $(Self::$Kind(_) => Kind::$Kind,)+ }
+            }
+        }
+    };
+}
+
+records! {
+    Open(Open<'a>),
+    Close(Close),
+    Config(ConfigInForce<'a>),
+    Shown(Shown<'a>),
+    Delivered(Delivered<'a>),
+    Ended(Ended<'a>),
+    Decision(Decision<'a>),
+    Outcome(Outcome<'a>),
+    Call(Call<'a>),
+    Store(Store<'a>),
+    Lost(Lost),
+    Checkpoint(SignedCheckpoint<'a>),
+}
+
+impl Kind {
+    /// The kind with this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.as_str() == name)
+    }
+}
+
+/// Appends a record without `seq` and `prev`, which only the writer knows, and without a line feed.
+pub(super) fn append_body(body: &mut Vec<u8>, at: Timestamp, record: &Record<'_>) {
+    // Writing into a vector cannot fail, and every key of a record is a string.
+    let _ = write!(body, "\"at\":\"{}\",", time::Rfc3339(at));
+    let start = body.len();
+    let _ = serde_json::to_writer(&mut *body, record);
+    // The members follow those of the header: the object's own brace goes.
+    if body.get(start) == Some(&b'{') {
+        body.remove(start);
+    }
+}
+
+/// Appends a whole line, without line feed.
+pub(super) fn append_line(line: &mut Vec<u8>, seq: u64, prev: Digest, body: &[u8]) {
+    let _ = write!(line, "{{\"seq\":{seq},\"prev\":\"{prev}\",");
+    line.extend_from_slice(body);
+}
+
+macro_rules! as_text {
+    ($($Type:ty),+) => {$(
+        impl Serialize for $Type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $Type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                <&str>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+            }
+        }
+    )+};
+}
+
+as_text!(RecordId, NumberKeyId);
+
+/// A segment begins: the first line of each file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Open<'a> {
+    /// [`FORMAT`]
+    pub format: u32,
+    /// The program that writes it.
+    #[serde(borrow)]
+    pub version: Text<'a>,
+    /// The chain that it belongs to.
+    #[serde(borrow)]
+    pub instance: Text<'a>,
+    /// The file's name without `.jsonl`.
+    #[serde(borrow)]
+    pub segment: Text<'a>,
+    /// `start`, `rotation` or `recovery`.
+    #[serde(borrow)]
+    pub cause: Text<'a>,
+    /// The public half of the key that signs its checkpoints.
+    #[serde(borrow)]
+    pub public_key: Text<'a>,
+    /// The longest time between two checkpoints while records are written.
+    pub checkpoint_interval_ms: u64,
+    /// How long segments are kept.
+    pub retention_days: u64,
+    /// The end of the segment before; absent in the first segment of an instance.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Before<'a>>,
+}
+
+/// The end of the segment before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Before<'a> {
+    /// Its name.
+    #[serde(borrow)]
+    pub segment: Text<'a>,
+    /// The sequence number of its last line that counts.
+    pub seq: u64,
+    /// The digest of that line.
+    pub head: Digest,
+    /// Whether it was closed. If not, the gateway or its disk failed.
+    pub closed: bool,
+    /// Bytes after that line: a line that was cut off, or lines that were recorded again in this segment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tail: Option<Tail>,
+}
+
+/// Bytes of a segment that are no part of the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tail {
+    /// How many.
+    pub bytes: u64,
+    /// Their digest.
+    pub sha256: Digest,
+}
+
+/// A segment ends; only its last checkpoint follows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Close {
+    /// Whether the gateway ends as well.
+    pub stop: bool,
+}
+
+/// The configuration in force from now on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfigInForce<'a> {
+    /// The event that put it in force: `start`, `sighup`, `admin`, `certificates`.
+    #[serde(borrow)]
+    pub trigger: Text<'a>,
+    /// `validation.mode`
+    #[serde(borrow)]
+    pub mode: Text<'a>,
+    /// The digest of the effective configuration, as `check` prints it.
+    pub configuration: Digest,
+    /// Every key at the start, later those that changed.
+    #[serde(borrow)]
+    pub changes: Vec<ChangedKey<'a>>,
+}
+
+/// A key of the configuration that changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChangedKey<'a> {
+    /// Its full path.
+    #[serde(borrow)]
+    pub key: Text<'a>,
+    /// The value before; absent if it was not set.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub old: Option<Text<'a>>,
+    /// The value from now on; absent if it is not set any more.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub new: Option<Text<'a>>,
+}
+
+/// A telephone number as a record holds it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Number<'a> {
+    /// Its length and its last two characters.
+    #[serde(borrow)]
+    pub masked: Text<'a>,
+    /// Its keyed hash.
+    pub hmac: Mac,
+}
+
+/// An agent is about to be shown a preview. Recorded before the client gets it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shown<'a> {
+    /// The record's own name.
+    pub id: RecordId,
+    /// The agent.
+    pub agent: u32,
+    /// The preview's control ID.
+    pub control_id: i64,
+    /// The numbers of the event.
+    #[serde(borrow)]
+    pub numbers: Vec<Number<'a>>,
+    /// The key of their hashes.
+    pub key: NumberKeyId,
+    /// The platform's name for the event.
+    #[serde(borrow)]
+    pub event_type: Text<'a>,
+    /// How the event reached the application.
+    #[serde(borrow)]
+    pub delivery: Text<'a>,
+    /// The digest of the event's bytes.
+    pub event: Digest,
+    /// When the platform made the event, by its own clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generated_at: Option<u64>,
+    /// The keyed hash of the session's GUID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Mac>,
+    /// Members of `callData` that are kept (`audit.evidence`).
+    #[serde(borrow, default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub evidence: BTreeMap<Text<'a>, Text<'a>>,
+}
+
+/// The last byte of an answer with previews was handed to the client's socket, or was not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Delivered<'a> {
+    /// The announcements in the answer.
+    pub shown: Vec<RecordId>,
+    /// `written` or `client_gone`.
+    #[serde(borrow)]
+    pub result: Text<'a>,
+}
+
+/// A preview is over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ended<'a> {
+    /// The agent.
+    pub agent: u32,
+    /// The preview's control ID.
+    pub control_id: i64,
+    /// Its announcements.
+    pub shown: Vec<RecordId>,
+    /// The reason: `release`, `cancel`, `sign_in`, `sign_out`, `expiry`, `eviction`.
+    #[serde(borrow)]
+    pub cause: Text<'a>,
+}
+
+/// A callout was judged. Recorded before its first byte goes upstream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision<'a> {
+    /// The record's own name.
+    pub id: RecordId,
+    /// The agent who asked for the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<u32>,
+    /// `forwarded`, `rejected` or `unverified`.
+    #[serde(borrow)]
+    pub verdict: Text<'a>,
+    /// The reason, as in the decision log.
+    #[serde(borrow)]
+    pub reason: Text<'a>,
+    /// `validation.mode` at that moment.
+    #[serde(borrow)]
+    pub mode: Text<'a>,
+    /// The setting that let an `unverified` callout through in `enforce` mode.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub allowed_by: Option<Text<'a>>,
+    /// The number to call.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub called: Option<Called<'a>>,
+    /// `callcontrolid`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_id: Option<i64>,
+    /// The preview with that control ID, or all previews of the agent if none has it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub previews: Vec<JudgedPreview>,
+    /// `previews.ttl`
+    pub ttl_ms: u64,
+    /// Where the previews came from: `memory`, `shared`, `unavailable`; absent if the rule was not applied.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub judged_by: Option<Text<'a>>,
+    /// The client's address.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<Text<'a>>,
+    /// The SHA-256 of the client's certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Digest>,
+    /// The keyed hash of the session's GUID, under the key of the current month.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Mac>,
+    /// The request's ID; a client can choose it.
+    #[serde(borrow)]
+    pub request_id: Text<'a>,
+    /// The request's trace ID.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<Text<'a>>,
+}
+
+/// A number that a callout asks for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Called<'a> {
+    /// Its length and its last two characters.
+    #[serde(borrow)]
+    pub masked: Text<'a>,
+    /// Its hash under the key of each preview that is listed, or of the current month.
+    pub hmacs: Vec<KeyedMac>,
+}
+
+/// A keyed hash and its key.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeyedMac {
+    /// The key.
+    pub key: NumberKeyId,
+    /// The hash.
+    pub hmac: Mac,
+}
+
+/// A preview that a callout was judged by.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JudgedPreview {
+    /// Its control ID.
+    pub control_id: i64,
+    /// The time since its latest announcement.
+    pub age_ms: u64,
+    /// Its announcements. Empty: they were not recorded.
+    pub shown: Vec<RecordId>,
+}
+
+/// The result of a callout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome<'a> {
+    /// Its decision.
+    pub decision: RecordId,
+    /// `answered`, `failed` (it may have rung) or `not_sent` (it did not ring).
+    #[serde(borrow)]
+    pub result: Text<'a>,
+    /// The HTTP status of the upstream's answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// `retcode` of the answer.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub retcode: Option<Text<'a>>,
+    /// The platform's name for the call.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<Text<'a>>,
+    /// The endpoint.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Text<'a>>,
+    /// The upstream's part of the time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_ms: Option<u64>,
+}
+
+/// The platform reports on a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Call<'a> {
+    /// The agent.
+    pub agent: u32,
+    /// The platform's name for the call.
+    #[serde(borrow)]
+    pub call_id: Text<'a>,
+    /// The decision that led to it, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<RecordId>,
+    /// The platform's name for the event.
+    #[serde(borrow)]
+    pub event_type: Text<'a>,
+    /// The phase of the call: `alerting`, `talking`, `failed` or `released`.
+    #[serde(borrow)]
+    pub phase: Text<'a>,
+    /// The digest of the event's bytes.
+    pub event: Digest,
+    /// When the platform made the event, by its own clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generated_at: Option<u64>,
+}
+
+/// The shared store was lost or is back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Store<'a> {
+    /// `lost` or `back`.
+    #[serde(borrow)]
+    pub state: Text<'a>,
+    /// Since when the former state lasted.
+    #[serde(with = "time")]
+    pub since: Timestamp,
+}
+
+/// Records could not be written: the disk stood still or was full for too long.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lost {
+    /// The first of them.
+    #[serde(with = "time")]
+    pub since: Timestamp,
+    /// How many of each kind.
+    pub records: BTreeMap<String, u64>,
+}
+
+/// A signed checkpoint of all lines before it in the segment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SignedCheckpoint<'a> {
+    /// The signed note.
+    #[serde(borrow)]
+    pub note: Text<'a>,
+}

@@ -1,0 +1,74 @@
+//! Points in time as text: RFC 3339 in UTC with milliseconds.
+
+use std::fmt;
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::{Deserialize, Deserializer, Serializer, de};
+
+use crate::preview::Timestamp;
+
+/// The end of the year 9999, the last that RFC 3339 can write.
+const MAX: u64 = 253_402_300_799_999;
+
+/// `2026-11-25T04:00:00.000Z`
+#[derive(Clone, Copy)]
+pub(super) struct Rfc3339(pub(super) Timestamp);
+
+impl fmt::Display for Rfc3339 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = UNIX_EPOCH + Duration::from_millis(self.0.0.min(MAX));
+        fmt::Display::fmt(&humantime::format_rfc3339_millis(at), f)
+    }
+}
+
+/// Reads what [`Rfc3339`] writes.
+pub(super) fn parse(text: &str) -> Option<Timestamp> {
+    let at = humantime::parse_rfc3339(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    let at = Timestamp(u64::try_from(at.as_millis()).ok()?);
+    (Rfc3339(at).to_string() == text).then_some(at)
+}
+
+/// `2026-11-25`, in UTC.
+pub(super) fn day(at: Timestamp) -> String {
+    Rfc3339(at).to_string().chars().take(10).collect()
+}
+
+/// The first millisecond of a day that [`day`] wrote.
+pub(super) fn start_of_day(day: &str) -> Option<Timestamp> {
+    parse(&format!("{day}T00:00:00.000Z"))
+}
+
+/// Year and month, in UTC.
+pub(super) fn month(at: Timestamp) -> (u16, u8) {
+    let day = day(at);
+    let mut parts = day.split('-');
+    let year = parts.next().and_then(|year| year.parse().ok()).unwrap_or_default();
+    (year, parts.next().and_then(|month| month.parse().ok()).unwrap_or(1))
+}
+
+/// For `#[serde(with)]`.
+pub(super) fn serialize<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&Rfc3339(*at))
+}
+
+/// For `#[serde(with)]`.
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+    let text = <&str>::deserialize(deserializer)?;
+    parse(text).ok_or_else(|| de::Error::custom("not a time as in RFC 3339, in UTC with milliseconds"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_read_as_they_were_written() {
+        for at in [0, 1, 1_795_579_200_123, MAX] {
+            assert_eq!(parse(&Rfc3339(Timestamp(at)).to_string()), Some(Timestamp(at)));
+        }
+        assert_eq!(parse("2026-11-25T04:00:00Z"), None);
+        let at = parse("2026-11-25T04:00:00.000Z").unwrap();
+        assert_eq!((day(at).as_str(), month(at)), ("2026-11-25", (2026, 11)));
+        assert_eq!(start_of_day("2026-11-25"), parse("2026-11-25T00:00:00.000Z"));
+    }
+}

@@ -1,0 +1,234 @@
+//! The audit directory as the writer sees it. A trait, so that tests can put a disk there that fails when they want.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::rand;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use crate::audit::digest::{Digest, Hex};
+use crate::audit::note;
+use crate::audit::record::{Header, Kind, Tail};
+use crate::audit::segment::{Chain, SegmentName, chains};
+use crate::preview::Timestamp;
+
+/// The file of a segment.
+pub(super) trait SegmentFile: Send {
+    /// Writes some of the bytes at the end.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// Returns when everything that was written is on the disk.
+    fn sync(&mut self) -> io::Result<()>;
+    /// Whether the file still has its name: what is written to a removed file is lost.
+    fn is_there(&mut self) -> io::Result<bool>;
+}
+
+/// A directory with the chain of one instance.
+pub(super) trait Storage: Send {
+    /// Claims a chain that no other process writes; reads its end.
+    fn recover(&mut self) -> io::Result<Recovered>;
+    /// Makes the file of a new segment.
+    fn create(&mut self, name: &SegmentName) -> io::Result<Box<dyn SegmentFile>>;
+    /// Removes the file of a segment of which no record counts.
+    fn remove(&mut self, name: &SegmentName);
+    /// Removes old segments, see [`crate::audit::prune`].
+    fn prune(&mut self, now: Timestamp, retention: Duration);
+}
+
+/// The end of a chain.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Recovered {
+    /// The chain's name.
+    pub(super) instance: String,
+    /// The latest segment, with lines or without.
+    pub(super) latest: Option<SegmentName>,
+    /// The last line that counts.
+    pub(super) end: Option<End>,
+}
+
+/// The last line of a chain.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct End {
+    pub(super) segment: SegmentName,
+    pub(super) seq: u64,
+    pub(super) head: Digest,
+    pub(super) closed: bool,
+    pub(super) tail: Option<Tail>,
+}
+
+/// An audit directory on a disk.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    claimed: Option<Claim>,
+}
+
+#[derive(Debug)]
+struct Claim {
+    instance: String,
+    /// Locked as long as it is open.
+    lock: File,
+}
+
+impl Directory {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), claimed: None }
+    }
+
+    /// The first chain that nobody writes, or a new one. While one gateway takes over from another, both write: each has a
+    /// chain of its own.
+    fn claim(&self) -> io::Result<Claim> {
+        for (instance, _) in chains([self.path.as_path()])? {
+            if let Some(claim) = self.try_claim(instance)? {
+                return Ok(claim);
+            }
+        }
+        let mut bytes = [0; 4];
+        rand::fill(&mut bytes).map_err(|_| io::Error::other("the system has no random numbers"))?;
+        let instance = Hex::<4>(bytes).to_string();
+        self.try_claim(instance)?.ok_or_else(|| io::Error::other("another process took the new chain"))
+    }
+
+    /// Claims the chain again if the directory was removed and is back: another process must not take the same chain.
+    fn renew_claim(&mut self) -> io::Result<()> {
+        let Some(claim) = &self.claimed else { return Err(io::Error::other("no chain is claimed")) };
+        let path = self.path.join(format!("{}.lock", claim.instance));
+        if fs::metadata(path).is_ok_and(|found| claim.lock.metadata().is_ok_and(|ours| ours.ino() == found.ino())) {
+            return Ok(());
+        }
+        let taken = || io::Error::other("another process writes this chain");
+        self.claimed = Some(self.try_claim(claim.instance.clone())?.ok_or_else(taken)?);
+        Ok(())
+    }
+
+    fn try_claim(&self, instance: String) -> io::Result<Option<Claim>> {
+        let path = self.path.join(format!("{instance}.lock"));
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Claim { instance, lock })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Storage for Directory {
+    fn recover(&mut self) -> io::Result<Recovered> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+        let claim = self.claim()?;
+        let instance = claim.instance.clone();
+        let chain = chains([self.path.as_path()])?.remove(&instance).unwrap_or_default();
+        let recovered = Recovered { latest: latest(&chain), end: end(&chain)?, instance };
+        self.claimed = Some(claim);
+        Ok(recovered)
+    }
+
+    fn create(&mut self, name: &SegmentName) -> io::Result<Box<dyn SegmentFile>> {
+        self.renew_claim()?;
+        let path = self.path.join(name.file());
+        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
+        // The name is on the disk only with the directory.
+        File::open(&self.path)?.sync_all()?;
+        let inode = file.metadata()?.ino();
+        Ok(Box::new(Segment { file, path, inode, looked: Instant::now() }))
+    }
+
+    fn remove(&mut self, name: &SegmentName) {
+        let _ = fs::remove_file(self.path.join(name.file()));
+    }
+
+    fn prune(&mut self, now: Timestamp, retention: Duration) {
+        let Some(claim) = &self.claimed else { return };
+        match crate::audit::prune::prune_instance(&self.path, &claim.instance, now, retention) {
+            Ok(0) => {}
+            Ok(segments) => {
+                tracing::info!(target: "previewgate::audit", segments, "old segments removed (audit.retention)");
+            }
+            Err(error) => {
+                tracing::warn!(target: "previewgate::audit", %error, "old segments cannot be removed");
+            }
+        }
+    }
+}
+
+/// How often the name of an open segment is looked up. Whether it has a name at all is asked before each commit.
+const LOOK: Duration = Duration::from_secs(1);
+
+struct Segment {
+    file: File,
+    path: PathBuf,
+    inode: u64,
+    looked: Instant,
+}
+
+impl SegmentFile for Segment {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn is_there(&mut self) -> io::Result<bool> {
+        if self.file.metadata()?.nlink() == 0 {
+            return Ok(false);
+        }
+        if self.looked.elapsed() < LOOK {
+            return Ok(true);
+        }
+        self.looked = Instant::now();
+        match fs::symlink_metadata(&self.path) {
+            Ok(found) => Ok(found.ino() == self.inode),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn latest(chain: &Chain) -> Option<SegmentName> {
+    chain.segments.keys().chain(chain.pruned.keys()).max().cloned()
+}
+
+/// The last line that counts, in the latest segment that has one.
+fn end(chain: &Chain) -> io::Result<Option<End>> {
+    for (name, path) in chain.segments.iter().rev() {
+        if let Some(end) = end_of_segment(name, path)? {
+            return Ok(Some(end));
+        }
+    }
+    // Everything was pruned: the chain goes on after the last checkpoint.
+    let Some((name, path)) = chain.pruned.last_key_value() else { return Ok(None) };
+    let note = fs::read_to_string(path)?;
+    let (note::Opened::Signed(checkpoint) | note::Opened::Unsigned(checkpoint)) = note::open(&note, &[]) else {
+        return Err(io::Error::other(format!("{} is not a checkpoint", path.display())));
+    };
+    let head = Digest::of(&super::checkpoint_line(&checkpoint, &note));
+    Ok(Some(End { segment: name.clone(), seq: checkpoint.seq + 1, head, closed: true, tail: None }))
+}
+
+/// The last whole line that can be read as a record; whatever follows it is its tail.
+fn end_of_segment(name: &SegmentName, path: &Path) -> io::Result<Option<End>> {
+    let content = fs::read(path)?;
+    let mut last = None;
+    let mut position = 0;
+    for line in content.split_inclusive(|byte| *byte == b'\n') {
+        position += line.len();
+        let Some(line) = line.strip_suffix(b"\n") else { break };
+        if let Ok(header) = serde_json::from_slice::<Header<'_>>(line) {
+            last = Some((header.seq, Digest::of(line), header.kind == Kind::Checkpoint.as_str(), position));
+        }
+    }
+    let closes = content.split(|byte| *byte == b'\n').rev().filter(|line| !line.is_empty()).nth(1);
+    let closed = closes
+        .and_then(|line| serde_json::from_slice::<Header<'_>>(line).ok())
+        .is_some_and(|header| header.kind == Kind::Close.as_str());
+    Ok(last.map(|(seq, head, is_checkpoint, end)| {
+        let rest = content.get(end..).unwrap_or_default();
+        let tail = (!rest.is_empty()).then(|| Tail { bytes: rest.len() as u64, sha256: Digest::of(rest) });
+        End { segment: name.clone(), seq, head, closed: closed && is_checkpoint && tail.is_none(), tail }
+    }))
+}

@@ -1,0 +1,245 @@
+//! Between the gateway and the writer: records wait here in order. Nothing in here waits for a disk.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::audit::record::{Kind, Record, append_body};
+use crate::preview::Timestamp;
+
+/// Bytes of records that may wait. Enough for 20,000 callouts while a disk stands still.
+const MAX_WAITING: usize = 32 << 20;
+/// Further bytes for the outcomes of callouts that were sent: they are bounded by the requests in flight.
+const RESERVE: usize = 8 << 20;
+
+/// A record as it waits: where its body ends, and the callout that waits for it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) end: usize,
+    pub(super) waiter: Option<oneshot::Sender<u64>>,
+}
+
+/// Records that are written together.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) bodies: Vec<u8>,
+    pub(super) entries: Vec<Entry>,
+}
+
+impl Batch {
+    /// The bodies, in order.
+    pub(super) fn bodies(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.entries.iter().map(|entry| entry.end));
+        starts.zip(&self.entries).map(|(start, entry)| self.bodies.get(start..entry.end).unwrap_or_default())
+    }
+
+    fn clear(&mut self) {
+        self.bodies.clear();
+        self.entries.clear();
+    }
+}
+
+/// What the writer finds when it wakes.
+pub(super) enum Work {
+    /// Records, or nothing because the time is up.
+    Records,
+    /// The end: what is in the batch is the last.
+    End,
+}
+
+/// Records that could not be taken.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Losses {
+    pub(super) since: Timestamp,
+    pub(super) records: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: Batch,
+    losses: Option<Losses>,
+    /// The writer waits for a record.
+    idle: bool,
+    closing: bool,
+    finished: bool,
+}
+
+/// Shared by the gateway and the writer.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    work: Condvar,
+    progress: Condvar,
+    max_waiting: usize,
+    /// Records of each kind that were taken.
+    taken: [AtomicU64; Kind::ALL.len()],
+    /// Records of each kind that were not.
+    lost: [AtomicU64; Kind::ALL.len()],
+    /// The last write failed, or a callout waited too long.
+    failing: AtomicBool,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self::bounded(MAX_WAITING)
+    }
+}
+
+impl Queue {
+    /// A queue for at most `max_waiting` bytes.
+    pub(super) fn bounded(max_waiting: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+            max_waiting,
+            taken: [const { AtomicU64::new(0) }; Kind::ALL.len()],
+            lost: [const { AtomicU64::new(0) }; Kind::ALL.len()],
+            failing: AtomicBool::new(false),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a record, or counts it as lost if too many wait already.
+    pub(crate) fn push(&self, at: Timestamp, record: &Record<'_>) -> bool {
+        self.add(at, record, None)
+    }
+
+    /// The same; the receiver gets the sequence number as soon as the record is where `audit.durability` asks for.
+    pub(crate) fn push_and_wait(&self, at: Timestamp, record: &Record<'_>) -> Option<oneshot::Receiver<u64>> {
+        let (waiter, written) = oneshot::channel();
+        self.add(at, record, Some(waiter)).then_some(written)
+    }
+
+    fn add(&self, at: Timestamp, record: &Record<'_>, waiter: Option<oneshot::Sender<u64>>) -> bool {
+        let kind = record.kind();
+        let bound = match kind {
+            Kind::Outcome => self.max_waiting.saturating_add(RESERVE),
+            _ => self.max_waiting,
+        };
+        let mut state = self.lock();
+        if state.closing || state.waiting.bodies.len() >= bound {
+            let losses = state.losses.get_or_insert_with(|| Losses { since: at, records: BTreeMap::new() });
+            *losses.records.entry(kind.as_str()).or_default() += 1;
+            drop(state);
+            count(&self.lost, kind);
+            return false;
+        }
+        append_body(&mut state.waiting.bodies, at, record);
+        let end = state.waiting.bodies.len();
+        state.waiting.entries.push(Entry { end, waiter });
+        let idle = std::mem::take(&mut state.idle);
+        drop(state);
+        count(&self.taken, kind);
+        if idle {
+            self.work.notify_one();
+        }
+        true
+    }
+
+    /// Waits for records until `deadline`; takes all there are.
+    pub(super) fn next(&self, batch: &mut Batch, deadline: Instant) -> Work {
+        batch.clear();
+        let mut state = self.lock();
+        while state.waiting.entries.is_empty() && !state.closing {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state.idle = true;
+            state = self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.idle = false;
+        std::mem::swap(&mut state.waiting, batch);
+        if state.closing { Work::End } else { Work::Records }
+    }
+
+    /// Rests before the next attempt; false if the end was asked for.
+    pub(super) fn rest(&self, pause: Duration) -> bool {
+        let state = self.lock();
+        let (state, _) =
+            self.work.wait_timeout_while(state, pause, |state| !state.closing).unwrap_or_else(PoisonError::into_inner);
+        !state.closing
+    }
+
+    /// What was lost since this was last called.
+    pub(super) fn take_losses(&self) -> Option<Losses> {
+        self.lock().losses.take()
+    }
+
+    /// Counts losses again whose own record could not be written.
+    pub(super) fn return_losses(&self, losses: Losses) {
+        let mut state = self.lock();
+        match &mut state.losses {
+            None => state.losses = Some(losses),
+            Some(newer) => {
+                newer.since = losses.since.min(newer.since);
+                for (kind, count) in losses.records {
+                    *newer.records.entry(kind).or_default() += count;
+                }
+            }
+        }
+    }
+
+    /// Asks the writer to write what there is and to end; true if it did so in time.
+    pub(crate) fn close(&self, patience: Duration) -> bool {
+        let mut state = self.lock();
+        state.closing = true;
+        self.work.notify_all();
+        let waited = self.progress.wait_timeout_while(state, patience, |state| !state.finished);
+        waited.unwrap_or_else(PoisonError::into_inner).0.finished
+    }
+
+    /// The writer has ended.
+    pub(super) fn finish(&self) {
+        self.lock().finished = true;
+        self.progress.notify_all();
+    }
+
+    /// Sets whether records can be written at the moment; returns whether that is news.
+    pub(crate) fn set_failing(&self, failing: bool) -> bool {
+        // Read first: the writer calls this for every batch.
+        self.failing.load(Ordering::Relaxed) != failing && self.failing.swap(failing, Ordering::Relaxed) != failing
+    }
+
+    /// Whether records cannot be written at the moment.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
+    /// Counts a record that was not even offered.
+    pub(crate) fn lose(&self, at: Timestamp, kind: Kind) {
+        let mut state = self.lock();
+        let losses = state.losses.get_or_insert_with(|| Losses { since: at, records: BTreeMap::new() });
+        *losses.records.entry(kind.as_str()).or_default() += 1;
+        drop(state);
+        count(&self.lost, kind);
+    }
+
+    /// Counts a record that the writer made itself.
+    pub(super) fn count(&self, kind: Kind) {
+        count(&self.taken, kind);
+    }
+
+    /// Records of this kind that were taken.
+    pub(crate) fn taken(&self, kind: Kind) -> u64 {
+        self.taken.get(kind.index()).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// Records of this kind that were lost.
+    pub(crate) fn lost(&self, kind: Kind) -> u64 {
+        self.lost.get(kind.index()).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+}
+
+fn count(counters: &[AtomicU64; Kind::ALL.len()], kind: Kind) {
+    if let Some(counter) = counters.get(kind.index()) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}

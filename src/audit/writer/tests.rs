@@ -1,0 +1,280 @@
+//! The writer on a disk that fails when a test wants.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, mpsc};
+use std::thread;
+
+use super::*;
+use crate::audit::record::{Header, Store};
+use crate::preview::ManualClock;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const START: Timestamp = Timestamp(1_795_579_200_000);
+
+/// What a write or a sync does next; with an empty script it succeeds.
+enum Step {
+    Fail(ErrorKind),
+    /// Takes only so many bytes.
+    Short(usize),
+    /// Says that it began, and goes on when it is told to.
+    Stall(mpsc::Sender<()>, mpsc::Receiver<()>),
+}
+
+#[derive(Default)]
+struct Disk {
+    files: Vec<(SegmentName, Vec<u8>)>,
+    writes: VecDeque<Step>,
+    syncs: VecDeque<Step>,
+    creates: VecDeque<ErrorKind>,
+    synced: usize,
+    gone: bool,
+}
+
+#[derive(Clone, Default)]
+struct TestStorage(Arc<Mutex<Disk>>);
+
+struct TestFile {
+    disk: TestStorage,
+    name: SegmentName,
+}
+
+impl Storage for TestStorage {
+    fn recover(&mut self) -> io::Result<disk::Recovered> {
+        Ok(disk::Recovered { instance: "1a2b3c4d".to_owned(), latest: None, end: None })
+    }
+
+    fn create(&mut self, name: &SegmentName) -> io::Result<Box<dyn SegmentFile>> {
+        let mut disk = self.0.lock().unwrap();
+        if let Some(kind) = disk.creates.pop_front() {
+            return Err(kind.into());
+        }
+        assert!(disk.files.iter().all(|(known, _)| known < name));
+        disk.files.push((name.clone(), Vec::new()));
+        disk.gone = false;
+        Ok(Box::new(TestFile { disk: self.clone(), name: name.clone() }))
+    }
+
+    fn remove(&mut self, name: &SegmentName) {
+        self.0.lock().unwrap().files.retain(|(known, _)| known != name);
+    }
+
+    fn prune(&mut self, _: Timestamp, _: Duration) {}
+}
+
+impl SegmentFile for TestFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let step = self.disk.0.lock().unwrap().writes.pop_front();
+        let taken = match step {
+            Some(Step::Fail(kind)) => return Err(kind.into()),
+            Some(Step::Short(most)) => most.min(bytes.len()),
+            Some(Step::Stall(began, go_on)) => {
+                began.send(()).unwrap();
+                go_on.recv().unwrap();
+                bytes.len()
+            }
+            None => bytes.len(),
+        };
+        let mut disk = self.disk.0.lock().unwrap();
+        let (_, content) = disk.files.iter_mut().find(|(name, _)| *name == self.name).unwrap();
+        content.extend_from_slice(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut disk = self.disk.0.lock().unwrap();
+        disk.synced += 1;
+        match disk.syncs.pop_front() {
+            Some(Step::Fail(kind)) => Err(kind.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_there(&mut self) -> io::Result<bool> {
+        Ok(!self.disk.0.lock().unwrap().gone)
+    }
+}
+
+struct Running {
+    disk: TestStorage,
+    queue: Arc<Queue>,
+    clock: Arc<ManualClock>,
+    thread: Option<thread::JoinHandle<()>>,
+    _keys: tempfile::TempDir,
+}
+
+impl Running {
+    fn start(durability: Durability, segment_bytes: u64) -> Self {
+        Self::start_on(TestStorage::default(), durability, segment_bytes)
+    }
+
+    fn start_on(disk: TestStorage, durability: Durability, segment_bytes: u64) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = Arc::new(NumberKeys::open(directory.path(), START).unwrap());
+        let (signer, _) = Signer::generate().unwrap();
+        let (queue, clock) = (Arc::new(Queue::bounded(4096)), Arc::new(ManualClock::new(START)));
+        let settings = WriterSettings {
+            durability,
+            checkpoint_interval: Duration::from_secs(3600),
+            segment: Duration::from_secs(24 * 3600),
+            segment_bytes,
+            retention: Duration::from_secs(3600),
+        };
+        let storage = Box::new(disk.clone());
+        let mut writer = Writer::with_storage(storage, signer, keys, clock.clone(), settings, Arc::clone(&queue));
+        let _ = writer.open_first();
+        let thread = Some(thread::spawn(move || writer.run()));
+        Self { disk, queue, clock, thread, _keys: directory }
+    }
+
+    fn record(&self, since: u64) -> bool {
+        self.queue.push(self.clock.now(), &store(since))
+    }
+
+    fn record_and_wait(&self, since: u64) -> u64 {
+        self.queue.push_and_wait(self.clock.now(), &store(since)).unwrap().blocking_recv().unwrap()
+    }
+
+    fn script(&self, steps: impl IntoIterator<Item = Step>) {
+        self.disk.0.lock().unwrap().writes.extend(steps);
+    }
+
+    /// Ends the writer; returns the files, each with its lines.
+    fn end(mut self) -> Vec<Vec<String>> {
+        assert!(self.queue.close(PATIENCE));
+        self.thread.take().unwrap().join().unwrap();
+        let disk = self.disk.0.lock().unwrap();
+        let lines = |content: &[u8]| std::str::from_utf8(content).unwrap().lines().map(str::to_owned).collect();
+        disk.files.iter().map(|(_, content)| lines(content)).collect()
+    }
+}
+
+fn store(since: u64) -> Record<'static> {
+    Record::Store(Store { state: "lost".into(), since: Timestamp(since) })
+}
+
+fn kinds(lines: &[String]) -> Vec<&str> {
+    lines.iter().map(|line| serde_json::from_str::<Header<'_>>(line).map_or("torn", |header| header.kind)).collect()
+}
+
+/// The lines that count are one chain.
+fn assert_chained(segments: &[&[String]]) {
+    let (mut seq, mut head) = (0, Digest::ZERO);
+    for line in segments.iter().copied().flatten() {
+        let header: Header<'_> = serde_json::from_str(line).unwrap();
+        assert_eq!((header.seq, header.prev), (seq + 1, head), "{line}");
+        (seq, head) = (header.seq, Digest::of(line.as_bytes()));
+    }
+}
+
+#[test]
+fn records_are_chained_in_order_and_the_segment_is_closed_and_sealed() {
+    let running = Running::start(Durability::Written, u64::MAX);
+    assert_eq!(running.record_and_wait(1), 3, "after the open record and its checkpoint");
+    assert!(running.record(2));
+    let [lines] = &running.end()[..] else { panic!() };
+    assert_eq!(kinds(lines), ["open", "checkpoint", "store", "store", "close", "checkpoint"]);
+    assert_chained(&[lines]);
+}
+
+#[test]
+fn synced_means_that_the_disk_has_it_before_the_callout_goes_on() {
+    let running = Running::start(Durability::Synced, u64::MAX);
+    let before = running.disk.0.lock().unwrap().synced;
+    running.record_and_wait(1);
+    assert_eq!(running.disk.0.lock().unwrap().synced, before + 1);
+    running.end();
+}
+
+#[test]
+fn a_full_disk_is_written_on_where_it_stopped_and_no_record_is_lost_or_written_twice() {
+    let running = Running::start(Durability::Written, u64::MAX);
+    running.script([
+        Step::Short(40),
+        Step::Fail(ErrorKind::StorageFull),
+        Step::Short(1),
+        Step::Fail(ErrorKind::StorageFull),
+    ]);
+    assert_eq!(running.record_and_wait(1), 3);
+    assert!(!running.queue.is_failing(), "written again");
+    let [lines] = &running.end()[..] else { panic!() };
+    assert_eq!(kinds(lines), ["open", "checkpoint", "store", "close", "checkpoint"]);
+    assert_chained(&[lines]);
+}
+
+#[test]
+fn a_failed_disk_is_left_behind_and_the_next_segment_says_which_bytes_do_not_count() {
+    for (write, sync) in [(Some(Step::Fail(ErrorKind::Other)), None), (None, Some(Step::Fail(ErrorKind::Other)))] {
+        let running = Running::start(Durability::Synced, u64::MAX);
+        running.script(write.map(|failure| vec![Step::Short(40), failure]).into_iter().flatten());
+        running.disk.0.lock().unwrap().syncs.extend(sync);
+        assert_eq!(running.record_and_wait(1), 5, "after the records that open the new segment");
+        let [old, new] = &running.end()[..] else { panic!() };
+        let open: Open<'_> = serde_json::from_str(&new[0]).unwrap();
+        assert_eq!(
+            (&*open.cause, kinds(new)),
+            ("recovery", vec!["open", "checkpoint", "store", "close", "checkpoint"])
+        );
+        let before = open.before.unwrap();
+        assert_eq!((before.seq, before.closed), (2, false));
+        let uncounted: String = old[2..].iter().map(|line| line.to_owned()).collect();
+        let tail = before.tail.unwrap();
+        // The line feed is part of it when the whole line was written.
+        assert!(tail.bytes as usize - uncounted.len() <= 1, "{tail:?} {uncounted}");
+        assert_chained(&[&old[..2], new]);
+    }
+}
+
+#[test]
+fn a_removed_file_is_noticed_before_a_callout_goes_on() {
+    let running = Running::start(Durability::Written, u64::MAX);
+    running.disk.0.lock().unwrap().gone = true;
+    running.disk.0.lock().unwrap().creates.push_back(ErrorKind::NotFound);
+    assert_eq!(running.record_and_wait(1), 5);
+    assert_eq!(running.end().len(), 2);
+}
+
+#[test]
+fn a_start_that_fails_is_made_up_for() {
+    let disk = TestStorage::default();
+    disk.0.lock().unwrap().creates.push_back(ErrorKind::PermissionDenied);
+    let running = Running::start_on(disk, Durability::Written, u64::MAX);
+    assert_eq!(running.record_and_wait(1), 3);
+    assert!(!running.queue.is_failing());
+    running.end();
+}
+
+#[test]
+fn a_disk_that_stands_still_stops_nobody_and_what_finds_no_room_is_recorded_as_lost() {
+    let running = Running::start(Durability::Written, u64::MAX);
+    let ((began, beginning), (go_on, gate)) = (mpsc::channel(), mpsc::channel());
+    running.script([Step::Stall(began, gate)]);
+    running.record(0);
+    beginning.recv().unwrap();
+    let taken = (1..1000).filter(|n| running.record(*n)).count();
+    assert!((10..100).contains(&taken), "{taken}");
+    go_on.send(()).unwrap();
+    let [lines] = &running.end()[..] else { panic!() };
+    assert_chained(&[lines]);
+    let lost = lines.iter().find(|line| line.contains("\"kind\":\"lost\"")).unwrap();
+    let lost: Lost = serde_json::from_str(lost).unwrap();
+    assert_eq!(lost.records["store"], 999 - taken as u64);
+}
+
+#[test]
+fn rotation_by_size_and_by_day_loses_nothing() {
+    let running = Running::start(Durability::Written, 4000);
+    for n in 0..100 {
+        running.record_and_wait(n);
+    }
+    running.clock.advance(Duration::from_secs(24 * 3600));
+    running.record_and_wait(100);
+    let segments = running.end();
+    assert!(segments.len() > 3);
+    assert_chained(&segments.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let stores: usize = segments.iter().map(|lines| kinds(lines).iter().filter(|kind| **kind == "store").count()).sum();
+    assert_eq!(stores, 101);
+    for lines in &segments {
+        let kinds = kinds(lines);
+        assert_eq!((kinds[0], &kinds[kinds.len() - 2..]), ("open", &["close", "checkpoint"][..]));
+    }
+}

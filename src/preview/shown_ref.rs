@@ -1,0 +1,116 @@
+//! References from a preview to the audit records that show its announcements.
+//!
+//! Opaque to the rule. They stay with the preview in memory, in a snapshot and in a shared store, so that a decision of
+//! one gateway can name the record of another.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The name of one audit record: unique among all instances and all starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordId {
+    /// Random bits, chosen at each start of a gateway.
+    pub run: u64,
+    /// The position within that run.
+    pub number: u64,
+}
+
+impl fmt::Display for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{:x}", self.run, self.number)
+    }
+}
+
+/// Text that names no record or key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a reference to an audit record")]
+pub struct InvalidReference;
+
+impl FromStr for RecordId {
+    type Err = InvalidReference;
+
+    fn from_str(text: &str) -> Result<Self, InvalidReference> {
+        let (run, number) = text.split_once('-').ok_or(InvalidReference)?;
+        let hex = |text: &str| u64::from_str_radix(text, 16).map_err(|_| InvalidReference);
+        let id = Self { run: hex(run)?, number: hex(number)? };
+        // One spelling only: the text is compared as text elsewhere.
+        if id.to_string() == text { Ok(id) } else { Err(InvalidReference) }
+    }
+}
+
+/// The name of a number key: its month and a fingerprint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NumberKeyId {
+    /// Year
+    pub year: u16,
+    /// Month, 1 to 12.
+    pub month: u8,
+    /// Tells two keys of one month apart.
+    pub fingerprint: u32,
+}
+
+impl fmt::Display for NumberKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}:{:08x}", self.year, self.month, self.fingerprint)
+    }
+}
+
+impl FromStr for NumberKeyId {
+    type Err = InvalidReference;
+
+    fn from_str(text: &str) -> Result<Self, InvalidReference> {
+        let parsed = || {
+            let (month, fingerprint) = text.split_once(':')?;
+            let (year, month) = month.split_once('-')?;
+            let fingerprint = u32::from_str_radix(fingerprint, 16).ok()?;
+            Some(Self { year: year.parse().ok()?, month: month.parse().ok()?, fingerprint })
+        };
+        parsed().filter(|id| id.to_string() == text && (1..=12).contains(&id.month)).ok_or(InvalidReference)
+    }
+}
+
+/// Where the audit log shows an announcement, and under which key it names the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ShownRef {
+    /// The record.
+    pub record: RecordId,
+    /// The key of the numbers in it.
+    pub key: NumberKeyId,
+}
+
+impl fmt::Display for ShownRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.record, self.key)
+    }
+}
+
+impl FromStr for ShownRef {
+    type Err = InvalidReference;
+
+    fn from_str(text: &str) -> Result<Self, InvalidReference> {
+        let (record, key) = text.split_once('@').ok_or(InvalidReference)?;
+        Ok(Self { record: record.parse()?, key: key.parse()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_reference_reads_as_it_was_written(run: u64, number: u64, year in 1970u16..=9999, month in 1u8..=12, fingerprint: u32) {
+            let reference =
+                ShownRef { record: RecordId { run, number }, key: NumberKeyId { year, month, fingerprint } };
+            prop_assert_eq!(reference.to_string().parse::<ShownRef>(), Ok(reference));
+        }
+    }
+
+    #[test]
+    fn other_text_is_no_reference() {
+        for bad in ["", "1-1", "0000000000000001-01", "0000000000000001-1@2026-13:00000000", "x@y"] {
+            assert!(bad.parse::<RecordId>().is_err() && bad.parse::<ShownRef>().is_err(), "{bad}");
+        }
+    }
+}
