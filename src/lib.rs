@@ -26,7 +26,7 @@
 //! protocol
 //! config
 //! preview
-//! endpoint_url, failure
+//! endpoint_url, failure, stream
 //! label_enum, log_throttle, sockets, systemd, tls
 //! ```
 //!

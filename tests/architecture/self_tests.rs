@@ -249,8 +249,9 @@ fn files_and_functions_beyond_their_bounds_are_found() {
         format!("impl A {{ {} }}\n", function("method", rules::MAX_FUNCTION_LINES + 1)),
         format!("trait B {{ fn without(); {} }}\n", function("default", rules::MAX_FUNCTION_LINES + 1)),
     ];
-    let sources = files(&[("a.rs", &text.concat())]);
-    let found: Vec<String> = rules::long_functions(&sources);
+    let in_test = format!("#[cfg(test)] mod tests {{ {} }}", function("table", rules::MAX_FUNCTION_LINES + 1));
+    let sources = files(&[("lib.rs", "mod a;"), ("a.rs", &[text.concat(), in_test].concat())]);
+    let found: Vec<String> = rules::long_functions(&modules::read(&sources));
     assert_eq!(found.len(), 3, "{found:?}");
     assert!(found[0].starts_with("a.rs:61: too_long has 61 lines"), "{found:?}");
     assert!(found[1].contains("method") && found[2].contains("default"), "{found:?}");
