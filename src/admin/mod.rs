@@ -3,8 +3,12 @@
 //! No secret and no whole number is shown, but there is no authentication either: loopback by default. The only thing
 //! that can be changed is what the configuration file says (`POST /reload`).
 
+mod connections;
+mod site;
+
 use std::convert::Infallible;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +22,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+
+use self::connections::Connections;
+use self::site::{Refusal, Site};
 
 use crate::gateway::Generation;
 use crate::preview::{AgentId, Preview};
@@ -27,7 +33,7 @@ use crate::server::{ActiveGeneration, Phase, PhaseWatch};
 use crate::telemetry::Metrics;
 use crate::upstream::{Condition, Endpoint, Upstream};
 
-/// Operators and their scrapers; everybody else has to wait.
+/// Enough for operators and their scrapers. One more connection closes the most silent one.
 const MAX_CONNECTIONS: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -41,6 +47,8 @@ pub struct Admin {
     active: ActiveGeneration,
     reloader: Arc<Reloader>,
     phase: PhaseWatch,
+    /// The host name of the machine.
+    machine: Option<Arc<str>>,
 }
 
 /// Every path, in the order in which `/` lists them.
@@ -57,32 +65,37 @@ const PATHS: [(&str, &str); 7] = [
 impl Admin {
     /// Shows what is in force, and reloads it.
     pub fn new(active: ActiveGeneration, reloader: Arc<Reloader>, phase: PhaseWatch) -> Self {
-        Self { active, reloader, phase }
+        Self { active, reloader, phase, machine: host_name() }
     }
 
     /// Serves until the runtime ends.
     pub async fn run(self, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let connections = Connections::default();
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            let Ok((socket, _)) = listener.accept().await else {
+            let accepted = listener.accept().await;
+            let Ok((local, socket)) = accepted.and_then(|(socket, _)| Ok((socket.local_addr()?, socket))) else {
                 tokio::time::sleep(RETRY_PAUSE).await;
                 continue;
             };
             let admin = self.clone();
-            tokio::spawn(async move {
-                let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(admin.answer(&request))));
+            connections.spawn(MAX_CONNECTIONS, socket, |stream| async move {
+                let respond = |request| std::future::ready(Ok::<_, Infallible>(admin.answer(&request, local.ip())));
                 let _ = http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEAD_TIMEOUT)
-                    .serve_connection(TokioIo::new(socket), service)
+                    .serve_connection(TokioIo::new(stream), service_fn(respond))
                     .await;
-                drop(place);
             });
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    /// `local`: the address that the client connected to.
+    fn answer(&self, request: &Request<Incoming>, local: IpAddr) -> Response<Full<Bytes>> {
+        let generation = self.active.current();
+        let hosts = generation.config.admin.hosts.as_deref().unwrap_or_default();
+        if let Err(refusal) = (Site { local, machine: self.machine.as_deref(), hosts }).check(request) {
+            return refuse(refusal);
+        }
         let path = request.uri().path();
         match (request.method(), path) {
             (&Method::POST, "/reload") => self.reload(),
@@ -123,6 +136,24 @@ impl Admin {
             }
         }
     }
+}
+
+fn refuse(refusal: Refusal) -> Response<Full<Bytes>> {
+    let (status, text) = match refusal {
+        Refusal::BadHost => (StatusCode::BAD_REQUEST, "a request has exactly one Host\n"),
+        Refusal::Misdirected => (
+            StatusCode::MISDIRECTED_REQUEST,
+            "this Host is not a name of the admin listener; if it should be, add it to admin.hosts\n",
+        ),
+        Refusal::OtherSite => (StatusCode::FORBIDDEN, "a page of another site may not do this\n"),
+    };
+    answer(status, TEXT, text.to_owned())
+}
+
+/// The host name of this machine, if the system has one.
+fn host_name() -> Option<Arc<str>> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim()).filter(|name| !name.is_empty()).map(Into::into)
 }
 
 fn upstreams(upstream: &Upstream) -> Response<Full<Bytes>> {

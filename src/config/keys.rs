@@ -222,7 +222,10 @@ keys!(RedisStore {
     on_store_failure: word(OnStoreFailure::ALL, OnStoreFailure::as_str).or(OnStoreFailure::Local),
 });
 
-keys!(Admin { address: Address.or(([127, 0, 0, 1], 9043).into()).fixed() });
+keys!(Admin {
+    address: Address.or(([127, 0, 0, 1], 9043).into()).fixed(),
+    hosts: list(VerifiedName, "a list of host names, such as [\"gateway.example.com\"]").optional(),
+});
 
 keys!(Log {
     format: word(LogFormat::ALL, LogFormat::as_str).or(LogFormat::Json).fixed(),

@@ -226,6 +226,8 @@ pub enum StoreKind {
 pub struct Admin {
     /// Loopback by default: no authentication here.
     pub address: SocketAddr,
+    /// Host names and addresses that requests may name as `Host`, beside the listener's own.
+    pub hosts: Option<Vec<String>>,
 }
 
 /// `[log]`

@@ -69,7 +69,7 @@ impl Gateway {
     }
 
     async fn admin(&self, path: &str) -> Answer {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         Client::new(self.running.admin_address).ask(&request).await
     }
 

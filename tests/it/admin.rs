@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use previewgate::config::{self, Files};
 use serde_json::json;
@@ -131,10 +132,87 @@ async fn other_paths_and_methods() {
     }
     let mut wire = Wire::plain(lab.admin_address).await.unwrap();
     for (method, path) in [("POST", "/metrics"), ("DELETE", "/previews/101"), ("PUT", "/config"), ("GET", "/reload")] {
-        assert_eq!(wire.send(&Request::new(method, path)).await.status, 405, "{method} {path}");
+        let request = Request::new(method, path).header("Host", "localhost");
+        assert_eq!(wire.send(&request).await.status, 405, "{method} {path}");
     }
-    assert_eq!(wire.send(&Request::new("HEAD", "/livez")).await.status, 200);
+    assert_eq!(wire.send(&Request::new("HEAD", "/livez").header("Host", "localhost")).await.status, 200);
     // The data path is not served here, nor this there.
     assert_eq!(lab.admin(&format!("{API}/x")).await.status, 404);
     assert_eq!(lab.send(&Request::get("/metrics")).await.own().status, 404);
+}
+
+/// A site that has its own name resolve to the listener's address cannot read from it.
+#[tokio::test]
+async fn a_host_that_is_not_the_listeners_is_misdirected() {
+    let hosts = vec!["gateway.example".to_owned()];
+    let lab = Setup::plain().config(|config| config.admin.hosts = Some(hosts)).start().await;
+    let port = lab.admin_address.port();
+    let mut wire = Wire::plain(lab.admin_address).await.unwrap();
+    for (host, status) in [
+        (format!("127.0.0.1:{port}"), 200),
+        ("127.0.0.1".to_owned(), 200),
+        (format!("LOCALHOST.:{port}"), 200),
+        (format!("[::1]:{port}"), 200),
+        ("gateway.EXAMPLE".to_owned(), 200),
+        (format!("evil.example:{port}"), 421),
+        ("localhost.evil.example".to_owned(), 421),
+        ("127.0.0.1.evil.example".to_owned(), 421),
+        ("127.0.0.1@evil.example".to_owned(), 421),
+        ("192.0.2.1".to_owned(), 421),
+        ("0.0.0.0".to_owned(), 421),
+        ("2130706433".to_owned(), 421),
+    ] {
+        for (method, path) in [("GET", "/config"), ("HEAD", "/livez"), ("GET", "/previews/101"), ("GET", "/nothing")] {
+            let answer = wire.send(&Request::new(method, path).header("Host", &host)).await;
+            let expected = if path == "/nothing" && status == 200 { 404 } else { status };
+            assert_eq!(answer.status, expected, "{method} {path} of {host}");
+            assert!(!answer.text().contains("evil"), "{host}");
+        }
+    }
+    let twice = Request::get("/livez").header("Host", "localhost").header("Host", "localhost");
+    assert_eq!(wire.send(&twice).await.status, 400);
+    let absolute = Request::get("http://evil.example/config").header("Host", "localhost");
+    assert_eq!(wire.send(&absolute).await.status, 421);
+    wire.write(b"GET /livez HTTP/1.0\r\n\r\n").await;
+    assert_eq!(wire.answer().await.status, 200, "a load balancer's probe has no Host");
+}
+
+/// A page of another site cannot have an operator's browser reload the configuration.
+#[tokio::test]
+async fn pages_of_other_sites_cannot_post() {
+    let lab = Lab::start().await;
+    let own = format!("http://localhost:{}", lab.admin_address.port());
+    let mut wire = Wire::plain(lab.admin_address).await.unwrap();
+    // 409: it is tried, and this gateway has no file to reload.
+    for (name, value, status) in [
+        ("Accept", "*/*", 409),
+        ("Origin", own.as_str(), 409),
+        ("Sec-Fetch-Site", "same-origin", 409),
+        ("Sec-Fetch-Site", "none", 409),
+        ("Origin", "http://localhost:1", 403),
+        ("Origin", "https://evil.example", 403),
+        ("Origin", "null", 403),
+        ("origin", "http://127.0.0.1", 403),
+        ("Sec-Fetch-Site", "cross-site", 403),
+        ("sec-fetch-site", "same-site", 403),
+    ] {
+        let host = own.strip_prefix("http://").unwrap();
+        let request = Request::new("POST", "/reload").header("Host", host).header(name, value);
+        assert_eq!(wire.send(&request).await.status, status, "{name}: {value}");
+    }
+    let get = Request::get("/livez").header("Host", "localhost").header("Origin", "https://evil.example");
+    assert_eq!(wire.send(&get).await.status, 200, "reading is stopped by the browser");
+}
+
+/// Silent connections are closed after ten seconds. A probe does not wait for that.
+#[tokio::test]
+async fn a_probe_is_answered_beside_200_silent_connections() {
+    let lab = Lab::start().await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(Wire::plain(lab.admin_address).await.unwrap());
+    }
+    let answered = tokio::time::timeout(Duration::from_secs(8), lab.admin("/livez")).await;
+    assert_eq!(answered.unwrap().status, 200);
+    silent.remove(0).closed().await;
 }

@@ -92,7 +92,7 @@ impl Client {
         let guid = if guid.is_empty() { String::new() } else { format!("Guid: {guid}\r\n") };
         let length = body.len();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: gateway\r\n{guid}Content-Type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{guid}Content-Type: application/json\r\n\
              Content-Length: {length}\r\n\r\n{body}"
         );
         self.stream.get_mut().write_all(request.as_bytes())?;

@@ -190,7 +190,7 @@ impl Gateway {
     }
 
     pub(crate) async fn admin(&self, path: &str) -> Answer {
-        let head = format!("GET {path} HTTP/1.1\r\nHost: admin\r\n");
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n");
         exchange(self.running.admin_address, &head, "").await
     }
 

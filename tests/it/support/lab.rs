@@ -277,7 +277,7 @@ impl Lab {
     /// Asks the admin listener.
     #[track_caller]
     pub(crate) fn admin(&self, path: &str) -> impl Future<Output = Answer> + use<> {
-        let request = Request::get(path);
+        let request = Request::get(path).header("Host", "localhost");
         let address = self.admin_address;
         within("the admin listener", async move { Wire::plain(address).await.unwrap().send(&request).await })
     }
