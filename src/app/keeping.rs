@@ -293,7 +293,7 @@ mod tests {
     }
 
     async fn metrics(gateway: &Running) -> String {
-        exchange(gateway.admin_address, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await
+        exchange(gateway.admin_address, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await
     }
 
     async fn stop(gateway: Running) {

@@ -39,6 +39,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("previews.store.username", "\"other\""),
     ("previews.store.prefix", "\"other:\""),
     ("admin.address", "\"127.0.0.1:2\""),
+    ("admin.hosts", "[\"other.example\"]"),
 ];
 
 /// The production example with every optional key and table set.
