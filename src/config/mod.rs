@@ -9,7 +9,7 @@
 //! | [`kinds`], [`addresses`], [`targets`], [`files`], [`redis`] | how a duration, an endpoint, a push target … is read and written |
 //! | [`conflicts`] | contradictions between two keys |
 //! | [`warnings`](mod@warnings) | settings that are allowed but risky |
-//! | [`changes`], [`reference`] | what differs between two configurations; a description of every key |
+//! | [`changes`], [`reference`](mod@reference) | what differs between two configurations; a description of every key |
 //! | [`entry`], [`document`], [`writer`], [`toml_text`] | the machinery that walks the key table to read, write and describe |
 //! | [`problem`] | how a mistake is reported |
 //!

@@ -7,8 +7,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::cells::Rows;
 use super::durations::duration_histogram;
+use super::families::StaticFamily;
 use super::label_words::words;
 use crate::label_enum;
 use crate::protocol::OperationName;
@@ -69,21 +69,21 @@ label_enum! {
 /// Requests of clients.
 #[derive(Debug)]
 pub struct RequestMetrics {
-    finished: Rows<Counter>,
-    duration: Rows<Histogram>,
-    shed: Rows<Counter>,
+    finished: StaticFamily<Counter>,
+    duration: StaticFamily<Histogram>,
+    shed: StaticFamily<Counter>,
     head_faults: Counter,
 }
 
 impl RequestMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let finished = Rows::by_pair(
+        let finished = StaticFamily::by_pair(
             ("operation", words!(OperationName)),
             ("status_class", words!(StatusClass)),
             Counter::default,
         );
-        let duration = Rows::by("operation", words!(OperationName), duration_histogram);
-        let shed = Rows::by("kind", words!(ShedKind), Counter::default);
+        let duration = StaticFamily::by("operation", words!(OperationName), duration_histogram);
+        let shed = StaticFamily::by("kind", words!(ShedKind), Counter::default);
         let head_faults = Counter::default();
         registry.register(REQUESTS, "Requests that came to an end", finished.clone());
         registry.register(REQUEST_DURATION, "From the request head to the end of the answer", duration.clone());
@@ -132,7 +132,7 @@ pub struct ConnectionMetrics {
 
 impl ConnectionMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let open = Rows::by("side", words!(Side), Gauge::default);
+        let open = StaticFamily::by("side", words!(Side), Gauge::default);
         let side = |side: Side| OpenConnections(open.at(side.index()).cloned().unwrap_or_default());
         let websockets = Gauge::default();
         let metrics = Self {

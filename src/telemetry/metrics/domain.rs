@@ -6,7 +6,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::cells::{OptionalGauge, ReadAs, ReadAtScrape, Rows};
+use super::families::{OptionalGauge, ScrapedKind, ScrapedValue, StaticFamily};
 use super::label_words::words;
 use crate::label_enum;
 use crate::preview::{Reason, Timestamp, Verdict};
@@ -30,13 +30,14 @@ const AGE_BUCKETS: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 6
 /// Requests to the previewCallout resource.
 #[derive(Debug)]
 pub struct CalloutMetrics {
-    decided: Rows<Counter>,
+    decided: StaticFamily<Counter>,
     preview_age: Histogram,
 }
 
 impl CalloutMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let decided = Rows::by_pair(("decision", words!(Verdict)), ("reason", words!(Reason)), Counter::default);
+        let decided =
+            StaticFamily::by_pair(("decision", words!(Verdict)), ("reason", words!(Reason)), Counter::default);
         let preview_age = Histogram::new(AGE_BUCKETS);
         registry.register(PREVIEW_CALLOUTS, "Requests to the previewCallout resource", decided.clone());
         registry.register(PREVIEW_AGE, "Age of the preview when it was called", preview_age.clone());
@@ -57,14 +58,15 @@ impl CalloutMetrics {
 /// Events on their way to applications.
 #[derive(Debug)]
 pub struct EventMetrics {
-    seen: Rows<Counter>,
+    seen: StaticFamily<Counter>,
     parse_failures: Counter,
     bodies_unread: Counter,
 }
 
 impl EventMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let seen = Rows::by_pair(("event_type", words!(EventType)), ("delivery", words!(Delivery)), Counter::default);
+        let seen =
+            StaticFamily::by_pair(("event_type", words!(EventType)), ("delivery", words!(Delivery)), Counter::default);
         let (parse_failures, bodies_unread) = (Counter::default(), Counter::default());
         registry.register(PREVIEW_EVENTS, "Events seen on their way to applications", seen.clone());
         registry.register(EVENT_PARSE_FAILURES, "Event bodies that could not be understood", parse_failures.clone());
@@ -114,18 +116,18 @@ label_enum! {
 /// What is remembered.
 #[derive(Debug)]
 pub struct PreviewMetrics {
-    cached: ReadAtScrape,
-    evicted: Rows<Counter>,
-    dropped: Rows<Counter>,
+    cached: ScrapedValue,
+    evicted: StaticFamily<Counter>,
+    dropped: StaticFamily<Counter>,
 }
 
 impl PreviewMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let cached = ReadAtScrape::new(ReadAs::Gauge);
-        let evicted = Rows::by("cause", words!(EvictionCause), Counter::default);
-        registry.register(PREVIEWS_CACHED, "Previews that are remembered", cached.clone());
+        let help = "Previews that are remembered";
+        let cached = ScrapedValue::register(registry, ScrapedKind::Gauge, PREVIEWS_CACHED, help);
+        let evicted = StaticFamily::by("cause", words!(EvictionCause), Counter::default);
         registry.register(PREVIEWS_EVICTED, "Previews that were forgotten without an event", evicted.clone());
-        let dropped = Rows::by("cause", words!(DropCause), Counter::default);
+        let dropped = StaticFamily::by("cause", words!(DropCause), Counter::default);
         registry.register(PREVIEWS_DROPPED, "Previews that were shown but not recorded", dropped.clone());
         Self { cached, evicted, dropped }
     }

@@ -3,10 +3,10 @@
 //! One struct for each subsystem, each with the methods that its subsystem calls; names are constants beside it. Label
 //! values are words of closed lists, or endpoints from the configuration: nothing that a client chose.
 
-mod cells;
 mod data_path;
 mod domain;
 mod durations;
+mod families;
 mod label_words;
 mod process;
 mod push;

@@ -5,7 +5,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::cells::{OptionalRows, ReadAs, ReadAtScrape, Rows};
+use super::families::{OptionalGaugeFamily, ScrapedKind, ScrapedValue, StaticFamily};
 use super::label_words::words;
 use crate::config::Mode;
 use crate::label_enum;
@@ -21,14 +21,13 @@ const BUILD: &str = "previewgate_build";
 /// The log itself.
 #[derive(Debug)]
 pub struct LogMetrics {
-    dropped: ReadAtScrape,
+    dropped: ScrapedValue,
 }
 
 impl LogMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let dropped = ReadAtScrape::new(ReadAs::Counter);
-        registry.register(LOG_LINES_DROPPED, "Log lines that nobody will read", dropped.clone());
-        Self { dropped }
+        let help = "Log lines that nobody will read";
+        Self { dropped: ScrapedValue::register(registry, ScrapedKind::Counter, LOG_LINES_DROPPED, help) }
     }
 
     /// Where the number of dropped lines is read at each scrape.
@@ -56,18 +55,18 @@ label_enum! {
 /// Configuration, certificates, defects.
 #[derive(Debug)]
 pub struct ProcessMetrics {
-    mode: Rows<Gauge>,
+    mode: StaticFamily<Gauge>,
     last_reload_successful: Gauge,
-    not_after: OptionalRows,
+    not_after: OptionalGaugeFamily,
     panics: Counter,
 }
 
 impl ProcessMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
-            mode: Rows::by("mode", words!(Mode), Gauge::default),
+            mode: StaticFamily::by("mode", words!(Mode), Gauge::default),
             last_reload_successful: Gauge::default(),
-            not_after: OptionalRows::by("role", words!(CertificateRole)),
+            not_after: OptionalGaugeFamily::by("role", words!(CertificateRole)),
             panics: Counter::default(),
         };
         // The configuration that the process started with was good.

@@ -3,7 +3,7 @@
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
-use super::cells::Rows;
+use super::families::StaticFamily;
 use super::label_words::words;
 use crate::label_enum;
 
@@ -41,14 +41,14 @@ label_enum! {
 /// Pushes, and the sign-ins that ask for them.
 #[derive(Debug)]
 pub struct PushMetrics {
-    pushes: Rows<Counter>,
-    sign_ins: Rows<Counter>,
+    pushes: StaticFamily<Counter>,
+    sign_ins: StaticFamily<Counter>,
 }
 
 impl PushMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let pushes = Rows::by("outcome", words!(PushOutcome), Counter::default);
-        let sign_ins = Rows::by("handling", words!(SignInHandling), Counter::default);
+        let pushes = StaticFamily::by("outcome", words!(PushOutcome), Counter::default);
+        let sign_ins = StaticFamily::by("handling", words!(SignInHandling), Counter::default);
         registry.register(PUSHES, "Pushes of CC-Gateway to applications", pushes.clone());
         registry.register(SIGN_INS, "Sign-ins that ask for push", sign_ins.clone());
         Self { pushes, sign_ins }

@@ -3,7 +3,7 @@
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
-use super::cells::{ReadAs, ReadAtScrape, Rows};
+use super::families::{ScrapedKind, ScrapedValue, StaticFamily};
 use super::label_words::words;
 use crate::label_enum;
 
@@ -37,18 +37,17 @@ label_enum! {
 /// Operations, and what still has to be written.
 #[derive(Debug)]
 pub struct StoreMetrics {
-    operations: Rows<Counter>,
-    pending: ReadAtScrape,
+    operations: StaticFamily<Counter>,
+    pending: ScrapedValue,
 }
 
 impl StoreMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let labels = (("operation", words!(StoreOperation)), ("outcome", words!(StoreOutcome)));
-        let operations = Rows::by_pair(labels.0, labels.1, Counter::default);
-        let pending = ReadAtScrape::new(ReadAs::Gauge);
+        let operations = StaticFamily::by_pair(labels.0, labels.1, Counter::default);
         registry.register(STORE_OPERATIONS, "Operations on the shared store", operations.clone());
         let help = "Agents of whom the shared store does not know everything yet";
-        registry.register(STORE_AGENTS_PENDING, help, pending.clone());
+        let pending = ScrapedValue::register(registry, ScrapedKind::Gauge, STORE_AGENTS_PENDING, help);
         Self { operations, pending }
     }
 

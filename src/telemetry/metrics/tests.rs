@@ -129,6 +129,9 @@ fn the_page_is_well_formed() {
         assert!(
             line.starts_with("# HELP ") || line.starts_with("# TYPE ") || line == "# EOF" || !line.starts_with('#')
         );
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            assert!(help.ends_with('.') && !help.ends_with(".."), "{line}");
+        }
         if let Some(described) = line.strip_prefix("# TYPE ") {
             assert!(types.insert(described.split(' ').next().unwrap()), "twice: {line}");
         }

@@ -4,15 +4,16 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::cells::Rows;
 use super::durations::duration_histogram;
+use super::families::{StaticFamily, describe};
 use super::label_words::words;
 use crate::failure::FailureKind;
 use crate::protocol::OperationName;
@@ -24,17 +25,16 @@ const UPSTREAM_HEALTHY: &str = "previewgate_upstream_healthy";
 /// Requests to endpoints.
 #[derive(Debug)]
 pub struct UpstreamMetrics {
-    duration: Rows<Histogram>,
+    duration: StaticFamily<Histogram>,
     endpoints: Endpoints,
 }
 
 impl UpstreamMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let duration = Rows::by("operation", words!(OperationName), duration_histogram);
+        let duration = StaticFamily::by("operation", words!(OperationName), duration_histogram);
         let endpoints = Endpoints::default();
         registry.register(UPSTREAM_DURATION, "From the request sent to the response head", duration.clone());
-        registry.register(UPSTREAM_FAILURES, "Failed attempts", FailuresFamily(endpoints.clone()));
-        registry.register(UPSTREAM_HEALTHY, "1 when the endpoint is in use", HealthyFamily(endpoints.clone()));
+        registry.register_collector(Box::new(endpoints.clone()));
         Self { duration, endpoints }
     }
 
@@ -66,13 +66,13 @@ impl UpstreamMetrics {
 #[derive(Debug)]
 pub struct EndpointMetrics {
     name: String,
-    failures: Rows<Counter>,
+    failures: StaticFamily<Counter>,
     healthy: Gauge,
 }
 
 impl EndpointMetrics {
     fn new(name: &str) -> Self {
-        let failures = Rows::by_pair(("endpoint", &[name]), ("kind", words!(FailureKind)), Counter::default);
+        let failures = StaticFamily::by_pair(("endpoint", &[name]), ("kind", words!(FailureKind)), Counter::default);
         let healthy = Gauge::default();
         healthy.set(1);
         Self { name: name.to_owned(), failures, healthy }
@@ -99,31 +99,16 @@ impl Endpoints {
     }
 }
 
-#[derive(Debug)]
-struct FailuresFamily(Endpoints);
-
-impl EncodeMetric for FailuresFamily {
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        self.0.try_each(|endpoint| endpoint.failures.encode_rows(&mut encoder))
-    }
-
-    fn metric_type(&self) -> MetricType {
-        MetricType::Counter
-    }
-}
-
-#[derive(Debug)]
-struct HealthyFamily(Endpoints);
-
-impl EncodeMetric for HealthyFamily {
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        self.0.try_each(|endpoint| {
+/// Endpoints come and go with the configuration, so that their families are collected at each scrape.
+impl Collector for Endpoints {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut failures = describe(&mut encoder, UPSTREAM_FAILURES, "Failed attempts", MetricType::Counter)?;
+        self.try_each(|endpoint| endpoint.failures.encode_samples(&mut failures))?;
+        let help = "1 when the endpoint is in use";
+        let mut healthy = describe(&mut encoder, UPSTREAM_HEALTHY, help, MetricType::Gauge)?;
+        self.try_each(|endpoint| {
             let labels = [("endpoint", endpoint.name.as_str())];
-            endpoint.healthy.encode(encoder.encode_family(&labels)?)
+            endpoint.healthy.encode(healthy.encode_family(&labels)?)
         })
-    }
-
-    fn metric_type(&self) -> MetricType {
-        MetricType::Gauge
     }
 }
