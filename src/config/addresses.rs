@@ -1,4 +1,4 @@
-//! Kinds of value that name something on the network: endpoints, path prefixes, server names.
+//! Kinds of values that name something on the network: endpoints, path prefixes, server names.
 
 use toml::de::DeValue;
 
@@ -86,14 +86,14 @@ impl Kind for Url {
     }
 }
 
-/// The end of the GUIDs that a node issues, after the last dot.
+/// The name of a CC-Gateway node: the part after the last dot of the GUIDs that the node issues.
 struct NodeName;
 
 impl Kind for NodeName {
     type Value = String;
 
     fn read(&self, value: &mut ValueRef<'_, '_>) -> Option<String> {
-        const CURE: &str = "write what follows the last dot of the GUIDs of that node, such as \"AgentGateway1\"";
+        const CURE: &str = "write the part after the last dot of the GUIDs of that node, such as \"AgentGateway1\"";
         let text = value.text("the name of a node, such as \"AgentGateway1\"")?;
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'.') {
             return Some(text.to_owned());
@@ -134,7 +134,7 @@ impl Kind for VerifiedName {
     }
 }
 
-/// The beginning of a path, from `/` to `/`.
+/// The beginning of a path. It starts and ends with `/`.
 pub(super) struct PathPrefix;
 
 impl Kind for PathPrefix {
@@ -146,15 +146,15 @@ impl Kind for PathPrefix {
         if !prefix.starts_with('/') || !prefix.ends_with('/') {
             return value.wrong("does not start and end with `/`", CURE);
         }
-        // A prefix that has two spellings would be compared with one of them only.
+        // A prefix with several spellings would match only one of them.
         if ["%", "..", "//", "/./", ";", "?", "#", "\\"].iter().any(|ambiguous| prefix.contains(ambiguous)) {
             return value.wrong("contains `%`, `..`, `//`, `/./`, `;`, `?`, `#` or `\\`", CURE);
         }
         if prefix.starts_with("/previewgate/") {
-            return value.wrong("is the gateway's own and never forwarded", CURE);
+            return value.wrong("is reserved for the gateway's own resources and is never forwarded", CURE);
         }
         if !prefix.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return value.wrong("contains a character that no path has unescaped", CURE);
+            return value.wrong("contains a character that must be escaped in a path", CURE);
         }
         Some(prefix.to_owned())
     }
@@ -168,7 +168,7 @@ impl Kind for PathPrefix {
     }
 }
 
-/// What an `http` probe asks for.
+/// The path of an `http` probe.
 pub(super) struct ProbePath;
 
 impl Kind for ProbePath {
@@ -181,9 +181,9 @@ impl Kind for ProbePath {
         if !path.starts_with('/') || !path.bytes().all(plain) {
             return value.wrong("is not a plain path", CURE);
         }
-        // A GET of an agent's events takes them out of the platform's queue.
+        // A GET of an agent's events removes them from the platform's queue.
         if path.to_ascii_lowercase().contains("agentevent") {
-            return value.wrong("would take events away from their agents", CURE);
+            return value.wrong("would remove events that agents wait for", CURE);
         }
         Some(path.to_owned())
     }

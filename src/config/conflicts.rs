@@ -1,4 +1,4 @@
-//! What is wrong only between two keys, each of which is fine by itself.
+//! Contradictions between two keys, each of which is valid by itself.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,24 +14,29 @@ pub(super) fn find(config: &Config, document: &mut Document<'_>) {
     mixed_schemes(config, document);
     endpoint_twice(config, document);
     probe_without_target(config, document);
-    tls_for_nobody(config, document);
-    half_an_identity(document);
-    redis_for_nobody(config, document);
+    tls_without_https(config, document);
+    incomplete_identity(document);
+    redis_keys_without_redis(config, document);
     redis_settings(config, document);
     if let Some(tls) = &config.listener.tls {
         let keys = ["listener.tls.certificate", "listener.tls.private_key"];
-        foreign_key(keys, &tls.certificate, &tls.private_key, document);
+        mismatched_key(keys, &tls.certificate, &tls.private_key, document);
     }
     let tls = &config.upstream.tls;
     if let (Some(certificate), Some(key)) = (&tls.client_certificate, &tls.client_private_key) {
-        foreign_key(["upstream.tls.client_certificate", "upstream.tls.client_private_key"], certificate, key, document);
+        mismatched_key(
+            ["upstream.tls.client_certificate", "upstream.tls.client_private_key"],
+            certificate,
+            key,
+            document,
+        );
     }
 }
 
 fn one_port_twice(config: &Config, document: &mut Document<'_>) {
     let sound = document.is_sound("listener.address") && document.is_sound("admin.address");
     if sound && overlap(config.listener.address, config.admin.address) {
-        // Either may stand at its default: point at the one that is written.
+        // One of them may be a default: the problem names the one in the document.
         let key = if document.mentions("admin.address") { "admin.address" } else { "listener.address" };
         let message = format!(
             "listener.address {} and admin.address {} are the same port",
@@ -41,7 +46,8 @@ fn one_port_twice(config: &Config, document: &mut Document<'_>) {
     }
 }
 
-/// An address and a wildcard of the same port overlap too: the second to bind would fail, or take connections away.
+/// An address and a wildcard with the same port overlap too: the second bind would fail, or take connections from the
+/// first.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let same_ip = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
     same_ip && one.port() == other.port() && one.port() != 0
@@ -57,7 +63,7 @@ fn mixed_schemes(config: &Config, document: &mut Document<'_>) {
     }
 }
 
-/// The list has seen to entries that are the same in everything; these differ in their node, or have it in common.
+/// Equal elements are found when the list is read. This finds equal URLs with different nodes, and equal nodes.
 fn endpoint_twice(config: &Config, document: &mut Document<'_>) {
     if !document.is_sound("upstream.endpoints") {
         return;
@@ -67,9 +73,9 @@ fn endpoint_twice(config: &Config, document: &mut Document<'_>) {
         let key = format!("upstream.endpoints[{position}]");
         let mut earlier = endpoints.iter().take(position);
         if earlier.clone().any(|other| other.url == endpoint.url) {
-            document.conflict(&key, &format!("{} stands in the list twice", endpoint.url), "remove one of them");
+            document.conflict(&key, &format!("{} is in the list twice", endpoint.url), "remove one of them");
         } else if endpoint.node.is_some() && earlier.any(|other| other.node == endpoint.node) {
-            document.conflict(&key, "names a node that another endpoint names too", "give each endpoint its own node");
+            document.conflict(&key, "names the same node as another endpoint", "give each endpoint its own node");
         }
     }
 }
@@ -83,40 +89,40 @@ fn probe_without_target(config: &Config, document: &mut Document<'_>) {
     match (probe.kind, &probe.path) {
         (Some(ProbeKind::Http), None) => {
             let cure = "add `path = \"/agentgateway/\"` to [upstream.probe]";
-            document.conflict("upstream.probe.kind", "an http probe needs a path to ask for", cure);
+            document.conflict("upstream.probe.kind", "is an http probe, which needs a path", cure);
         }
         (kind, Some(_)) if kind != Some(ProbeKind::Http) => {
             let cure = "write kind = \"http\", or remove the path";
-            document.conflict("upstream.probe.path", "only an http probe has a path", cure);
+            document.conflict("upstream.probe.path", "is a path, but only an http probe has one", cure);
         }
         (Some(ProbeKind::Tls), _) if !encrypted && document.is_sound("upstream.endpoints") => {
             let cure = "write kind = \"tcp\", or https:// in upstream.endpoints";
-            document.conflict("upstream.probe.kind", "a tls probe, but no endpoint is https", cure);
+            document.conflict("upstream.probe.kind", "is a tls probe, but no endpoint is https", cure);
         }
         _ => {}
     }
 }
 
-fn tls_for_nobody(config: &Config, document: &mut Document<'_>) {
+fn tls_without_https(config: &Config, document: &mut Document<'_>) {
     let endpoints = &config.upstream.endpoints;
     let sound = document.is_sound("upstream.endpoints") && document.is_sound("upstream.tls");
     let plain = sound && endpoints.iter().all(|endpoint| endpoint.url.scheme == Scheme::Http);
     if plain && document.mentions("upstream.tls") {
         let cure = "write https:// in upstream.endpoints, or remove [upstream.tls]";
-        document.conflict("upstream.tls", "settings for TLS, but no endpoint is https", cure);
+        document.conflict("upstream.tls", "has settings for TLS, but no endpoint is https", cure);
     }
 }
 
-fn half_an_identity(document: &mut Document<'_>) {
+fn incomplete_identity(document: &mut Document<'_>) {
     let keys = ["upstream.tls.client_certificate", "upstream.tls.client_private_key"];
     for (there, absent) in [(keys[0], keys[1]), (keys[1], keys[0])] {
         if document.mentions(there) && !document.mentions(absent) {
-            document.conflict(there, &format!("is nothing without {absent}"), "set both, or neither");
+            document.conflict(there, &format!("has no effect without {absent}"), "set both, or neither");
         }
     }
 }
 
-fn redis_for_nobody(config: &Config, document: &mut Document<'_>) {
+fn redis_keys_without_redis(config: &Config, document: &mut Document<'_>) {
     let sound = document.is_sound("previews.store.kind");
     if sound && config.previews.store == StoreKind::Memory {
         let keys = ["url", "username", "password_file", "ca", "prefix", "timeout", "on_store_failure"];
@@ -136,11 +142,11 @@ fn redis_settings(config: &Config, document: &mut Document<'_>) {
         document.conflict(ca, "is a setting for TLS, but the url is not rediss", cure);
     }
     if document.mentions(username) && !document.mentions(password) {
-        document.conflict(username, "is nothing without previews.store.password_file", "set both, or neither");
+        document.conflict(username, "has no effect without previews.store.password_file", "set both, or neither");
     }
 }
 
-fn foreign_key(keys: [&str; 2], certificate: &Path, private_key: &Path, document: &mut Document<'_>) {
+fn mismatched_key(keys: [&str; 2], certificate: &Path, private_key: &Path, document: &mut Document<'_>) {
     if document.files == Files::Skip || !keys.iter().all(|key| document.is_sound(key)) {
         return;
     }
@@ -157,7 +163,7 @@ fn foreign_key(keys: [&str; 2], certificate: &Path, private_key: &Path, document
         }
         Some(error) => {
             let message = format!("certificate and private key cannot be used: {error}");
-            document.conflict(certificate_key, &message, "issue them anew, with an RSA, ECDSA or Ed25519 key");
+            document.conflict(certificate_key, &message, "issue a new pair, with an RSA, ECDSA or Ed25519 key");
         }
     }
 }

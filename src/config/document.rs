@@ -1,8 +1,8 @@
-//! Walks a parsed TOML document, remembers which keys were asked for, and collects problems instead of stopping.
+//! Reads values from a parsed TOML document, records which keys are known, and collects problems instead of stopping.
 //!
-//! serde's `deny_unknown_fields` stops at the first mistake, and an operator who mends a file wants them all. So the
-//! document is kept with its positions, each key is read by itself, and a bad one is replaced by its default, only so
-//! that the reading can go on: with a problem recorded no configuration comes out.
+//! serde's `deny_unknown_fields` stops at the first mistake, but an operator wants to see all of them. So each key is
+//! read separately from a document with positions. A bad value is replaced by its default only to continue: a document
+//! with a problem never becomes a configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,20 +12,20 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::Problem;
 
-/// Whether the files that a configuration refers to are looked at.
+/// Whether to check the files that a configuration names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Files {
-    /// They must be there and hold what they should: always before the gateway runs.
+    /// They must exist and have the right content. The gateway always starts with this check.
     Check,
-    /// The machine that checks the configuration is not the one that will run it (`check --skip-files`).
+    /// The machine that checks the configuration is not the one that runs it (`check --skip-files`).
     Skip,
 }
 
-/// One document being read, and what was found out so far.
+/// One document, with the known keys and the problems found so far.
 pub(super) struct Document<'v> {
     text: &'v str,
     base: PathBuf,
-    /// Whether to look at files.
+    /// Whether to check files.
     pub(super) files: Files,
     known: BTreeSet<String>,
     unknown: Vec<(String, usize)>,
@@ -34,9 +34,9 @@ pub(super) struct Document<'v> {
 }
 
 impl<'v> Document<'v> {
-    /// Relative paths will be taken from `base`.
+    /// Relative paths start at `base`.
     pub(super) fn new(text: &'v str, base: &Path, files: Files) -> Self {
-        // The effective configuration is printed with absolute paths: it means the same wherever it is saved.
+        // Paths are printed as absolute ones, so that the printed configuration is valid in any directory.
         let base = if base.as_os_str().is_empty() { Path::new(".") } else { base };
         let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
         Self {
@@ -50,32 +50,32 @@ impl<'v> Document<'v> {
         }
     }
 
-    /// The document, or the first syntax error: what follows one is guesswork.
+    /// Parses the document, or returns its first syntax error. Later errors would be guesses.
     pub(super) fn parse(&self) -> Result<Spanned<DeTable<'v>>, Vec<Problem>> {
         DeTable::parse(self.text).map_err(|error| {
-            let cure = "correct the TOML here; text, durations (\"10s\") and sizes (\"32KiB\") stand in double quotes";
-            // Only the message: the error's own Display quotes the line, which may hold a secret.
+            let cure = "correct the TOML here; text, durations (\"10s\") and sizes (\"32KiB\") need double quotes";
+            // Uses only the message: the error's own Display quotes the line, which may contain a secret.
             vec![self.problem(error.span().map(|span| span.start), "", None, error.message(), cure)]
         })
     }
 
-    /// `path` as seen from the directory of the configuration file.
+    /// `path` relative to the directory of the configuration file.
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
         self.base.join(path)
     }
 
-    /// The directory that relative paths are taken from.
+    /// The directory at which relative paths start.
     pub(super) fn base(&self) -> &Path {
         &self.base
     }
 
-    /// Whether `key` (a value or a table) is written in the document.
+    /// Whether the document contains `key`, a value or a table.
     pub(super) fn mentions(&self, key: &str) -> bool {
         self.offsets.contains_key(key)
     }
 
-    /// Whether nothing is wrong with `key` so far: conflicts between keys are looked for among sound ones only, as
-    /// a bad one was replaced by its default.
+    /// Whether no problem with `key` was found so far. Only sound keys are checked for conflicts: a bad value was
+    /// replaced by its default.
     pub(super) fn is_sound(&self, key: &str) -> bool {
         let part_of =
             |found: &str| found.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('['));
@@ -88,7 +88,7 @@ impl<'v> Document<'v> {
         self.problems.push(self.problem(offset, key, None, message, cure));
     }
 
-    /// Every key and table that exists, written or not.
+    /// Every known key and table, whether the document contains it or not.
     #[cfg(test)]
     pub(super) fn known(&self) -> &BTreeSet<String> {
         &self.known
@@ -101,14 +101,14 @@ impl<'v> Document<'v> {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
                 None => "remove it; config/previewgate.toml lists every key".to_owned(),
             };
-            // Never the value: a misspelt key may well hold a secret.
+            // Does not show the value: it may be a secret under a misspelt key.
             self.problems.push(self.problem(Some(offset), &key, None, "unknown key", &cure));
         }
         self.problems
     }
 
-    /// The known key that was probably meant: one spelt alike in the same table, or the same word in another table, one
-    /// below this one first.
+    /// The known key that was probably meant: a similar one in the same table, or the same word in another table, first
+    /// in the tables below this one.
     fn nearest(&self, key: &str) -> Option<&str> {
         let (table, word) = split(key);
         let neighbours = self.known.iter().filter(|known| split(known).0 == table);
@@ -137,10 +137,10 @@ fn split(key: &str) -> (&str, &str) {
     key.rsplit_once('.').unwrap_or(("", key))
 }
 
-/// 0 to 1. Two letters swapped make little of a short word to Jaro-Winkler (`tsl`), but they are one slip of the hand.
+/// Similarity from 0 to 1. Jaro-Winkler rates two swapped letters in a short word (`tsl`) too low for one typing error.
 fn likeness(typed: &str, known: &str) -> f64 {
-    let one_slip = if strsim::osa_distance(typed, known) == 1 { 0.9 } else { 0.0 };
-    strsim::jaro_winkler(typed, known).max(one_slip)
+    let one_typo = if strsim::osa_distance(typed, known) == 1 { 0.9 } else { 0.0 };
+    strsim::jaro_winkler(typed, known).max(one_typo)
 }
 
 /// Line and column, both from 1.
@@ -151,9 +151,9 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, column)
 }
 
-/// One table of the document, or the place of an absent one.
+/// Reads one table of the document. An absent table reads as an empty one.
 pub(super) struct TableReader<'r, 'v> {
-    /// The document it belongs to.
+    /// The document.
     pub(super) document: &'r mut Document<'v>,
     path: String,
     table: Option<&'v DeTable<'v>>,
@@ -161,12 +161,12 @@ pub(super) struct TableReader<'r, 'v> {
 }
 
 impl<'r, 'v> TableReader<'r, 'v> {
-    /// The document itself; `None` reads as an empty one.
+    /// Reads the top level of the document; `None` reads as an empty document.
     pub(super) fn root(document: &'r mut Document<'v>, table: Option<&'v DeTable<'v>>) -> Self {
         Self { document, path: String::new(), table, asked: Vec::new() }
     }
 
-    /// The value of `name`, if there is one; from now on `name` is a known key.
+    /// The value of `name`, if the document has one. Makes `name` a known key.
     pub(super) fn find(&mut self, name: &'static str) -> Option<ValueRef<'_, 'v>> {
         let key = self.key(name);
         self.asked.push(name);
@@ -184,7 +184,7 @@ impl<'r, 'v> TableReader<'r, 'v> {
         }
     }
 
-    /// Reads the table `name` if it is there; makes its keys known in any case.
+    /// Reads the table `name` if it is present. Makes its keys known in both cases.
     pub(super) fn optional_table<T>(
         &mut self,
         name: &'static str,
@@ -197,7 +197,7 @@ impl<'r, 'v> TableReader<'r, 'v> {
         None
     }
 
-    /// What a table lacks that is absent, or no table, is no problem of its own.
+    /// Reads without recording problems, such as missing keys of a table that is itself absent.
     pub(super) fn silently<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
         let problems = std::mem::take(&mut self.document.problems);
         let value = read(self);
@@ -220,11 +220,11 @@ impl<'r, 'v> TableReader<'r, 'v> {
     /// Records that a key without default is missing.
     pub(super) fn missing(&mut self, name: &'static str, cure: &str) {
         let offset = self.document.offsets.get(&self.path).copied();
-        let problem = self.document.problem(offset, &self.key(name), None, "missing, and there is no default", cure);
+        let problem = self.document.problem(offset, &self.key(name), None, "is missing and has no default", cure);
         self.document.problems.push(problem);
     }
 
-    /// What was written but never asked for is unknown.
+    /// Records every key that was not read as unknown.
     pub(super) fn finish(self) {
         for key in self.table.iter().flat_map(|table| table.keys()) {
             if !self.asked.iter().any(|asked| *asked == key.get_ref().as_ref()) {
@@ -239,9 +239,9 @@ impl<'r, 'v> TableReader<'r, 'v> {
     }
 }
 
-/// One value of the document, with its key.
+/// One value of the document with its key.
 pub(super) struct ValueRef<'r, 'v> {
-    /// The document it belongs to.
+    /// The document.
     pub(super) document: &'r mut Document<'v>,
     key: String,
     value: &'v Spanned<DeValue<'v>>,
@@ -254,18 +254,18 @@ impl<'v> ValueRef<'_, 'v> {
         self.value.get_ref()
     }
 
-    /// Do not show the value in problems (`true`), or do after all.
+    /// Sets whether problems hide the value.
     pub(super) fn withhold(&mut self, withheld: bool) {
         self.withheld = withheld;
     }
 
-    /// Records what is wrong with the value and how to mend it. `None`, so that a reader can end with it.
+    /// Records what is wrong with the value and how to correct it. Returns `None`, for use as the result of a reader.
     pub(super) fn wrong<T>(&mut self, message: &str, cure: &str) -> Option<T> {
         self.report(message, cure);
         None
     }
 
-    /// Records what is wrong with the value and how to mend it.
+    /// Records what is wrong with the value and how to correct it.
     pub(super) fn report(&mut self, message: &str, cure: &str) {
         let value = if self.withheld { "(not shown)".to_owned() } else { shown(self.toml()) };
         let offset = Some(self.value.span().start);
@@ -273,13 +273,13 @@ impl<'v> ValueRef<'_, 'v> {
         self.document.problems.push(problem);
     }
 
-    /// The value is of another TOML type than the `wanted` one.
+    /// Records that the value has another TOML type than `wanted`.
     pub(super) fn wrong_type<T>(&mut self, wanted: &str) -> Option<T> {
         let message = format!("is {}", type_name(self.toml()));
         self.wrong(&message, &format!("write {wanted}"))
     }
 
-    /// The text of a string; `wanted` says what should stand there otherwise.
+    /// The text of a string, or a problem that names `wanted`.
     pub(super) fn text(&mut self, wanted: &str) -> Option<&'v str> {
         match self.toml() {
             DeValue::String(text) => Some(text),
@@ -287,7 +287,7 @@ impl<'v> ValueRef<'_, 'v> {
         }
     }
 
-    /// The length of a list.
+    /// The length of a list, or a problem that names `wanted`.
     pub(super) fn list(&mut self, wanted: &str) -> Option<usize> {
         match self.toml() {
             DeValue::Array(elements) => Some(elements.len()),
@@ -295,7 +295,7 @@ impl<'v> ValueRef<'_, 'v> {
         }
     }
 
-    /// Element `index` of a list, with its own key.
+    /// Element `index` of a list with its own key.
     pub(super) fn element(&mut self, index: usize) -> Option<ValueRef<'_, 'v>> {
         let value = self.toml().get(index)?;
         let key = format!("{}[{index}]", self.key);
@@ -303,7 +303,7 @@ impl<'v> ValueRef<'_, 'v> {
         Some(ValueRef { document: self.document, key, value, withheld: self.withheld })
     }
 
-    /// Reads the keys of a table that stands in a list.
+    /// Reads the keys of a table inside a list.
     pub(super) fn fields<T>(&mut self, table: &'v DeTable<'v>, read: impl FnOnce(&mut TableReader<'_, 'v>) -> T) -> T {
         let path = self.key.clone();
         let mut reader = TableReader { path, document: self.document, table: Some(table), asked: Vec::new() };
@@ -325,14 +325,14 @@ fn type_name(value: &DeValue<'_>) -> &'static str {
         DeValue::String(_) => "text",
         DeValue::Integer(_) => "a number",
         DeValue::Float(_) => "a number with a fraction",
-        DeValue::Boolean(_) => "a truth value",
+        DeValue::Boolean(_) => "true or false",
         DeValue::Datetime(_) => "a date or time",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     }
 }
 
-/// A value for the eyes of an operator; of lists and tables only that they are some.
+/// A value as problems show it. Lists and tables are abbreviated.
 fn shown(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => shown_text(text),
@@ -360,16 +360,16 @@ fn shown_text(text: &str) -> String {
     format!("{:?}", shortened(&format!("{scheme}{separator}{without_query}")))
 }
 
-/// A key or number as written, quoted only when it has to be.
+/// A key or number as written, quoted only if necessary.
 fn shown_key(key: &str) -> String {
     let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-+.".contains(c));
     if bare { shortened(key) } else { format!("{:?}", shortened(key)) }
 }
 
 fn shortened(text: &str) -> String {
-    const LONGEST: usize = 80;
-    if text.chars().count() <= LONGEST {
+    const MAX_CHARS: usize = 80;
+    if text.chars().count() <= MAX_CHARS {
         return text.to_owned();
     }
-    text.chars().take(LONGEST).chain(['…']).collect()
+    text.chars().take(MAX_CHARS).chain(['…']).collect()
 }

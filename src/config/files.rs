@@ -1,4 +1,4 @@
-//! Files that the configuration refers to: they are there, readable, and hold what they should.
+//! Files that the configuration names: they must exist, be readable and have the right content.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use super::entry::Kind;
 use super::reference::ValueKind;
 use super::toml_text::quoted;
 
-/// What a file must hold.
+/// The required content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileContent {
     /// At least one certificate, PEM.
@@ -31,12 +31,12 @@ pub(super) enum FileContent {
     PushKey,
 }
 
-/// A path, relative to the configuration file's directory.
+/// A path, relative to the directory of the configuration file.
 pub(super) struct FilePath(FileContent);
 
 /// See [`FilePath`].
-pub(super) fn file(holds: FileContent) -> FilePath {
-    FilePath(holds)
+pub(super) fn file(content: FileContent) -> FilePath {
+    FilePath(content)
 }
 
 impl Kind for FilePath {
@@ -81,7 +81,7 @@ impl Kind for FilePath {
     }
 }
 
-/// The path of a file that the gateway itself writes; it need not exist yet.
+/// The path of a file that the gateway writes. It need not exist yet.
 pub(super) struct WrittenFile;
 
 /// See [`WrittenFile`].
@@ -99,10 +99,10 @@ impl Kind for WrittenFile {
             return value.wrong("is not the path of a file", CURE);
         }
         let path = value.document.resolve(text);
-        // A directory that is not there yet or not writable may still come: that is told while running.
+        // The directory may be created later. A failure to write is logged at run time.
         let other = |path: &Path| path.metadata().is_ok_and(|found| !found.is_file());
         if path.file_name().is_none() || value.document.files == Files::Check && other(&path) {
-            return value.wrong("is something else than a regular file", CURE);
+            return value.wrong("is not a regular file", CURE);
         }
         Some(path)
     }
@@ -123,7 +123,7 @@ impl FilePath {
             Err(error) => {
                 let message = format!("cannot be read: {error}");
                 let base = value.document.base().display();
-                let cure = format!("name a file that this user may read; relative paths are taken from {base}");
+                let cure = format!("name a file that this user may read; relative paths start at {base}");
                 return value.wrong(&message, &cure);
             }
         };
@@ -148,7 +148,7 @@ impl FileContent {
                 .then_some(("is a file without a PEM certificate that can be trusted as a CA", CERTIFICATE_CURE)),
             Self::PrivateKey if private_key(content).is_some() => None,
             Self::PrivateKey if is_encrypted(content) => Some((
-                "is a file with an encrypted private key, and there is no one to ask for its password",
+                "is a file with an encrypted private key, which the gateway cannot decrypt",
                 "decrypt it with `openssl pkey` and restrict the file's permissions",
             )),
             Self::PrivateKey => Some(("is a file without a readable PEM private key", KEY_CURE)),
@@ -156,29 +156,28 @@ impl FileContent {
                 .then_some(("is a file of less than 32 bytes", "make one with `openssl rand -out FILE 32`")),
             Self::HashKey => (content.len() < 16)
                 .then_some(("is a file of less than 16 bytes", "make one with `openssl rand -out FILE 32`")),
-            Self::Password => password(content).is_none().then_some((
-                "is a file without a password",
-                "write the password, and nothing else, into its only line",
-            )),
+            Self::Password => password(content)
+                .is_none()
+                .then_some(("is a file without a password", "write one line with the password and nothing else")),
         }
     }
 }
 
-/// What keeps the certificate chain and the private key from being used together, if both can be read.
+/// Why the certificate chain and the private key cannot be used together, if both can be read.
 pub(super) fn mismatch(certificate: &Path, private_key: &Path) -> Option<rustls::Error> {
     let chain = certificates(&content(certificate).ok()?)?;
     let key = self::private_key(&content(private_key).ok()?)?;
     CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).err()
 }
 
-/// The content of a regular file: a device or a pipe could keep the check waiting for ever.
+/// The content of a regular file. Reading a device or a pipe could block the check.
 fn content(path: &Path) -> io::Result<Vec<u8>> {
-    const LONGEST: u64 = 8 * 1024 * 1024;
+    const MAX_BYTES: u64 = 8 * 1024 * 1024;
     if !path.metadata()?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
     let mut content = Vec::new();
-    std::fs::File::open(path)?.take(LONGEST).read_to_end(&mut content)?;
+    std::fs::File::open(path)?.take(MAX_BYTES).read_to_end(&mut content)?;
     Ok(content)
 }
 
@@ -187,13 +186,13 @@ fn certificates(content: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     (!chain.is_empty()).then_some(chain)
 }
 
-/// All of them must be usable: a CA that is silently left out is found out about by those whom it would have let in.
+/// Whether every certificate is a usable CA. A CA that was ignored silently would lock out its clients.
 fn has_roots(content: &[u8]) -> bool {
     let mut roots = RootCertStore::empty();
     certificates(content).is_some_and(|chain| chain.into_iter().all(|certificate| roots.add(certificate).is_ok()))
 }
 
-/// The only line of a password file; nothing if it is not one line of text.
+/// The only line of a password file; `None` if the content is not one line of text.
 pub(crate) fn password(content: &[u8]) -> Option<&str> {
     let line = std::str::from_utf8(content).ok()?.trim_end_matches(['\r', '\n']);
     (!line.is_empty() && !line.contains(char::is_control)).then_some(line)

@@ -1,7 +1,11 @@
-//! **Every key of the configuration**: its kind, its range and its default.
+//! **Every key of the configuration**: its kind, its range, its default, and whether a reload can change it.
 //!
-//! One table serves to read a document, to write the effective one, and to know which keys exist. The meaning of each
-//! key is documented at its field in [`super`], and for operators in `config/previewgate.toml`.
+//! The same table reads a document, writes the effective configuration and describes the keys. The meaning of each key
+//! is documented at its field in [`super::model`], and for operators in `config/previewgate.toml`.
+//!
+//! A key is reloadable unless it is marked: `.fixed()` makes a reload with another value fail, and `.at_next_start()`
+//! accepts the value without effect before the next start. A key is fixed if its value is built into something that
+//! lives as long as the process: sockets, threads, the preview store, the log.
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
@@ -58,7 +62,7 @@ pub(super) fn describe() -> Vec<KeyDescription> {
     describer.into_keys()
 }
 
-/// Declares the entries of a table. The field names are the keys; the compiler sees to it that none is forgotten.
+/// Declares the entries of a table. The field names are the keys, so that the compiler reports a missing entry.
 macro_rules! keys {
     ($Table:ident { $($field:ident: $entry:expr),+ $(,)? }) => {
         impl Table for $Table {
@@ -176,13 +180,13 @@ keys!(Previews {
     store: table().fixed(),
 });
 
-/// Written by hand: which keys stand beside `kind` depends on it.
+/// Written by hand, because `kind` decides which other keys are allowed.
 impl Table for StoreKind {
     fn read(reader: &mut TableReader<'_, '_>) -> Self {
         match store_kind().read(reader, "kind") {
             REDIS => Self::Redis(RedisStore::read(reader)),
             _ => {
-                // So that they are known, and found to be in the wrong company rather than misspelt.
+                // Makes the keys known, so that `conflicts` reports them instead of calling them unknown.
                 reader.silently(RedisStore::read);
                 Self::Memory
             }
@@ -247,7 +251,7 @@ fn level_word(level: Level) -> &'static str {
 
 keys!(Runtime { workers: Workers.or(one_per_core()).fixed() });
 
-/// A number of threads; 0 stands for one per core and is resolved when read.
+/// A number of threads. 0 means one per core and is resolved when it is read.
 struct Workers;
 
 const MAX_WORKERS: usize = 1024;
@@ -293,7 +297,7 @@ keys!(Limits {
     handshake_timeout: span(MILLISECOND..=DAY).or(seconds(10)),
     first_byte_timeout: span(MILLISECOND..=DAY).or(seconds(10)),
     idle_timeout: span(seconds(5)..=DAY)
-        .because("an application pauses between two polls and would have to connect anew for each")
+        .because("an application pauses between two polls and would have to reconnect for each")
         .or(seconds(75)),
     body_idle_timeout: span(MILLISECOND..=DAY).or(seconds(60)),
     body_min_rate: size(1..=MIB).or(256),

@@ -1,4 +1,4 @@
-//! The kinds of value a key can have: how each is read, what to say when it is not one, how it is written.
+//! The kinds of values: how each is read, which problem a wrong value causes, how a value is written.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -65,7 +65,7 @@ impl<N: Copy + TryFrom<u64> + TryInto<u64> + PartialOrd + ToString> Kind for Num
     }
 }
 
-/// One of a closed list of words.
+/// One of several words.
 pub(super) struct Word<T: 'static>(&'static [T], fn(T) -> &'static str);
 
 /// See [`Word`].
@@ -82,7 +82,7 @@ impl<T: Copy> Kind for Word<T> {
         let text = value.text(&wanted)?;
         match self.0.iter().find(|word| (self.1)(**word) == text) {
             Some(word) => Some(*word),
-            None => value.wrong("is none of the words that can stand here", &format!("write {wanted}")),
+            None => value.wrong("is not an allowed value", &format!("write {wanted}")),
         }
     }
 
@@ -120,7 +120,7 @@ impl Kind for Address {
     }
 }
 
-/// A length of time within a range.
+/// A duration within a range.
 pub(super) struct Span {
     range: RangeInclusive<Duration>,
     why: Option<&'static str>,
@@ -132,7 +132,7 @@ pub(super) fn span(range: RangeInclusive<Duration>) -> Span {
 }
 
 impl Span {
-    /// Why the range is what it is, for those who meet its end.
+    /// Explains the lower bound in problems.
     pub(super) fn because(self, why: &'static str) -> Self {
         Self { why: Some(why), ..self }
     }
@@ -209,7 +209,7 @@ impl Kind for Size {
 /// A list of at least one value, without repetitions.
 pub(super) struct List<K>(K, &'static str);
 
-/// `wanted` says what the list is to hold.
+/// See [`List`]; `wanted` describes the list in problems.
 pub(super) fn list<K>(kind: K, wanted: &'static str) -> List<K> {
     List(kind, wanted)
 }
@@ -226,12 +226,12 @@ impl<K: Kind<Value: PartialEq>> Kind for List<K> {
         for index in 0..length {
             let Some(mut element) = value.element(index) else { continue };
             match self.0.read(&mut element) {
-                Some(value) if values.contains(&value) => element.report("stands in the list twice", "remove it here"),
+                Some(value) if values.contains(&value) => element.report("is in the list twice", "remove it here"),
                 Some(value) => values.push(value),
                 None => {}
             }
         }
-        // The good ones, so that they can still be compared with other keys: the problems of the rest are recorded.
+        // Returns the valid elements, so that conflicts with other keys are found. The problems of the others are recorded.
         Some(values)
     }
 

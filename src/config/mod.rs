@@ -58,14 +58,14 @@ pub use crate::endpoint_url::{EndpointUrl, InvalidEndpointUrl, Scheme};
 /// Reads, checks and completes the configuration in the file at `path`.
 ///
 /// # Errors
-/// Every problem of the file, or the one that it cannot be read.
+/// Every problem of the file, or a single one if the file cannot be read.
 pub fn load(path: &Path, files: Files) -> Result<Config, Problems> {
     let name = path.display().to_string();
     let text = read_text(path).map_err(|problems| Problems::new(&name, problems))?;
     checked(&text, path.parent().unwrap_or(Path::new("")), files).map_err(|problems| Problems::new(&name, problems))
 }
 
-/// The same from text; relative paths are taken from `base`.
+/// Like [`load`], but from text. Relative paths start at `base`.
 ///
 /// # Errors
 /// Every problem of the text.
@@ -82,15 +82,15 @@ fn checked(text: &str, base: &Path, files: Files) -> Result<Config, Vec<Problem>
     if problems.is_empty() { Ok(config) } else { Err(problems) }
 }
 
-/// Far more than any configuration; what is longer is some other file.
-const LONGEST_FILE: u64 = 256 * 1024;
+/// No configuration is this long: a longer file is another one, named by mistake.
+const MAX_FILE: u64 = 256 * 1024;
 
 fn read_text(path: &Path) -> Result<String, Vec<Problem>> {
     let mut text = String::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(LONGEST_FILE + 1).read_to_string(&mut text));
+    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text));
     match read {
-        Ok(length) if length as u64 <= LONGEST_FILE => Ok(text),
-        Ok(_) => Err(Problems::single("longer than 256 KiB".to_owned(), "name a previewgate configuration file")),
+        Ok(length) if length as u64 <= MAX_FILE => Ok(text),
+        Ok(_) => Err(Problems::single("is longer than 256 KiB".to_owned(), "name a previewgate configuration file")),
         Err(error) => Err(Problems::single(
             format!("cannot be read: {error}"),
             "name a configuration file in UTF-8 that this user may read",
@@ -104,7 +104,8 @@ pub fn describe_keys() -> Vec<KeyDescription> {
 }
 
 impl Config {
-    /// The effective configuration as TOML, every default filled in, secrets redacted. It reads as the same `Config`.
+    /// The effective configuration as TOML, with every default. It names files with secrets but contains no secret. Reading
+    /// it gives an equal `Config`.
     pub fn to_toml(&self) -> String {
         keys::write(self)
     }

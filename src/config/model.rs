@@ -16,45 +16,45 @@ use crate::label_enum;
 /// The effective configuration, every value checked and every default filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Where applications connect to.
+    /// The listener for applications.
     pub listener: Listener,
-    /// Where CC-Gateway or NSLB is.
+    /// CC-Gateway or NSLB.
     pub upstream: Upstream,
-    /// How pushes are relayed; absent: they are not.
+    /// Relaying of pushes; off if absent.
     pub push: Option<Push>,
-    /// How callouts are judged.
+    /// Validation of callouts.
     pub validation: Validation,
-    /// How previews are remembered.
+    /// Storage of previews.
     pub previews: Previews,
-    /// The operators' listener.
+    /// The listener for operators.
     pub admin: Admin,
-    /// What is logged, and how.
+    /// The log.
     pub log: Log,
     /// Threads.
     pub runtime: Runtime,
-    /// How the process ends.
+    /// The end of the process.
     pub shutdown: Shutdown,
-    /// What one client may use up.
+    /// Limits on what clients can use.
     pub limits: Limits,
 }
 
 /// `[listener]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
-    /// Address and port; port 0 lets the system choose (tests).
+    /// Address and port. With port 0 the system chooses a port, for tests.
     pub address: SocketAddr,
-    /// TLS, or plain HTTP when absent.
+    /// TLS; plain HTTP if absent.
     pub tls: Option<ListenerTls>,
 }
 
-/// `[listener.tls]`; paths are absolute once checked.
+/// `[listener.tls]`; paths are absolute.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListenerTls {
     /// PEM chain, leaf first.
     pub certificate: PathBuf,
     /// PEM private key (PKCS#8, PKCS#1 or SEC1).
     pub private_key: PathBuf,
-    /// PEM roots; when present a client certificate signed by one of them is required.
+    /// PEM file of CAs. If present, clients need a certificate from one of them.
     pub client_ca: Option<PathBuf>,
 }
 
@@ -63,23 +63,23 @@ pub struct ListenerTls {
 pub struct Upstream {
     /// In order of preference; never empty; schemes may not be mixed.
     pub endpoints: Vec<UpstreamEndpoint>,
-    /// Which of them a request goes to.
+    /// How an endpoint is chosen for a request.
     pub balance: Balance,
     /// Name resolution, TCP and TLS together, for one endpoint.
     pub connect_timeout: Duration,
     /// From the request sent to the response head. Longer than the server's long poll (10 s by default).
     pub response_timeout: Duration,
-    /// How long an idle connection is kept. Below the upstream's own keep-alive (Tomcat: 20 s or 60 s).
+    /// How long an idle connection is kept. Must be below the upstream's own keep-alive (Tomcat: 20 s or 60 s).
     pub idle_timeout: Duration,
     /// Idle connections kept for each endpoint and worker.
     pub max_idle_per_endpoint: usize,
-    /// Forward the client's `Host` instead of the endpoint's.
+    /// Forwards the client's `Host` instead of the endpoint's.
     pub preserve_host: bool,
-    /// Add `X-Forwarded-For` and `X-Forwarded-Proto`.
+    /// Adds `X-Forwarded-For` and `X-Forwarded-Proto`.
     pub forwarded_headers: bool,
-    /// Paths that are forwarded at all, each starting and ending with `/`; everything else is answered 404.
+    /// Prefixes of paths that are forwarded; each starts and ends with `/`. Other paths get a 404.
     pub path_prefixes: Vec<String>,
-    /// How it is found out that an endpoint is back.
+    /// Probes of unavailable endpoints.
     pub probe: Probe,
     /// TLS towards `https` endpoints.
     pub tls: UpstreamTls,
@@ -88,34 +88,34 @@ pub struct Upstream {
 label_enum! {
     /// `upstream.balance`
     pub enum Balance {
-        /// The first that is in use.
+        /// The first endpoint that is available.
         Ordered = "ordered",
-        /// Each agent stays at one endpoint.
+        /// Each agent uses one endpoint.
         Agent = "agent",
     }
 }
 
-/// `[upstream.probe]`: only endpoints that are passed over are probed.
+/// `[upstream.probe]`: only unavailable endpoints are probed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
-    /// Absent: as far as a connection goes, TLS included for `https` endpoints.
+    /// Absent: `tls` for `https` endpoints, `tcp` for `http`.
     pub kind: Option<ProbeKind>,
-    /// Longest pause between two probes of an endpoint.
+    /// Maximum pause between two probes of an endpoint.
     pub interval: Duration,
-    /// What an `http` probe asks for; there is one exactly if the kind is `http`.
+    /// The path of an `http` probe; present only for that kind.
     pub path: Option<String>,
 }
 
 label_enum! {
     /// `upstream.probe.kind`
     pub enum ProbeKind {
-        /// No probes: now and then a request has to find out.
+        /// No probes: requests are used to test the endpoint.
         None = "none",
-        /// A TCP connection.
+        /// Opens a TCP connection.
         Tcp = "tcp",
-        /// And a TLS handshake.
+        /// Does a TLS handshake too.
         Tls = "tls",
-        /// And a GET that is answered with a status below 500.
+        /// Sends a GET too; a status below 500 is a success.
         Http = "http",
     }
 }
@@ -123,28 +123,28 @@ label_enum! {
 /// `[upstream.tls]`
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UpstreamTls {
-    /// PEM roots; the system's when absent.
+    /// PEM file of CAs; those of the system if absent.
     pub ca: Option<PathBuf>,
-    /// The name to verify and to send as SNI, instead of the endpoint's host.
+    /// The name to verify and to send as SNI; the endpoint's host if absent.
     pub server_name: Option<String>,
     /// Client identity for mutual TLS; both or neither.
     pub client_certificate: Option<PathBuf>,
     /// See `client_certificate`.
     pub client_private_key: Option<PathBuf>,
-    /// Accept any certificate. For laboratories; warned about at every start.
+    /// Accepts any certificate. For laboratories; every start logs a warning.
     pub insecure_skip_verify: bool,
 }
 
 /// `[push]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Push {
-    /// Where CC-Gateway reaches this gateway, or all gateways with the same key.
+    /// The address at which CC-Gateway reaches this gateway, or all gateways with the same key.
     pub public_url: EndpointUrl,
-    /// The file with the key that push addresses are signed with, at least 32 bytes.
+    /// The file with the key that signs push addresses, at least 32 bytes.
     pub key: PathBuf,
-    /// Applications that may be pushed to; never empty.
+    /// Applications that may receive pushes; never empty.
     pub allowed_targets: Vec<AllowedTarget>,
-    /// Name resolution, TCP, TLS, request and answer together.
+    /// Name resolution, TCP, TLS, request and response together.
     pub timeout: Duration,
     /// TLS towards `https` applications.
     pub tls: PushTls,
@@ -153,34 +153,34 @@ pub struct Push {
 /// `[push.tls]`
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PushTls {
-    /// PEM roots; the system's when absent.
+    /// PEM file of CAs; those of the system if absent.
     pub ca: Option<PathBuf>,
-    /// Accept any certificate. For laboratories; warned about at every start.
+    /// Accepts any certificate. For laboratories; every start logs a warning.
     pub insecure_skip_verify: bool,
 }
 
 /// `[validation]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Validation {
-    /// Refuse, or only record what would have been refused.
+    /// Whether invalid callouts are refused or only recorded.
     pub mode: Mode,
-    /// What becomes of a callout of an agent of whom no preview is known.
+    /// Action for callouts when the agent has no known preview.
     pub on_unknown_preview: OnUnknownPreview,
-    /// Let WebSocket through, which nobody can validate.
+    /// Forwards WebSocket connections. Their content is not validated.
     pub allow_websocket: bool,
     /// HTTP status of a refusal, 200 to 499. The vendor's clients read the body only of a 200.
     pub reject_status: u16,
-    /// After a start without restored previews, how long a callout of an agent of whom no preview is known is forwarded
-    /// whatever `on_unknown_preview` says; zero is off.
+    /// For this time after a start without restored previews, callouts of agents without a known preview are forwarded,
+    /// even if `on_unknown_preview` is `reject`. Zero is off.
     pub warm_up: Duration,
 }
 
 label_enum! {
     /// `validation.mode`
     pub enum Mode {
-        /// A callout that fails validation is refused.
+        /// Refuses callouts that fail validation.
         Enforce = "enforce",
-        /// It is logged and counted as refused would be, and forwarded.
+        /// Forwards them; log and metrics record the reason.
         Monitor = "monitor",
     }
 }
@@ -188,9 +188,9 @@ label_enum! {
 label_enum! {
     /// `validation.on_unknown_preview`
     pub enum OnUnknownPreview {
-        /// Refuse: nothing proves that the agent was shown the number.
+        /// Refuses the callout: the agent may not have been shown the number.
         Reject = "reject",
-        /// Forward as `unverified`.
+        /// Forwards the callout as `unverified`.
         Forward = "forward",
     }
 }
@@ -198,17 +198,17 @@ label_enum! {
 /// `[previews]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Previews {
-    /// How long after its announcement a preview may still be called.
+    /// How long after its announcement a preview may be called.
     pub ttl: Duration,
-    /// Previews kept for one agent; the newest always stay.
+    /// Maximum previews of one agent. The oldest are dropped first.
     pub per_agent: usize,
-    /// Agents remembered; the least recently used are forgotten first.
+    /// Maximum number of agents. The least recently used are dropped first.
     pub max_agents: u64,
-    /// The file that previews are saved to and restored from at the next start.
+    /// The file to which previews are saved, and from which the next start restores them.
     pub snapshot: Option<PathBuf>,
-    /// Between two snapshots; one more is written at the end.
+    /// Time between two snapshots. Another one is written at the end of the process.
     pub snapshot_interval: Duration,
-    /// Where previews are kept.
+    /// The preview store.
     pub store: StoreKind,
 }
 
@@ -224,7 +224,7 @@ pub enum StoreKind {
 /// `[admin]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
-    /// Loopback by default: no authentication here.
+    /// Address and port; loopback by default, because this listener has no authentication.
     pub address: SocketAddr,
     /// Host names and addresses that requests may name as `Host`, beside the listener's own.
     pub hosts: Option<Vec<String>>,
@@ -233,15 +233,15 @@ pub struct Admin {
 /// `[log]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Log {
-    /// One JSON object a line, or text for people.
+    /// One JSON object for each line, or text for people.
     pub format: LogFormat,
     /// The least severe level that is written.
     pub level: tracing::Level,
-    /// Show only the last two digits of a number.
+    /// Shows only the last two digits of a number.
     pub mask_numbers: bool,
-    /// Which requests get an access line.
+    /// Which requests have an access line.
     pub access: AccessLog,
-    /// Key of `called_hash`: a file of at least 16 bytes. Absent: a random key for each start.
+    /// The file with the key of `called_hash`, at least 16 bytes. Absent: a random key at each start.
     pub hash_key: Option<PathBuf>,
 }
 
@@ -270,49 +270,49 @@ label_enum! {
 /// `[runtime]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Runtime {
-    /// Worker threads; already resolved, at least 1.
+    /// Number of worker threads, at least 1.
     pub workers: usize,
 }
 
 /// `[shutdown]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shutdown {
-    /// Between "not ready" and closing the listener: time for a load balancer to notice.
+    /// Time between "not ready" and the end of the listener, in which a load balancer notices the change.
     pub delay: Duration,
-    /// How long open exchanges may still finish afterwards.
+    /// How long requests in progress may take afterwards.
     pub drain: Duration,
 }
 
 /// `[limits]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// Open client connections; further ones are closed at once.
+    /// Maximum open client connections. Further ones are closed at once.
     pub connections: usize,
-    /// Open connections from one address (IPv6: one /64), 0 for no limit; further ones are closed at once.
+    /// Maximum open connections from one address (IPv6: one /64); 0 is no limit. Further ones are closed at once.
     pub connections_per_client: usize,
-    /// Event polls held at once; further ones get `overloaded`.
+    /// Maximum event polls at a time. Further ones are refused as `overloaded`.
     pub held_polls: usize,
-    /// All other requests in flight at once; further ones get `overloaded`.
+    /// Maximum other requests at a time. Further ones are refused as `overloaded`.
     pub requests: usize,
-    /// Bytes of a request head.
+    /// Maximum bytes of a request head.
     pub head_size: usize,
-    /// From the first byte of a request head to its last.
+    /// Maximum time from the first byte of a request head to the last.
     pub head_timeout: Duration,
-    /// TCP accepted to TLS established.
+    /// Maximum time of a TLS handshake.
     pub handshake_timeout: Duration,
-    /// Connection established to the first byte of the first request.
+    /// Maximum time from an established connection to the first byte of its first request.
     pub first_byte_timeout: Duration,
-    /// Between two requests on one connection.
+    /// Maximum time between two requests on one connection.
     pub idle_timeout: Duration,
-    /// The upstream does not go on with an answer; or a client is too slow for `body_min_rate`.
+    /// Maximum time without a byte of a response body from the upstream; also the period for `body_min_rate`.
     pub body_idle_timeout: Duration,
-    /// Bytes a second that a client has to send or take of a body, while it is waited for, averaged over
-    /// `body_idle_timeout`.
+    /// Minimum bytes per second at which a client sends or receives a body, averaged over `body_idle_timeout`. Only the
+    /// time in which the gateway waits for the client counts.
     pub body_min_rate: usize,
-    /// Bytes of a previewCallout body.
+    /// Maximum bytes of a previewCallout body.
     pub callout_body: usize,
-    /// From the head of a previewCallout, sign-in or push to the last byte of its body.
+    /// Maximum time from the head of a previewCallout, sign-in or push to the last byte of its body.
     pub callout_body_timeout: Duration,
-    /// Bytes of an event answer or push that is looked into; a larger one passes unseen, and is counted.
+    /// Maximum bytes of an event response or push that is parsed. A larger one is forwarded unparsed, and counted.
     pub event_body: usize,
 }

@@ -1,21 +1,21 @@
-//! What is wrong with a configuration file, said so that an operator can put it right without the documentation.
+//! A mistake in a configuration file, described so that an operator can correct it without the documentation.
 
 use std::fmt;
 
 /// One mistake in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where, counted from 1. For something missing: the table it is missing from, if that is there.
+    /// The line, counted from 1. For a missing key: the line of its table, if the table is present.
     pub line: Option<usize>,
-    /// Column of `line`, in characters, counted from 1.
+    /// The column in characters, counted from 1.
     pub column: Option<usize>,
-    /// The key, as in `upstream.endpoints[1]`; empty when the file as a whole is meant.
+    /// The key, as in `upstream.endpoints[1]`; empty if the problem concerns the whole file.
     pub key: String,
-    /// The value as it was written, if it may be shown: no secrets, nothing long.
+    /// The value as written; `None` if there is none. Secrets are replaced, long values are cut.
     pub value: Option<String>,
-    /// What is wrong, in words that follow the key.
+    /// What is wrong; continues a sentence that begins with the key.
     pub message: String,
-    /// What to do about it.
+    /// How to correct it.
     pub cure: String,
 }
 
@@ -39,20 +39,20 @@ impl fmt::Display for Problem {
 /// Every problem of one configuration file, in the order of its lines; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems {
-    /// The file's name, as the operator gave it.
+    /// The name of the file as the operator wrote it.
     pub file: String,
     /// At least one.
     pub problems: Vec<Problem>,
 }
 
 impl Problems {
-    /// Sorted by line; what has no line comes last.
+    /// Sorts the problems by line. Problems without a line come last.
     pub(super) fn new(file: &str, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| (problem.line.unwrap_or(usize::MAX), problem.column));
         Self { file: file.to_owned(), problems }
     }
 
-    /// A single problem that leaves nothing else to look at.
+    /// A single problem with the whole file.
     pub(super) fn single(message: String, cure: &str) -> Vec<Problem> {
         vec![Problem { line: None, column: None, key: String::new(), value: None, message, cure: cure.to_owned() }]
     }

@@ -14,27 +14,27 @@ use crate::label_enum;
 /// `[previews.store]` of kind `redis`
 #[derive(Clone, Debug, PartialEq)]
 pub struct RedisStore {
-    /// Where it is.
+    /// Its address.
     pub url: RedisUrl,
     /// ACL user; the default user when absent.
     pub username: Option<String>,
-    /// Its only line is the password; read at every connection. Absent: no authentication.
+    /// The file with the password in its only line, read at every connection. Absent: no authentication.
     pub password_file: Option<PathBuf>,
     /// PEM roots, for TLS; the system's when absent.
     pub ca: Option<PathBuf>,
-    /// Begins the name of every key.
+    /// The beginning of every key name.
     pub prefix: String,
-    /// Longest that a callout or an event waits for Redis; at most a second, which is what a poll may take longer than
-    /// the platform's ten before an application gives it up (protocol.md 9).
+    /// Maximum time that a callout or an event waits for Redis. It is at most one second: an application may cancel a
+    /// poll that takes longer than the platform's 10 s and this second (protocol.md 9).
     pub timeout: Duration,
-    /// What becomes of a callout when Redis does not answer in time.
+    /// What happens to a callout if Redis does not respond in time.
     pub on_store_failure: OnStoreFailure,
 }
 
 /// `redis://host[:port][/database]`, with `rediss` for TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RedisUrl {
-    /// Whether TLS is spoken.
+    /// Whether the connection uses TLS.
     pub tls: bool,
     /// DNS name or IP address (IPv6 without brackets).
     pub host: String,
@@ -47,7 +47,7 @@ pub struct RedisUrl {
 label_enum! {
     /// `previews.store.on_store_failure`
     pub enum OnStoreFailure {
-        /// The previews that this gateway itself has seen decide.
+        /// The callout is validated against the previews that this gateway has seen.
         Local = "local",
         /// The callout is refused as overloaded.
         Reject = "reject",
@@ -58,7 +58,7 @@ label_enum! {
 
 const DEFAULT_PORT: u16 = 6379;
 
-/// As in the configuration, port and database always written.
+/// Writes the URL as in the configuration, always with port and database.
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { tls, host, port, database } = self;
@@ -79,7 +79,7 @@ impl Kind for RedisAddress {
         match address(text) {
             Ok(url) => Some(url),
             Err((message, cure)) => {
-                // Whatever stands before the host may be a password, well formed or not.
+                // Text before the host may be a password, even in a malformed URL.
                 value.withhold(true);
                 value.wrong(message, &cure)
             }
@@ -121,7 +121,7 @@ fn plain_number(text: &str) -> Option<u16> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-/// Text that needs no quoting anywhere: a user name, the beginning of a key.
+/// Text without blanks and control characters, such as a user name or a key prefix.
 pub(super) struct PlainText;
 
 impl Kind for PlainText {

@@ -1,4 +1,4 @@
-//! Where pushes may go: `push.allowed_targets`.
+//! The allowed targets of pushes: `push.allowed_targets`.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -9,31 +9,31 @@ use super::reference::ValueKind;
 use super::toml_text::quoted;
 use crate::endpoint_url::{EndpointUrl, Fault, Scheme, host_and_port, is_server_name, port};
 
-/// Applications that may be pushed to, from `[scheme://]host[:port]`.
+/// Applications that may receive pushes, written `[scheme://]host[:port]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedTarget {
-    /// Only this scheme; either if absent.
+    /// The only allowed scheme; `None` allows both.
     pub scheme: Option<Scheme>,
-    /// Which hosts.
+    /// The allowed hosts.
     pub host: AllowedHost,
-    /// Only this port; any if absent.
+    /// The only allowed port; `None` allows any.
     pub port: Option<u16>,
 }
 
-/// Hosts that may be pushed to.
+/// Hosts that may receive pushes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AllowedHost {
-    /// The name as the application writes it, in lower case.
+    /// A name in lower case, compared with the name that the application uses.
     Name(String),
-    /// `*.example`: any name that ends in this, which begins with the dot.
+    /// `*.example`: any name with this ending, which begins with the dot.
     Below(String),
-    /// An address, or all addresses that begin with so many of its bits.
+    /// A network: an address and the length of its prefix.
     Network(IpAddr, u8),
 }
 
 impl AllowedTarget {
-    /// Whether an application may name `origin`. Names are compared as they are written: what an address resolves to
-    /// is the name's owner's choice, so that [`AllowedTarget::reaches`] asks again when it is known.
+    /// Whether an application may use `origin` as its target. Names are compared as text. The owner of a name chooses its
+    /// addresses, so that [`AllowedTarget::reaches`] checks the resolved address too.
     pub fn names(&self, origin: &EndpointUrl) -> bool {
         let host = match &self.host {
             AllowedHost::Name(name) => *name == origin.host,
@@ -47,7 +47,7 @@ impl AllowedTarget {
         host && self.fits(origin.scheme, origin.port)
     }
 
-    /// Whether this is a network that `address` belongs to.
+    /// Whether this is a network that contains `address`.
     pub fn reaches(&self, scheme: Scheme, address: SocketAddr) -> bool {
         let inside = match self.host {
             AllowedHost::Network(network, prefix) => {
@@ -63,13 +63,13 @@ impl AllowedTarget {
         self.scheme.is_none_or(|only| only == scheme) && self.port.is_none_or(|only| only == port)
     }
 
-    /// Whether every address there is would do.
+    /// Whether this allows every address.
     pub fn is_everything(&self) -> bool {
         matches!(self.host, AllowedHost::Network(_, 0))
     }
 }
 
-/// The first `prefix` bits of an address, the others 0.
+/// The first `prefix` bits of an address, shifted to the right.
 fn first_bits(ip: IpAddr, prefix: u8) -> u128 {
     let (bits, width) = match ip {
         IpAddr::V4(ip) => (u128::from(ip.to_bits()), 32),
@@ -82,7 +82,7 @@ fn width_left(width: u32, prefix: u8) -> u32 {
     width.saturating_sub(u32::from(prefix))
 }
 
-/// As in the configuration.
+/// Writes the target as in the configuration.
 impl fmt::Display for AllowedTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(scheme) = self.scheme {
@@ -141,7 +141,7 @@ fn cure() -> String {
     "write [scheme://]host[:port] with a name, *.name, an address or a network as host".to_owned()
 }
 
-/// What follows `*.`
+/// Reads the part after `*.`.
 fn below(rest: &str) -> Result<(AllowedHost, Option<u16>), Fault> {
     let (name, rest) = rest.split_at(rest.find(':').unwrap_or(rest.len()));
     if !is_server_name(name) || name.parse::<IpAddr>().is_ok() {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_each_form_covers() {
+    fn each_form_allows_its_hosts_only() {
         for (allowed, yes, no) in [
             (
                 "https://10.1.0.0/16",
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_written_as_they_are_read() {
+    fn targets_are_written_as_they_are_read() {
         for text in [
             "https://10.1.0.0/16",
             "10.1.2.3",
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_target() {
+    fn invalid_targets_are_refused() {
         for text in [
             "",
             "*",

@@ -1,4 +1,4 @@
-//! What a configuration may do, but nobody should do unknowingly: said at every check and every start.
+//! Settings that are allowed but risky. `check` and every start print a warning for each.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use super::redis::OnStoreFailure;
 use super::targets::AllowedTarget;
 use crate::endpoint_url::{EndpointUrl, Scheme};
 
-/// Tomcat closes an idle connection after 20 s unless told otherwise.
-const SHORTEST_UPSTREAM_KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Tomcat closes an idle connection after 20 s by default.
+const MIN_UPSTREAM_KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 impl Config {
     /// One sentence for each setting that weakens protection or is likely to cause trouble, its key first.
@@ -28,30 +28,30 @@ impl Config {
             ),
             (
                 self.validation.on_unknown_preview == OnUnknownPreview::Forward,
-                "validation.on_unknown_preview: \"forward\" lets an agent of whom no preview is known call any number",
+                "validation.on_unknown_preview: \"forward\" lets an agent without a known preview call any number",
             ),
             (
                 self.validation.allow_websocket,
-                "validation.allow_websocket: callouts in a WebSocket are not validated by anybody",
+                "validation.allow_websocket: callouts in a WebSocket are not validated",
             ),
             (
                 !self.validation.warm_up.is_zero(),
-                "validation.warm_up: for that long after a start without a restored snapshot, an agent of whom no preview \
-                 is known can call any number",
+                "validation.warm_up: for this time after a start without a restored snapshot, an agent without a known \
+                 preview can call any number",
             ),
             (
                 self.upstream.tls.insecure_skip_verify,
-                "upstream.tls.insecure_skip_verify: anybody on the path can pose as the upstream",
+                "upstream.tls.insecure_skip_verify: an attacker on the network path can pose as the upstream",
             ),
             (upstream_plain, "upstream.endpoints: numbers and credentials cross the network unencrypted; use https"),
             (listener_plain, "listener.tls: not set; applications send numbers and credentials unencrypted"),
             (
                 !self.admin.address.ip().is_loopback(),
-                "admin.address: not a loopback address; whoever reaches it needs no password",
+                "admin.address: not a loopback address; every host that reaches it has access without a password",
             ),
             (
-                self.upstream.idle_timeout >= SHORTEST_UPSTREAM_KEEP_ALIVE,
-                "upstream.idle_timeout: Tomcat may close idle connections after 20s: stay below, or some requests fail",
+                self.upstream.idle_timeout >= MIN_UPSTREAM_KEEP_ALIVE,
+                "upstream.idle_timeout: Tomcat may close idle connections after 20s; with a longer timeout some requests fail",
             ),
             (
                 redis.is_some_and(|redis| !redis.url.tls && !is_this_machine(&redis.url.host)),
@@ -84,15 +84,15 @@ impl Config {
             ),
             (
                 any_target(AllowedTarget::is_everything),
-                "push.allowed_targets: with /0 whoever can sign in can make the gateway post to any address it reaches",
+                "push.allowed_targets: with /0 every agent can make the gateway post to any address that it reaches",
             ),
             (
                 push.tls.insecure_skip_verify,
-                "push.tls.insecure_skip_verify: anybody on the path can pose as an application",
+                "push.tls.insecure_skip_verify: an attacker on the network path can pose as an application",
             ),
             (
                 self.listener.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
-                "listener.tls.client_ca: pushes come to the same listener: CC-Gateway needs a client certificate too",
+                "listener.tls.client_ca: pushes use the same listener, so that CC-Gateway needs a client certificate too",
             ),
         ]
     }

@@ -7,55 +7,55 @@ use crate::failure::Blame;
 use crate::preview::AgentId;
 use crate::protocol::OperationName;
 
-/// Methods are client-chosen tokens; the longest registered one has 17 characters.
-const METHOD_SHOWN: usize = 20;
-const REQUEST_ID_SHOWN: usize = 128;
+/// The client chooses the method. The longest registered one has 17 characters.
+const MAX_METHOD: usize = 20;
+const MAX_REQUEST_ID: usize = 128;
 
-/// Everything that the access log holds of one request: no path, no query, no header.
+/// The content of one access line. It has no path, query or header.
 #[derive(Clone, Debug)]
 pub struct AccessRecord<'a> {
-    /// What the request was for.
+    /// The operation that the request asks for.
     pub operation: OperationName,
     /// The HTTP method.
     pub method: &'a str,
-    /// From the path, when it holds a valid one.
+    /// From the path, if it contains a valid agent ID.
     pub agent_id: Option<AgentId>,
-    /// The HTTP status that the client got; absent when it was gone before.
+    /// The HTTP status that the client received; `None` if the client left before.
     pub status: Option<u16>,
     /// Bytes of the request body.
     pub bytes_in: u64,
-    /// Bytes of the answer's body that were handed to the client's connection.
+    /// Bytes of the response body that were written to the client's connection.
     pub bytes_out: u64,
-    /// From the request head to the end of the answer.
+    /// From the request head to the end of the response.
     pub duration: Duration,
-    /// The upstream's part in it.
+    /// The time that the upstream took.
     pub upstream_duration: Option<Duration>,
-    /// The request's ID, as the client can see it too.
+    /// The request ID, which the client receives too.
     pub request_id: &'a str,
     /// The client's address.
     pub client: Option<&'a str>,
     /// The endpoint that answered.
     pub upstream: Option<&'a str>,
-    /// Whose fault it was, if anything was wrong.
+    /// Who caused the failure, if the request failed.
     pub blame: Blame,
-    /// What was wrong, from a closed list of the gateway's own words.
+    /// What went wrong, as one of the gateway's own words.
     pub cause: Option<&'static str>,
 }
 
 impl AccessRecord<'_> {
-    /// Writes the line, whatever the level: who wants no access log says so in `log.access`.
+    /// Writes the line. `log.level` does not hide it; `log.access` decides which requests have a line.
     pub fn emit(&self) {
         tracing::info!(
             target: ACCESS_TARGET,
             operation = self.operation.as_str(),
-            method = display(sanitized(self.method, METHOD_SHOWN)),
+            method = display(sanitized(self.method, MAX_METHOD)),
             agent_id = self.agent_id.map(AgentId::as_u32),
             status = self.status,
             bytes_in = self.bytes_in,
             bytes_out = self.bytes_out,
             duration_ms = millis(self.duration),
             upstream_ms = self.upstream_duration.map(millis),
-            request_id = display(sanitized(self.request_id, REQUEST_ID_SHOWN)),
+            request_id = display(sanitized(self.request_id, MAX_REQUEST_ID)),
             client = self.client,
             upstream = self.upstream,
             blame = self.blame.as_str(),
@@ -73,7 +73,7 @@ mod tests {
     use crate::telemetry::testing::CapturedLog;
 
     #[test]
-    fn one_line_whatever_the_level() {
+    fn one_line_at_every_level() {
         let captured = CapturedLog::default();
         let log = Logging::start(LogFormat::Text, tracing::Level::ERROR, Box::new(captured.clone())).unwrap();
         let record = AccessRecord {

@@ -9,48 +9,48 @@ use crate::config::Mode;
 use crate::preview::{AgentId, ControlId, DialedNumber, Reason, Verdict};
 use crate::protocol::OperationName;
 
-/// Longest text in a record that the upstream or a client chose.
-const TEXT_SHOWN: usize = 128;
+/// Maximum length of text that the upstream or a client chose.
+const MAX_TEXT: usize = 128;
 
-/// Everything that the decision log holds of one request. Absent values are absent from the line.
+/// The content of one decision line. A value that is `None` has no field.
 #[derive(Clone, Debug)]
 pub struct DecisionRecord<'a> {
-    /// From the path, when it holds a valid one.
+    /// From the path, if it contains a valid agent ID.
     pub agent_id: Option<AgentId>,
-    /// What became of the request.
+    /// What happened to the request.
     pub verdict: Verdict,
-    /// Why.
+    /// The reason for the verdict.
     pub reason: Reason,
-    /// The mode in which it was decided.
+    /// The validation mode at the time of the decision.
     pub mode: Mode,
-    /// `called`, when it could be read; [`DecisionRecord::emit`] masks it.
+    /// `called`, if it could be read. [`DecisionRecord::emit`] masks it.
     pub called: Option<&'a DialedNumber>,
-    /// `callcontrolid`, when it could be read.
+    /// `callcontrolid`, if it could be read.
     pub control_id: Option<ControlId>,
-    /// Time since the preview that was found had been announced.
+    /// Time since the matching preview was announced.
     pub preview_age: Option<Duration>,
-    /// The one that the client got.
+    /// The `retcode` that the client received.
     pub retcode: Option<&'a str>,
-    /// `result` of a successful answer.
+    /// The `result` of a successful response.
     pub call_id: Option<&'a str>,
     /// The endpoint that answered.
     pub upstream: Option<&'a str>,
-    /// The HTTP status that the client got; absent when it was gone before.
+    /// The HTTP status that the client received; `None` if the client left before.
     pub status: Option<u16>,
-    /// From the request head to the end of the answer.
+    /// From the request head to the end of the response.
     pub duration: Duration,
-    /// The upstream's part in it.
+    /// The time that the upstream took.
     pub upstream_duration: Option<Duration>,
-    /// The request's ID, as the client can see it too.
+    /// The request ID, which the client receives too.
     pub request_id: &'a str,
     /// The client's address.
     pub client: Option<&'a str>,
 }
 
 impl DecisionRecord<'_> {
-    /// Writes the line. INFO whatever was decided, and written whatever the level.
+    /// Writes the line with level INFO. `log.level` does not hide it.
     pub fn emit(&self, redactor: &Redactor) {
-        let chosen = |text| display(sanitized(text, TEXT_SHOWN));
+        let chosen = |text| display(sanitized(text, MAX_TEXT));
         tracing::info!(
             target: DECISION_TARGET,
             method = OperationName::PreviewCallout.as_str(),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_appear_whole_only_when_the_operator_wants_them() {
+    fn numbers_appear_in_full_only_without_masking() {
         let called = DialedNumber::new("88889039");
         for format in [LogFormat::Json, LogFormat::Text] {
             assert!(!emitted(format, true, &full(&called)).contains("8888"));
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_answers_and_ids_stay_in_bounds() {
+    fn hostile_responses_and_ids_stay_in_bounds() {
         let called = DialedNumber::new("1\n2\u{1b}3".repeat(10_000));
         let hostile = "\n{\"decision\":\"forwarded\"} ".repeat(10_000);
         let record =

@@ -1,7 +1,7 @@
-//! One event, one line: JSON for machines, text for people.
+//! Formats one event as one line: JSON for machines, text for people.
 //!
-//! Whatever a field holds, it can neither end the line nor begin another field: both formats escape the same
-//! characters in the same way, and no value is longer than [`VALUE_MAX`].
+//! No value can end its line or begin another field: both formats escape the same characters in the same way, and no
+//! value is longer than [`MAX_VALUE`].
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
@@ -14,8 +14,9 @@ use tracing::field::{Field, Visit};
 use super::redact::is_unprintable;
 use crate::config::LogFormat;
 
-/// Bytes of one value in a line, about; longer ones end in `…`. Nothing that the gateway logs comes near it.
-pub(super) const VALUE_MAX: usize = 8 << 10;
+/// Approximate maximum bytes of one value in a line. A longer value is cut and ends in `…`. Values of the gateway itself
+/// are much shorter.
+pub(super) const MAX_VALUE: usize = 8 << 10;
 
 /// Appends the line of `event`, line feed included.
 pub(super) fn append_event(line: &mut Vec<u8>, format: LogFormat, at: SystemTime, event: &Event<'_>) {
@@ -34,7 +35,7 @@ pub(super) fn append_event(line: &mut Vec<u8>, format: LogFormat, at: SystemTime
     }
 }
 
-/// The line that tells of lines that are not there.
+/// The line that reports dropped lines.
 pub(super) fn drop_notice(format: LogFormat, at: SystemTime, dropped: u64) -> Vec<u8> {
     let mut line = Vec::new();
     let level = tracing::Level::WARN;
@@ -94,7 +95,7 @@ impl FieldSink for JsonFields<'_> {
 }
 
 impl JsonFields<'_> {
-    /// Names are the program's own identifiers: nothing to escape.
+    /// Field names are identifiers in this program and need no escapes.
     fn name(&mut self, field: &Field) {
         self.line.extend_from_slice(b",\"");
         self.line.extend_from_slice(field.name().as_bytes());
@@ -102,10 +103,10 @@ impl JsonFields<'_> {
     }
 }
 
-/// The message, then `name=value`, quoted where a reader could mistake its extent.
+/// The message, then `name=value`. A value is quoted if its end would be ambiguous.
 struct TextFields<'a> {
     line: &'a mut Vec<u8>,
-    /// Where the message goes, wherever among the fields it is recorded.
+    /// The position of the message, which may be recorded after other fields.
     message_at: usize,
 }
 
@@ -140,14 +141,14 @@ impl TextFields<'_> {
     fn message(&mut self, text: impl FnOnce(&mut Escaping<'_>) -> fmt::Result) {
         let fields = self.line.split_off(self.message_at);
         self.line.push(b' ');
-        Escaping::append(self.line, Quotes::AsTheyAre, text);
+        Escaping::append(self.line, Quotes::Verbatim, text);
         self.line.extend_from_slice(&fields);
     }
 }
 
-/// The two things a field can be.
+/// Receives the two kinds of fields.
 trait FieldSink {
-    /// A number or a truth value, which serde_json spells; what JSON cannot say (NaN) becomes `null`.
+    /// A number or boolean, formatted by serde_json. A value that JSON does not have (NaN) becomes `null`.
     fn number(&mut self, field: &Field, number: impl Serialize);
     fn text(&mut self, field: &Field, text: impl FnOnce(&mut Escaping<'_>) -> fmt::Result);
 }
@@ -183,22 +184,22 @@ visit_fields!(TextFields);
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Quotes {
     Escaped,
-    AsTheyAre,
+    Verbatim,
 }
 
-/// Whether a value reads the same without quotes around it.
+/// Whether a value is unambiguous without quotes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Extent {
     Plain,
     NeedsQuotes,
 }
 
-/// Writes text with JSON's escapes, up to [`VALUE_MAX`].
+/// Writes text with JSON's escapes, up to [`MAX_VALUE`].
 struct Escaping<'a> {
     line: &'a mut Vec<u8>,
     quotes: Quotes,
     extent: Extent,
-    /// The line's length at which the value is cut.
+    /// The length of the line at which the value is cut.
     end: usize,
     cut: bool,
 }
@@ -206,9 +207,9 @@ struct Escaping<'a> {
 impl Escaping<'_> {
     fn append(line: &mut Vec<u8>, quotes: Quotes, text: impl FnOnce(&mut Escaping<'_>) -> fmt::Result) -> Extent {
         let start = line.len();
-        let end = start.saturating_add(VALUE_MAX);
+        let end = start.saturating_add(MAX_VALUE);
         let mut escaping = Escaping { line, quotes, extent: Extent::Plain, end, cut: false };
-        // An error is either the cut or a `Display` that fails; what there is stays.
+        // An error means that the value was cut, or that its `Display` failed. The text so far stays.
         let _ = text(&mut escaping);
         if escaping.cut {
             escaping.line.extend_from_slice("…".as_bytes());
@@ -218,7 +219,7 @@ impl Escaping<'_> {
 
     fn character(&mut self, character: char) {
         match character {
-            '"' if self.quotes == Quotes::AsTheyAre => self.line.push(b'"'),
+            '"' if self.quotes == Quotes::Verbatim => self.line.push(b'"'),
             '"' => self.escape(b"\\\""),
             '\\' => self.escape(b"\\\\"),
             '\n' => self.escape(b"\\n"),
@@ -226,7 +227,7 @@ impl Escaping<'_> {
             '\t' => self.escape(b"\\t"),
             other if is_unprintable(other) => {
                 self.extent = Extent::NeedsQuotes;
-                // All of them lie in the basic plane: one UTF-16 unit each.
+                // All of these are in the basic multilingual plane: one UTF-16 unit each.
                 let _ = write!(self.line, "\\u{:04x}", u32::from(other));
             }
             other => self.line.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
@@ -241,11 +242,11 @@ impl Escaping<'_> {
 
 impl fmt::Write for Escaping<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // Whole passes over the text, so that the compiler takes many bytes at once.
+        // Full passes over the text, so that the compiler vectorizes them.
         if text.bytes().fold(false, |found, byte| found | matches!(byte, b' ' | b'=')) {
             self.extent = Extent::NeedsQuotes;
         }
-        // Nearly every value: plain ASCII that fits.
+        // The common case: printable ASCII that fits.
         let fits = self.line.len().saturating_add(text.len()) <= self.end;
         if fits && text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
             self.line.extend_from_slice(text.as_bytes());
@@ -254,7 +255,7 @@ impl fmt::Write for Escaping<'_> {
         for character in text.chars() {
             if self.line.len() >= self.end {
                 self.cut = true;
-                // Stops the formatting of the rest, however long it is.
+                // Stops formatting the rest of the value.
                 return Err(fmt::Error);
             }
             self.character(character);

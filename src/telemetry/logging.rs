@@ -1,7 +1,7 @@
-//! Events to lines: the `tracing` subscriber of one gateway.
+//! The `tracing` subscriber of one gateway: it turns events into lines.
 //!
-//! It is installed per thread or passed around as a [`Dispatch`], never as a global, so that two gateways of one
-//! process keep their logs apart. The gateway uses no spans: everything that belongs to a request stands in its line.
+//! It is installed per thread or passed as a [`Dispatch`], never globally, so that two gateways in one process have
+//! separate logs. The gateway uses no spans: one line holds everything about a request.
 
 use std::cell::Cell;
 use std::fmt;
@@ -23,24 +23,24 @@ use crate::config::LogFormat;
 /// The log of one gateway.
 #[derive(Debug)]
 pub struct Logging {
-    /// Where events go: `tracing::dispatcher::set_default` on each thread of the gateway.
+    /// Receives events: install it with `tracing::dispatcher::set_default` on each thread of the gateway.
     pub dispatch: Dispatch,
     /// Changes the level while the gateway runs.
     pub level: LevelHandle,
-    /// For its counters, and to flush.
+    /// Has the counters, and can flush.
     pub writer: LogWriter,
-    /// Writes what remains when dropped: keep it to the very end.
+    /// Writes the remaining lines when dropped: keep it until the end of the process.
     pub guard: LogGuard,
 }
 
 impl Logging {
     /// Starts a log that writes events of `level` and more severe ones to `sink`.
     ///
-    /// Decisions and access lines are written whatever the level, and only events of this crate are written at all:
-    /// what a library may say about a header or a body is not ours to publish.
+    /// Decisions and access lines are written at every level. Events of libraries are never written: they may contain
+    /// headers or bodies.
     ///
     /// # Errors
-    /// When the system refuses the writer's thread.
+    /// The system refused the writer's thread.
     pub fn start(format: LogFormat, level: Level, sink: Sink) -> io::Result<Self> {
         let notice = Box::new(move |dropped| drop_notice(format, SystemTime::now(), dropped));
         let (writer, guard) = LogWriter::start(sink, WriterLimits::default(), notice)?;
@@ -64,14 +64,14 @@ impl LevelHandle {
         handle
     }
 
-    /// From now on events of `level` and more severe ones are written.
+    /// Writes events of `level` and more severe ones from now on.
     pub fn set(&self, level: Level) {
         self.store(level);
-        // Each call site remembers whether anybody wants its events.
+        // Each call site caches whether its events are enabled.
         tracing::callsite::rebuild_interest_cache();
     }
 
-    /// The present level.
+    /// The current level.
     pub fn current(&self) -> Level {
         LEVELS.get(self.0.load(Ordering::Relaxed)).copied().unwrap_or(Level::TRACE)
     }
@@ -88,7 +88,7 @@ impl fmt::Debug for LevelHandle {
     }
 }
 
-/// A bare subscriber rather than a layer over a registry: without spans there is nothing to register.
+/// A plain subscriber, not a layer over a registry: without spans there is nothing to register.
 struct LineSubscriber {
     format: LogFormat,
     level: LevelHandle,
@@ -98,14 +98,13 @@ struct LineSubscriber {
 
 impl Subscriber for LineSubscriber {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        // Asked once for each place in the code, and again when the level changes: an event that nobody wants then
-        // costs one load.
+        // Called once for each call site, and again when the level changes. A disabled event then costs one load.
         if self.enabled(metadata) { Interest::always() } else { Interest::never() }
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let target = metadata.target();
-        // A compliance record does not vanish because somebody wants less noise.
+        // A higher log level must not hide compliance records.
         let exempt = matches!(target, DECISION_TARGET | ACCESS_TARGET);
         metadata.is_event() && is_ours(target) && (exempt || *metadata.level() <= self.level.current())
     }
@@ -132,18 +131,18 @@ impl Subscriber for LineSubscriber {
     fn exit(&self, _: &Id) {}
 }
 
-/// `previewgate` and its modules, but not a crate that is merely called `previewgate_something`.
+/// Matches `previewgate` and its modules, but not another crate whose name begins with `previewgate_`.
 fn is_ours(target: &str) -> bool {
     target.strip_prefix("previewgate").is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// Lends an empty buffer that keeps its memory from line to line.
+/// Passes an empty buffer to `use_it`. The buffer keeps its memory from line to line.
 fn with_scratch(use_it: impl FnOnce(&mut Vec<u8>)) {
-    /// Memory that a thread keeps; a longer line is an exception.
+    /// Bytes that a thread keeps. Longer lines are rare.
     const KEPT: usize = 16 << 10;
     thread_local!(static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) });
-    // Taken, not borrowed: a field whose formatting logs in turn finds an empty buffer of its own. And a thread that
-    // is ending has none any more.
+    // The buffer is taken, not borrowed: a field whose formatting logs an event gets another buffer. A thread that is
+    // ending has no buffer any more.
     let mut line = SCRATCH.try_with(Cell::take).unwrap_or_default();
     line.clear();
     use_it(&mut line);
@@ -155,7 +154,7 @@ fn with_scratch(use_it: impl FnOnce(&mut Vec<u8>)) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::line::VALUE_MAX;
+    use crate::telemetry::line::MAX_VALUE;
     use crate::telemetry::sanitized;
     use crate::telemetry::testing::CapturedLog;
     use std::time::{Duration, UNIX_EPOCH};
@@ -166,7 +165,7 @@ mod tests {
         UNIX_EPOCH + Duration::from_millis(1_795_339_237_123)
     }
 
-    /// What the log holds after `log` ran under it.
+    /// Runs `log` and returns the text that it logged.
     fn logged(format: LogFormat, level: Level, log: impl FnOnce(&LevelHandle)) -> String {
         let captured = CapturedLog::default();
         let notice = Box::new(move |dropped| drop_notice(format, at_a_fixed_time(), dropped));
@@ -256,7 +255,7 @@ mod tests {
                 info!(text = huge, debug = ?huge, chosen = %sanitized(&huge, 50), after = 1, "{huge}");
             });
             assert_eq!(log.matches('\n').count(), 1);
-            assert!(log.len() < 4 * VALUE_MAX, "{}", log.len());
+            assert!(log.len() < 4 * MAX_VALUE, "{}", log.len());
             assert!(log.contains('…') && log.contains("after"));
             if format == LogFormat::Json {
                 assert_eq!(parsed(&log)["after"], 1);
@@ -265,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn only_this_crate_is_heard() {
+    fn events_of_other_crates_are_not_logged() {
         let log = logged(LogFormat::Json, Level::TRACE, |_| {
             error!(target: "hyper::proto", guid = "SECRET-1", "SECRET-2");
             error!(target: "previewgate_plugin", "SECRET-3");
@@ -315,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn formatting_that_logs_does_not_harm_its_own_line() {
+    fn formatting_that_logs_leaves_its_own_line_intact() {
         struct Chatty;
         impl fmt::Display for Chatty {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -328,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_before_1970_is_no_reason_to_panic() {
+    fn a_clock_before_1970_does_not_panic() {
         let early = UNIX_EPOCH - Duration::from_secs(1);
         assert!(drop_notice(LogFormat::Text, early, 1).starts_with(b"1970-01-01T00:00:00.000Z"));
     }

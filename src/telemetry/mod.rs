@@ -1,11 +1,11 @@
-//! What operators and compliance officers see of the gateway: log lines, decision records, metrics.
+//! Log lines, decision records and metrics: what operators and compliance officers see.
 //!
-//! - [`Logging`]: the log of one gateway, from `tracing` events to lines ([`LogWriter`] takes them off the data path).
-//! - [`DecisionRecord`], [`AccessRecord`]: the two lines of a request, written whatever the level.
-//! - [`Redactor`], [`sanitized`]: what may be said of numbers, and of text that a client chose.
+//! - [`Logging`]: the log of one gateway, from `tracing` events to lines. [`LogWriter`] writes them off the data path.
+//! - [`DecisionRecord`], [`AccessRecord`]: the two lines of a request, written at every level.
+//! - [`Redactor`], [`sanitized`]: how numbers, and text that a client chose, appear.
 //! - [`Metrics`]: every family of `GET /metrics`, one struct per subsystem.
 //!
-//! Nothing here is global: two gateways of one process share neither a log nor a counter.
+//! Nothing here is global: two gateways in one process share neither a log nor a counter.
 
 mod access;
 mod decision;
@@ -22,7 +22,7 @@ pub use metrics::Metrics;
 pub use redact::{CalledHash, HashKey, LogText, Redactor, ShownNumber, sanitized};
 pub use writer::{DropNotice, LogGuard, LogWriter, Sink, WriterLimits, stdout};
 
-/// Milliseconds with three decimals: microseconds are as exact as a line of a log needs to be.
+/// Milliseconds with three decimals.
 fn millis(duration: std::time::Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
@@ -39,7 +39,7 @@ pub(crate) mod testing {
     use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
-    /// What was logged; clones share it.
+    /// The logged text. Clones share it.
     #[derive(Clone, Default)]
     pub(crate) struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 

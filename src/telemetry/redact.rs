@@ -1,4 +1,4 @@
-//! What may be said of a person's number, and of text that a client chose.
+//! How telephone numbers, and text that a client chose, appear in the log.
 
 use std::fmt::{self, Write};
 
@@ -7,10 +7,10 @@ use aws_lc_rs::{hmac, rand};
 
 use crate::preview::DialedNumber;
 
-/// Longest number that a log line shows; `dialeddigits` holds 24 characters for one number (protocol.md 5).
-const NUMBER_SHOWN: usize = 64;
+/// Maximum length of a number in a log line; `dialeddigits` holds 24 characters for one number (protocol.md 5).
+const MAX_NUMBER: usize = 64;
 
-/// Turns numbers into what a log may hold.
+/// Masks and hashes numbers for the log.
 #[derive(Debug)]
 pub struct Redactor {
     mask_numbers: bool,
@@ -18,7 +18,7 @@ pub struct Redactor {
 }
 
 impl Redactor {
-    /// `mask_numbers = false` shows numbers whole: the operator's decision, in `[log]`.
+    /// With `mask_numbers = false` numbers are shown in full. The operator decides this in `[log]`.
     pub fn new(mask_numbers: bool, key: HashKey) -> Self {
         Self { mask_numbers, key }
     }
@@ -28,8 +28,8 @@ impl Redactor {
         ShownNumber { number, mask: self.mask_numbers }
     }
 
-    /// The same for the same number and key, so that entries correlate; without the key it tells nothing, although
-    /// there are few enough telephone numbers to try them all.
+    /// A hash that is equal for equal numbers under one key, so that log entries correlate. Without the key, the number
+    /// cannot be found by hashing all telephone numbers.
     pub fn hash(&self, number: &DialedNumber) -> CalledHash {
         let tag = hmac::sign(&self.key.0, number.reveal().as_bytes());
         let mut start = [0; 8];
@@ -44,15 +44,15 @@ impl Redactor {
 pub struct HashKey(hmac::Key);
 
 impl HashKey {
-    /// From the content of `log.hash_key`.
+    /// Makes a key from the content of `log.hash_key`.
     pub fn from_bytes(secret: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
 
-    /// A key of its own for each start: entries correlate until the next one.
+    /// Makes a random key: log entries correlate until the next start.
     ///
     /// # Errors
-    /// When the system has no random numbers to give.
+    /// The system returned no random bytes.
     pub fn random() -> Result<Self, Unspecified> {
         hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new()).map(Self)
     }
@@ -74,7 +74,7 @@ impl fmt::Display for CalledHash {
     }
 }
 
-/// A number, masked unless the operator wants it whole.
+/// A number as the log shows it: masked, unless `log.mask_numbers` is false.
 pub struct ShownNumber<'a> {
     number: &'a DialedNumber,
     mask: bool,
@@ -83,20 +83,20 @@ pub struct ShownNumber<'a> {
 impl fmt::Display for ShownNumber<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.mask {
-            fmt::Display::fmt(&sanitized(self.number.masked(), NUMBER_SHOWN), f)
+            fmt::Display::fmt(&sanitized(self.number.masked(), MAX_NUMBER), f)
         } else {
-            fmt::Display::fmt(&sanitized(self.number.reveal(), NUMBER_SHOWN), f)
+            fmt::Display::fmt(&sanitized(self.number.reveal(), MAX_NUMBER), f)
         }
     }
 }
 
-/// Text that somebody else chose, made fit for a message: at most so many characters, every unprintable one escaped.
+/// Untrusted text made safe for a message: a bounded number of characters, unprintable ones escaped.
 pub struct LogText<T> {
     text: T,
     max: usize,
 }
 
-/// At most `max` characters of `text`, printable; `…` stands for what was cut off.
+/// At most `max` characters of `text`, unprintable ones escaped. Longer text is cut and ends in `…`.
 ///
 /// ```
 /// use previewgate::telemetry::sanitized;
@@ -129,7 +129,7 @@ struct Bounded<'a, 'b> {
 
 impl Write for Bounded<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // Nearly all: plain ASCII that fits.
+        // The common case: printable ASCII that fits.
         if text.len() <= self.left && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             self.left -= text.len();
             return self.out.write_str(text);
@@ -137,7 +137,7 @@ impl Write for Bounded<'_, '_> {
         for character in text.chars() {
             if self.left == 0 {
                 self.overflowed = true;
-                // Stops the formatting of the rest, however long it is.
+                // Stops formatting the rest of the text.
                 return Err(fmt::Error);
             }
             self.left -= 1;
@@ -151,8 +151,8 @@ impl Write for Bounded<'_, '_> {
     }
 }
 
-/// Controls (C0, DEL, C1), line and paragraph separators, and what turns the direction of text: whatever can make a
-/// terminal or a viewer show something that was not logged.
+/// Control characters (C0, DEL, C1), line and paragraph separators, and characters that change the direction of text.
+/// With these, a terminal or viewer could show text that was not logged.
 pub(super) fn is_unprintable(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_masked_unless_the_operator_says_otherwise() {
+    fn numbers_are_masked_unless_masking_is_off() {
         let shown = |mask| Redactor::new(mask, HashKey::from_bytes(b"k")).shown(&number("88889039")).to_string();
         assert_eq!(shown(true), "******39");
         assert_eq!(shown(false), "88889039");
@@ -198,12 +198,12 @@ mod tests {
         let long = number(&"7".repeat(30_000));
         for mask in [true, false] {
             let shown = Redactor::new(mask, HashKey::from_bytes(b"k")).shown(&long).to_string();
-            assert_eq!(shown.chars().count(), NUMBER_SHOWN + 1);
+            assert_eq!(shown.chars().count(), MAX_NUMBER + 1);
         }
     }
 
     #[test]
-    fn chosen_text_is_printable_and_bounded() {
+    fn untrusted_text_becomes_printable_and_bounded() {
         let hostile = "a\r\nlevel=ERROR \u{1b}[2J\u{9b}2J\u{202e}\0\u{2028}";
         let shown = sanitized(hostile, 1000).to_string();
         assert_eq!(shown, "a\\r\\nlevel=ERROR \\u{1b}[2J\\u{9b}2J\\u{202e}\\u{0}\\u{2028}");

@@ -1,8 +1,14 @@
-//! The only way from a log line to the outside: a bounded buffer and one thread that empties it.
+//! Writes log lines to the sink: a bounded buffer and one thread that empties it.
 //!
-//! A blocked stdout can park a whole runtime. Here a producer copies its line into memory and goes on; when the
-//! buffer is full the line is dropped and counted, and the operator is told how many were as soon as one can be
-//! written again. Availability before completeness: a disk that is full must not stop calls.
+//! A blocked stdout can block a whole runtime. Here a worker thread copies its line into memory and continues. If the
+//! buffer is full, the line is dropped and counted, and a notice with the number of dropped lines is logged as soon as
+//! the sink accepts lines again. Availability comes before completeness: a full disk must not stop calls.
+//!
+//! `tracing-appender` is the usual crate for this and is not used here, because its non-blocking writer loses lines
+//! silently at three points: it counts lines that do not fit into its queue, but neither logs the count nor counts the
+//! lines of a failed write; it gives no way to wait until accepted lines are written; and after a write that ended
+//! within a line it appends the next line to the fragment. A log that compliance relies on needs the count, the notice,
+//! the flush and whole lines.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,53 +16,53 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Where finished lines go.
+/// The destination of finished lines.
 pub type Sink = Box<dyn Write + Send>;
 
-/// Makes the line (with its line feed) that says how many lines were dropped.
+/// Formats the line, with its line feed, that reports a number of dropped lines.
 pub type DropNotice = Box<dyn Fn(u64) -> Vec<u8> + Send>;
 
-/// How much the writer holds, and how long it may take.
+/// Bounds of the writer.
 #[derive(Clone, Copy, Debug)]
 pub struct WriterLimits {
-    /// Bytes of lines that wait; further lines are dropped.
+    /// Bytes of lines that wait to be written. Further lines are dropped.
     pub buffer: usize,
-    /// Least time between two batches: a busy gateway pays for one write in this time and not for one per line.
+    /// Minimum time between two batches: a busy gateway then makes one write per batch instead of one per line.
     pub pause: Duration,
-    /// How long the exit may wait for lines that are still in the buffer.
+    /// How long the exit waits for lines that are still in the buffer.
     pub exit: Duration,
 }
 
 impl Default for WriterLimits {
-    /// 8 MiB are some 15,000 decision lines; nobody sees a delay of 2 ms in a log.
+    /// 8 MiB hold about 15,000 decision lines. A delay of 2 ms is not noticeable in a log.
     fn default() -> Self {
         Self { buffer: 8 << 20, pause: Duration::from_millis(2), exit: Duration::from_secs(1) }
     }
 }
 
-/// Takes lines, never blocks on the sink. Clones write to the same sink.
+/// Accepts lines and never blocks on the sink. Clones write to the same sink.
 #[derive(Clone, Debug)]
 pub struct LogWriter(Arc<Shared>);
 
-/// Ends the writer when dropped: what remains is written first, for as long as [`WriterLimits::exit`] allows.
+/// Stops the writer when dropped. Lines in the buffer are written first, for at most [`WriterLimits::exit`].
 #[derive(Debug)]
 #[must_use = "dropping the guard ends the log"]
 pub struct LogGuard {
     shared: Arc<Shared>,
     thread: Option<thread::JoinHandle<()>>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl LogWriter {
     /// Starts the writer thread.
     ///
     /// # Errors
-    /// When the system refuses another thread.
+    /// The system refused another thread.
     pub fn start(sink: Sink, limits: WriterLimits, notice: DropNotice) -> io::Result<(Self, LogGuard)> {
         let shared = Arc::new(Shared::new(limits.buffer));
         let pump = Pump { shared: Arc::clone(&shared), output: Output { sink, torn: false }, notice, reported: 0 };
         let thread = thread::Builder::new().name("log".into()).spawn(move || pump.run(limits))?;
-        let guard = LogGuard { shared: Arc::clone(&shared), thread: Some(thread), patience: limits.exit };
+        let guard = LogGuard { shared: Arc::clone(&shared), thread: Some(thread), timeout: limits.exit };
         Ok((Self(shared), guard))
     }
 
@@ -70,7 +76,7 @@ impl LogWriter {
         }
         state.buffer.extend_from_slice(line);
         state.accepted = state.accepted.wrapping_add(1);
-        // Only a thread that found the buffer empty waits; all other times the line is picked up without a wake-up.
+        // The writer thread sleeps only if it found the buffer empty. Otherwise it takes the line without a wake-up.
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         if waiting {
@@ -78,19 +84,19 @@ impl LogWriter {
         }
     }
 
-    /// Waits until every line accepted so far went to the sink (or was lost there); false when `patience` ran out.
-    pub fn flush(&self, patience: Duration) -> bool {
+    /// Waits until every line accepted so far was written or lost by the sink; false after `timeout`.
+    pub fn flush(&self, timeout: Duration) -> bool {
         let state = self.0.lock();
         let target = state.accepted;
-        self.0.wait_for(state, patience, |state| state.settled >= target)
+        self.0.wait_for(state, timeout, |state| state.settled >= target)
     }
 
-    /// Lines that nobody will read: the buffer was full, the sink failed, or the writer had ended.
+    /// Lines that were lost: the buffer was full, the sink failed, or the writer had stopped.
     pub fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
     }
 
-    /// Failed writes to the sink.
+    /// The number of failed writes to the sink.
     pub fn write_errors(&self) -> u64 {
         self.0.write_errors.load(Ordering::Relaxed)
     }
@@ -101,16 +107,16 @@ impl Drop for LogGuard {
         let mut state = self.shared.lock();
         state.closing = true;
         self.shared.work.notify_one();
-        let finished = self.shared.wait_for(state, self.patience, |state| state.finished);
-        // A thread that hangs in a blocked sink is left behind; the process ends without it.
+        let finished = self.shared.wait_for(state, self.timeout, |state| state.finished);
+        // A thread that is blocked in the sink is not joined; the process ends without it.
         if finished && let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-/// The standard output, unbuffered and without the lock of `std::io::stdout`: a writer that hangs in it must not hang
-/// whoever prints at the exit, and what was really written must be known.
+/// The standard output, unbuffered and without the lock of `std::io::stdout`: a blocked log must not block other code
+/// that prints at the exit, and the number of bytes written must be known.
 pub fn stdout() -> Sink {
     use std::os::fd::AsFd;
     match io::stdout().as_fd().try_clone_to_owned() {
@@ -119,13 +125,13 @@ pub fn stdout() -> Sink {
     }
 }
 
-/// What producers, the thread and the guard share.
+/// The state that producers, the thread and the guard share.
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// Wakes the thread: a first line, or the end.
+    /// Wakes the thread at the first line and at the end.
     work: Condvar,
-    /// Wakes who waits for the thread; never a producer.
+    /// Wakes callers of `flush` and the guard.
     progress: Condvar,
     capacity: usize,
     dropped: AtomicU64,
@@ -135,11 +141,11 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     buffer: Vec<u8>,
-    /// Calls of `write` that were taken into the buffer.
+    /// Calls of `write` whose lines entered the buffer.
     accepted: u64,
-    /// Of these, how many the thread is done with.
+    /// Of these, the number that the thread has written or lost.
     settled: u64,
-    /// The thread waits for a first line.
+    /// The thread waits for the first line.
     waiting: bool,
     closing: bool,
     finished: bool,
@@ -147,7 +153,8 @@ struct State {
 
 impl Shared {
     fn new(capacity: usize) -> Self {
-        // The whole capacity at once: untouched memory costs nothing, and nobody grows it while holding the lock.
+        // Allocates the whole capacity at once: untouched memory costs nothing, and no producer grows the buffer while it
+        // holds the lock.
         let buffer = Vec::with_capacity(capacity);
         let state = State { buffer, accepted: 0, settled: 0, waiting: false, closing: false, finished: false };
         Self {
@@ -161,23 +168,23 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No code panics while it holds the lock; and a log that lives on is better than one that does not.
+        // No code panics while it holds the lock. If it did, continuing to log would still be better.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait_for(&self, state: MutexGuard<'_, State>, patience: Duration, done: impl Fn(&State) -> bool) -> bool {
-        let waited = self.progress.wait_timeout_while(state, patience, |state| !done(state));
+    fn wait_for(&self, state: MutexGuard<'_, State>, timeout: Duration, done: impl Fn(&State) -> bool) -> bool {
+        let waited = self.progress.wait_timeout_while(state, timeout, |state| !done(state));
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         done(&state)
     }
 }
 
-/// The thread's side.
+/// The writer thread.
 struct Pump {
     shared: Arc<Shared>,
     output: Output,
     notice: DropNotice,
-    /// How many of the dropped lines the log already tells of.
+    /// The number of dropped lines that notices have reported.
     reported: u64,
 }
 
@@ -195,7 +202,7 @@ impl Pump {
         self.shared.progress.notify_all();
     }
 
-    /// Waits for lines and takes all there are; `None` at the end. Yields the `accepted` that the batch completes.
+    /// Waits for lines and takes all of them; `None` at the end. Returns the value of `accepted` after this batch.
     fn next_batch(&self, batch: &mut Vec<u8>) -> Option<u64> {
         batch.clear();
         let mut state = self.shared.lock();
@@ -208,7 +215,7 @@ impl Pump {
         (!batch.is_empty()).then_some(state.accepted)
     }
 
-    /// Whether all of it arrived; what did not is counted.
+    /// Writes the lines and counts those that were lost. `true` if none was.
     fn put(&mut self, lines: &[u8]) -> bool {
         let unwritten = self.output.write(lines);
         let complete = unwritten.is_empty() && self.output.sink.flush().is_ok();
@@ -219,8 +226,8 @@ impl Pump {
         complete
     }
 
-    /// Tells of drops after the lines that were accepted before them. The notice itself is not counted when it fails:
-    /// the next batch brings it again.
+    /// Writes the notice of dropped lines, after the lines that were accepted before them. A failed notice is not
+    /// counted as a dropped line: the next batch repeats it.
     fn report_drops(&mut self) {
         let dropped = self.shared.dropped.load(Ordering::Relaxed);
         let news = dropped.saturating_sub(self.reported);
@@ -235,7 +242,7 @@ impl Pump {
         self.shared.progress.notify_all();
     }
 
-    /// Lets lines gather. `waiting` is off, so only the end of the log cuts this short.
+    /// Lets lines accumulate. `waiting` is false, so that only the end of the log interrupts the pause.
     fn rest(&self, pause: Duration) {
         let state = self.shared.lock();
         drop(self.shared.work.wait_timeout_while(state, pause, |state| !state.closing));
@@ -244,12 +251,12 @@ impl Pump {
 
 struct Output {
     sink: Sink,
-    /// The last write ended within a line: what follows must not be taken for its continuation.
+    /// The last write ended within a line. The next line must not continue it.
     torn: bool,
 }
 
 impl Output {
-    /// Yields what could not be written.
+    /// Writes the lines and returns the bytes that could not be written.
     fn write<'a>(&mut self, lines: &'a [u8]) -> &'a [u8] {
         if self.torn && !write_most(&mut self.sink, b"\n").is_empty() {
             return lines;
@@ -261,9 +268,9 @@ impl Output {
     }
 }
 
-/// Like `write_all`, but tells what is left.
+/// Like `write_all`, but returns the bytes that are left.
 fn write_most<'a>(sink: &mut Sink, bytes: &'a [u8]) -> &'a [u8] {
-    // A standard output that somebody else made non-blocking: wait as a blocking one would.
+    // Another process can make a shared standard output non-blocking. Wait as a blocking one would.
     const RETRY: Duration = Duration::from_millis(5);
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -297,7 +304,7 @@ mod tests {
         Box::new(|dropped| format!("{dropped} dropped\n").into_bytes())
     }
 
-    /// Says when a write began, and lets it go on when told to.
+    /// Signals the beginning of each write and blocks it until the test opens the gate.
     struct GatedSink {
         began: mpsc::Sender<()>,
         gate: mpsc::Receiver<()>,
@@ -324,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_accepted_is_written_in_order_before_the_guard_is_gone() {
+    fn accepted_lines_are_written_in_order_before_the_guard_is_dropped() {
         let log = CapturedLog::default();
         let limits = WriterLimits { exit: PATIENCE, ..WriterLimits::default() };
         let (writer, guard) = LogWriter::start(Box::new(log.clone()), limits, notice()).unwrap();
@@ -350,12 +357,12 @@ mod tests {
     }
 
     #[test]
-    fn a_blocked_sink_blocks_nobody_and_the_drops_are_told_later() {
+    fn a_blocked_sink_blocks_no_producer_and_drops_are_reported_later() {
         let (sink, beginning, open, log) = gated();
         let (writer, guard) = LogWriter::start(Box::new(sink), LIMITS, notice()).unwrap();
         writer.write(b"first\n");
         beginning.recv().unwrap();
-        // The thread hangs in the sink: 64 bytes are 8 lines of 8.
+        // The thread is blocked in the sink. The buffer of 64 bytes holds 8 lines of 8 bytes.
         for _ in 0..100 {
             writer.write(b"another\n");
         }
@@ -364,14 +371,14 @@ mod tests {
         drop(open);
         assert!(writer.flush(PATIENCE));
         drop(guard);
-        let told = log.text();
-        let (notices, lines): (Vec<_>, Vec<_>) = told.lines().partition(|line| line.ends_with("dropped"));
-        assert_eq!(lines.len(), 9, "{told}");
-        assert_eq!(notices, ["92 dropped"], "{told}");
+        let text = log.text();
+        let (notices, lines): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.ends_with("dropped"));
+        assert_eq!(lines.len(), 9, "{text}");
+        assert_eq!(notices, ["92 dropped"], "{text}");
     }
 
     #[test]
-    fn a_sink_that_blocks_for_ever_does_not_hold_up_the_exit() {
+    fn a_sink_that_never_returns_does_not_block_the_exit() {
         let (sink, beginning, _open, _log) = gated();
         let (writer, guard) = LogWriter::start(Box::new(sink), LIMITS, notice()).unwrap();
         writer.write(b"first\n");
@@ -381,7 +388,7 @@ mod tests {
         assert!(started.elapsed() < PATIENCE);
     }
 
-    /// Takes `room` bytes, then fails until the room is renewed.
+    /// Accepts `room` bytes, then fails until the test adds room.
     struct FullDisk {
         room: Arc<AtomicU64>,
         log: CapturedLog,
@@ -419,13 +426,13 @@ mod tests {
         assert_eq!(log.text(), "whole\ntor\nwell again\n2 dropped\n");
     }
 
-    /// Complains first, as a pipe does that somebody else made non-blocking; then takes three bytes at a time.
+    /// Fails first, like a pipe that another process made non-blocking, then accepts three bytes at a time.
     struct Reluctant(Vec<ErrorKind>, CapturedLog);
 
     impl Write for Reluctant {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             match self.0.pop() {
-                Some(complaint) => Err(complaint.into()),
+                Some(error) => Err(error.into()),
                 None => self.1.write(&bytes[..bytes.len().min(3)]),
             }
         }
@@ -436,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sink_that_is_merely_slow_loses_nothing() {
+    fn a_slow_sink_loses_nothing() {
         let log = CapturedLog::default();
         let sink = Reluctant(vec![ErrorKind::Interrupted, ErrorKind::WouldBlock], log.clone());
         let (writer, _guard) = LogWriter::start(Box::new(sink), LIMITS, notice()).unwrap();

@@ -1,9 +1,9 @@
-//! `[upstream]`: endpoints, and what does not go together with them.
+//! `[upstream]`: endpoints, and conflicts with them.
 
 use super::*;
 
 #[test]
-fn each_bad_endpoint_is_told_with_its_reason() {
+fn each_bad_endpoint_is_reported_with_its_reason() {
     let cases = [
         ("10.0.0.11:8043", "has no scheme"),
         ("ftp://h", "neither https nor http"),

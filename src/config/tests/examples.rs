@@ -1,5 +1,7 @@
 //! The files in `config/`, against the code.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 #[test]
@@ -29,6 +31,35 @@ fn production_names_every_key_and_writes_every_default() {
         assert!(lookup(&everything, &key).is_some(), "{key} is not in the example");
         let has_default = lookup(&default, &key).is_some();
         assert_eq!(lookup(&written, &key).is_some(), has_default, "{key}: commented out if it has no default");
+    }
+}
+
+/// The comment above each key of the file, by the name of the key.
+fn comments(text: &str) -> BTreeMap<String, String> {
+    let (mut found, mut table, mut comment) = (BTreeMap::new(), String::new(), String::new());
+    for line in text.lines() {
+        let plain = line.strip_prefix("# ").unwrap_or(line);
+        if let Some(name) = plain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            name.clone_into(&mut table);
+        } else if is_setting(plain) {
+            found.insert(format!("{table}.{}", plain.split(' ').next().unwrap()), comment.clone());
+        } else if line.starts_with('#') {
+            comment.push_str(plain);
+            continue;
+        }
+        comment.clear();
+    }
+    found
+}
+
+#[test]
+fn production_marks_the_keys_that_a_reload_cannot_change() {
+    let comments = comments(&example("previewgate.toml"));
+    for KeyDescription { key, kind, reload, .. } in describe_keys() {
+        // The comments above these tables speak of all their keys.
+        if kind != ValueKind::Table && !key.starts_with("previews.store.") {
+            assert_eq!(comments[&key].contains("(fixed)"), reload == Reload::Fixed, "{key}: {}", comments[&key]);
+        }
     }
 }
 

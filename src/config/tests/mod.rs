@@ -38,7 +38,7 @@ fn document(table: &str, line: &str) -> String {
     if table == "upstream" { format!("{MINIMAL}{line}\n") } else { format!("{MINIMAL}[{table}]\n{line}\n") }
 }
 
-/// Every key there is, tables included.
+/// Every known key, tables included.
 fn known() -> Vec<String> {
     let mut document = Document::new("", Path::new(""), Files::Skip);
     keys::read(&mut document, None);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_must_be_there_is_missed() {
+fn missing_required_keys_are_reported() {
     let found = problems("");
     assert_eq!((found.len(), found[0].key.as_str(), found[0].line), (1, "upstream.endpoints", None));
 
@@ -64,7 +64,7 @@ fn syntax_errors_name_their_line_and_quote_nothing() {
 }
 
 #[test]
-fn the_problem_reads_well() {
+fn problems_have_a_readable_form() {
     let error =
         skip("[upstream]\nendpoints = [\"https://h\"]\nresponse_timeout = \"5s\"\nidel_timeout = \"9s\"").unwrap_err();
     let expected = "\

@@ -15,7 +15,7 @@ fn pushing(line: &str) -> String {
 }
 
 #[test]
-fn push_settings_are_told_with_their_place_and_cure() {
+fn push_settings_are_reported_with_their_place_and_cure() {
     let config = skip(&pushing("")).unwrap();
     assert_eq!(config.push.unwrap().timeout, Duration::from_secs(10));
     for (line, key, message) in [

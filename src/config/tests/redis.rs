@@ -8,7 +8,7 @@ pub(super) fn redis(url: &str, lines: &str) -> String {
 }
 
 #[test]
-fn each_bad_redis_setting_is_told_with_its_reason() {
+fn each_bad_redis_setting_is_reported_with_its_reason() {
     for (url, lines, key, message, cure) in [
         ("redis.example:6379", "", "url", "has no scheme", "rediss://HOST"),
         ("http://h", "", "url", "neither rediss nor redis", "rediss://HOST"),
@@ -20,11 +20,11 @@ fn each_bad_redis_setting_is_told_with_its_reason() {
         ("redis://h:0", "", "url", "port", "1 to 65535"),
         ("redis://", "", "url", "neither a DNS name", ""),
         ("redis://h", "ca = \"ca.crt\"", "ca", "is not rediss", "rediss://"),
-        ("redis://h", "username = \"u\"", "username", "nothing without", "set both"),
+        ("redis://h", "username = \"u\"", "username", "no effect without", "set both"),
         ("redis://h", "username = \"u v\"\npassword_file = \"p\"", "username", "other characters", "visible"),
         ("redis://h", "prefix = \"\"", "prefix", "is empty", "1 to 64"),
         ("redis://h", "timeout = \"2s\"", "timeout", "too long", "at most \"1s\""),
-        ("redis://h", "on_store_failure = \"ignore\"", "on_store_failure", "none of", "\"local\""),
+        ("redis://h", "on_store_failure = \"ignore\"", "on_store_failure", "not an allowed value", "\"local\""),
         ("redis://h", "password = \"hunter2\"", "password", "unknown", "previews.store.password_file"),
     ] {
         let found = problems(&redis(url, lines));

@@ -39,12 +39,12 @@ fn a_matching_pair_loads() {
 }
 
 #[test]
-fn a_foreign_key_is_refused() {
+fn a_key_of_another_certificate_is_refused() {
     assert_single(&with_files(&pem().certificate, &pem().key, None), "listener.tls.private_key", "is not the private");
 }
 
 #[test]
-fn each_file_holds_what_it_should() {
+fn each_file_must_have_the_right_content() {
     let Pem { certificate, key } = pem();
     let broken = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
     let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n";
@@ -82,7 +82,7 @@ fn a_snapshot_is_a_file_that_may_not_exist_yet() {
     assert_eq!(config.previews.snapshot.unwrap(), Path::new("/nowhere/previews.snapshot"));
     for other in ["/tmp", "/dev/null", ".."] {
         let error = check(&format!("snapshot = {other:?}")).unwrap_err();
-        assert_single(&error.problems, "previews.snapshot", "something else");
+        assert_single(&error.problems, "previews.snapshot", "not a regular file");
     }
 }
 

@@ -14,7 +14,7 @@ const BAD_VALUES: &[Case] = &[
     ("listener", "address = 8043", "listener.address", Some("8043"), "is a number", "\"0.0.0.0:8043\""),
     ("upstream", "path_prefixes = \"/a/\"", "upstream.path_prefixes", Some("\"/a/\""), "is text", "a list of paths"),
     ("upstream", "path_prefixes = [1]", "upstream.path_prefixes[0]", Some("1"), "is a number", "/agentgateway/"),
-    ("listener", "tls = true", "listener.tls", Some("true"), "is a truth value", "`[listener.tls]`"),
+    ("listener", "tls = true", "listener.tls", Some("true"), "is true or false", "`[listener.tls]`"),
     ("previews", "store = \"memory\"", "previews.store", Some("\"memory\""), "is text", "`[previews.store]`"),
     ("log", "hash_key = 12345", "log.hash_key", Some("(not shown)"), "is a number", "path"),
     // Durations.
@@ -25,7 +25,7 @@ const BAD_VALUES: &[Case] = &[
     ("previews", "ttl = \"25h\"", "previews.ttl", Some("\"25h\""), "too long", "at most \"1day\""),
     ("previews", "ttl = \"99999999999999999999s\"", "previews.ttl", None, "is not a duration", "\"10s\""),
     ("upstream", "response_timeout = \"10s\"", "upstream.response_timeout", None, "event poll", "at least \"11s\""),
-    ("limits", "idle_timeout = \"4s\"", "limits.idle_timeout", None, "connect anew", "at least \"5s\""),
+    ("limits", "idle_timeout = \"4s\"", "limits.idle_timeout", None, "reconnect", "at least \"5s\""),
     (
         "previews",
         "snapshot_interval = \"9ms\"",
@@ -52,17 +52,31 @@ const BAD_VALUES: &[Case] = &[
     ("runtime", "workers = 1025", "runtime.workers", Some("1025"), "not within 0 to 1024", "1024"),
     ("validation", "reject_status = 500", "validation.reject_status", Some("500"), "not within 200 to 499", "499"),
     ("validation", "reject_status = 66000", "validation.reject_status", None, "not within 200 to 499", "499"),
-    ("validation", "mode = \"strict\"", "validation.mode", Some("\"strict\""), "none of", "\"enforce\" or \"monitor\""),
-    ("validation", "on_unknown_preview = \"\"", "validation.on_unknown_preview", None, "none of", "\"reject\""),
-    ("log", "format = \"xml\"", "log.format", None, "none of", "\"json\" or \"text\""),
-    ("log", "level = \"INFO\"", "log.level", None, "none of", "\"info\""),
-    ("log", "access = \"some\"", "log.access", None, "none of", "\"callouts\""),
+    (
+        "validation",
+        "mode = \"strict\"",
+        "validation.mode",
+        Some("\"strict\""),
+        "not an allowed value",
+        "\"enforce\" or \"monitor\"",
+    ),
+    (
+        "validation",
+        "on_unknown_preview = \"\"",
+        "validation.on_unknown_preview",
+        None,
+        "not an allowed value",
+        "\"reject\"",
+    ),
+    ("log", "format = \"xml\"", "log.format", None, "not an allowed value", "\"json\" or \"text\""),
+    ("log", "level = \"INFO\"", "log.level", None, "not an allowed value", "\"info\""),
+    ("log", "access = \"some\"", "log.access", None, "not an allowed value", "\"callouts\""),
     (
         "previews.store",
         "kind = \"disk\"",
         "previews.store.kind",
         Some("\"disk\""),
-        "none of",
+        "not an allowed value",
         "\"memory\" or \"redis\"",
     ),
     ("previews.store", "prefix = \"x\"", "previews.store.prefix", None, "for Redis", "kind = \"redis\""),
@@ -82,8 +96,8 @@ const BAD_VALUES: &[Case] = &[
     ("upstream", "path_prefixes = [\"/a/../\"]", "upstream.path_prefixes[0]", None, "contains", "plain path"),
     ("upstream", "path_prefixes = [\"//\"]", "upstream.path_prefixes[0]", None, "contains", "plain path"),
     ("upstream", "path_prefixes = [\"/a;b/\"]", "upstream.path_prefixes[0]", None, "contains", "plain path"),
-    ("upstream", "path_prefixes = [\"/previewgate/\"]", "upstream.path_prefixes[0]", None, "own", "plain path"),
-    ("upstream", "path_prefixes = [\"/ä/\"]", "upstream.path_prefixes[0]", None, "unescaped", "plain path"),
+    ("upstream", "path_prefixes = [\"/previewgate/\"]", "upstream.path_prefixes[0]", None, "reserved", "plain path"),
+    ("upstream", "path_prefixes = [\"/ä/\"]", "upstream.path_prefixes[0]", None, "escaped", "plain path"),
     ("upstream", "path_prefixes = [\"/a/\", \"/a/\"]", "upstream.path_prefixes[1]", None, "twice", "remove"),
     ("previews", "snapshot = \"\"", "previews.snapshot", Some("\"\""), "is not the path", "directory"),
     ("previews", "snapshot = \"x/\"", "previews.snapshot", Some("\"x/\""), "is not the path", "directory"),
@@ -101,23 +115,44 @@ const BAD_VALUES: &[Case] = &[
     ("log", "zzzz = \"s3cret\"", "log.zzzz", None, "unknown", "previewgate.toml lists every key"),
     ("log", "\"a b\" = 1", "log.\"a b\"", None, "unknown", "remove"),
     // Probes and balancing.
-    ("upstream", "balance = \"random\"", "upstream.balance", Some("\"random\""), "none of", "\"ordered\" or \"agent\""),
-    ("upstream.probe", "kind = \"icmp\"", "upstream.probe.kind", Some("\"icmp\""), "none of", "\"tcp\""),
-    ("upstream.probe", "kind = \"http\"", "upstream.probe.kind", None, "needs a path", "add `path"),
+    (
+        "upstream",
+        "balance = \"random\"",
+        "upstream.balance",
+        Some("\"random\""),
+        "not an allowed value",
+        "\"ordered\" or \"agent\"",
+    ),
+    ("upstream.probe", "kind = \"icmp\"", "upstream.probe.kind", Some("\"icmp\""), "not an allowed value", "\"tcp\""),
+    ("upstream.probe", "kind = \"http\"", "upstream.probe.kind", None, "which needs a path", "add `path"),
     ("upstream.probe", "path = \"/x\"", "upstream.probe.path", None, "only an http probe", "kind = \"http\""),
     ("upstream.probe", "path = \"x\"", "upstream.probe.path", Some("\"x\""), "not a plain path", "harmless"),
-    ("upstream.probe", "path = \"/agentEvent/1\"", "upstream.probe.path", None, "events away", "harmless"),
+    ("upstream.probe", "path = \"/agentEvent/1\"", "upstream.probe.path", None, "remove events", "harmless"),
     ("upstream.probe", "interval = \"10ms\"", "upstream.probe.interval", None, "too short", "at least \"1s\""),
     // Conflicts.
     ("admin", "address = \"0.0.0.0:8043\"", "admin.address", None, "same port", "its own port"),
     ("admin", "address = \"127.0.0.1:8043\"", "admin.address", None, "same port", "its own port"),
     ("listener", "address = \"127.0.0.1:9043\"", "listener.address", None, "same port", "its own port"),
-    ("upstream.tls", "client_certificate = \"c\"", "upstream.tls.client_certificate", None, "nothing without", "both"),
-    ("upstream.tls", "client_private_key = \"k\"", "upstream.tls.client_private_key", None, "nothing without", "both"),
+    (
+        "upstream.tls",
+        "client_certificate = \"c\"",
+        "upstream.tls.client_certificate",
+        None,
+        "no effect without",
+        "both",
+    ),
+    (
+        "upstream.tls",
+        "client_private_key = \"k\"",
+        "upstream.tls.client_private_key",
+        None,
+        "no effect without",
+        "both",
+    ),
 ];
 
 #[test]
-fn each_bad_value_is_told_with_its_place_and_cure() {
+fn each_bad_value_is_reported_with_its_place_and_cure() {
     for (table, line, key, value, message, cure) in BAD_VALUES {
         let text = document(table, line);
         let found = problems(&text);
@@ -135,7 +170,7 @@ fn each_bad_value_is_told_with_its_place_and_cure() {
 }
 
 #[test]
-fn defaults_are_those_of_the_design() {
+fn defaults_are_as_documented() {
     let config = minimal();
     assert_eq!(config.listener.address.to_string(), "0.0.0.0:8043");
     assert_eq!(config.validation.mode, Mode::Enforce);

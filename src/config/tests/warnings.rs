@@ -1,4 +1,4 @@
-//! What is allowed but worth a word.
+//! Warnings about settings that are allowed but risky.
 
 use super::redis::redis;
 use super::*;

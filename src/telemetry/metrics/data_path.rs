@@ -21,25 +21,25 @@ const CONNECTIONS_OPEN: &str = "previewgate_connections_open";
 const WEBSOCKETS_OPEN: &str = "previewgate_websockets_open";
 
 label_enum! {
-    /// The hundreds of an HTTP status.
+    /// The class of an HTTP status.
     pub enum StatusClass {
-        /// Informational; `101` ends a request.
+        /// Informational, such as 101 for a WebSocket.
         Informational = "1xx",
-        /// Success, and every answer of the vendor's API.
+        /// Success. Every response of the vendor's API has this class.
         Success = "2xx",
         /// Redirection.
         Redirection = "3xx",
-        /// The client's fault.
+        /// Client error.
         ClientError = "4xx",
-        /// The gateway's or the upstream's.
+        /// Server error, of the gateway or the upstream.
         ServerError = "5xx",
-        /// No answer: the client was gone.
+        /// No response: the client left before.
         None = "none",
     }
 }
 
 impl StatusClass {
-    /// The class of a status; what is no status at all (600 and above) counts as a server's error.
+    /// The class of a status. 600 and above count as server errors.
     pub fn of(status: Option<u16>) -> Self {
         match status {
             None => Self::None,
@@ -53,7 +53,7 @@ impl StatusClass {
 }
 
 label_enum! {
-    /// What was turned away under load.
+    /// What was refused under load.
     pub enum ShedKind {
         /// An event poll, above `limits.held_polls`.
         Poll = "poll",
@@ -92,18 +92,18 @@ impl RequestMetrics {
         Self { finished, duration, shed, head_faults }
     }
 
-    /// A request came to an end; `status` is `None` when the client never got one.
+    /// Counts a finished request; `status` is `None` if the client received none.
     pub fn finished(&self, operation: OperationName, status: Option<u16>, duration: Duration) {
         self.finished.count(operation.index() * StatusClass::ALL.len() + StatusClass::of(status).index());
         self.duration.observe(operation.index(), duration.as_secs_f64());
     }
 
-    /// Something was turned away under load.
+    /// Counts a refusal under load.
     pub fn shed(&self, kind: ShedKind) {
         self.shed.count(kind.index());
     }
 
-    /// A request head was refused: it could be read in more than one way, or not at all.
+    /// Counts a request head that was refused as ambiguous or malformed.
     pub fn head_fault(&self) {
         self.head_faults.inc();
     }
@@ -126,7 +126,7 @@ pub struct ConnectionMetrics {
     pub downstream: OpenConnections,
     /// To endpoints.
     pub upstream: OpenConnections,
-    /// WebSockets, which nobody validates.
+    /// WebSockets. Their content is not validated.
     pub websockets: OpenConnections,
 }
 
@@ -151,13 +151,13 @@ impl ConnectionMetrics {
 pub struct OpenConnections(Gauge);
 
 impl OpenConnections {
-    /// Counts a connection for as long as the guard lives.
+    /// Counts a connection until the guard is dropped.
     pub fn enter(&self) -> OpenGuard {
         self.0.inc();
         OpenGuard(self.0.clone())
     }
 
-    /// How many are open.
+    /// The number of open connections.
     pub fn open(&self) -> i64 {
         self.0.get()
     }

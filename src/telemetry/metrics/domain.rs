@@ -1,4 +1,4 @@
-//! Decisions, events, and the previews that are remembered.
+//! Decisions, events, and remembered previews.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const PREVIEWS_DROPPED: &str = "previewgate_previews_dropped";
 const SNAPSHOT_LAST_SUCCESS: &str = "previewgate_snapshot_last_success_timestamp_seconds";
 const SNAPSHOT_FAILURES: &str = "previewgate_snapshot_failures";
 
-/// Seconds: an agent looks at a contact for seconds to minutes; an hour is beyond any sensible TTL.
+/// Seconds. An agent looks at a contact for seconds to minutes; an hour exceeds any sensible TTL.
 const AGE_BUCKETS: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0];
 
 /// Requests to the previewCallout resource.
@@ -44,12 +44,12 @@ impl CalloutMetrics {
         Self { decided, preview_age }
     }
 
-    /// One request was decided.
+    /// Counts one decision.
     pub fn decided(&self, verdict: Verdict, reason: Reason) {
         self.decided.count(verdict.index() * Reason::ALL.len() + reason.index());
     }
 
-    /// A callout named a preview of this age, good or too old.
+    /// Records the age of the preview that a callout named, valid or expired.
     pub fn preview_age(&self, age: Duration) {
         self.preview_age.observe(age.as_secs_f64());
     }
@@ -75,30 +75,30 @@ impl EventMetrics {
         Self { seen, parse_failures, bodies_unread }
     }
 
-    /// One event went by.
+    /// Counts one event.
     pub fn seen(&self, event_type: EventType, delivery: Delivery) {
         self.seen.count(event_type.index() * Delivery::ALL.len() + delivery.index());
     }
 
-    /// A body that should hold events could not be understood: previews may be missing.
+    /// Counts an event body that could not be parsed: previews may be missing.
     pub fn parse_failed(&self) {
         self.parse_failures.inc();
     }
 
-    /// A body was larger than `limits.event_body` and passed unseen: previews may be missing.
+    /// Counts an event body larger than `limits.event_body` that was forwarded unparsed: previews may be missing.
     pub fn body_unread(&self) {
         self.bodies_unread.inc();
     }
 }
 
 label_enum! {
-    /// Why a preview is no longer remembered, other than by an event.
+    /// Why a preview was forgotten without an event.
     pub enum EvictionCause {
-        /// The agent was forgotten because of `previews.max_agents`.
+        /// The agent was evicted because of `previews.max_agents`.
         Capacity = "capacity",
-        /// Newer previews of the same agent took its place.
+        /// Newer previews of the same agent replaced it.
         PerAgent = "per_agent",
-        /// Older than the TTL.
+        /// It was older than the TTL.
         Expired = "expired",
     }
 }
@@ -113,7 +113,7 @@ label_enum! {
     }
 }
 
-/// What is remembered.
+/// Previews that are remembered.
 #[derive(Debug)]
 pub struct PreviewMetrics {
     cached: ScrapedValue,
@@ -137,12 +137,13 @@ impl PreviewMetrics {
         self.dropped.count(cause.index());
     }
 
-    /// How many previews there are, asked at each scrape. A source that owns these metrics should be held weakly.
+    /// Names the function that returns the number of previews at each scrape. If its owner also owns these metrics, it
+    /// must hold a weak reference.
     pub fn cached_from(&self, source: impl Fn() -> u64 + Send + Sync + 'static) {
         self.cached.read_from(source);
     }
 
-    /// So many previews were forgotten.
+    /// Counts forgotten previews.
     pub fn evicted(&self, cause: EvictionCause, previews: u64) {
         if let Some(counter) = self.evicted.at(cause.index()) {
             counter.inc_by(previews);
@@ -150,7 +151,7 @@ impl PreviewMetrics {
     }
 }
 
-/// What is remembered beyond the end of the process.
+/// The snapshot that survives a restart.
 #[derive(Debug)]
 pub struct SnapshotMetrics {
     last_success: OptionalGauge,
@@ -167,12 +168,12 @@ impl SnapshotMetrics {
         Self { last_success, failures }
     }
 
-    /// The previews of this instant were saved.
+    /// Records a snapshot written at this time.
     pub fn saved(&self, at: Timestamp) {
         self.last_success.set(i64::try_from(at.0 / 1000).unwrap_or(i64::MAX));
     }
 
-    /// A snapshot could not be written, or was refused.
+    /// Counts a snapshot that could not be written or restored.
     pub fn failed(&self) {
         self.failures.inc();
     }

@@ -1,7 +1,7 @@
 //! The metrics of one gateway, as `GET /metrics` shows them.
 //!
-//! One struct for each subsystem, each with the methods that its subsystem calls; names are constants beside it. Label
-//! values are words of closed lists, or endpoints from the configuration: nothing that a client chose.
+//! There is one struct for each subsystem, with the methods that the subsystem calls and the metric names as constants.
+//! Label values are words of enums, or endpoints from the configuration. A client can choose none of them.
 
 mod data_path;
 mod domain;
@@ -23,18 +23,18 @@ pub use push::{PushMetrics, PushOutcome, SignInHandling};
 pub use store::{StoreMetrics, StoreOperation, StoreOutcome};
 pub use upstream::{EndpointMetrics, UpstreamMetrics};
 
-/// Every metric of one gateway. Shared by reference; all methods of its parts take `&self`.
+/// Every metric of one gateway. All methods take `&self`.
 #[derive(Debug)]
 pub struct Metrics {
     /// Decisions.
     pub callouts: CalloutMetrics,
-    /// Events that went by.
+    /// Events.
     pub events: EventMetrics,
     /// Pushes.
     pub pushes: PushMetrics,
-    /// What is remembered.
+    /// Previews that are remembered.
     pub previews: PreviewMetrics,
-    /// What is remembered beyond the end of the process.
+    /// The snapshot that survives a restart.
     pub snapshots: SnapshotMetrics,
     /// The Redis that gateways share.
     pub store: StoreMetrics,
@@ -55,7 +55,7 @@ impl Metrics {
     /// The `Content-Type` of [`Metrics::encode`].
     pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-    /// Everything at zero; no endpoint, no certificate, and no validation mode yet.
+    /// All counters at zero, without endpoints, certificates and validation mode.
     pub fn new() -> Self {
         let mut registry = Registry::default();
         Self {
@@ -77,7 +77,7 @@ impl Metrics {
     /// OpenMetrics text.
     pub fn encode(&self) -> String {
         let mut page = String::with_capacity(64 << 10);
-        // Writing into a string does not fail. Were it to, the missing end mark would tell the scraper.
+        // Writing into a string does not fail. If it did, the scraper would notice the missing end mark.
         let _ = text::encode(&mut page, &self.registry);
         page
     }

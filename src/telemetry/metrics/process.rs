@@ -1,4 +1,4 @@
-//! The gateway as a process: its log, configuration, certificates and defects.
+//! Metrics of the process: log, configuration, certificates, panics.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -18,7 +18,7 @@ const PANICS: &str = "previewgate_panics";
 /// The encoder appends `_info`.
 const BUILD: &str = "previewgate_build";
 
-/// The log itself.
+/// The log.
 #[derive(Debug)]
 pub struct LogMetrics {
     dropped: ScrapedValue,
@@ -30,29 +30,29 @@ impl LogMetrics {
         Self { dropped: ScrapedValue::register(registry, ScrapedKind::Counter, LOG_LINES_DROPPED, help) }
     }
 
-    /// Where the number of dropped lines is read at each scrape.
+    /// Names the function that returns the number of dropped lines at each scrape.
     pub fn dropped_from(&self, source: impl Fn() -> u64 + Send + Sync + 'static) {
         self.dropped.read_from(source);
     }
 }
 
 label_enum! {
-    /// What a certificate is for.
+    /// The purpose of a certificate.
     pub enum CertificateRole {
-        /// The gateway's own, towards clients.
+        /// The gateway's own certificate, for clients.
         Server = "server",
-        /// Signs the clients' certificates.
+        /// CA of the clients' certificates.
         ClientCa = "client_ca",
-        /// The gateway's identity towards endpoints.
+        /// The gateway's certificate for endpoints.
         UpstreamClient = "upstream_client",
-        /// Signs the endpoints' certificates.
+        /// CA of the endpoints' certificates.
         UpstreamCa = "upstream_ca",
-        /// Signs the certificates of applications that are pushed to.
+        /// CA of the certificates of applications that receive pushes.
         PushCa = "push_ca",
     }
 }
 
-/// Configuration, certificates, defects.
+/// Configuration, certificates, panics.
 #[derive(Debug)]
 pub struct ProcessMetrics {
     mode: StaticFamily<Gauge>,
@@ -69,7 +69,7 @@ impl ProcessMetrics {
             not_after: OptionalGaugeFamily::by("role", words!(CertificateRole)),
             panics: Counter::default(),
         };
-        // The configuration that the process started with was good.
+        // The configuration was valid at the start.
         metrics.reloaded(true);
         registry.register(VALIDATION_MODE, "1 for the mode that is on", metrics.mode.clone());
         let help = "1 when the running configuration is the latest one";
@@ -82,23 +82,23 @@ impl ProcessMetrics {
         metrics
     }
 
-    /// The mode that is on.
+    /// Sets the validation mode.
     pub fn mode(&self, mode: Mode) {
         self.mode.select(mode.index());
     }
 
-    /// A new configuration was taken, or refused and the old one kept.
+    /// Records the result of a reload.
     pub fn reloaded(&self, successful: bool) {
         self.last_reload_successful.set(i64::from(successful));
     }
 
-    /// The end of the certificate of this role (the earliest, if there are several), in seconds since the Unix epoch;
-    /// `None` when there is none.
+    /// Sets when the certificate of this role expires (the first to expire, if there are several), in seconds since the
+    /// Unix epoch; `None` if there is no certificate.
     pub fn certificate_not_after(&self, role: CertificateRole, timestamp: Option<i64>) {
         self.not_after.set(role.index(), timestamp);
     }
 
-    /// A panic was caught.
+    /// Counts a caught panic.
     pub fn panicked(&self) {
         self.panics.inc();
     }

@@ -11,29 +11,29 @@ const PUSHES: &str = "previewgate_pushes";
 const SIGN_INS: &str = "previewgate_push_sign_ins";
 
 label_enum! {
-    /// What became of a push.
+    /// How a push ended.
     pub enum PushOutcome {
-        /// The application answered, whatever it said.
+        /// The application responded, with success or failure.
         Relayed = "relayed",
-        /// Its address was not issued with this gateway's key.
+        /// Its address was not signed with this gateway's key.
         RefusedSignature = "refused_signature",
         /// Its target is not allowed, or resolves to an address that is not.
         RefusedTarget = "refused_target",
-        /// It did not arrive whole, or the application could not be reached or did not answer properly.
+        /// Its body was incomplete, or the application was unreachable or gave no valid response.
         Failed = "failed",
     }
 }
 
 label_enum! {
-    /// What was done with a sign-in that asks for push.
+    /// How a sign-in that asks for push was handled.
     pub enum SignInHandling {
-        /// Its pushes will come through the gateway.
+        /// It was rewritten: its pushes come through the gateway.
         Rewritten = "rewritten",
-        /// It was passed as it is: the previews of its agent will not be seen.
+        /// It was forwarded unchanged: the gateway does not see the previews of its agent.
         Passed = "passed",
-        /// Its target is not allowed, or cannot be told.
+        /// Its target is not allowed, or cannot be read.
         Refused = "refused",
-        /// Too large or not JSON: whether it asks for push is not known; passed as it is.
+        /// It is too large or not JSON, so that it may or may not ask for push. It was forwarded unchanged.
         Unread = "unread",
     }
 }
@@ -54,12 +54,12 @@ impl PushMetrics {
         Self { pushes, sign_ins }
     }
 
-    /// A push came to its end.
+    /// Counts a push.
     pub fn ended(&self, outcome: PushOutcome) {
         self.pushes.count(outcome.index());
     }
 
-    /// A sign-in asked for push, or may have.
+    /// Counts a sign-in that asks for push, or may do so.
     pub fn signed_in(&self, handling: SignInHandling) {
         self.sign_ins.count(handling.index());
     }

@@ -1,4 +1,4 @@
-//! The Redis that several gateways share. All zero with `previews.store.kind = "memory"`.
+//! The Redis that several gateways share. All values are zero with `previews.store.kind = "memory"`.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
@@ -11,30 +11,30 @@ const STORE_OPERATIONS: &str = "previewgate_store_operations";
 const STORE_AGENTS_PENDING: &str = "previewgate_store_agents_pending";
 
 label_enum! {
-    /// What Redis was asked for.
+    /// The operation on Redis.
     pub enum StoreOperation {
-        /// The previews of an agent, for a callout.
+        /// Reads the previews of an agent, for a callout.
         Read = "read",
-        /// To take changes of an agent.
+        /// Writes changes of an agent.
         Write = "write",
     }
 }
 
 label_enum! {
-    /// What came of it.
+    /// The result of an operation.
     pub enum StoreOutcome {
-        /// Done in time.
+        /// Done within the timeout.
         Ok = "ok",
-        /// Not connected, or answered with an error: full, not allowed, starting.
+        /// Redis was not connected, or returned an error.
         Failed = "failed",
         /// Not done within `previews.store.timeout`.
         Timeout = "timeout",
-        /// Another gateway changed the same agent again and again.
+        /// Other gateways changed the same agent at each attempt.
         Conflict = "conflict",
     }
 }
 
-/// Operations, and what still has to be written.
+/// Operations, and changes that are not written yet.
 #[derive(Debug)]
 pub struct StoreMetrics {
     operations: StaticFamily<Counter>,
@@ -51,12 +51,12 @@ impl StoreMetrics {
         Self { operations, pending }
     }
 
-    /// One operation is over.
+    /// Counts one operation.
     pub fn finished(&self, operation: StoreOperation, outcome: StoreOutcome) {
         self.operations.count(operation.index() * StoreOutcome::ALL.len() + outcome.index());
     }
 
-    /// How many agents have changes that are not written yet, asked at each scrape.
+    /// Names the function that returns the number of agents with unwritten changes at each scrape.
     pub fn pending_from(&self, source: impl Fn() -> u64 + Send + Sync + 'static) {
         self.pending.read_from(source);
     }

@@ -1,4 +1,4 @@
-//! The page as a scraper sees it.
+//! The page that a scraper reads.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::failure::FailureKind;
 use crate::preview::{Reason, Timestamp, Verdict};
 use crate::protocol::{Delivery, EventType, OperationName};
 
-/// Design.md 2, and what was added: sample name without a histogram's suffix, type, labels.
+/// Every documented family: sample name without the suffix of a histogram, type, labels.
 const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("previewgate_preview_callouts_total", "counter", &["decision", "reason"]),
     ("previewgate_preview_events_total", "counter", &["event_type", "delivery"]),
@@ -45,7 +45,7 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
 
 const ENDPOINT: &str = "https://10.0.0.11:8043";
 
-/// With every family in use.
+/// Metrics with at least one sample in every family.
 fn used() -> Metrics {
     let metrics = Metrics::new();
     metrics.callouts.decided(Verdict::Rejected, Reason::NumberNotInPreview);
@@ -79,7 +79,7 @@ impl<'a> Sample<'a> {
         Self { name, labels: labels.split(',').filter(|label| !label.is_empty()).map(label).collect(), value }
     }
 
-    /// Whether it belongs to the family, histograms with their three kinds of sample.
+    /// Whether the sample belongs to the family. Histograms have three kinds of samples.
     fn is_of(&self, (name, kind, _): &(&str, &str, &[&str])) -> bool {
         match self.name.strip_prefix(name) {
             Some("") => *kind != "histogram",
@@ -99,7 +99,7 @@ fn value(page: &str, series: &str) -> String {
 }
 
 #[test]
-fn every_documented_family_is_there_and_nothing_else() {
+fn the_page_has_exactly_the_documented_families() {
     let page = used().encode();
     let samples = samples(&page);
     for family in FAMILIES {
@@ -143,7 +143,7 @@ fn the_page_is_well_formed() {
 }
 
 #[test]
-fn labels_are_words_of_closed_lists_and_endpoints_of_the_configuration() {
+fn labels_are_words_of_enums_or_configured_endpoints() {
     let mut allowed: BTreeSet<&str> = [ENDPOINT, env!("CARGO_PKG_VERSION"), "enforce", "monitor"].into();
     for words in [
         words!(Verdict),
@@ -174,7 +174,7 @@ fn labels_are_words_of_closed_lists_and_endpoints_of_the_configuration() {
 }
 
 #[test]
-fn every_pair_counts_in_its_own_row() {
+fn every_pair_of_labels_has_its_own_counter() {
     let metrics = Metrics::new();
     let mut expected = Vec::new();
     let pairs = Verdict::ALL.iter().flat_map(|verdict| Reason::ALL.iter().map(move |reason| (*verdict, *reason)));
@@ -190,7 +190,7 @@ fn every_pair_counts_in_its_own_row() {
 }
 
 #[test]
-fn counts_arrive_where_they_belong() {
+fn each_method_changes_its_own_series() {
     let metrics = used();
     metrics.previews.evicted(EvictionCause::PerAgent, 3);
     metrics.previews.dropped(DropCause::Outdated);
@@ -238,13 +238,13 @@ fn counts_arrive_where_they_belong() {
     ] {
         assert_eq!(value(&page, series), expected, "{series}");
     }
-    // Not configured, so not there: 0 would read as expired.
+    // A certificate that is not configured has no sample: 0 would mean expired.
     assert!(!page.contains("role=\"server\""));
     assert!(!Metrics::new().encode().contains("\npreviewgate_snapshot_last_success_timestamp_seconds"));
 }
 
 #[test]
-fn statuses_fall_into_their_class() {
+fn a_status_has_its_class() {
     let class = |status| StatusClass::of(Some(status)).as_str();
     assert_eq!(
         [101, 200, 299, 304, 408, 499, 502, 999].map(class),
@@ -254,7 +254,7 @@ fn statuses_fall_into_their_class() {
 }
 
 #[test]
-fn open_connections_follow_their_guards() {
+fn open_connections_are_counted_by_guards() {
     let metrics = Metrics::new();
     let guards = (metrics.connections.downstream.enter(), metrics.connections.downstream.enter());
     assert_eq!((metrics.connections.downstream.open(), metrics.connections.upstream.open()), (2, 0));
@@ -264,7 +264,7 @@ fn open_connections_follow_their_guards() {
 }
 
 #[test]
-fn endpoints_come_and_go_with_the_configuration() {
+fn endpoints_appear_and_disappear_with_the_configuration() {
     let metrics = Metrics::new();
     let first = metrics.upstream.endpoint("a");
     metrics.upstream.endpoint("b").healthy(false);

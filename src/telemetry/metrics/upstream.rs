@@ -38,13 +38,12 @@ impl UpstreamMetrics {
         Self { duration, endpoints }
     }
 
-    /// A response head came.
+    /// Records the time to a response head.
     pub fn answered(&self, operation: OperationName, duration: Duration) {
         self.duration.observe(operation.index(), duration.as_secs_f64());
     }
 
-    /// The metrics of one endpoint, to be kept by whoever talks to it; the same ones for the same name. `name` comes
-    /// from the configuration.
+    /// The metrics of one endpoint, the same for the same name. `name` comes from the configuration.
     pub fn endpoint(&self, name: &str) -> Arc<EndpointMetrics> {
         let mut endpoints = self.endpoints.0.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = endpoints.iter().find(|endpoint| endpoint.name == name) {
@@ -55,14 +54,14 @@ impl UpstreamMetrics {
         new
     }
 
-    /// Forgets the endpoints that a new configuration no longer names.
+    /// Removes the endpoints that a new configuration does not name.
     pub fn retain_endpoints(&self, named: impl Fn(&str) -> bool) {
         let mut endpoints = self.endpoints.0.write().unwrap_or_else(PoisonError::into_inner);
         endpoints.retain(|endpoint| named(&endpoint.name));
     }
 }
 
-/// One endpoint, healthy until found otherwise.
+/// One endpoint, healthy at first.
 #[derive(Debug)]
 pub struct EndpointMetrics {
     name: String,
@@ -78,18 +77,18 @@ impl EndpointMetrics {
         Self { name: name.to_owned(), failures, healthy }
     }
 
-    /// An attempt failed.
+    /// Counts a failed attempt.
     pub fn failed(&self, kind: FailureKind) {
         self.failures.count(kind.index());
     }
 
-    /// The endpoint is in use again, or no longer.
+    /// Sets whether the endpoint is in use.
     pub fn healthy(&self, healthy: bool) {
         self.healthy.set(i64::from(healthy));
     }
 }
 
-/// In the order in which they were named.
+/// All endpoints, in the order of their first use.
 #[derive(Clone, Debug, Default)]
 struct Endpoints(Arc<RwLock<Vec<Arc<EndpointMetrics>>>>);
 
