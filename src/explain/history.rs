@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Report, Show};
+use super::report::{Report, Show};
 use crate::config::{Config, Previews, StoreKind};
 use crate::preview::{AgentId, AgentPreviews, Change, ControlId, ManualClock, Timestamp};
 use crate::protocol::envelope::says_signed_out;

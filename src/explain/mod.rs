@@ -4,18 +4,21 @@
 //! framing, classification, the checks of the head, the judgement, the policy, and the table of answers. What is here
 //! reads files and finds words.
 
+mod error;
 mod history;
+mod report;
 mod request;
 mod verdict;
 
-use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::config::{self, Config, Files, Problems};
-use crate::preview::{DialedNumber, Timestamp};
-use crate::telemetry::sanitized;
+use crate::preview::Timestamp;
 use history::History;
+use report::{Report, Show};
+
+pub use error::Error;
 
 /// The command's options.
 #[derive(Debug, clap::Args)]
@@ -39,28 +42,6 @@ pub struct Options {
     /// Show numbers whole.
     #[arg(long)]
     show_numbers: bool,
-}
-
-/// Why nothing could be explained.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A file cannot be read.
-    #[error("{}: {source}", path.display())]
-    Unreadable {
-        /// Which.
-        path: PathBuf,
-        /// The system's words.
-        source: io::Error,
-    },
-    /// The request is a body alone, and nothing says whose it is.
-    #[error("the request is a body alone: say whose it is with --agent ID, or in a member \"agent\"")]
-    NoAgent,
-    /// The configuration is not good.
-    #[error(transparent)]
-    Configuration(#[from] Problems),
-    /// The explanation cannot be written.
-    #[error(transparent)]
-    Output(#[from] io::Error),
 }
 
 /// Writes the explanation to `out`. Whatever the verdict, having explained it is a success.
@@ -103,42 +84,5 @@ fn say_policy(config: &Config, options: &Options, report: &mut Report) {
     match options.now {
         Some(_) => report.line("previews age from eventGenTime to --now"),
         None => report.line("all events are taken to have just arrived; --now MILLIS and eventGenTime tell ages"),
-    }
-}
-
-/// The explanation so far.
-#[derive(Default)]
-struct Report(String);
-
-impl Report {
-    fn title(&mut self, title: &str) {
-        let blank = if self.0.is_empty() { "" } else { "\n" };
-        self.0.push_str(&format!("{blank}{title}:\n"));
-    }
-
-    fn line(&mut self, line: &str) {
-        self.0.push_str(&format!("  {}\n", fit(line)));
-    }
-}
-
-/// What a file says, made fit for a terminal.
-fn fit(text: impl Display) -> String {
-    sanitized(text, 2000).to_string()
-}
-
-/// How numbers are shown.
-#[derive(Clone, Copy)]
-struct Show {
-    numbers: bool,
-}
-
-impl Show {
-    fn number(self, number: &DialedNumber) -> String {
-        if self.numbers { fit(number.reveal()) } else { number.masked().to_string() }
-    }
-
-    fn list(self, numbers: &[DialedNumber]) -> String {
-        let shown: Vec<_> = numbers.iter().map(|number| self.number(number)).collect();
-        if shown.is_empty() { "no number".to_owned() } else { shown.join(", ") }
     }
 }

@@ -4,7 +4,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri};
 use serde::Deserialize;
 
-use super::Error;
+use super::error::Error;
 use crate::config::Config;
 use crate::downstream::framing::{Fault, Framer, HeadFault, MAX_FIELDS};
 

@@ -3,8 +3,8 @@
 use http::header::TRANSFER_ENCODING;
 
 use super::history::{History, Shown};
+use super::report::{Report, Show};
 use super::request::{Arrived, Asked, arrive};
-use super::{Report, Show};
 use crate::config::Config;
 use crate::downstream::framing::Fault;
 use crate::gateway::GatewayError;

@@ -3,56 +3,14 @@
 //! Held polls and all other requests have limits of their own, so that polls cannot starve callouts. An agent whose poll
 //! is delayed notices nothing; a callout that is refused leaves a customer uncalled.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use super::context::RequestContext;
 use super::error::GatewayError;
+use super::load::{Kind, Permit};
 use crate::protocol::Operation;
 use crate::telemetry::metrics::ShedKind;
 
 /// One place in eight is for callouts alone: clients that send uploads slowly can hold all others.
 const RESERVED_FOR_CALLOUTS: usize = 8;
-
-/// The number of requests in flight, in all workers together.
-#[derive(Debug, Default)]
-pub struct Load {
-    held_polls: AtomicUsize,
-    requests: AtomicUsize,
-}
-
-/// A place among the requests in flight. Dropping it gives it back.
-pub(super) struct Permit {
-    load: Arc<Load>,
-    kind: Kind,
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    HeldPoll,
-    Request,
-}
-
-impl Load {
-    fn counter(&self, kind: Kind) -> &AtomicUsize {
-        match kind {
-            Kind::HeldPoll => &self.held_polls,
-            Kind::Request => &self.requests,
-        }
-    }
-
-    fn enter(self: &Arc<Self>, kind: Kind, max: usize) -> Option<Permit> {
-        let permit = Permit { load: Arc::clone(self), kind };
-        let before = self.counter(kind).fetch_add(1, Ordering::Relaxed);
-        (before < max).then_some(permit)
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.load.counter(self.kind).fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// A place for the request, unless the limit for its kind is reached. What is refused is counted.
 pub(super) fn enter(context: &RequestContext) -> Result<Permit, GatewayError> {

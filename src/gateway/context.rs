@@ -1,13 +1,13 @@
 //! What is known of a request when its head has arrived. It never changes afterwards.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 use http_body::Body;
 use tokio::time::Instant;
 
 use super::headers::{GUID, REQUEST_ID};
+use super::request_ids::RequestIds;
 use super::services::{Generation, Services};
 use crate::config::{Config, Limits};
 use crate::downstream::Connection;
@@ -116,33 +116,4 @@ fn request_id(headers: &HeaderMap, ids: &RequestIds) -> HeaderValue {
         (1..=MAX_REQUEST_ID).contains(&bytes.len()) && bytes.iter().copied().all(plain)
     });
     given.cloned().unwrap_or_else(|| ids.next())
-}
-
-/// Makes request IDs: 64 random bits for the process and a counter. So they are unique among all instances, and sort in
-/// the order of arrival within one.
-#[derive(Debug)]
-pub struct RequestIds {
-    process: u64,
-    next: AtomicU64,
-}
-
-impl RequestIds {
-    /// A new series.
-    pub fn new() -> Self {
-        let mut bits = [0; 8];
-        // Without randomness no TLS works either. Zeros would make IDs that are not unique, which does no harm.
-        let _ = aws_lc_rs::rand::fill(&mut bits);
-        Self { process: u64::from_ne_bytes(bits), next: AtomicU64::new(0) }
-    }
-
-    fn next(&self) -> HeaderValue {
-        let id = format!("{:016x}-{:x}", self.process, self.next.fetch_add(1, Ordering::Relaxed));
-        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("-"))
-    }
-}
-
-impl Default for RequestIds {
-    fn default() -> Self {
-        Self::new()
-    }
 }

@@ -3,16 +3,22 @@
 use std::io;
 
 use bytes::Bytes;
-use http::{Request, Response, header, request, response};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::{PathAndQuery, Uri};
+use http::{Request, Response, Version, request, response};
 use tokio::time::Instant;
 
-use super::body::{ResponseBody, Unread, read_whole};
 use super::context::RequestContext;
 use super::error::GatewayError;
-use super::headers::{GUID, prepare_request, prepare_response};
+use super::headers::{GUID, REQUEST_ID, prepare_response, strip_hop_by_hop};
+use super::read_whole::{Unread, read_whole};
 use super::record::Recorder;
+use super::response_body::ResponseBody;
 use crate::protocol::{Envelope, content};
 use crate::upstream::{Client, Failure, RequestBody, RoutingKey, UpstreamBody, UpstreamResponse};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Forwards a request and returns the upstream's response, its head made fit for the client.
 pub(super) async fn forward(
@@ -83,4 +89,50 @@ pub(super) fn read_envelope(head: &response::Parts, body: &Bytes, max: usize) ->
 /// Whether a client waits for `100 Continue`: reading the body of its request would invite it.
 pub(super) fn expects_continue(head: &request::Parts) -> bool {
     head.headers.contains_key(header::EXPECT)
+}
+
+/// Makes a client's request head fit to be forwarded: origin form, end-to-end fields only. The upstream client sets
+/// `Host`, hyper the framing.
+pub(super) fn prepare_request(head: &mut request::Parts, context: &RequestContext) {
+    head.uri = origin_form(&head.uri);
+    head.version = Version::HTTP_11;
+    strip_hop_by_hop(&mut head.headers);
+    // hyper answers it when the body is read.
+    head.headers.remove(header::EXPECT);
+    head.headers.insert(REQUEST_ID, context.request_id.clone());
+    if context.config().upstream.forwarded_headers {
+        add_forwarded(&mut head.headers, context);
+    }
+}
+
+fn origin_form(uri: &Uri) -> Uri {
+    let target = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    Uri::from(target)
+}
+
+/// Appends the client to `X-Forwarded-For` and sets `X-Forwarded-Proto`. Earlier entries are the client's own claim.
+fn add_forwarded(headers: &mut HeaderMap, context: &RequestContext) {
+    let mut route = Vec::new();
+    for earlier in headers.get_all(FORWARDED_FOR) {
+        route.extend_from_slice(earlier.as_bytes());
+        route.extend_from_slice(b", ");
+    }
+    route.extend_from_slice(context.connection.client.address.ip().to_canonical().to_string().as_bytes());
+    if let Ok(route) = HeaderValue::from_bytes(&route) {
+        headers.insert(FORWARDED_FOR, route);
+    }
+    let scheme = if context.connection.encrypted { "https" } else { "http" };
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_sent_in_origin_form() {
+        for (target, expected) in [("http://a:1/x?y=%2F", "/x?y=%2F"), ("/x", "/x"), ("https://a", "/")] {
+            assert_eq!(origin_form(&target.parse().unwrap()).to_string(), expected);
+        }
+    }
 }

@@ -2,10 +2,7 @@
 
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use http::request;
-use http::uri::{PathAndQuery, Uri};
 use http::{Response, Version};
-
-use super::context::RequestContext;
 
 /// The request ID: the client's if it is plain, otherwise a new one. The upstream gets it, and each response that the
 /// gateway makes itself.
@@ -14,8 +11,6 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 pub(super) const REASON: HeaderName = HeaderName::from_static("x-previewgate-reason");
 /// The agent's credential (protocol.md 2).
 pub(super) const GUID: HeaderName = HeaderName::from_static("guid");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Hop-by-hop fields, besides those that `Connection` names.
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -29,20 +24,6 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
-
-/// Makes a client's request head fit to be forwarded: origin form, end-to-end fields only. The upstream client sets
-/// `Host`, hyper the framing.
-pub(super) fn prepare_request(head: &mut request::Parts, context: &RequestContext) {
-    head.uri = origin_form(&head.uri);
-    head.version = Version::HTTP_11;
-    strip_hop_by_hop(&mut head.headers);
-    // hyper answers it when the body is read.
-    head.headers.remove(header::EXPECT);
-    head.headers.insert(REQUEST_ID, context.request_id.clone());
-    if context.config().upstream.forwarded_headers {
-        add_forwarded(&mut head.headers, context);
-    }
-}
 
 /// Declares the length of a body that replaces the client's.
 pub(super) fn replace_length(head: &mut request::Parts, body: &[u8]) {
@@ -81,11 +62,6 @@ fn token(item: &str) -> &str {
     item.split(';').next().unwrap_or_default().trim()
 }
 
-fn origin_form(uri: &Uri) -> Uri {
-    let target = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    Uri::from(target)
-}
-
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = headers
@@ -102,21 +78,6 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
-}
-
-/// Appends the client to `X-Forwarded-For` and sets `X-Forwarded-Proto`. Earlier entries are the client's own claim.
-fn add_forwarded(headers: &mut HeaderMap, context: &RequestContext) {
-    let mut route = Vec::new();
-    for earlier in headers.get_all(FORWARDED_FOR) {
-        route.extend_from_slice(earlier.as_bytes());
-        route.extend_from_slice(b", ");
-    }
-    route.extend_from_slice(context.connection.client.address.ip().to_canonical().to_string().as_bytes());
-    if let Ok(route) = HeaderValue::from_bytes(&route) {
-        headers.insert(FORWARDED_FOR, route);
-    }
-    let scheme = if context.connection.encrypted { "https" } else { "http" };
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
 }
 
 #[cfg(test)]
@@ -158,13 +119,6 @@ mod tests {
             let mut map = headers(&[("accept-encoding", asked), ("range", "bytes=0-1"), ("if-none-match", "*")]);
             ask_for_readable(&mut map);
             assert_eq!(map, headers(&[("accept-encoding", expected)]), "{asked}");
-        }
-    }
-
-    #[test]
-    fn targets_are_sent_in_origin_form() {
-        for (target, expected) in [("http://a:1/x?y=%2F", "/x?y=%2F"), ("/x", "/x"), ("https://a", "/")] {
-            assert_eq!(origin_form(&target.parse().unwrap()).to_string(), expected);
         }
     }
 }

@@ -20,33 +20,37 @@
 //! [`protocol::classify`]: crate::protocol::classify()
 
 mod admission;
-mod body;
 mod certificates;
+mod client_body;
 mod context;
 mod cors;
 pub(crate) mod error;
 mod finish_on_drop;
 mod forward;
 mod headers;
+mod load;
 mod operations;
 mod pipeline;
 pub(crate) mod policy;
 mod push_client;
 mod push_relay;
+mod read_whole;
 mod record;
+mod request_ids;
 mod respond;
+mod response_body;
 mod services;
 mod session_watch;
 mod signed_out;
 
-pub use admission::Load;
 pub use certificates::certificate_fingerprint;
-pub use context::RequestIds;
 pub use cors::Origins;
 pub use error::GatewayError;
 pub use finish_on_drop::{Commitment, FinishOnDrop};
+pub use load::Load;
 pub use pipeline::RequestService;
 pub use push_client::PushFault;
 pub use push_relay::{Push, PushSetupError};
+pub use request_ids::RequestIds;
 pub use respond::RecordedBody;
 pub use services::{Generation, Services, ServicesError, SetupError};

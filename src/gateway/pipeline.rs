@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use tower::Service;
 
 use super::admission;
-use super::body::{ClientBody, ResponseBody, drain};
+use super::client_body::{ClientBody, drain};
 use super::context::RequestContext;
 use super::error::GatewayError;
 use super::finish_on_drop::{Commitment, FinishOnDrop};
@@ -21,6 +21,7 @@ use super::operations::{callout, events, passthrough, push, session, websocket};
 use super::policy;
 use super::record::Recorder;
 use super::respond::{RecordedBody, error_response};
+use super::response_body::ResponseBody;
 use super::services::Generation;
 use crate::downstream::Connection;
 use crate::protocol::{Guard, Operation};

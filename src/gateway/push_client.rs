@@ -18,8 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::body::{Unread, read_whole};
 use super::headers::{prepare_response, strip_hop_by_hop};
+use super::read_whole::{Unread, read_whole};
 use crate::config::{self, AllowedTarget, EndpointUrl, Scheme, UpstreamEndpoint};
 use crate::protocol::push_address::Target;
 use crate::sockets;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::admission::Permit;
 use super::context::RequestContext;
 use super::finish_on_drop::Commitment;
+use super::load::Permit;
 use crate::config::AccessLog;
 use crate::downstream::Serving;
 use crate::failure::Blame;

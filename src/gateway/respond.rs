@@ -9,11 +9,11 @@ use http::Response;
 use http::header::{self, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 
-use super::body::ResponseBody;
 use super::context::RequestContext;
 use super::error::{ErrorResponse, GatewayError};
 use super::headers::{REASON, REQUEST_ID};
 use super::record::Recorder;
+use super::response_body::ResponseBody;
 use crate::preview::{Reason, Verdict};
 use crate::protocol::envelope::{self, Envelope};
 use crate::upstream::Failure;

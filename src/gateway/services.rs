@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use tokio_rustls::TlsAcceptor;
 
-use super::admission::Load;
 use super::certificates::report_expiry;
-use super::context::RequestIds;
 use super::cors::Origins;
+use super::load::Load;
 use super::push_relay::{Push, PushSetupError};
+use super::request_ids::RequestIds;
 use crate::config::{Config, Log};
 use crate::downstream;
 use crate::log_throttle::LogThrottle;

@@ -4,13 +4,15 @@
 use bytes::Bytes;
 use http::{Request, Response, request};
 
-use crate::gateway::body::{ClientBody, ResponseBody, Unread, read_whole};
+use crate::gateway::client_body::ClientBody;
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
 use crate::gateway::forward::{Buffered, buffer, forward, read_envelope};
 use crate::gateway::headers::replace_length;
 use crate::gateway::policy::{Evaluation, apply_policy, evaluate, parse_request};
+use crate::gateway::read_whole::{Unread, read_whole};
 use crate::gateway::record::Recorder;
+use crate::gateway::response_body::ResponseBody;
 use crate::gateway::signed_out::share_if_signed_out;
 use crate::preview::{AgentId, AgentPreviews};
 use crate::upstream::{Client, RequestBody};

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue};
 use http::{Request, Response, StatusCode};
 
-use crate::gateway::body::{ClientBody, ResponseBody};
+use crate::gateway::client_body::ClientBody;
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
 use crate::gateway::forward::{Buffered, buffer, forward};
 use crate::gateway::headers::ask_for_readable;
 use crate::gateway::record::Recorder;
+use crate::gateway::response_body::ResponseBody;
 use crate::preview::AgentId;
 use crate::protocol::{Delivery, content, parse_events};
 use crate::store::{Moment, Source};

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 
-use crate::gateway::body::{ClientBody, ResponseBody};
+use crate::gateway::client_body::ClientBody;
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
 use crate::gateway::forward::forward;
 use crate::gateway::record::Recorder;
+use crate::gateway::response_body::ResponseBody;
 use crate::gateway::session_watch::SessionWatch;
 use crate::upstream::Client;
 

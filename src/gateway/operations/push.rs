@@ -11,12 +11,14 @@
 
 use http::{Request, Response, request};
 
-use crate::gateway::body::{ClientBody, ResponseBody, Unread, read_whole};
+use crate::gateway::client_body::ClientBody;
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
 use crate::gateway::operations::events::record_events;
 use crate::gateway::push_client::PushFault;
+use crate::gateway::read_whole::{Unread, read_whole};
 use crate::gateway::record::Recorder;
+use crate::gateway::response_body::ResponseBody;
 use crate::preview::AgentId;
 use crate::protocol::push_address::{Claim, PushForm, Target};
 use crate::telemetry::metrics::PushOutcome;

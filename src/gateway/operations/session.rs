@@ -7,12 +7,14 @@ use bytes::Bytes;
 use http::{Request, Response, header, request};
 
 use crate::config::Mode;
-use crate::gateway::body::{ClientBody, ResponseBody, Unread, read_whole};
+use crate::gateway::client_body::ClientBody;
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
 use crate::gateway::forward::{Buffered, buffer, forward, read_envelope};
 use crate::gateway::headers::replace_length;
+use crate::gateway::read_whole::{Unread, read_whole};
 use crate::gateway::record::Recorder;
+use crate::gateway::response_body::ResponseBody;
 use crate::gateway::signed_out::share_if_signed_out;
 use crate::preview::{AgentId, Change};
 use crate::protocol::sign_in::{SignInFault, push_addresses};

@@ -10,12 +10,13 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use crate::gateway::body::{ClientBody, ResponseBody};
+use crate::gateway::client_body::ClientBody;
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
-use crate::gateway::forward::send;
-use crate::gateway::headers::{prepare_request, prepare_response};
+use crate::gateway::forward::{prepare_request, send};
+use crate::gateway::headers::prepare_response;
 use crate::gateway::record::Recorder;
+use crate::gateway::response_body::ResponseBody;
 use crate::telemetry::metrics::OpenGuard;
 use crate::upstream::Client;
 

@@ -1,0 +1,75 @@
+//! The body of a client's request, on its way to the upstream.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::read_whole::read_whole;
+use crate::upstream::{RequestBody, StreamedBody};
+
+/// The body of a client's request; counts its bytes.
+pub(super) struct ClientBody {
+    incoming: Incoming,
+    received: Option<Arc<AtomicU64>>,
+}
+
+impl ClientBody {
+    pub(super) fn new(incoming: Incoming) -> Self {
+        let received = (!incoming.is_end_stream()).then(Arc::default);
+        Self { incoming, received }
+    }
+
+    /// The count of the bytes received; `None` if there is no body.
+    pub(super) fn counter(&self) -> Option<Arc<AtomicU64>> {
+        self.received.clone()
+    }
+
+    /// The same body for the upstream, forwarded as it arrives.
+    pub(super) fn streamed(self) -> RequestBody {
+        if self.is_end_stream() { RequestBody::Whole(Bytes::new()) } else { RequestBody::Streamed(self.boxed()) }
+    }
+
+    /// The same body for the upstream after its beginning was read.
+    pub(super) fn resumed(self, beginning: Bytes) -> RequestBody {
+        RequestBody::Resumed(Some(beginning), self.boxed())
+    }
+
+    fn boxed(self) -> StreamedBody {
+        self.map_err(Into::into).boxed_unsync()
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let body = self.get_mut();
+        let frame = ready!(Pin::new(&mut body.incoming).poll_frame(cx));
+        if let (Some(Ok(frame)), Some(received)) = (&frame, &body.received) {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            received.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// Reads the rest of a refused request's body, so that the next request on the connection can be understood. Beyond
+/// `max` bytes closing the connection is cheaper: hyper does that when the body is dropped unread.
+pub(super) async fn drain(mut body: ClientBody, max: usize) {
+    let _ = read_whole(&mut body, max).await;
+}

@@ -1,0 +1,46 @@
+//! The number of requests in flight, by kind.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The number of requests in flight, in all workers together.
+#[derive(Debug, Default)]
+pub struct Load {
+    held_polls: AtomicUsize,
+    requests: AtomicUsize,
+}
+
+/// A place among the requests in flight. Dropping it gives it back.
+pub(super) struct Permit {
+    load: Arc<Load>,
+    kind: Kind,
+}
+
+/// What a place is for.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    HeldPoll,
+    Request,
+}
+
+impl Load {
+    fn counter(&self, kind: Kind) -> &AtomicUsize {
+        match kind {
+            Kind::HeldPoll => &self.held_polls,
+            Kind::Request => &self.requests,
+        }
+    }
+
+    /// A place of this kind, unless `max` are taken.
+    pub(super) fn enter(self: &Arc<Self>, kind: Kind, max: usize) -> Option<Permit> {
+        let permit = Permit { load: Arc::clone(self), kind };
+        let before = self.counter(kind).fetch_add(1, Ordering::Relaxed);
+        (before < max).then_some(permit)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.load.counter(self.kind).fetch_sub(1, Ordering::Relaxed);
+    }
+}
