@@ -346,6 +346,10 @@ mod tests {
         ] {
             assert_eq!(parsed(body), Err(Reason::MalformedBody), "{body}");
         }
+    }
+
+    #[test]
+    fn a_body_too_deep_or_not_in_utf_8_is_refused() {
         let deep = format!(r#"{{"called":"1","callcontrolid":1,"x":{}{}}}"#, "[".repeat(5000), "]".repeat(5000));
         assert_eq!(parsed(&deep), Err(Reason::MalformedBody));
         assert_eq!(
