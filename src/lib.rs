@@ -21,7 +21,7 @@
 //! reload
 //! server
 //! gateway
-//! upstream, downstream, store, simulator
+//! upstream, downstream, store, audit, simulator
 //! telemetry
 //! protocol
 //! config

@@ -130,15 +130,6 @@ enum Unwritten {
     SegmentLost(io::Error),
 }
 
-/// The line of a checkpoint, without line feed: nothing in it but what the note says.
-pub(super) fn checkpoint_line(checkpoint: &Checkpoint, note: &str) -> Vec<u8> {
-    let mut body = Vec::new();
-    append_body(&mut body, checkpoint.time, &Record::Checkpoint(SignedCheckpoint { note: note.into() }));
-    let mut line = Vec::new();
-    append_line(&mut line, checkpoint.seq + 1, checkpoint.head, &body);
-    line
-}
-
 impl Writer {
     pub(super) fn new(
         directory: &Path,
