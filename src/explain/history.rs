@@ -173,7 +173,8 @@ impl Replay<'_> {
         for event in &found.events {
             let at = event.generated_at.filter(|_| self.history.timed).map(Timestamp);
             self.history.clock.set(at.unwrap_or(self.history.now));
-            let alone = Events { events: vec![event.clone()], unreadable: 0, retcode: found.retcode.clone() };
+            let retcode = found.retcode.clone();
+            let alone = Events { events: vec![event.clone()], retcode, ..Events::default() };
             let outcome = self.record(alone, polled, delivery, guid).outcomes.pop().unwrap_or(Outcome::Irrelevant);
             self.outcome(event, outcome, at.is_some());
         }

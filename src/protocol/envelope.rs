@@ -1,8 +1,8 @@
 //! The vendor's response envelope: `message`, `retcode`, `result` (protocol.md 3).
 
-use std::borrow::Cow;
+use serde::Serialize;
 
-use serde::{Deserialize, Serialize};
+use super::answer::AnswerReader;
 
 use crate::preview::Reason;
 
@@ -18,50 +18,44 @@ pub struct Envelope {
     pub result: Option<String>,
 }
 
-impl Envelope {
-    /// Reads what can be read; an answer that is no envelope has neither member.
-    pub fn read(body: &[u8]) -> Self {
-        #[derive(Deserialize)]
-        struct Members<'a> {
-            #[serde(borrow, default)]
-            retcode: Option<Scalar<'a>>,
-            #[serde(borrow, default)]
-            result: Option<Scalar<'a>>,
-        }
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The upstream did what it was asked to.
+    Success,
+    /// It did not, and says why.
+    Failure(String),
+    /// The answer does not say: it is broken, or no envelope, or has two return codes that differ.
+    Unreadable,
+}
 
-        let members = serde_json::from_slice::<Members<'_>>(trim_bom(body));
-        let text = |scalar: Option<Scalar<'_>>| scalar.and_then(Scalar::into_text);
-        members.map_or_else(|_| Self::default(), |m| Self { retcode: text(m.retcode), result: text(m.result) })
+impl Envelope {
+    /// Reads what can be read; an answer that is no envelope, or not a whole one, has neither member. As forgiving as with
+    /// events, and as little bounded: of any size and depth.
+    pub fn read(body: &[u8]) -> Self {
+        let mut reader = AnswerReader::new();
+        reader.feed(body);
+        reader.finish().map(|answer| answer.envelope()).unwrap_or_default()
+    }
+
+    /// Whether the upstream did what it was asked to, or the answer does not say.
+    pub fn outcome(&self) -> Outcome {
+        match self.retcode.as_deref() {
+            Some(SUCCESS) => Outcome::Success,
+            Some("") | None => Outcome::Unreadable,
+            Some(code) => Outcome::Failure(code.to_owned()),
+        }
     }
 
     /// Whether the upstream did what it was asked to.
     pub fn is_success(&self) -> bool {
-        self.retcode.as_deref() == Some(SUCCESS)
+        self.outcome() == Outcome::Success
     }
 }
 
 /// Whether a `retcode` says that the agent has no session: not signed in (100-006) or signed out (100-008).
 pub fn says_signed_out(retcode: &str) -> bool {
     matches!(retcode, "100-006" | "100-008")
-}
-
-/// A string or number; anything else is of no interest here.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Scalar<'a> {
-    Text(#[serde(borrow)] Cow<'a, str>),
-    Number(serde_json::Number),
-    Else(serde::de::IgnoredAny),
-}
-
-impl Scalar<'_> {
-    fn into_text(self) -> Option<String> {
-        match self {
-            Self::Text(text) => Some(text.trim_end_matches('\0').to_owned()),
-            Self::Number(number) => Some(number.to_string()),
-            Self::Else(_) => None,
-        }
-    }
 }
 
 /// An envelope that the gateway makes itself: without `result`, as for every failure.
@@ -123,6 +117,39 @@ mod tests {
         for text in ["", "null", "[]", "<html>", r#"{"result":null}"#] {
             assert_eq!(read(text), pair("", ""), "{text}");
         }
+    }
+
+    #[test]
+    fn whatever_an_answer_looks_like_its_outcome_is_one_of_three() {
+        let outcome = |text: &str| Envelope::read(text.as_bytes()).outcome();
+        let large = "x".repeat(70_000);
+        let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+        for success in [
+            r#"{"retcode":"0"}"#,
+            "{\"RetCode\":\"0\\u0000\\u0000\"}\0\0",
+            "\0\0{\"retcode\":\"0\0\",\"message\":\"a\tb\nc\u{1}\"}",
+            r#" { "retcode" : " 0 " , "RETCODE" : 0 } "#,
+            &format!(r#"{{"message":"{large}","result":{{"retcode":"1","x":{deep}}},"retcode":"0"}}"#),
+        ] {
+            assert_eq!(outcome(success), Outcome::Success, "{success:.80}");
+        }
+        assert_eq!(outcome(r#"{"retcode":"100-006","Retcode":"100-006"}"#), Outcome::Failure("100-006".to_owned()));
+        for unreadable in [
+            "",
+            "<html>",
+            "[]",
+            "{}",
+            r#"{"retcode":null}"#,
+            r#"{"retcode":""}"#,
+            r#"{"retcode":{"retcode":"0"}}"#,
+            r#"{"retcode":"0","RetCode":"100-006"}"#,
+            r#"{"retcode":"0","result":"#,
+            r#"{"retcode":"0"} {"retcode":"1"}"#,
+        ] {
+            assert_eq!(outcome(unreadable), Outcome::Unreadable, "{unreadable}");
+        }
+        // In GBK the last character ends with a backslash.
+        assert!(Envelope::read(b"{\"message\":\"\xbf\x5c\",\"retcode\":\"0\"}").is_success());
     }
 
     #[test]

@@ -1,17 +1,19 @@
-//! Event answers and pushes: what the platform tells an agent's application, and what that changes here.
+//! Events: what the platform shows an agent's application, and what that changes here.
 //!
 //! Read forgivingly (protocol.md 5): the upstream is trusted, its spelling is not. What cannot be understood is an
-//! error that the caller counts; it never stops the answer on its way to the client.
+//! error that the caller counts; it never stops the answer on its way to the client. `answer` finds the events in a text.
 
-use std::borrow::Cow;
+use std::collections::VecDeque;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
-use super::envelope::trim_bom;
-use super::members::each_member;
+use super::answer::{AnswerReader, trim_padding};
 use crate::label_enum;
 use crate::preview::{AgentId, Announcement, Change, ControlId, DialedNumber};
+
+/// Most numbers of one preview that are kept; the newest stay. `dialeddigits` holds at most 60 (protocol.md 5).
+pub const MAX_NUMBERS: usize = 128;
+
+/// Longest number that is kept, in bytes. The longest documented one has 24.
+pub const MAX_NUMBER: usize = 64;
 
 /// One event, as far as the gateway is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,11 @@ pub struct Event {
 }
 
 impl Event {
+    /// Whether the event ends previews.
+    pub(super) fn is_end(&self) -> bool {
+        matches!(self.change, Some(Change::Ended | Change::Cancelled(_) | Change::EndedBefore(_)))
+    }
+
     /// Whose previews the event changes, if that is beyond doubt. `polled` is the agent who was asked about, if it was
     /// one: then `workNo` can only say the same. An event that names somebody else was not meant for the one it was
     /// shown to, and proves nothing about either.
@@ -56,170 +63,137 @@ pub struct Events {
     pub events: Vec<Event>,
     /// Events that could not be read; the others are good all the same.
     pub unreadable: usize,
-    /// `retcode` of the envelope, where there is one.
+    /// Numbers that are not kept: longer than [`MAX_NUMBER`], or older than the newest [`MAX_NUMBERS`] of a preview.
+    pub dropped_numbers: usize,
+    /// `retcode` of the envelope, where there is one. If it is given twice, the one that is no success.
     pub retcode: Option<String>,
 }
 
 /// Reads the events in the body of a polling answer or of a push (protocol.md 6): an envelope with `event` (an
 /// object, an array, null or absent), a push with `eventList`, or a bare event object.
 ///
-/// The body must be UTF-8 by now; a byte order mark, raw control characters and broken sequences are tolerated.
+/// A byte order mark, raw control characters and broken sequences are tolerated. Text that is not UTF-8 is read as GBK,
+/// Big5 or Shift_JIS as well: the second byte of a character may be a backslash there.
 ///
 /// # Errors
 /// [`EventError::NotAnEnvelope`]; single unreadable events are counted in [`Events::unreadable`].
 pub fn parse_events(body: &[u8]) -> Result<Events, EventError> {
-    let body = trim_bom(body);
-    // The platform's strings may hold anything (protocol.md 5); JSON forbids raw control characters and broken
-    // UTF-8. Repair only what did not parse: the clean text is the common case.
-    let clean = std::str::from_utf8(body).ok().and_then(read);
-    clean.or_else(|| read(&repair(&String::from_utf8_lossy(body)))).ok_or(EventError::NotAnEnvelope)
+    let mut reader = AnswerReader::new();
+    reader.feed(body);
+    reader.finish().map(|answer| answer.events()).ok_or(EventError::NotAnEnvelope)
 }
 
-/// Blanks for raw control characters, which are only legal between tokens, where a blank is as good.
-fn repair(text: &str) -> String {
-    text.trim_end_matches('\0').chars().map(|c| if c < ' ' { ' ' } else { c }).collect()
+/// An event whose members are being read.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(super) struct Draft {
+    pub(super) event_type: Option<String>,
+    pub(super) agent: Option<AgentId>,
+    pub(super) generated_at: Option<u64>,
+    pub(super) content: Option<Content>,
 }
 
-/// The documented shapes in one: polling answers have `event`, pushes `workNo` and `eventList`, and a captured bare
-/// event has `eventType` itself.
-fn read(text: &str) -> Option<Events> {
-    let members = Members::read(text)?;
-    let mut found = Events { retcode: members.retcode.and_then(scalar).map(Cow::into_owned), ..Events::default() };
-    if members.event_type.is_some() {
-        found.add(event(&members, None));
-        return Some(found);
+/// The content of a preview event. An ID that is given and cannot be read is `Some(None)`.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(super) struct Content {
+    /// `controlid`
+    pub(super) control_id: Option<Option<ControlId>>,
+    /// `controllid`, as the previewCallout page spells it.
+    pub(super) controll_id: Option<Option<ControlId>>,
+    /// `dialeddigits`
+    pub(super) numbers: NumberList,
+}
+
+impl Draft {
+    /// How many of its numbers are not kept.
+    pub(super) fn dropped_numbers(&self) -> usize {
+        self.content.as_ref().map_or(0, |content| content.numbers.dropped)
     }
-    // `workNo` beside an `eventList` is for its events that name nobody.
-    let whose = members.work_no.and_then(agent);
-    for list in [members.event, members.event_list].into_iter().flatten() {
-        for element in one_or_many(list)? {
-            match given(element).map(|element| Members::read(element.get())) {
-                Some(Some(members)) => found.add(event(&members, whose)),
-                Some(None) => found.unreadable += 1,
-                None => {}
+
+    /// The event.
+    pub(super) fn event(self) -> Result<Event, EventError> {
+        let Self { event_type, agent, generated_at, content } = self;
+        let event_type = event_type.map_or(EventType::Other, |name| EventType::read(&name));
+        let change = match event_type {
+            EventType::Preview | EventType::PreviewCallOut | EventType::PreviewCallOutEx => {
+                let content = content.unwrap_or_default();
+                let control_id = content.control_id().ok_or(EventError::UnreadablePreview)?;
+                let numbers = content.numbers.finish();
+                Some(Change::Shown(Announcement { control_id, numbers, shown: Vec::new() }))
             }
-        }
-    }
-    Some(found)
-}
-
-impl Events {
-    fn add(&mut self, event: Result<Event, EventError>) {
-        match event {
-            Ok(event) => self.events.push(event),
-            Err(_) => self.unreadable += 1,
-        }
+            // A release that names one preview ends that one, any other ends them all.
+            EventType::ReleasePreview => {
+                let released = content.and_then(|content| content.control_id());
+                Some(released.map_or(Change::Ended, Change::Cancelled))
+            }
+            EventType::ShutdownService => Some(Change::Ended),
+            EventType::Other => None,
+        };
+        Ok(Event { event_type, agent, generated_at, change })
     }
 }
 
-/// The elements of an array, or the one value that stands in its place. Kept raw: one event that cannot be read must
-/// not hide the others.
-fn one_or_many(list: &RawValue) -> Option<Vec<&RawValue>> {
-    if list.get().starts_with('[') { serde_json::from_str(list.get()).ok() } else { Some(vec![list]) }
-}
-
-fn event(members: &Members<'_>, whose: Option<AgentId>) -> Result<Event, EventError> {
-    let event_type = members.event_type.and_then(scalar).map_or(EventType::Other, |name| EventType::read(&name));
-    let change = match event_type {
-        EventType::Preview | EventType::PreviewCallOut | EventType::PreviewCallOutEx => {
-            Some(Change::Shown(announcement(members.content)?))
-        }
-        EventType::ReleasePreview | EventType::ShutdownService => Some(Change::Ended),
-        EventType::Other => None,
-    };
-    let generated_at = members.event_gen_time.and_then(scalar).and_then(|text| text.parse().ok());
-    Ok(Event { event_type, agent: members.work_no.and_then(agent).or(whose), generated_at, change })
-}
-
-/// The content of a preview event: `controlid` (or `controllid`, as the previewCallout page spells it) and
-/// `dialeddigits`. Two control IDs that differ leave no way to tell which one the client will use.
-fn announcement(content: Option<&RawValue>) -> Result<Announcement, EventError> {
-    let read = || {
-        let members = Members::read(content?.get())?;
-        let control_id = |raw: &RawValue| trim_padding(&scalar(raw)?).parse::<ControlId>().ok();
-        let spellings = [members.controlid, members.controllid];
-        let mut ids = spellings.into_iter().flatten().map(control_id);
+impl Content {
+    /// The control ID. Two that differ leave no way to tell which one the client will use.
+    fn control_id(&self) -> Option<ControlId> {
+        let mut ids = [self.control_id, self.controll_id].into_iter().flatten();
         let id = ids.next()??;
-        let agreed = ids.all(|other| other == Some(id));
-        let numbers = members.dialeddigits.and_then(scalar).unwrap_or_default();
-        agreed.then(|| Announcement { control_id: id, numbers: dialed_digits(&numbers), shown: Vec::new() })
-    };
-    read().ok_or(EventError::UnreadablePreview)
-}
-
-/// The numbers in `dialeddigits`: separated by commas, each without blanks and padding around it.
-fn dialed_digits(list: &str) -> Vec<DialedNumber> {
-    list.split(',').map(trim_padding).filter(|number| !number.is_empty()).map(DialedNumber::new).collect()
-}
-
-/// Strings from the platform can be padded with trailing NUL characters (protocol.md 5).
-fn trim_padding(text: &str) -> &str {
-    text.trim_matches(|c: char| c == '\0' || c.is_whitespace())
-}
-
-fn agent(raw: &RawValue) -> Option<AgentId> {
-    trim_padding(&scalar(raw)?).parse().ok()
-}
-
-/// A string, or the digits of a number; anything else, a string that does not decode included, counts as absent.
-fn scalar(raw: &RawValue) -> Option<Cow<'_, str>> {
-    #[derive(Deserialize)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-    match raw.get().as_bytes().first()? {
-        b'"' => serde_json::from_str::<Text<'_>>(raw.get()).ok().map(|text| text.0),
-        b'-' | b'0'..=b'9' => Some(Cow::Borrowed(raw.get())),
-        _ => None,
+        ids.all(|other| other == Some(id)).then_some(id)
     }
 }
 
-/// The members that mean something somewhere in an envelope, an event or its content, by name without regard to
-/// letter case. Of a repeated name the last counts, as with the mappers of the vendor's clients.
-#[derive(Default)]
-struct Members<'a> {
-    retcode: Option<&'a RawValue>,
-    event: Option<&'a RawValue>,
-    event_list: Option<&'a RawValue>,
-    event_type: Option<&'a RawValue>,
-    work_no: Option<&'a RawValue>,
-    event_gen_time: Option<&'a RawValue>,
-    content: Option<&'a RawValue>,
-    controlid: Option<&'a RawValue>,
-    controllid: Option<&'a RawValue>,
-    dialeddigits: Option<&'a RawValue>,
+/// The numbers in `dialeddigits`, read piece by piece: separated by commas, each without blanks and padding around it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(super) struct NumberList {
+    numbers: VecDeque<DialedNumber>,
+    current: Vec<u8>,
+    /// Blanks and padding behind `current`: part of the number only if more of it follows.
+    padding: Vec<u8>,
+    dropped: usize,
 }
 
-impl<'a> Members<'a> {
-    fn read(text: &'a str) -> Option<Self> {
-        let mut members = Self::default();
-        let read = each_member(text, |name, value| {
-            if let Some(place) = members.place(name) {
-                *place = given(value);
+impl NumberList {
+    /// A part of the text.
+    pub(super) fn text(&mut self, piece: &[u8]) {
+        piece.iter().for_each(|byte| self.byte(*byte));
+    }
+
+    fn byte(&mut self, byte: u8) {
+        match byte {
+            b',' => self.end(),
+            0..=b' ' if self.current.is_empty() => {}
+            0..=b' ' if self.padding.len() <= MAX_NUMBER => self.padding.push(byte),
+            0..=b' ' => {}
+            // One byte more than the bound shows that the number is too long.
+            _ if self.current.len() <= MAX_NUMBER => {
+                self.current.append(&mut self.padding);
+                self.current.push(byte);
             }
-        });
-        read.is_ok().then_some(members)
+            _ => {}
+        }
     }
 
-    fn place(&mut self, name: &str) -> Option<&mut Option<&'a RawValue>> {
-        Some(match name {
-            "retcode" => &mut self.retcode,
-            "event" => &mut self.event,
-            "eventlist" => &mut self.event_list,
-            "eventtype" => &mut self.event_type,
-            "workno" => &mut self.work_no,
-            "eventgentime" => &mut self.event_gen_time,
-            "content" => &mut self.content,
-            "controlid" => &mut self.controlid,
-            "controllid" => &mut self.controllid,
-            "dialeddigits" => &mut self.dialeddigits,
-            _ => return None,
-        })
+    /// The end of a number.
+    pub(super) fn end(&mut self) {
+        self.padding.clear();
+        let current = std::mem::take(&mut self.current);
+        if current.len() > MAX_NUMBER {
+            self.dropped += 1;
+            return;
+        }
+        let text = String::from_utf8_lossy(&current).replace(|c: char| c.is_control() && c != '\0', " ");
+        let number = trim_padding(&text);
+        if !number.is_empty() {
+            self.numbers.push_back(DialedNumber::new(number));
+        }
+        if self.numbers.len() > MAX_NUMBERS {
+            self.numbers.pop_front();
+            self.dropped += 1;
+        }
     }
-}
 
-/// `null` is as good as absent.
-fn given(value: &RawValue) -> Option<&RawValue> {
-    (value.get() != "null").then_some(value)
+    fn finish(self) -> Vec<DialedNumber> {
+        self.numbers.into()
+    }
 }
 
 label_enum! {
@@ -242,8 +216,7 @@ label_enum! {
 
 impl EventType {
     fn read(name: &str) -> Self {
-        let name = trim_padding(name);
-        Self::ALL.iter().copied().find(|known| known.as_str() == name).unwrap_or(Self::Other)
+        Self::ALL.iter().copied().find(|known| known.as_str().eq_ignore_ascii_case(name)).unwrap_or(Self::Other)
     }
 }
 
@@ -333,6 +306,68 @@ mod tests {
         ] {
             assert_eq!(one(&polled(event_type, "null")).change, change);
             assert_eq!(one(&polled(event_type, r#"{"x":[{}]}"#)).change, change);
+        }
+    }
+
+    #[test]
+    fn a_release_that_names_a_preview_ends_that_one() {
+        for (content, change) in [
+            (r#"{"controlid":"7"}"#, Change::Cancelled(ControlId(7))),
+            (r#"{"controllid":7,"x":1}"#, Change::Cancelled(ControlId(7))),
+            (r#"{"controlid":7,"controllid":8}"#, Change::Ended),
+            (r#"{"controlid":""}"#, Change::Ended),
+            (r#"{"controlid":null}"#, Change::Ended),
+            ("{}", Change::Ended),
+        ] {
+            assert_eq!(one(&polled("AGENTEVENT_release_preview", content)).change, Some(change), "{content}");
+        }
+        let shutdown = one(&polled("AgentOther_ShutdownService", r#"{"controlid":"7"}"#));
+        assert_eq!(shutdown.change, Some(Change::Ended));
+    }
+
+    #[test]
+    fn what_is_kept_of_a_preview_is_bounded() {
+        let read = |numbers: &str| {
+            let content = format!(r#"{{"controlid":7,"dialeddigits":"{numbers}"}}"#);
+            let found = parse_events(polled("AgentEvent_Preview_CallOut_Ex", &content).as_bytes()).unwrap();
+            let kept: Vec<_> = shown(&found.events[0]).1.into_iter().map(str::to_owned).collect();
+            (kept, found.dropped_numbers)
+        };
+        let many: Vec<_> = (0..140_000).map(|n| n.to_string()).collect();
+        let (kept, dropped) = read(&many.join(","));
+        assert_eq!((kept.len(), dropped), (MAX_NUMBERS, 140_000 - MAX_NUMBERS));
+        assert_eq!(kept, many[140_000 - MAX_NUMBERS..]);
+        let longest = "1".repeat(MAX_NUMBER);
+        assert_eq!(read(&longest), (vec![longest.clone()], 0));
+        assert_eq!(read(&format!("1,{longest}1,2")), (vec!["1".to_owned(), "2".to_owned()], 1));
+        assert_eq!(read(&format!("{},2", "1".repeat(900_000))), (vec!["2".to_owned()], 1));
+        let padding = "\\u0000".repeat(500);
+        assert_eq!(read(&format!("100{padding},1 2{padding}")), (vec!["100".to_owned(), "1 2".to_owned()], 0));
+    }
+
+    #[test]
+    fn text_in_an_undeclared_charset_may_end_in_a_backslash() {
+        // In GBK and Big5 the second byte, in Shift_JIS as well; the same bytes with an escaped quote behind a katakana.
+        for (text, is_readable) in [
+            (&b"\xbf\x5c"[..], true),
+            (b"\xa5\x5c", true),
+            (b"\x95\x5c", true),
+            (b"\xb1\xb2\xb3\x5c\"", true),
+            (b"\xff\x5cn", true),
+            (b"\xbf\x5c\x5c", true),
+            (b"\xbf\x5c\x5c\x5c\xbf", false),
+        ] {
+            let before = br#"{"retcode":"0","event":{"eventType":"AgentEvent_Preview_CallOut","workNo":"101","content":{"callData":""#;
+            let after = br#"","controlid":7,"dialeddigits":"100"}}}"#;
+            let body = [&before[..], text, after].concat();
+            for pieces in [body.len(), 1, 7] {
+                let mut reader = AnswerReader::new();
+                body.chunks(pieces).for_each(|piece| reader.feed(piece));
+                let found = reader.finish().map(|answer| answer.events());
+                let events = found.as_ref().map(|found| found.events.as_slice()).unwrap_or_default();
+                let numbers = events.first().map(|event| shown(event).1);
+                assert_eq!(numbers.is_some_and(|numbers| numbers == ["100"]), is_readable, "{text:x?} {found:?}");
+            }
         }
     }
 

@@ -11,11 +11,13 @@
 //! - [`sign_in`]: where a sign-in asks for push, and the same sign-in with other addresses.
 //! - [`push_address`]: the gateway's own push addresses, signed.
 
+mod answer;
 pub mod callout;
 pub mod classify;
 pub mod content;
 pub mod envelope;
 pub mod event;
+mod json_lexer;
 mod loose_names;
 pub mod media_type;
 mod members;
@@ -30,6 +32,6 @@ mod strict_json;
 
 pub use callout::{CalloutError, ParsedCallout, ParsedCancel, parse_callout, parse_cancel};
 pub use classify::{Classified, ClassifyRules, Guard, RequestHead, classify};
-pub use envelope::Envelope;
+pub use envelope::{Envelope, Outcome};
 pub use event::{Delivery, Event, EventError, EventType, Events, parse_events};
 pub use operation::{Operation, OperationName, Unclassified};

@@ -7,11 +7,13 @@ use std::ops::Range;
 
 use serde_json::value::RawValue;
 
+use super::answer::AnswerReader;
 use super::envelope::trim_bom;
 use super::loose_names::may_mean_one_of;
 use super::members::each_member;
 use super::one_reading::written_out;
 use super::push_address::PushForm;
+use crate::preview::AgentId;
 
 /// One address in a sign-in that the application wants pushes at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +79,14 @@ pub fn with_addresses<'a>(body: &[u8], addresses: impl IntoIterator<Item = (&'a 
         Ok(text) if !changed.is_ascii() || text.contains('\\') => written_out(text, &[]).into_bytes(),
         _ => changed,
     }
+}
+
+/// The agent who has signed in by account name, from the answer: `result.workno` (protocol.md 7). Nothing if the answer
+/// names none, or more than one.
+pub fn signed_in_agent(answer: &[u8]) -> Option<AgentId> {
+    let mut reader = AnswerReader::new();
+    reader.feed(answer);
+    reader.finish()?.signed_in_agent()
 }
 
 /// `null` and `""` are as good as absent.
@@ -183,6 +193,29 @@ mod tests {
             assert_eq!(push_addresses(body.as_bytes()), Err(expected), "{body}");
         }
         assert_eq!(push_addresses(b"{\"pushUrl\":\"\xff\"}"), Err(NotAnObject));
+    }
+
+    #[test]
+    fn who_has_signed_in_by_account() {
+        let agent = |answer: &str| signed_in_agent(answer.as_bytes()).map(AgentId::as_u32);
+        for answer in [
+            r#"{"message":"","retcode":"0","result":{"workno":"101","vdnid":1}}"#,
+            r#"{"retcode":"0","result":{"x":{"workno":"102"},"WorkNo":101}}"#,
+            "{\"result\":{\"workNo\":\"101\\u0000\",\"workno\":101},\"retcode\":\"0\"}\0",
+        ] {
+            assert_eq!(agent(answer), Some(101), "{answer}");
+        }
+        for answer in [
+            "",
+            r#"{"retcode":"0","workno":"101"}"#,
+            r#"{"retcode":"0","result":"101"}"#,
+            r#"{"retcode":"0","result":[{"workno":"101"}]}"#,
+            r#"{"retcode":"0","result":{"workno":"101","WorkNo":"102"}}"#,
+            r#"{"retcode":"0","result":{"workno":"7"}}"#,
+            r#"{"retcode":"0","result":{"workno":"101"}"#,
+        ] {
+            assert_eq!(agent(answer), None, "{answer}");
+        }
     }
 
     #[test]

@@ -162,7 +162,7 @@ impl Ledger {
     /// Records the events of one answer or push. The previews are visible to callouts when this returns; for other
     /// gateways to see them, [`Self::share`] must follow.
     pub fn record(&self, found: Events, source: &Source<'_>) -> Recorded {
-        let Events { events, unreadable, retcode } = found;
+        let Events { events, unreadable, retcode, dropped_numbers: _ } = found;
         let mut recorded =
             Recorded { unreadable, outcomes: vec![Outcome::Irrelevant; events.len()], ..Recorded::default() };
         self.record_answer(retcode.as_deref(), &events, source, &mut recorded);

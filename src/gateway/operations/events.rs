@@ -69,6 +69,9 @@ pub(in crate::gateway) fn record_events(
         context.warn_about_events("events cannot be read: their previews are unknown");
         return Vec::new();
     };
+    if found.dropped_numbers > 0 {
+        context.warn_about_events("preview shows more or longer numbers than are kept");
+    }
     let session = context.guid.as_ref().map(HeaderValue::as_bytes);
     let recorded = services.ledger.record(found, &Source { meant_for, delivery, session, began });
     if recorded.unreadable > 0 {

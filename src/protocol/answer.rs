@@ -1,0 +1,542 @@
+//! An answer or push of the platform, read in one pass as it arrives: the envelope, and the events in it.
+//!
+//! Nothing is kept but what counts, within bounds by meaning: short scalars, [`MAX_NUMBERS`] numbers a preview, each of at
+//! most [`MAX_NUMBER`] bytes. So an answer may be of any size and depth. See `event` for what the events mean.
+
+use super::envelope::Envelope;
+use super::event::{Content, Draft, Event, EventError, Events, NumberList};
+use super::json_lexer::{Container, Handler, LeadBytes, Lexer};
+use crate::preview::AgentId;
+
+/// Longest scalar that counts: types, codes, IDs.
+const MAX_SCALAR: usize = 128;
+
+/// How many bytes from the first one that is not ASCII must be valid UTF-8 for the text to count as UTF-8.
+const MAX_UNDECIDED: usize = 64 * 1024;
+
+/// Reads one text in UTF-8, or in a charset that was not declared, piece by piece.
+#[derive(Clone)]
+pub(super) struct AnswerReader {
+    begun: bool,
+    main: Reading,
+    charset: Charset,
+}
+
+/// What is known about the charset.
+#[derive(Clone)]
+enum Charset {
+    /// Only ASCII so far.
+    Ascii,
+    /// UTF-8 so far: what was read before the first other byte, and everything since.
+    Undecided { before: Box<Reading>, since: Vec<u8> },
+    /// UTF-8.
+    Utf8,
+    /// Not UTF-8: further readings, with the lead bytes of other charsets.
+    Other(Vec<Reading>),
+}
+
+#[derive(Clone)]
+struct Reading {
+    lexer: Lexer,
+    answer: Answer,
+}
+
+impl Reading {
+    fn feed(&mut self, piece: &[u8]) {
+        self.lexer.feed(piece, &mut self.answer);
+    }
+
+    fn with_lead_bytes(&self, lead_bytes: LeadBytes) -> Self {
+        Self { lexer: self.lexer.with_lead_bytes(lead_bytes), answer: self.answer.clone() }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.lexer.is_complete() && self.answer.is_object
+    }
+}
+
+impl AnswerReader {
+    /// At the beginning.
+    pub(super) fn new() -> Self {
+        let main = Reading { lexer: Lexer::new(), answer: Answer::default() };
+        Self { begun: false, main, charset: Charset::Ascii }
+    }
+
+    /// Reads the next piece.
+    pub(super) fn feed(&mut self, piece: &[u8]) {
+        let piece = if self.begun { piece } else { super::envelope::trim_bom(piece) };
+        self.begun |= !piece.is_empty();
+        match &mut self.charset {
+            Charset::Ascii => self.feed_first(piece),
+            Charset::Undecided { since, .. } => {
+                since.extend_from_slice(piece);
+                self.main.feed(piece);
+                self.decide();
+            }
+            Charset::Utf8 => self.main.feed(piece),
+            Charset::Other(others) => {
+                self.main.feed(piece);
+                others.iter_mut().for_each(|other| other.feed(piece));
+            }
+        }
+    }
+
+    fn feed_first(&mut self, piece: &[u8]) {
+        let ascii = piece.iter().position(|byte| !byte.is_ascii()).unwrap_or(piece.len());
+        let (ascii, since) = piece.split_at_checked(ascii).unwrap_or((piece, &[]));
+        self.main.feed(ascii);
+        if !since.is_empty() {
+            self.charset = Charset::Undecided { before: Box::new(self.main.clone()), since: since.to_vec() };
+            self.main.feed(since);
+            self.decide();
+        }
+    }
+
+    fn decide(&mut self) {
+        let Charset::Undecided { before, since } = &self.charset else { return };
+        match std::str::from_utf8(since) {
+            Err(error) if error.error_len().is_some() => {
+                let read = |lead_bytes| {
+                    let mut other = before.with_lead_bytes(lead_bytes);
+                    other.feed(since);
+                    other
+                };
+                self.charset = Charset::Other([LeadBytes::Chinese, LeadBytes::ShiftJis].map(read).into());
+            }
+            _ if since.len() > MAX_UNDECIDED => self.charset = Charset::Utf8,
+            _ => {}
+        }
+    }
+
+    /// What was read. Where more than one reading of text in an unknown charset is complete, and they differ, only the
+    /// ends of previews count.
+    pub(super) fn finish(self) -> Option<Answer> {
+        let others = match self.charset {
+            Charset::Other(others) => others,
+            Charset::Ascii | Charset::Undecided { .. } | Charset::Utf8 => Vec::new(),
+        };
+        let complete = std::iter::once(self.main).chain(others).filter(Reading::is_complete);
+        complete
+            .map(|reading| reading.answer)
+            .reduce(|one, other| if one == other { one } else { one.or_ends_of(other) })
+    }
+}
+
+/// What an envelope holds.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(super) struct Answer {
+    is_object: bool,
+    retcode: Retcode,
+    result: Option<String>,
+    work_no: OneAgent,
+    /// The members of the outermost object, which may be an event itself.
+    top: Draft,
+    event: Draft,
+    content: Content,
+    single: Found,
+    list: Found,
+    /// Where the next value stands.
+    path: Vec<Place>,
+    /// How many containers are open that do not count.
+    ignored: usize,
+    member: Member,
+    /// Whether events go to `list`, and not to `single`.
+    in_event_list: bool,
+    scalar: Vec<u8>,
+}
+
+#[derive(Clone, Default, PartialEq, Eq)]
+enum Retcode {
+    #[default]
+    Absent,
+    Is(String),
+    /// Given twice, and not the same.
+    Differs(String),
+}
+
+/// An agent that is named once, or each time the same.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum OneAgent {
+    #[default]
+    Unnamed,
+    Is(AgentId),
+    Unclear,
+}
+
+/// The events of one member.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Found {
+    events: Vec<Event>,
+    unreadable: usize,
+    dropped_numbers: usize,
+}
+
+/// An object or array that counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Top,
+    Result,
+    /// The array in `event` or `eventList`.
+    List,
+    Event,
+    Content,
+}
+
+/// The members that count, wherever they stand.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Member {
+    #[default]
+    Other,
+    Retcode,
+    Result,
+    Event,
+    EventList,
+    EventType,
+    WorkNo,
+    EventGenTime,
+    Content,
+    ControlId,
+    ControllId,
+    DialedDigits,
+}
+
+impl Member {
+    fn named(name: &str) -> Self {
+        match name {
+            "retcode" => Self::Retcode,
+            "result" => Self::Result,
+            "event" => Self::Event,
+            "eventlist" => Self::EventList,
+            "eventtype" => Self::EventType,
+            "workno" => Self::WorkNo,
+            "eventgentime" => Self::EventGenTime,
+            "content" => Self::Content,
+            "controlid" => Self::ControlId,
+            "controllid" => Self::ControllId,
+            "dialeddigits" => Self::DialedDigits,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Handler for Answer {
+    fn begin(&mut self, container: Container) {
+        if self.ignored > 0 {
+            self.ignored += 1;
+            return;
+        }
+        self.forget_value();
+        match (self.path.last(), container, self.member) {
+            (None, Container::Object, _) => {
+                self.is_object = true;
+                self.path.push(Place::Top);
+            }
+            (Some(Place::Top), Container::Object, Member::Result) => self.path.push(Place::Result),
+            (Some(Place::Top), Container::Array, Member::Event | Member::EventList) => self.path.push(Place::List),
+            (Some(Place::Top), Container::Object, Member::Event | Member::EventList)
+            | (Some(Place::List), Container::Object, _) => {
+                self.event = Draft::default();
+                self.path.push(Place::Event);
+            }
+            (Some(Place::Top | Place::Event), Container::Object, Member::Content) => {
+                self.content = Content::default();
+                self.path.push(Place::Content);
+            }
+            _ => {
+                self.misplaced();
+                self.ignored = 1;
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        if self.ignored > 0 {
+            self.ignored -= 1;
+            return;
+        }
+        match self.path.pop() {
+            Some(Place::Event) => {
+                let draft = std::mem::take(&mut self.event);
+                self.found().add(draft);
+            }
+            Some(Place::Content) => {
+                let content = std::mem::take(&mut self.content);
+                if let Some(draft) = self.draft() {
+                    draft.content = Some(content);
+                }
+            }
+            Some(Place::Top | Place::Result | Place::List) | None => {}
+        }
+    }
+
+    fn name(&mut self, name: &str) {
+        if self.ignored > 0 {
+            return;
+        }
+        self.member = Member::named(name);
+        if self.path.last() == Some(&Place::Top) && matches!(self.member, Member::Event | Member::EventList) {
+            self.in_event_list = self.member == Member::EventList;
+            *self.found() = Found::default();
+        }
+    }
+
+    fn begin_text(&mut self) -> bool {
+        if self.ignored > 0 {
+            return false;
+        }
+        self.forget_value();
+        self.scalar.clear();
+        true
+    }
+
+    fn text(&mut self, piece: &[u8]) {
+        if self.is_number_list() {
+            self.content.numbers.text(piece);
+        } else {
+            // One byte more than the bound shows that the text is too long.
+            let room = (MAX_SCALAR + 1).saturating_sub(self.scalar.len());
+            self.scalar.extend_from_slice(piece.get(..room).unwrap_or(piece));
+        }
+    }
+
+    fn end_text(&mut self) {
+        if self.ignored > 0 {
+            return;
+        }
+        if self.is_number_list() {
+            self.content.numbers.end();
+            return;
+        }
+        let scalar = std::mem::take(&mut self.scalar);
+        if scalar.len() <= MAX_SCALAR {
+            let text = String::from_utf8_lossy(&scalar).replace(|c: char| c.is_control() && c != '\0', " ");
+            self.scalar(&text);
+        } else {
+            self.scalar("");
+        }
+    }
+
+    fn literal(&mut self, literal: &str) {
+        if self.ignored > 0 {
+            return;
+        }
+        self.forget_value();
+        if literal.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+            if self.is_number_list() {
+                self.content.numbers.text(literal.as_bytes());
+                self.content.numbers.end();
+            } else {
+                self.scalar(literal);
+            }
+        } else if literal != "null" {
+            self.misplaced();
+        }
+    }
+}
+
+impl Answer {
+    /// The envelope.
+    pub(super) fn envelope(self) -> Envelope {
+        let retcode = match self.retcode {
+            Retcode::Is(retcode) => Some(retcode),
+            Retcode::Absent | Retcode::Differs(_) => None,
+        };
+        Envelope { retcode, result: self.result }
+    }
+
+    /// The agent in `result.workno`.
+    pub(super) fn signed_in_agent(&self) -> Option<AgentId> {
+        match self.work_no {
+            OneAgent::Is(agent) => Some(agent),
+            OneAgent::Unnamed | OneAgent::Unclear => None,
+        }
+    }
+
+    /// The events, oldest first.
+    pub(super) fn events(self) -> Events {
+        let retcode = match self.retcode {
+            Retcode::Is(retcode) | Retcode::Differs(retcode) => Some(retcode),
+            Retcode::Absent => None,
+        };
+        let mut all = Found::default();
+        // `workNo` beside an `eventList` is for its events that name nobody.
+        let whose = self.top.agent;
+        if self.top.event_type.is_some() {
+            all.add(self.top);
+        } else {
+            for found in [self.single, self.list] {
+                let named = |event: Event| Event { agent: event.agent.or(whose), ..event };
+                all.events.extend(found.events.into_iter().map(named));
+                all.unreadable += found.unreadable;
+                all.dropped_numbers += found.dropped_numbers;
+            }
+        }
+        Events { events: all.events, unreadable: all.unreadable, dropped_numbers: all.dropped_numbers, retcode }
+    }
+
+    /// The ends of previews in either of two readings; the rest is unreadable.
+    fn or_ends_of(mut self, other: Self) -> Self {
+        self.single.events.extend(other.single.events);
+        self.list.events.extend(other.list.events);
+        for found in [&mut self.single, &mut self.list] {
+            found.events.retain(Event::is_end);
+            found.unreadable += 1;
+        }
+        // Of a bare event the type stays, and no content that could show a preview.
+        self.top.content = None;
+        self
+    }
+
+    fn found(&mut self) -> &mut Found {
+        if self.in_event_list { &mut self.list } else { &mut self.single }
+    }
+
+    /// The event that members of the current object belong to.
+    fn draft(&mut self) -> Option<&mut Draft> {
+        match self.path.last()? {
+            Place::Top => Some(&mut self.top),
+            Place::Event => Some(&mut self.event),
+            Place::Result | Place::List | Place::Content => None,
+        }
+    }
+
+    fn is_number_list(&self) -> bool {
+        self.path.last() == Some(&Place::Content) && self.member == Member::DialedDigits
+    }
+
+    /// A member gets a value: an earlier one of the same name does not count any more, as with the mappers of the
+    /// vendor's clients.
+    fn forget_value(&mut self) {
+        let member = self.member;
+        if self.path.last() == Some(&Place::Content) {
+            match member {
+                Member::ControlId => self.content.control_id = Default::default(),
+                Member::ControllId => self.content.controll_id = Default::default(),
+                Member::DialedDigits => self.content.numbers = NumberList::default(),
+                _ => {}
+            }
+        } else if let Some(draft) = self.draft() {
+            match member {
+                Member::EventType => draft.event_type = None,
+                Member::WorkNo => draft.agent = None,
+                Member::EventGenTime => draft.generated_at = None,
+                Member::Content => draft.content = None,
+                _ => {}
+            }
+        }
+    }
+
+    /// A value that is no event, where one should be.
+    fn misplaced(&mut self) {
+        let is_event = matches!(self.member, Member::Event | Member::EventList);
+        match self.path.last() {
+            Some(Place::List) => self.found().unreadable += 1,
+            Some(Place::Top) if is_event => self.found().unreadable += 1,
+            _ => {}
+        }
+    }
+
+    /// A string or number.
+    fn scalar(&mut self, text: &str) {
+        let text = trim_padding(text);
+        match (self.path.last(), self.member) {
+            (Some(Place::Top), Member::Retcode) => self.retcode.note(text),
+            (Some(Place::Top), Member::Result) => self.result = Some(text.to_owned()),
+            (Some(Place::Result), Member::WorkNo) => self.work_no.note(text),
+            (Some(Place::Content), Member::ControlId) => self.content.control_id = Some(text.parse().ok()),
+            (Some(Place::Content), Member::ControllId) => self.content.controll_id = Some(text.parse().ok()),
+            (Some(Place::Top | Place::Event), member) => {
+                if let Some(draft) = self.draft() {
+                    match member {
+                        Member::EventType => draft.event_type = Some(text.to_owned()),
+                        Member::WorkNo => draft.agent = text.parse().ok(),
+                        Member::EventGenTime => draft.generated_at = text.parse().ok(),
+                        _ => {}
+                    }
+                }
+                self.misplaced();
+            }
+            _ => self.misplaced(),
+        }
+    }
+}
+
+impl Found {
+    fn add(&mut self, draft: Draft) {
+        self.dropped_numbers += draft.dropped_numbers();
+        match draft.event() {
+            Ok(event) => self.events.push(event),
+            Err(EventError::UnreadablePreview | EventError::NotAnEnvelope) => self.unreadable += 1,
+        }
+    }
+}
+
+impl Retcode {
+    fn note(&mut self, text: &str) {
+        *self = match std::mem::take(self) {
+            Self::Absent => Self::Is(text.to_owned()),
+            Self::Is(same) if same == text => Self::Is(same),
+            // The one that is no success says more.
+            Self::Is(other) | Self::Differs(other) if other != super::envelope::SUCCESS => Self::Differs(other),
+            Self::Is(_) | Self::Differs(_) => Self::Differs(text.to_owned()),
+        };
+    }
+}
+
+impl OneAgent {
+    fn note(&mut self, text: &str) {
+        *self = match (*self, text.parse().ok()) {
+            (Self::Unnamed, Some(agent)) => Self::Is(agent),
+            (Self::Is(same), Some(agent)) if same == agent => Self::Is(agent),
+            _ => Self::Unclear,
+        };
+    }
+}
+
+/// Strings from the platform can be padded with NUL characters (protocol.md 5).
+pub(super) fn trim_padding(text: &str) -> &str {
+    text.trim_matches(|c: char| c == '\0' || c.is_whitespace())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preview::Change;
+
+    fn read(body: &str) -> Answer {
+        let mut reader = AnswerReader::new();
+        reader.feed(body.as_bytes());
+        reader.finish().unwrap()
+    }
+
+    #[test]
+    fn of_two_readings_that_differ_only_the_ends_count() {
+        let shown = r#"{"retcode":"0","event":[{"eventType":"AgentEvent_Preview","workNo":"101","content":{"controlid":7}},
+                       {"eventType":"AgentEvent_Release_Preview","workNo":"101"}]}"#;
+        let released = r#"{"retcode":"0","event":{"eventType":"AgentEvent_Release_Preview","workNo":"102"}}"#;
+        let found = read(shown).or_ends_of(read(released)).events();
+        let ends: Vec<_> =
+            found.events.iter().map(|event| (event.agent.unwrap().as_u32(), event.change.clone())).collect();
+        assert_eq!(ends, [(101, Some(Change::Ended)), (102, Some(Change::Ended))]);
+        assert!(found.unreadable > 0);
+        let bare = r#"{"eventType":"AgentEvent_Preview","workNo":"101","content":{"controlid":7}}"#;
+        assert_eq!(read(bare).or_ends_of(read(released)).events().events, []);
+    }
+
+    #[test]
+    fn a_return_code_that_differs_is_no_success() {
+        for body in [r#"{"retcode":"0","RetCode":"100-006"}"#, r#"{"retcode":"100-006","retcode":0,"retcode":"0"}"#] {
+            assert_eq!(read(body).events().retcode.as_deref(), Some("100-006"));
+            assert_eq!(read(body).envelope().retcode, None);
+        }
+    }
+
+    #[test]
+    fn of_a_repeated_member_the_last_counts() {
+        let release = r#"{"eventType":"AgentEvent_Release_Preview","workNo":"101"}"#;
+        let body = format!(r#"{{"event":[{release},{release},17],"retcode":0,"Event":{release}}}"#);
+        let found = read(&body).events();
+        assert_eq!((found.events.len(), found.unreadable), (1, 0));
+        assert_eq!(read(&format!(r#"{{"event":{release},"event":null}}"#)).events().events, []);
+    }
+}
