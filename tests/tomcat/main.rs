@@ -65,6 +65,20 @@ fn nothing_slips_past(version: Version) {
     monitored::assert_explained(&tomcat, &cases);
 }
 
+/// An application that reads bodies in the default charset of its JVM.
+#[test]
+fn nothing_slips_past_whatever_the_default_charset() {
+    for charset in ["GB18030", "Big5", "Shift_JIS"] {
+        let Some(tomcat) = Tomcat::start_with_charset(Version::Nine, charset) else { return };
+        let all = corpus();
+        let cases: Vec<_> = all.iter().filter(|case| case.reads_bodies()).collect();
+        assert!(cases.len() > 500, "{}", cases.len());
+        let outcome = polled(&tomcat, &Gate::start(tomcat.lenient, "").target, &cases);
+        report(Version::Nine, charset, &outcome);
+        outcome.assert_clean();
+    }
+}
+
 /// Through one of two gateways that share a Redis; agents are shown their previews through the other one.
 #[test]
 fn nothing_slips_past_with_previews_in_redis() {

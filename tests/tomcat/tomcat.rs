@@ -53,8 +53,13 @@ pub(crate) struct Tomcat {
 impl Tomcat {
     /// Compiles and starts the application; nothing, and a message, where that is not possible.
     pub(crate) fn start(version: Version) -> Option<Self> {
+        Self::start_with_charset(version, "UTF-8")
+    }
+
+    /// The same, with this default charset of the JVM.
+    pub(crate) fn start_with_charset(version: Version, charset: &str) -> Option<Self> {
         match missing(version) {
-            None => Some(Self::launch(version)),
+            None => Some(Self::launch(version, charset)),
             Some(what) if std::env::var("CI").is_ok_and(|ci| ci == "true") => panic!("CI must have it: {what}"),
             Some(what) => {
                 eprintln!("SKIPPED: no real Tomcat to compare with: {what}");
@@ -63,11 +68,12 @@ impl Tomcat {
         }
     }
 
-    fn launch(version: Version) -> Self {
+    fn launch(version: Version, charset: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let site = Site { version, directory: directory.path() };
         site.build();
         let mut child = Command::new("java")
+            .arg(format!("-Dfile.encoding={charset}"))
             .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m", "-cp"])
             .args([&site.class_path(), "Main"])
             .args([directory.path(), &directory.path().join("journal")])

@@ -15,6 +15,7 @@ import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
+import java.io.InputStreamReader;
 import java.io.StringReader;
 import java.io.UnsupportedEncodingException;
 import java.net.URLDecoder;
@@ -52,6 +53,9 @@ final class Bodies {
         JsonMapper.builder().disable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES).build();
     private static final JsonMapper LENIENT = lenient();
     private static final Gson GSON = new GsonBuilder().setLenient().create();
+    private static final Gson DEFAULT_GSON = new Gson();
+    /** Every charset of the JVM that reads the structure of JSON as ASCII does. */
+    private static final Set<Charset> LIKE_ASCII = likeAscii();
 
     private static JsonMapper lenient() {
         JsonFactoryBuilder factory = new JsonFactoryBuilder();
@@ -65,16 +69,43 @@ final class Bodies {
             .build();
     }
 
-    /** Reads `body`, sent with these header fields, together with the parameters of the query. */
-    Bodies(byte[] body, String contentType, String query) {
-        Set<List<Byte>> seen = new LinkedHashSet<>();
+    private static Set<Charset> likeAscii() {
+        byte[] structure = "{\"a0\":[1],'b':2}".getBytes(StandardCharsets.US_ASCII);
+        Set<Charset> charsets = new LinkedHashSet<>();
+        for (Charset charset : Charset.availableCharsets().values()) {
+            if (new String(structure, charset).equals(new String(structure, StandardCharsets.US_ASCII))) charsets.add(charset);
+        }
+        return charsets;
+    }
+
+    /**
+     * Reads `body`, sent with these header fields, together with the parameters of the query. `encoding` is the charset
+     * that the container reads with, null if it knows none.
+     */
+    Bodies(byte[] body, String contentType, String encoding, String query) {
+        Set<String> texts = new LinkedHashSet<>();
+        // As an application does that forgets the charset: under the JVM's default.
+        texts.add(new String(body));
+        attempt("reader", () -> texts.add(asReader(body, encoding)));
         for (byte[] bytes : new byte[][] {body, unpack(body, true), unpack(body, false)}) {
             if (bytes == null) continue;
             jackson(bytes);
-            for (Charset charset : charsets(contentType)) text(new String(bytes, charset));
+            for (Charset charset : charsets(contentType)) texts.add(new String(bytes, charset));
         }
+        for (Charset charset : LIKE_ASCII) texts.add(new String(body, charset));
+        texts.forEach(this::text);
         boolean form = contentType == null || contentType.toLowerCase(Locale.ROOT).contains("form");
         parameters(query, form ? body : new byte[0]);
+    }
+
+    /** What {@code getReader()} of the container gives. */
+    private static String asReader(byte[] body, String encoding) throws IOException {
+        Charset charset = encoding == null ? StandardCharsets.ISO_8859_1 : Charset.forName(encoding);
+        StringBuilder text = new StringBuilder();
+        try (InputStreamReader reader = new InputStreamReader(new ByteArrayInputStream(body), charset)) {
+            for (int c; (c = reader.read()) >= 0;) text.append((char) c);
+        }
+        return text.toString();
     }
 
     private void note(String called, String id, String reader) {
@@ -152,6 +183,11 @@ final class Bodies {
             Fields fields = GSON.fromJson(plain, Fields.class);
             note(fields.called, string(fields.callcontrolid), "gson");
         });
+        attempt("gson-default", () -> {
+            Fields fields = DEFAULT_GSON.fromJson(plain, Fields.class);
+            note(fields.called, string(fields.callcontrolid), "gson-default");
+        });
+        attempt("gson-map", () -> map(DEFAULT_GSON.fromJson(plain, Map.class), "gson-map"));
         attempt("gson-tree", () -> {
             JsonElement element = JsonParser.parseString(plain);
             note(gson(element, "called"), gson(element, "callcontrolid"), "gson-tree");
@@ -252,6 +288,7 @@ final class Bodies {
     }
 
     private static String string(Object value) {
+        if (value instanceof Double && (Double) value == Math.rint((Double) value)) return String.valueOf(((Double) value).longValue());
         return value == null ? null : value.toString();
     }
 

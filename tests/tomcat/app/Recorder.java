@@ -118,9 +118,10 @@ final class Recorder implements Filter {
         // Where the test asks for push, it needs the address that the gateway has put there.
         String marker = request.getHeader("X-Case");
         if (marker != null && marker.startsWith("sign-in")) entry.put("signIn", new String(body, StandardCharsets.UTF_8));
+        if (body.length < 4096) entry.put("body", new String(body, StandardCharsets.UTF_8));
         if (!callouts.isEmpty()) {
             List<Object> bodies = new ArrayList<>();
-            new Bodies(body, request.getContentType(), request.getQueryString())
+            new Bodies(body, request.getContentType(), request.getCharacterEncoding(), request.getQueryString())
                 .readings.forEach((fields, reader) -> bodies.add(Arrays.asList(fields.get(0), fields.get(1), reader)));
             entry.put("bodies", bodies);
         }
@@ -141,7 +142,7 @@ final class Recorder implements Filter {
 
     /** Whether a cancellation may mean the one preview that the agent has. */
     private static boolean cancels(HttpServletRequest request, byte[] body, String agent) {
-        Set<List<String>> readings = new Bodies(body, request.getContentType(), request.getQueryString()).readings.keySet();
+        Set<List<String>> readings = new Bodies(body, request.getContentType(), request.getCharacterEncoding(), request.getQueryString()).readings.keySet();
         return readings.isEmpty() || readings.stream().anyMatch(fields -> (agent + "0").equals(fields.get(1)));
     }
 

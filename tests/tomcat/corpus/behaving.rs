@@ -11,6 +11,14 @@ impl Corpus {
         case.expected = Some(expected);
     }
 
+    /// A callout whose body arrives in another spelling.
+    pub(super) fn behaving_callout(&mut self, fields: &str, body: &[u8], arrives: &str) {
+        self.behaving("callout", "PUT", CALLOUT, fields, body);
+        if let Some(expected) = self.cases.last_mut().and_then(|case| case.expected.as_mut()) {
+            expected.body = arrives.as_bytes().to_vec();
+        }
+    }
+
     pub(super) fn behaving_callouts(&mut self) {
         for word in ["previewCallout", "previewcallout", "PreviewCallOut"] {
             for media in [

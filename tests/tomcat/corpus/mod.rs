@@ -11,6 +11,7 @@ mod methods;
 mod mixtures;
 mod paths;
 mod pushes;
+mod readings;
 mod sessions;
 
 /// Polls before the corpus is sent; so was shown 710101, 710102 under 1010.
@@ -55,6 +56,11 @@ impl Case {
     pub(crate) fn is_hostile(&self) -> bool {
         self.expected.is_none()
     }
+
+    /// Whether the trick, if there is one, is in how a body is read.
+    pub(crate) fn reads_bodies(&self) -> bool {
+        self.class.starts_with("body: ") || matches!(self.class, "callout" | "session: two readings")
+    }
 }
 
 /// All cases.
@@ -78,6 +84,12 @@ pub(crate) fn corpus() -> Vec<Case> {
     corpus.suffixes();
     corpus.many_parameters();
     corpus.behaving_oddly();
+    corpus.escapes_that_escape_nothing();
+    corpus.broken_sequences();
+    corpus.hidden_charsets();
+    corpus.texts_within_texts(300);
+    corpus.cancellations_with_two_readings();
+    corpus.behaving_readings();
     corpus.cases
 }
 
