@@ -3,16 +3,32 @@
 //! Nothing is kept but what counts, within bounds by meaning: short scalars, [`MAX_NUMBERS`] numbers a preview, each of at
 //! most [`MAX_NUMBER`] bytes. So an answer may be of any size and depth. See `event` for what the events mean.
 
-use super::envelope::Envelope;
-use super::event::{Content, Draft, Event, EventError, Events, NumberList};
-use super::json_lexer::{Container, Handler, LeadBytes, Lexer};
+use super::event::{Content, Draft, Event, EventError, Events, NumberList, trim_padding};
+use super::json_lexer::{Container, Handler, LeadBytes, Lexer, trim_bom};
 use crate::preview::AgentId;
+
+/// The `retcode` of a success.
+pub(super) const SUCCESS: &str = "0";
 
 /// Longest scalar that counts: types, codes, IDs.
 const MAX_SCALAR: usize = 128;
 
 /// How many bytes from the first one that is not ASCII must be valid UTF-8 for the text to count as UTF-8.
 const MAX_UNDECIDED: usize = 64 * 1024;
+
+/// Reads the events in the body of a polling answer or of a push (protocol.md 6): an envelope with `event` (an
+/// object, an array, null or absent), a push with `eventList`, or a bare event object.
+///
+/// A byte order mark, raw control characters and broken sequences are tolerated. Text that is not UTF-8 is read as GBK,
+/// Big5 or Shift_JIS as well: the second byte of a character may be a backslash there.
+///
+/// # Errors
+/// [`EventError::NotAnEnvelope`]; single unreadable events are counted in [`Events::unreadable`].
+pub fn parse_events(body: &[u8]) -> Result<Events, EventError> {
+    let mut reader = AnswerReader::new();
+    reader.feed(body);
+    reader.finish().map(|answer| answer.events()).ok_or(EventError::NotAnEnvelope)
+}
 
 /// Reads one text in UTF-8, or in a charset that was not declared, piece by piece.
 #[derive(Clone)]
@@ -64,7 +80,7 @@ impl AnswerReader {
 
     /// Reads the next piece.
     pub(super) fn feed(&mut self, piece: &[u8]) {
-        let piece = if self.begun { piece } else { super::envelope::trim_bom(piece) };
+        let piece = if self.begun { piece } else { trim_bom(piece) };
         self.begun |= !piece.is_empty();
         match &mut self.charset {
             Charset::Ascii => self.feed_first(piece),
@@ -335,13 +351,13 @@ impl Handler for Answer {
 }
 
 impl Answer {
-    /// The envelope.
-    pub(super) fn envelope(self) -> Envelope {
+    /// `retcode`, unless it is given twice and not the same, and `result`, if it is a scalar.
+    pub(super) fn retcode_and_result(self) -> (Option<String>, Option<String>) {
         let retcode = match self.retcode {
             Retcode::Is(retcode) => Some(retcode),
             Retcode::Absent | Retcode::Differs(_) => None,
         };
-        Envelope { retcode, result: self.result }
+        (retcode, self.result)
     }
 
     /// The agent in `result.workno`.
@@ -477,7 +493,7 @@ impl Retcode {
             Self::Absent => Self::Is(text.to_owned()),
             Self::Is(same) if same == text => Self::Is(same),
             // The one that is no success says more.
-            Self::Is(other) | Self::Differs(other) if other != super::envelope::SUCCESS => Self::Differs(other),
+            Self::Is(other) | Self::Differs(other) if other != SUCCESS => Self::Differs(other),
             Self::Is(_) | Self::Differs(_) => Self::Differs(text.to_owned()),
         };
     }
@@ -491,11 +507,6 @@ impl OneAgent {
             _ => Self::Unclear,
         };
     }
-}
-
-/// Strings from the platform can be padded with NUL characters (protocol.md 5).
-pub(super) fn trim_padding(text: &str) -> &str {
-    text.trim_matches(|c: char| c == '\0' || c.is_whitespace())
 }
 
 #[cfg(test)]
@@ -527,7 +538,7 @@ mod tests {
     fn a_return_code_that_differs_is_no_success() {
         for body in [r#"{"retcode":"0","RetCode":"100-006"}"#, r#"{"retcode":"100-006","retcode":0,"retcode":"0"}"#] {
             assert_eq!(read(body).events().retcode.as_deref(), Some("100-006"));
-            assert_eq!(read(body).envelope().retcode, None);
+            assert_eq!(read(body).retcode_and_result().0, None);
         }
     }
 

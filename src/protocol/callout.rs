@@ -11,7 +11,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
-use super::envelope::trim_bom;
+use super::json_lexer::trim_bom;
 use super::loose_names::{MAX_NAME, may_mean_one_of};
 use super::one_reading::{is_plain, without_padding, written_out};
 use super::strict_json::{Skipped, Text};

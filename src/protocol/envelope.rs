@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use super::answer::AnswerReader;
+use super::answer::{self, AnswerReader};
 
 use crate::preview::Reason;
 
 /// The `retcode` of a success.
-pub const SUCCESS: &str = "0";
+pub const SUCCESS: &str = answer::SUCCESS;
 
 /// What the gateway reads of an envelope. Unknown members are ignored; `retcode` may be a string or a number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +35,8 @@ impl Envelope {
     pub fn read(body: &[u8]) -> Self {
         let mut reader = AnswerReader::new();
         reader.feed(body);
-        reader.finish().map(|answer| answer.envelope()).unwrap_or_default()
+        let (retcode, result) = reader.finish().map(|answer| answer.retcode_and_result()).unwrap_or_default();
+        Self { retcode, result }
     }
 
     /// Whether the upstream did what it was asked to, or the answer does not say.
@@ -92,11 +93,6 @@ pub fn retcode_of(reason: Reason) -> &'static str {
         | Reason::ForeignSession
         | Reason::ClientGone => "000-002",
     }
-}
-
-/// The text without a UTF-8 byte order mark.
-pub(super) fn trim_bom(body: &[u8]) -> &[u8] {
-    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
 #[cfg(test)]

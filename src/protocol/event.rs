@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 
-use super::answer::{AnswerReader, trim_padding};
 use crate::label_enum;
 use crate::preview::{AgentId, Announcement, Change, ControlId, DialedNumber};
 
@@ -67,20 +66,6 @@ pub struct Events {
     pub dropped_numbers: usize,
     /// `retcode` of the envelope, where there is one. If it is given twice, the one that is no success.
     pub retcode: Option<String>,
-}
-
-/// Reads the events in the body of a polling answer or of a push (protocol.md 6): an envelope with `event` (an
-/// object, an array, null or absent), a push with `eventList`, or a bare event object.
-///
-/// A byte order mark, raw control characters and broken sequences are tolerated. Text that is not UTF-8 is read as GBK,
-/// Big5 or Shift_JIS as well: the second byte of a character may be a backslash there.
-///
-/// # Errors
-/// [`EventError::NotAnEnvelope`]; single unreadable events are counted in [`Events::unreadable`].
-pub fn parse_events(body: &[u8]) -> Result<Events, EventError> {
-    let mut reader = AnswerReader::new();
-    reader.feed(body);
-    reader.finish().map(|answer| answer.events()).ok_or(EventError::NotAnEnvelope)
 }
 
 /// An event whose members are being read.
@@ -196,6 +181,11 @@ impl NumberList {
     }
 }
 
+/// Strings from the platform can be padded with NUL characters (protocol.md 5).
+pub(super) fn trim_padding(text: &str) -> &str {
+    text.trim_matches(|c: char| c == '\0' || c.is_whitespace())
+}
+
 label_enum! {
     /// The event types that matter here (protocol.md 5).
     pub enum EventType {
@@ -236,6 +226,7 @@ label_enum! {
 
 #[cfg(test)]
 mod tests {
+    use super::super::answer::{AnswerReader, parse_events};
     use super::*;
     use crate::preview::{AgentPreviews, Bounds, Callout, Timestamp, decide};
     use proptest::prelude::*;

@@ -7,6 +7,11 @@
 /// Longest name and longest literal (number, `true`) that are reported. Longer ones are of no interest.
 const MAX_WORD: usize = 64;
 
+/// The text without a UTF-8 byte order mark.
+pub(super) fn trim_bom(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
+}
+
 /// What is told of a JSON text, in its order.
 pub(super) trait Handler {
     /// A value begins that is an object or an array.

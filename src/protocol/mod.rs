@@ -5,7 +5,8 @@
 //!   `path_readings` knows every reading that some server might have of a path.
 //! - [`callout`]: the body of a `previewCallout`, read strictly, because a client wrote it.
 //! - [`media_type`]: whether that body is JSON in UTF-8 to every reader of its `Content-Type`.
-//! - [`event`]: event answers and pushes, read forgivingly, because the platform wrote them.
+//! - `answer`: answers and pushes, read forgivingly and in one pass, because the platform wrote them.
+//! - [`event`]: the events in them, and what they change.
 //! - [`content`]: content codings and charsets, undone before either is read.
 //! - [`envelope`]: `message` / `retcode` / `result`, both ways.
 //! - [`sign_in`]: where a sign-in asks for push, and the same sign-in with other addresses.
@@ -30,8 +31,9 @@ mod resource;
 pub mod sign_in;
 mod strict_json;
 
+pub use answer::parse_events;
 pub use callout::{CalloutError, ParsedCallout, ParsedCancel, parse_callout, parse_cancel};
 pub use classify::{Classified, ClassifyRules, Guard, RequestHead, classify};
 pub use envelope::{Envelope, Outcome};
-pub use event::{Delivery, Event, EventError, EventType, Events, parse_events};
+pub use event::{Delivery, Event, EventError, EventType, Events};
 pub use operation::{Operation, OperationName, Unclassified};

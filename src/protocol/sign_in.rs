@@ -8,7 +8,7 @@ use std::ops::Range;
 use serde_json::value::RawValue;
 
 use super::answer::AnswerReader;
-use super::envelope::trim_bom;
+use super::json_lexer::trim_bom;
 use super::loose_names::may_mean_one_of;
 use super::members::each_member;
 use super::one_reading::written_out;
