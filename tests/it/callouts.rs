@@ -18,19 +18,16 @@ const BRIEF_TTL: Duration = Duration::from_secs(1);
 
 /// A platform that lets every callout through: what is refused was refused by the gateway.
 pub(crate) fn lenient() -> Setup {
-    Setup::plain().simulator(|simulator| {
-        simulator.lenient_callouts = true;
-        simulator.follow_ups = false;
-    })
+    Setup::plain().lenient()
 }
 
 /// `ok` for an answer of the upstream, else the gateway's reason.
 pub(crate) fn verdict(answer: &Answer) -> String {
-    if answer.is_own() { answer.own().reason } else { "ok".to_owned() }
+    answer.verdict()
 }
 
 /// The verdict on a callout over a connection of its own.
-pub(crate) async fn judged(agent: &Agent<'_>, control_id: i64, number: &str) -> String {
+pub(crate) async fn judged(agent: &Agent, control_id: i64, number: &str) -> String {
     verdict(&agent.call(control_id, number).await)
 }
 
@@ -86,7 +83,7 @@ fn configured_for(reason: Reason, config: &mut Config) {
 }
 
 /// Sends the request that must be judged so. Agent 101 has been shown 05712345 under 7 and 05719999 under 8.
-async fn provoke(lab: &Lab, agent: &Agent<'_>, reason: Reason) -> Provoked {
+async fn provoke(lab: &Lab, agent: &Agent, reason: Reason) -> Provoked {
     if reason != Reason::UnknownPreview {
         agent.shown(8, "05719999").await;
         agent.shown(7, "05712345,05712346").await;
@@ -139,7 +136,7 @@ async fn after_its_time(lab: &Lab, request: &Request) -> Answer {
 }
 
 /// Asks while another request of the agent is in flight.
-async fn beside_another(lab: &Lab, agent: &Agent<'_>, request: &Request) -> Answer {
+async fn beside_another(lab: &Lab, agent: &Agent, request: &Request) -> Answer {
     lab.simulator
         .misbehave(Misbehaviour::new(Fault::Break { at: Stage::AfterRequest, how: Ending::Stall }).on("handshake"));
     let mut first = lab.connect().await;

@@ -22,7 +22,7 @@ fn x() -> Request {
 async fn both_versions_of_tls_are_spoken() {
     let lab = Setup::encrypted().start().await;
     for version in [&TLS12, &TLS13] {
-        let mut wire = Wire::encrypted(lab.address, lab.pki.client(&[version], false)).await.unwrap();
+        let mut wire = Wire::encrypted(lab.address, lab.site.pki.client(&[version], false)).await.unwrap();
         assert_eq!(wire.send(&x()).await.passed().status, 200);
     }
     assert_eq!(lab.simulator.journal().len(), 2);
@@ -32,7 +32,7 @@ async fn both_versions_of_tls_are_spoken() {
 async fn clients_that_ask_for_either_version_of_http_get_a_connection_and_others_none() {
     let lab = Setup::encrypted().start().await;
     let offering = |protocols: &[&str]| {
-        let mut config = (*lab.pki.anonymous()).clone();
+        let mut config = (*lab.site.pki.anonymous()).clone();
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         Arc::new(config)
     };
@@ -47,10 +47,10 @@ async fn clients_that_ask_for_either_version_of_http_get_a_connection_and_others
 async fn with_a_client_ca_nobody_gets_in_without_a_certificate() {
     let lab = Setup::mutual().start().await;
     for version in [&TLS12, &TLS13] {
-        let mut wire = Wire::encrypted(lab.address, lab.pki.client(&[version], true)).await.unwrap();
+        let mut wire = Wire::encrypted(lab.address, lab.site.pki.client(&[version], true)).await.unwrap();
         assert_eq!(wire.send(&x()).await.passed().status, 200);
         // With TLS 1.3 a client learns only after its handshake that it was not accepted.
-        if let Ok(mut wire) = Wire::encrypted(lab.address, lab.pki.client(&[version], false)).await {
+        if let Ok(mut wire) = Wire::encrypted(lab.address, lab.site.pki.client(&[version], false)).await {
             assert!(wire.try_send(&x()).await.is_err());
         }
     }

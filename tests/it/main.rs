@@ -10,18 +10,25 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::string_slice,
+    clippy::print_stdout,
     reason = "a test says what is wrong by panicking, in its helpers too"
 )]
 
+#[path = "../support/mod.rs"]
 mod support;
 
 mod admin;
+mod at_most_once;
 mod callouts;
 mod connections;
+mod examples;
 mod golden;
 mod observing;
 mod privacy;
+mod push;
+mod redis;
 mod refusals;
+mod reload;
 mod shutdown;
 mod streaming;
 mod transparency;

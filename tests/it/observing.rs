@@ -231,8 +231,8 @@ async fn a_small_answer_cannot_become_a_large_one() {
 /// What ends an agent's previews, each with what it takes, and what leaves them alone.
 #[tokio::test]
 async fn ends_of_previews() {
-    type Ending = (&'static str, fn(&Agent<'_>) -> Request, bool);
-    fn of(agent: &Agent<'_>, method: &str, path: &str) -> Request {
+    type Ending = (&'static str, fn(&Agent) -> Request, bool);
+    fn of(agent: &Agent, method: &str, path: &str) -> Request {
         Request::new(method, format!("{API}/{path}")).guid(&agent.guid)
     }
     let cases: [Ending; 13] = [

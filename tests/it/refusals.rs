@@ -8,11 +8,11 @@ use serde_json::json;
 use crate::callouts::{lenient, verdict};
 use crate::support::{API, Agent, Lab, Request};
 
-fn callout(agent: &Agent<'_>) -> Request {
+fn callout(agent: &Agent) -> Request {
     agent.callout_request(&json!({"called": "100", "callcontrolid": 7}))
 }
 
-async fn shown<'l>(lab: &'l Lab) -> Agent<'l> {
+async fn shown(lab: &Lab) -> Agent {
     let agent = lab.agent(101).await;
     agent.shown(7, "100").await;
     agent

@@ -5,7 +5,7 @@ use std::time::Duration;
 use previewgate::preview::ControlId;
 use previewgate::simulator::{Fault, Misbehaviour};
 
-use crate::support::{API, Lab, Request, Setup, id, within};
+use crate::support::{API, Lab, Request, Setup, Wire, id, within};
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -101,4 +101,33 @@ async fn a_gateway_that_nobody_uses_ends_at_once() {
     lab.ended().await.unwrap();
     says(&lab, "ended").await;
     assert!(lab.try_connect().await.is_err());
+}
+
+#[tokio::test]
+async fn a_client_that_was_accepted_before_the_drain_gets_an_answer() {
+    let lab = Setup::plain().config(|config| config.shutdown.drain = LONG).start().await;
+    let mut fresh = lab.connect().await;
+    lab.metric_becomes("previewgate_connections_open{side=\"downstream\"}", 1.0).await;
+    lab.stop();
+    says(&lab, "draining").await;
+    let answer = fresh.send(&x()).await.passed();
+    assert_eq!((answer.status, answer.header("connection")), (200, "close"));
+}
+
+#[tokio::test]
+async fn clients_in_the_backlog_get_an_answer_although_the_gateway_is_about_to_end() {
+    let (app, _site) = Setup::plain().config(|config| config.shutdown.drain = LONG).bind().await;
+    // More than tokio lets a task accept in one go. They have sent their requests already: a client that is slow to do
+    // so once the drain has begun is not waited for.
+    let mut waiting = Vec::new();
+    for _ in 0..300 {
+        let mut wire = Wire::plain(app.address()).await.unwrap();
+        wire.write(&x().bytes()).await;
+        waiting.push(wire);
+    }
+    let gateway = app.start();
+    gateway.stop();
+    for mut wire in waiting {
+        assert_eq!(wire.answer().await.passed().status, 200);
+    }
 }

@@ -4,11 +4,9 @@
 use previewgate::config::{Config, OnUnknownPreview};
 use previewgate::simulator::{Ending, Fault, Misbehaviour, Simulator, SimulatorConfig, Stage};
 use serde_json::json;
-use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::net::TcpSocket;
 
-use crate::support::{API, Agent, Answer, Broken, Lab, Own, Request, Scripted, Setup, id, within};
+use crate::support::{API, Agent, Answer, Broken, Lab, Own, Port, Request, Scripted, Setup, id, within};
 
 const BRIEF: Duration = Duration::from_millis(300);
 
@@ -25,13 +23,6 @@ fn broken(at: Stage, how: Ending) -> Fault {
     Fault::Break { at, how }
 }
 
-/// An address at which nothing listens, and will not as long as the socket lives.
-fn nowhere() -> (SocketAddr, TcpSocket) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-    (socket.local_addr().unwrap(), socket)
-}
-
 /// The answers of the gateway to a failure of the upstream.
 #[track_caller]
 fn failed(answer: &Answer, status: u16) -> Own {
@@ -42,8 +33,8 @@ fn failed(answer: &Answer, status: u16) -> Own {
 
 #[tokio::test]
 async fn where_nothing_listens_nothing_was_sent() {
-    let (address, _socket) = nowhere();
-    let lab = Setup::plain().upstreams(&[address]).start().await;
+    let dead = Port::reserve();
+    let lab = Setup::plain().upstreams(&[dead.address]).start().await;
     for request in [x(), Request::post(format!("{API}/x")).body("{}")] {
         let own = failed(&lab.send(&request).await, 502);
         assert!(own.message.contains("not sent"), "{}", own.message);
@@ -53,8 +44,8 @@ async fn where_nothing_listens_nothing_was_sent() {
 #[tokio::test]
 async fn any_request_goes_to_the_next_endpoint_if_the_first_cannot_be_reached() {
     let second = Simulator::start(SimulatorConfig::default()).await.unwrap();
-    let (first, _socket) = nowhere();
-    let lab = Setup::plain().upstreams(&[first, second.address()]).start().await;
+    let first = Port::reserve();
+    let lab = Setup::plain().upstreams(&[first.address, second.address()]).start().await;
     let simulator = second.handle();
     let agent = lab.agent(101).await;
     simulator.preview(id(101), previewgate::preview::ControlId(1), "1");
@@ -64,7 +55,7 @@ async fn any_request_goes_to_the_next_endpoint_if_the_first_cannot_be_reached() 
     assert_eq!(echo.json()["result"]["bytes"], 100_000);
     assert_eq!(agent.call(1, "1").await.passed().retcode(), "0");
     assert_eq!(simulator.callouts().len(), 1);
-    let ejected = format!("previewgate_upstream_healthy{{endpoint=\"http://{first}\"}}");
+    let ejected = format!("previewgate_upstream_healthy{{endpoint=\"http://{}\"}}", first.address);
     assert_eq!(lab.metric(&ejected), 0.0);
     let shown = lab.admin("/upstreams").await.json();
     assert_eq!(shown["upstreams"][0]["passed_over"], true);
@@ -75,8 +66,8 @@ async fn any_request_goes_to_the_next_endpoint_if_the_first_cannot_be_reached() 
 async fn even_a_callout_goes_to_the_next_endpoint_if_nothing_of_it_was_sent() {
     let second = Simulator::start(SimulatorConfig { lenient_callouts: true, ..Default::default() }).await.unwrap();
     let unverified = |config: &mut Config| config.validation.on_unknown_preview = OnUnknownPreview::Forward;
-    let (first, _socket) = nowhere();
-    let lab = Setup::plain().upstreams(&[first, second.address()]).config(unverified).start().await;
+    let first = Port::reserve();
+    let lab = Setup::plain().upstreams(&[first.address, second.address()]).config(unverified).start().await;
     // The very first request: nobody knows yet that the first endpoint is not there.
     let callout = Request::put(format!("{API}/voicecall/101/previewCallout")).guid("g");
     let answer = lab.send(&callout.json(&json!({"called": "1", "callcontrolid": 1}))).await.passed();
@@ -89,11 +80,9 @@ async fn even_a_callout_goes_to_the_next_endpoint_if_nothing_of_it_was_sent() {
 async fn an_upstream_that_went_away_is_used_again_when_it_is_back() {
     let mut lab = Lab::start().await;
     lab.send(&x()).await.passed();
-    let address = lab.running().generation().config.upstream.endpoints[0].url.clone();
-    lab.stop_simulator().await;
+    lab.site.stop_simulator().await;
     failed(&lab.send(&x()).await, 502);
-    let address = SocketAddr::new(address.host.parse().unwrap(), address.port);
-    let back = SimulatorConfig { address, ..SimulatorConfig::default() };
+    let back = SimulatorConfig { address: lab.site.upstream_address(), ..SimulatorConfig::default() };
     let _simulator = Simulator::start(back).await.unwrap();
     // The only endpoint is never given up, however recently it failed.
     lab.send(&x()).await.passed();
@@ -317,7 +306,7 @@ async fn an_answer_that_nobody_asked_for_reaches_nobody() {
 #[tokio::test]
 async fn a_connection_that_the_upstream_closed_meanwhile_costs_no_request() {
     let lab = Lab::start().await;
-    let agent: Agent<'_> = lab.agent(101).await;
+    let agent: Agent = lab.agent(101).await;
     agent.shown(1, "1").await;
     let mut wire = lab.connect().await;
     for _ in 0..10 {

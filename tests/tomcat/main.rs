@@ -13,10 +13,9 @@ mod corpus;
 mod monitored;
 mod proxies;
 mod push;
-#[allow(dead_code)] // Each of the two that use it needs another part of it.
-#[path = "../redis/server.rs"]
-mod redis_server;
 mod send;
+#[path = "../support/mod.rs"]
+mod support;
 mod tomcat;
 mod verdict;
 mod wire;
@@ -24,8 +23,8 @@ mod wire;
 use corpus::{Case, corpus, forged_pushes};
 use proxies::{Gate, Proxy};
 use push::Pushes;
-use redis_server::{Kind, RedisServer};
 use send::{Shows, send};
+use support::{Kind, RedisServer};
 use tomcat::{Tomcat, Version};
 use verdict::{Counts, Outcome, enforced};
 use wire::Target;
@@ -87,7 +86,7 @@ fn nothing_slips_past_with_previews_in_redis() {
     // All that change what is remembered, and some of the others.
     let counts = |case: &&Case| !polls(case) && (case.ends_session_of.is_some() || case.number.is_multiple_of(3));
     let some: Vec<_> = all.iter().filter(counts).collect();
-    let settings = format!("[previews.store]\n{}", redis.settings());
+    let settings = redis.settings();
     let [showing, judging] = [(); 2].map(|()| Gate::start(tomcat.lenient, &settings));
     for gate in [&showing, &judging] {
         gate.until_connected();

@@ -1,0 +1,277 @@
+//! Several gateways that share their previews through a real Redis, which is killed, stalled, restarted and filled.
+//!
+//! `redis-server` is started from the PATH, each test its own. Without one the tests are skipped, except in CI. No test
+//! sleeps to synchronise: it waits for what it needs to have happened.
+
+mod lab;
+
+use std::time::Duration;
+
+use previewgate::preview::{Clock, SystemClock};
+use previewgate::store::snapshot::{Restored, SnapshotFile};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::support::{Kind, RedisServer, SECRET, eventually, id, record, within};
+
+pub(crate) use lab::{RedisLab, Shared};
+
+const LOCAL: &str = "";
+const REJECT: &str = "on_store_failure = \"reject\"";
+const FORWARD: &str = "on_store_failure = \"forward\"";
+
+#[tokio::test]
+async fn an_agent_polls_through_one_gateway_and_calls_through_another() {
+    let Some(lab) = RedisLab::start(&[LOCAL, LOCAL]).await else { return };
+    let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
+    lab.shown(one, 101, 7, "100,200").await;
+    assert_eq!(other.call(101, 7, "200").await.verdict(), "ok");
+    assert_eq!(other.call(101, 7, "20").await.verdict(), "number_not_in_preview");
+    assert_eq!(other.call(101, 8, "100").await.verdict(), "control_id_mismatch");
+    assert_eq!(other.call(102, 7, "100").await.verdict(), "unknown_preview");
+
+    // Numbers of one control ID add up, whichever gateways saw the announcements.
+    lab.shown(other, 101, 7, "300").await;
+    for number in ["100", "300"] {
+        assert_eq!(one.call(101, 7, number).await.verdict(), "ok", "{number}");
+    }
+    let lifetime: u64 = redis::cmd("PTTL").arg("previewgate:agent:101").query(&mut lab.redis.client()).unwrap();
+    assert!((1..=2 * 30 * 60 * 1000).contains(&lifetime), "{lifetime}");
+    assert!(one.counted("write", "ok") > 0.0 && other.counted("read", "ok") > 0.0);
+    assert_eq!(one.admin_store(101).await, "ok");
+}
+
+#[tokio::test]
+async fn what_ends_at_one_gateway_ends_at_the_other() {
+    let Some(lab) = RedisLab::start(&[LOCAL, LOCAL]).await else { return };
+    let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
+    lab.shown(one, 101, 7, "100").await;
+    lab.shown(other, 101, 8, "200").await;
+    assert_eq!(other.cancel(101, 7).await.retcode(), "0");
+    assert_eq!(one.call(101, 7, "100").await.verdict(), "control_id_mismatch");
+    assert_eq!(one.call(101, 8, "200").await.verdict(), "ok");
+    lab.released(one, 101).await;
+    // It was this one that saw the preview, and its own memory still holds it.
+    assert_eq!(other.call(101, 8, "200").await.verdict(), "unknown_preview");
+
+    lab.shown(one, 101, 9, "300").await;
+    assert_eq!(other.sign_out(101).await.retcode(), "0");
+    assert_eq!(one.call(101, 9, "300").await.verdict(), "unknown_preview");
+}
+
+#[tokio::test]
+async fn what_is_pushed_through_one_gateway_counts_at_the_other_before_the_application_sees_it() {
+    let Some(server) = RedisServer::start(Kind::Plain) else { return };
+    let application = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/events", application.local_addr().unwrap());
+    std::fs::write(server.directory.path().join("push.key"), [42; 32]).unwrap();
+    let push =
+        "[push]\npublic_url = \"http://gate.example:8043\"\nkey = \"push.key\"\nallowed_targets = [\"127.0.0.1\"]";
+    let lab = RedisLab::with(server, &[push, push]).await;
+    let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
+    lab.shown(other, 101, 6, "50").await;
+    let path = one.sign_in_for_push(101, &url).await;
+    assert_eq!(other.call(101, 6, "50").await.verdict(), "unknown_preview", "it was shown to the session before");
+
+    let in_the_handler = async {
+        let (mut socket, _) = within("a push", application.accept()).await.unwrap();
+        assert_eq!(other.call(101, 7, "100").await.verdict(), "ok");
+        socket.read_exact(&mut [0; 1]).await.unwrap();
+        socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await.unwrap();
+        socket
+    };
+    let (answer, _socket) = tokio::join!(one.push(&path, 7, "100"), in_the_handler);
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn a_snapshot_is_of_what_this_gateway_saw_and_stands_in_for_a_redis_that_knows_nothing() {
+    let Some(server) = RedisServer::start(Kind::Plain) else { return };
+    let file = server.directory.path().join("previews.snapshot");
+    let mut lab = RedisLab::with(server, &[LOCAL, LOCAL]).await;
+    lab.shown(&lab.gateways[0], 101, 7, "100").await;
+    lab.shown(&lab.gateways[0], 102, 8, "200").await;
+    let (snapshot, clock) = (SnapshotFile::new(file, Duration::from_secs(5), 100), SystemClock::new());
+    snapshot.save(lab.gateways[0].store().local(), &clock).unwrap();
+    lab.released(&lab.gateways[0], 102).await;
+
+    let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
+    let restored = || snapshot.restore(other.store().local(), clock.now());
+    assert!(matches!(restored(), Restored::Previews { previews: 2, .. }));
+    assert_eq!(other.call(102, 8, "200").await.verdict(), "unknown_preview", "it has ended since, and Redis knows it");
+    assert_eq!(one.call(101, 7, "100").await.verdict(), "ok");
+    lab.redis.kill();
+    lab.redis.restart();
+    lab.all_well().await;
+    assert_eq!(lab.gateways[1].call(101, 7, "100").await.verdict(), "ok");
+}
+
+#[tokio::test]
+async fn monitor_mode_forwards_what_nobody_can_look_up() {
+    let Some(mut lab) = RedisLab::start(&["on_store_failure = \"reject\"\n[validation]\nmode = \"monitor\""]).await
+    else {
+        return;
+    };
+    lab.redis.kill();
+    let [gateway] = &lab.gateways[..] else { unreachable!() };
+    assert_eq!(gateway.call(101, 7, "100").await.verdict(), "ok");
+    let unverified = "previewgate_preview_callouts_total{decision=\"unverified\",reason=\"store_unavailable\"}";
+    assert!((gateway.metric(unverified) - 1.0).abs() < f64::EPSILON);
+}
+
+#[tokio::test]
+async fn without_redis_events_arrive_and_callouts_follow_the_policy() {
+    let Some(mut lab) = RedisLab::start(&[LOCAL, REJECT, FORWARD]).await else { return };
+    lab.shown(&lab.gateways[1], 103, 9, "300").await;
+    lab.redis.kill();
+    let [local, reject, forward] = &lab.gateways[..] else { unreachable!() };
+    for (gateway, id) in [(local, 101), (reject, 102), (forward, 104)] {
+        lab.shown(gateway, id, 7, "100").await;
+        assert!(gateway.counted("write", "failed") > 0.0);
+        assert_eq!(gateway.admin_store(id).await, "failing");
+    }
+    assert_eq!(local.call(101, 7, "100").await.verdict(), "ok");
+    assert_eq!(local.call(103, 9, "300").await.verdict(), "unknown_preview");
+    let refused = reject.call(102, 7, "100").await;
+    assert_eq!((refused.status, refused.reason()), (503, "store_unavailable"));
+    assert_eq!((refused.retcode(), refused.json().get("result")), ("100-007".to_owned(), None));
+    assert_eq!(forward.call(104, 7, "999").await.verdict(), "ok");
+    let unverified = "previewgate_preview_callouts_total{decision=\"unverified\",reason=\"store_unavailable\"}";
+    assert!((forward.metric(unverified) - 1.0).abs() < f64::EPSILON);
+    for gateway in [local, reject, forward] {
+        assert!(gateway.counted("read", "failed") > 0.0);
+    }
+
+    // Back, and empty: what was shown in the meantime is written, and each goes on.
+    lab.redis.restart();
+    lab.all_well().await;
+    let [local, reject, forward] = &lab.gateways[..] else { unreachable!() };
+    assert_eq!(reject.call(101, 7, "100").await.verdict(), "ok");
+    assert_eq!(forward.call(102, 7, "999").await.verdict(), "number_not_in_preview");
+    // Redis has forgotten this one. Who goes by nothing else refuses.
+    assert_eq!(reject.call(103, 9, "300").await.verdict(), "unknown_preview");
+    lab.shown(local, 105, 7, "100").await;
+    assert_eq!(reject.call(105, 7, "100").await.verdict(), "ok");
+}
+
+#[tokio::test]
+async fn a_redis_that_lost_its_memory_costs_no_preview_at_the_gateway_that_saw_it() {
+    let Some(mut lab) = RedisLab::start(&[LOCAL, LOCAL]).await else { return };
+    lab.shown(&lab.gateways[0], 101, 7, "100").await;
+    lab.redis.kill();
+    eventually("the loss to be noticed", || lab.gateways.iter().all(|gateway| !gateway.is_well())).await;
+    lab.redis.restart();
+    lab.all_well().await;
+    let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
+    assert_eq!(one.call(101, 7, "100").await.verdict(), "ok");
+    // The next event of the agent takes the earlier ones along.
+    lab.shown(one, 101, 8, "200").await;
+    assert_eq!(other.call(101, 7, "100").await.verdict(), "ok");
+    assert_eq!(other.call(101, 8, "200").await.verdict(), "ok");
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_delays_by_its_time_limit_and_ends_arrive_when_it_is_back() {
+    let Some(lab) = RedisLab::start(&[LOCAL, REJECT]).await else { return };
+    let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
+    lab.shown(one, 101, 7, "100").await;
+    assert_eq!(other.call(101, 7, "100").await.verdict(), "ok");
+    lab.redis.stall();
+    lab.released(one, 101).await;
+    assert!(one.counted("write", "timeout") > 0.0);
+    assert_eq!(other.call(101, 7, "100").await.verdict(), "store_unavailable");
+    assert!(other.counted("read", "timeout") > 0.0);
+    // Found out: from now on it costs nobody any time.
+    eventually("the hanging connection to be given up", || !one.is_well() && !other.is_well()).await;
+    lab.shown(one, 101, 8, "200").await;
+
+    lab.redis.resume();
+    lab.all_well().await;
+    assert_eq!(other.call(101, 7, "100").await.verdict(), "control_id_mismatch");
+    assert_eq!(other.call(101, 8, "200").await.verdict(), "ok");
+}
+
+#[tokio::test]
+async fn a_full_redis_is_counted_and_ends_still_arrive() {
+    let Some(lab) = RedisLab::start(&[LOCAL, LOCAL]).await else { return };
+    let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
+    lab.shown(one, 101, 7, "100").await;
+    lab.redis.limit_memory("1mb");
+    lab.redis.fill();
+    lab.shown(one, 102, 8, "200").await;
+    assert!(one.counted("write", "failed") > 0.0);
+    assert_eq!(one.call(102, 8, "200").await.verdict(), "ok");
+    assert_eq!(other.call(102, 8, "200").await.verdict(), "unknown_preview");
+    lab.released(one, 101).await;
+    assert_eq!(other.call(101, 7, "100").await.verdict(), "unknown_preview");
+    assert_eq!(one.admin_store(101).await, "failing");
+
+    lab.redis.limit_memory("0");
+    eventually("what was late to be written", || one.is_well()).await;
+    assert_eq!(other.call(102, 8, "200").await.verdict(), "ok");
+    assert_eq!(other.call(101, 7, "100").await.verdict(), "unknown_preview");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_one_agent_through_two_gateways_at_the_same_time_are_all_kept() {
+    const EACH: i64 = 40;
+    let Some(lab) = RedisLab::start(&[LOCAL, LOCAL]).await else { return };
+    let id = id(101);
+    let mut writers = Vec::new();
+    for (offset, gateway) in (0..).zip(&lab.gateways) {
+        for number in 0..EACH {
+            let store = gateway.store();
+            writers.push(tokio::spawn(async move {
+                record(&store, id, offset * EACH + number, "100");
+                store.share(&[id]).await;
+            }));
+        }
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    lab.all_well().await;
+    for gateway in &lab.gateways {
+        let known = gateway.store().previews(id).await.unwrap().unwrap();
+        let mut control_ids: Vec<_> = known.iter().map(|preview| preview.control_id.0).collect();
+        control_ids.sort_unstable();
+        assert_eq!(control_ids, (0..2 * EACH).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn tls_and_an_acl_user_with_the_documented_rights_and_no_secret_in_sight() {
+    let Some(server) = RedisServer::start(Kind::Protected) else { return };
+    let lab = RedisLab::with(server, &[LOCAL, LOCAL]).await;
+    let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
+    lab.shown(one, 101, 7, "100").await;
+    assert_eq!(other.call(101, 7, "100").await.verdict(), "ok");
+    lab.released(other, 101).await;
+    assert_eq!(one.call(101, 7, "100").await.verdict(), "unknown_preview");
+    for gateway in [one, other] {
+        let failed = gateway.counted("write", "failed") + gateway.counted("read", "failed");
+        assert!(failed.abs() < f64::EPSILON, "{}", gateway.logged());
+        assert!(!gateway.logged().contains(SECRET), "{}", gateway.logged());
+        assert!(!gateway.admin("/config").await.text().contains(SECRET));
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_said_without_saying_it() {
+    let Some(server) = RedisServer::start(Kind::Protected) else { return };
+    std::fs::write(server.directory.path().join("redis.password"), "hunter2\n").unwrap();
+    let lab = RedisLab::unconnected(server, &[LOCAL]).await;
+    let one = &lab.gateways[0];
+    eventually("the refusal to be logged", || one.logged().contains("authentication failed")).await;
+    assert!(!one.logged().contains("hunter2"), "{}", one.logged());
+    lab.shown(one, 101, 7, "100").await;
+    assert_eq!(one.call(101, 7, "100").await.verdict(), "ok");
+
+    // Read at every connection: mended without a restart.
+    std::fs::write(lab.redis.directory.path().join("redis.password"), SECRET).unwrap();
+    eventually("what was late to be written", || one.is_well()).await;
+    assert_eq!(one.call(101, 7, "100").await.verdict(), "ok");
+    assert_eq!(one.admin("/previews/101").await.json()["previews"].as_array().map(Vec::len), Some(1));
+    assert_ne!(one.admin("/previews/101").await.json()["store"], Value::Null);
+}

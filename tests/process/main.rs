@@ -1,0 +1,18 @@
+//! The real program as a child process: its commands, its surroundings, systemd, and the memory that it takes.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test says what is wrong by panicking, in its helpers too"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod explain;
+mod memory;
+mod surroundings;
+mod systemd;

@@ -1,0 +1,111 @@
+//! Surroundings that fail: the log is not read, no file descriptor is left, a name cannot be resolved, clients are
+//! silent.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::support::{API, RUN, Request, Setup, eventually_async};
+
+const DROPPED: &str = "previewgate_log_lines_dropped_total";
+const OPEN: &str = "previewgate_connections_open{side=\"downstream\"}";
+
+fn x() -> Request {
+    Request::get(format!("{API}/x"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_not_read_stops_nothing() {
+    // A stop that waits for the log would take longer than the test.
+    let site = Setup::plain().lenient().settings("shutdown.drain = \"1h\"").site().await;
+    let mut gateway = site.run().await;
+    let mut client = gateway.client();
+    let agent = gateway.agent(101).await;
+    agent.shown(7, "5550101").await;
+    let full = Arc::new(AtomicBool::new(false));
+    let mut chatter = JoinSet::new();
+    for _ in 0..4 {
+        let (full, mut client, request) = (Arc::clone(&full), gateway.client(), agent.callout(99, "1"));
+        chatter.spawn(async move {
+            while !full.load(Ordering::Relaxed) {
+                client.send(&request).await;
+            }
+        });
+    }
+    gateway.scraped_until(DROPPED, |dropped| dropped > 0.0).await;
+    full.store(true, Ordering::Relaxed);
+    chatter.join_all().await;
+    assert_eq!(client.send(&agent.callout(7, "5550101")).await.passed().retcode(), "0");
+    assert_eq!(client.send(&agent.callout(7, "5550199")).await.verdict(), "number_not_in_preview");
+    agent.shown(8, "5550102").await;
+    assert!(gateway.stop().await.success());
+}
+
+#[tokio::test]
+async fn without_file_descriptors_it_waits_and_recovers() {
+    let settings = "limits.first_byte_timeout = \"1h\"\nlimits.idle_timeout = \"1h\"";
+    let site = Setup::plain().lenient().settings(settings).site().await;
+    let mut gateway = site.run_with(site.shell(&format!("ulimit -n 64 && {RUN}"))).await;
+    let agent = gateway.agent(101).await;
+    agent.shown(7, "5550101").await;
+    let mut kept = gateway.connect().await;
+    assert_eq!(kept.send(&x()).await.passed().status, 200);
+
+    let crowd: Vec<_> = (0..200).map(|_| TcpStream::connect(gateway.address).unwrap()).collect();
+    gateway.says("connection cannot be accepted").await;
+    // A client that is connected is served, over the upstream connection that was kept.
+    assert_eq!(kept.send(&agent.callout(7, "5550101")).await.passed().retcode(), "0");
+    // Not a wait for something, but the time during which it is observed: a busy loop would use all of it.
+    let before = gateway.processor_time();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let used = gateway.processor_time() - before;
+    assert!(used < 30, "{used} of 100 ticks used while nothing could be done");
+
+    drop(crowd);
+    assert_eq!(agent.call(7, "5550101").await.passed().retcode(), "0");
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_is_no_dead_end() {
+    let nowhere = "http://cc-gateway.invalid:8000";
+    let timeout = "upstream.connect_timeout = \"500ms\"";
+    let settings = format!("upstream.endpoints = [\"{nowhere}\"]\n{timeout}");
+    let site = Setup::plain().lenient().settings(&settings).site().await;
+    let mut gateway = site.run().await;
+    let own = gateway.send(&x()).await.own();
+    assert_eq!((own.status, own.reason.as_str()), (502, "upstream_failure"));
+
+    site.configure(&format!("upstream.endpoints = [\"{nowhere}\", \"http://{{upstream}}\"]\n{timeout}"));
+    gateway.signal("HUP");
+    eventually_async("the reload", async || gateway.send(&x()).await.status == 200).await;
+    // The resolver is not waited for.
+    assert!(gateway.stop().await.success());
+}
+
+#[tokio::test]
+async fn five_hundred_silent_clients_do_not_disturb_others() {
+    let site = Setup::plain().lenient().settings("limits.connections = 520").site().await;
+    let gateway = site.run().await;
+    let agent = gateway.agent(101).await;
+    let mut client = gateway.client();
+    assert_eq!(client.send(&x()).await.passed().status, 200);
+    let mut silent: Vec<_> = (0..500).map(|_| TcpStream::connect(gateway.address).unwrap()).collect();
+    // Half of them send a part of a head and then nothing.
+    for socket in silent.iter_mut().skip(250) {
+        std::io::Write::write_all(socket, b"GET /agentgateway/x HTTP/1.1\r\nHo").unwrap();
+    }
+    gateway.scraped_until(OPEN, |open| open >= 501.0).await;
+    for control_id in 1..20 {
+        agent.shown(control_id, "5550101").await;
+        assert_eq!(agent.call(control_id, "5550101").await.passed().retcode(), "0");
+    }
+    // Above the limit connections are closed at once, and those that were there stay.
+    let more: Vec<_> = (0..50).map(|_| TcpStream::connect(gateway.address).unwrap()).collect();
+    gateway.scraped_until("previewgate_requests_shed_total{kind=\"connection\"}", |shed| shed > 0.0).await;
+    assert_eq!(client.send(&agent.callout(19, "5550101")).await.passed().retcode(), "0");
+    drop((more, silent));
+    gateway.scraped_until(OPEN, |open| open <= 1.0).await;
+}

@@ -1,0 +1,179 @@
+//! A real `redis-server`, and ways to kill, stall, fill and restart it.
+
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use previewgate::simulator::self_signed;
+use tempfile::TempDir;
+
+use super::{PATIENCE, Port, skip};
+
+/// Password of the ACL user.
+pub(crate) const SECRET: &str = "s3cret-of-the-store";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Neither TLS nor passwords.
+    Plain,
+    /// TLS only, and one user who may do what `config/previewgate.toml` says.
+    Protected,
+}
+
+/// A child process; killed when dropped.
+pub(crate) struct RedisServer {
+    /// Its files, and those that gateways need to reach it.
+    pub(crate) directory: TempDir,
+    kind: Kind,
+    /// Stays reserved when the server ends: it comes back at the same address.
+    port: Port,
+    child: Child,
+}
+
+impl RedisServer {
+    /// Starts one; nothing, and a message, where there is none. In CI there must be one.
+    pub(crate) fn start(kind: Kind) -> Option<Self> {
+        if Command::new("redis-server").arg("--version").output().is_err() {
+            skip("no redis-server in the PATH");
+            return None;
+        }
+        let (port, directory) = (Port::reserve(), tempfile::tempdir().unwrap());
+        configure(&directory, kind, port.address.port());
+        let mut server = Self { child: spawn(&directory), directory, kind, port };
+        if !server.is_ready() {
+            assert!(server.log().contains("without TLS support"), "redis-server does not start: {}", server.log());
+            skip("this redis-server speaks no TLS");
+            return None;
+        }
+        Some(server)
+    }
+
+    /// `[previews.store]` for a gateway.
+    pub(crate) fn settings(&self) -> String {
+        let (address, port, directory) = (self.address(), self.address().port(), self.directory.path().display());
+        let store = match self.kind {
+            Kind::Plain => format!("kind = \"redis\"\nurl = \"redis://{address}\"\n"),
+            Kind::Protected => format!(
+                "kind = \"redis\"\nurl = \"rediss://localhost:{port}\"\nusername = \"previewgate\"\n\
+                 password_file = \"{directory}/redis.password\"\nca = \"{directory}/redis-ca.crt\"\n"
+            ),
+        };
+        format!("[previews.store]\n{store}")
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.port.address
+    }
+
+    /// An operator's connection; only to a plain one.
+    pub(crate) fn client(&self) -> redis::Connection {
+        redis::Client::open(format!("redis://{}", self.address())).unwrap().get_connection().unwrap()
+    }
+
+    /// Ends it at once. Everything in it is lost.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again, at the same address and empty.
+    pub(crate) fn restart(&mut self) {
+        self.child = spawn(&self.directory);
+        assert!(self.is_ready(), "{}", self.log());
+    }
+
+    /// From now on it accepts connections and answers nothing.
+    pub(crate) fn stall(&self) {
+        super::process::signal(self.child.id(), "STOP");
+    }
+
+    /// Ends the stall.
+    pub(crate) fn resume(&self) {
+        super::process::signal(self.child.id(), "CONT");
+    }
+
+    /// From now on it holds no more than this; "0" is no limit.
+    pub(crate) fn limit_memory(&self, bytes: &str) {
+        redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(bytes).exec(&mut self.client()).unwrap();
+    }
+
+    /// Writes until it takes no more.
+    pub(crate) fn fill(&self) {
+        let mut client = self.client();
+        let mut set = |number: u32, size: usize| {
+            redis::cmd("SET").arg(format!("filler:{number}")).arg("x".repeat(size)).exec(&mut client)
+        };
+        let taken = (0..100_000).find(|number| set(*number, 16 * 1024).is_err());
+        assert!(taken.is_some(), "it never got full");
+    }
+
+    /// Whether it listens; false if it ended instead.
+    fn is_ready(&mut self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if self.child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            if TcpStream::connect(self.address()).is_ok() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("redis-server neither listens nor ends: {}", self.log())
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("redis.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        // Fails if it is dead already. A stalled one dies of this too.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn configure(directory: &TempDir, kind: Kind, port: u16) {
+    let mut text = "bind 127.0.0.1\nsave \"\"\nappendonly no\nmaxmemory-policy noeviction\n".to_owned();
+    let write = |name: &str, content: &str| fs::write(directory.path().join(name), content).unwrap();
+    match kind {
+        Kind::Plain => text.push_str(&format!("port {port}\n")),
+        Kind::Protected => {
+            let identity = self_signed(&["localhost"]).unwrap();
+            write("redis.crt", &identity.certificate);
+            write("redis.key", &identity.private_key);
+            write("redis-ca.crt", &identity.ca);
+            write("redis.password", &format!("{SECRET}\n"));
+            let rights = documented_rights();
+            text.push_str(&format!(
+                "port 0\ntls-port {port}\ntls-cert-file redis.crt\ntls-key-file redis.key\n\
+                 tls-ca-cert-file redis-ca.crt\ntls-auth-clients no\n\
+                 user default off\nuser previewgate on >{SECRET} {rights}\n"
+            ));
+        }
+    }
+    write("redis.conf", &text);
+}
+
+/// What the example of a configuration says that the ACL user needs.
+fn documented_rights() -> String {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config/previewgate.toml");
+    let example = fs::read_to_string(example).unwrap();
+    let (_, rights) = example.split_once("It needs no more than `").unwrap();
+    rights.split_once('`').unwrap().0.to_owned()
+}
+
+fn spawn(directory: &TempDir) -> Child {
+    let log = fs::File::create(directory.path().join("redis.log")).unwrap();
+    Command::new("redis-server")
+        .arg("redis.conf")
+        .current_dir(directory.path())
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
