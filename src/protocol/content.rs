@@ -29,11 +29,16 @@ pub enum ContentError {
 /// # Errors
 /// [`ContentError`].
 pub fn decoded<'a>(headers: &HeaderMap, body: &'a [u8], most: usize) -> Result<Cow<'a, [u8]>, ContentError> {
-    let plain = match text(headers, header::CONTENT_ENCODING) {
-        None => Cow::Borrowed(body),
-        Some(coding) => decompress(coding.trim(), body, most)?,
+    let plain = match coding(headers).ok_or(ContentError::UnknownCoding)? {
+        Coding::Identity => Cow::Borrowed(body),
+        Coding::Gzip => read_bounded(MultiGzDecoder::new(body), most).map(Cow::Owned)?,
+        // zlib data by the standard (RFC 9110 8.4.1.2), raw deflate by some servers.
+        Coding::Deflate => {
+            let zlib = read_bounded(ZlibDecoder::new(body), most);
+            zlib.or_else(|_| read_bounded(DeflateDecoder::new(body), most)).map(Cow::Owned)?
+        }
     };
-    let charset = text(headers, header::CONTENT_TYPE).map_or(UTF_8, charset_of);
+    let charset = charset(headers);
     let (charset, _) = Encoding::for_bom(&plain).unwrap_or((charset, 0));
     if charset == UTF_8 {
         return Ok(plain);
@@ -46,19 +51,31 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name).map(HeaderValue::to_str)?.ok()
 }
 
-fn decompress<'a>(coding: &str, body: &'a [u8], most: usize) -> Result<Cow<'a, [u8]>, ContentError> {
-    if coding.eq_ignore_ascii_case("identity") || coding.is_empty() {
-        return Ok(Cow::Borrowed(body));
+/// The content codings that are known here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// None.
+    Identity,
+    /// `gzip`
+    Gzip,
+    /// `deflate`
+    Deflate,
+}
+
+/// The content coding that is declared; nothing if it is not known.
+pub(super) fn coding(headers: &HeaderMap) -> Option<Coding> {
+    let declared = text(headers, header::CONTENT_ENCODING).unwrap_or_default().trim().to_ascii_lowercase();
+    match declared.as_str() {
+        "" | "identity" => Some(Coding::Identity),
+        "gzip" | "x-gzip" => Some(Coding::Gzip),
+        "deflate" => Some(Coding::Deflate),
+        _ => None,
     }
-    if coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip") {
-        return read_bounded(MultiGzDecoder::new(body), most).map(Cow::Owned);
-    }
-    if coding.eq_ignore_ascii_case("deflate") {
-        // zlib data by the standard (RFC 9110 8.4.1.2), raw deflate by some servers.
-        let zlib = read_bounded(ZlibDecoder::new(body), most);
-        return zlib.or_else(|_| read_bounded(DeflateDecoder::new(body), most)).map(Cow::Owned);
-    }
-    Err(ContentError::UnknownCoding)
+}
+
+/// The charset that is declared; UTF-8 if none is, or one that is not known.
+pub(super) fn charset(headers: &HeaderMap) -> &'static Encoding {
+    text(headers, header::CONTENT_TYPE).map_or(UTF_8, charset_of)
 }
 
 fn read_bounded(decoder: impl Read, most: usize) -> Result<Vec<u8>, ContentError> {

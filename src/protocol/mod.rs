@@ -18,6 +18,7 @@ pub mod classify;
 pub mod content;
 pub mod envelope;
 pub mod event;
+mod event_stream;
 mod json_lexer;
 mod loose_names;
 pub mod media_type;
@@ -36,4 +37,5 @@ pub use callout::{CalloutError, ParsedCallout, ParsedCancel, parse_callout, pars
 pub use classify::{Classified, ClassifyRules, Guard, RequestHead, classify};
 pub use envelope::{Envelope, Outcome};
 pub use event::{Delivery, Event, EventError, EventType, Events};
+pub use event_stream::EventStream;
 pub use operation::{Operation, OperationName, Unclassified};

@@ -1,0 +1,196 @@
+//! The events of an answer that is too large to be held: read as it passes, with the same result as when it is read whole.
+//!
+//! Undoes content codings and charsets piece by piece (`content` does the same for whole bodies).
+
+use std::io::{self, Write};
+
+use encoding_rs::{Decoder, UTF_8};
+use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use http::header::HeaderMap;
+
+use super::answer::AnswerReader;
+use super::content::{Coding, charset, coding};
+use super::event::{EventError, Events};
+
+/// Most bytes that are read of an answer once it is decompressed: a small answer must not take seconds.
+const MAX_DECOMPRESSED: usize = 64 * 1024 * 1024;
+
+/// Reads events piece by piece.
+pub struct EventStream(Decompressor);
+
+enum Decompressor {
+    Identity(Text),
+    Gzip(Box<MultiGzDecoder<Text>>),
+    /// `deflate` before its first byte: zlib data by the standard (RFC 9110 8.4.1.2), raw deflate by some servers.
+    Deflate(Option<Text>),
+    Zlib(Box<ZlibDecoder<Text>>),
+    RawDeflate(Box<DeflateDecoder<Text>>),
+    Unreadable,
+}
+
+impl EventStream {
+    /// For an answer with these header fields.
+    pub fn new(headers: &HeaderMap) -> Self {
+        let charset = charset(headers);
+        // UTF-8 is also what is declared by default: the reader finds out whether it is true.
+        let decoder = (charset != UTF_8).then(|| charset.new_decoder());
+        let text = Text { decoder, reader: AnswerReader::new(), left: MAX_DECOMPRESSED };
+        Self(match coding(headers) {
+            Some(Coding::Identity) => Decompressor::Identity(text),
+            Some(Coding::Gzip) => Decompressor::Gzip(Box::new(MultiGzDecoder::new(text))),
+            Some(Coding::Deflate) => Decompressor::Deflate(Some(text)),
+            None => Decompressor::Unreadable,
+        })
+    }
+
+    /// Reads the next piece of the body.
+    pub fn feed(&mut self, piece: &[u8]) {
+        if let (Decompressor::Deflate(text), Some(first)) = (&mut self.0, piece.first()) {
+            let Some(text) = text.take() else { return };
+            let is_zlib = first & 0x0f == 8;
+            self.0 = if is_zlib {
+                Decompressor::Zlib(Box::new(ZlibDecoder::new(text)))
+            } else {
+                Decompressor::RawDeflate(Box::new(DeflateDecoder::new(text)))
+            };
+        }
+        let read = match &mut self.0 {
+            Decompressor::Identity(text) => {
+                text.read(piece, false);
+                Ok(())
+            }
+            Decompressor::Gzip(decoder) => decoder.write_all(piece),
+            Decompressor::Zlib(decoder) => decoder.write_all(piece),
+            Decompressor::RawDeflate(decoder) => decoder.write_all(piece),
+            Decompressor::Deflate(_) | Decompressor::Unreadable => Ok(()),
+        };
+        if read.is_err() {
+            self.0 = Decompressor::Unreadable;
+        }
+    }
+
+    /// The events, once the body is complete.
+    ///
+    /// # Errors
+    /// [`EventError::NotAnEnvelope`], also for damaged and unknown codings.
+    pub fn finish(self) -> Result<Events, EventError> {
+        let text = match self.0 {
+            Decompressor::Identity(text) => Some(text),
+            Decompressor::Gzip(decoder) => decoder.finish().ok(),
+            Decompressor::Zlib(decoder) => decoder.finish().ok(),
+            Decompressor::RawDeflate(decoder) => decoder.finish().ok(),
+            Decompressor::Deflate(_) | Decompressor::Unreadable => None,
+        };
+        let mut text = text.ok_or(EventError::NotAnEnvelope)?;
+        text.read(&[], true);
+        text.reader.finish().map(|answer| answer.events()).ok_or(EventError::NotAnEnvelope)
+    }
+}
+
+/// The text without content coding.
+struct Text {
+    /// For a declared charset that is not UTF-8.
+    decoder: Option<Decoder>,
+    reader: AnswerReader,
+    left: usize,
+}
+
+impl Text {
+    fn read(&mut self, piece: &[u8], last: bool) {
+        let Some(decoder) = &mut self.decoder else { return self.reader.feed(piece) };
+        let room = decoder.max_utf8_buffer_length(piece.len()).unwrap_or_default();
+        let mut text = String::with_capacity(room);
+        let _ = decoder.decode_to_string(piece, &mut text, last);
+        self.reader.feed(text.as_bytes());
+    }
+}
+
+/// What a decompressor writes.
+impl Write for Text {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        self.left = self.left.checked_sub(piece.len()).ok_or(io::ErrorKind::FileTooLarge)?;
+        self.read(piece, false);
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use encoding_rs::{GBK, UTF_16LE};
+    use flate2::Compression;
+    use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+    use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
+
+    /// 2,000 events of 2,000 agents, more than a megabyte.
+    fn text() -> String {
+        let event = |n: u32| {
+            let data = "王\\\"".repeat(100);
+            format!(
+                r#"{{"eventType":"AgentEvent_Preview_CallOut","workNo":"{}","content":{{"callData":"{data}","controlid":{n},"dialeddigits":"{n}"}}}}"#,
+                1000 + n
+            )
+        };
+        let events: Vec<_> = (0..2000).map(event).collect();
+        format!(r#"{{"message":"","retcode":"0","event":[{}]}}"#, events.join(","))
+    }
+
+    fn read(fields: &[(HeaderName, &'static str)], body: &[u8], piece: usize) -> Result<Events, EventError> {
+        let headers = fields.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();
+        let mut stream = EventStream::new(&headers);
+        body.chunks(piece).for_each(|piece| stream.feed(piece));
+        stream.finish()
+    }
+
+    #[test]
+    fn a_large_answer_has_the_same_events_as_a_small_one() {
+        let text = text();
+        let whole = super::super::answer::parse_events(text.as_bytes()).unwrap();
+        assert_eq!((whole.events.len(), whole.unreadable), (2000, 0));
+        let (mut gzip, mut zlib, mut raw) = (
+            GzEncoder::new(vec![], Compression::fast()),
+            ZlibEncoder::new(vec![], Compression::fast()),
+            DeflateEncoder::new(vec![], Compression::fast()),
+        );
+        gzip.write_all(text.as_bytes()).unwrap();
+        zlib.write_all(text.as_bytes()).unwrap();
+        raw.write_all(text.as_bytes()).unwrap();
+        let (gzip, zlib, raw) = (gzip.finish().unwrap(), zlib.finish().unwrap(), raw.finish().unwrap());
+        let gbk = GBK.encode(&text).0.into_owned();
+        let utf_16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(UTF_16LE.name(), "UTF-16LE");
+        for piece in [1009, 16 * 1024, usize::MAX] {
+            for (fields, body) in [
+                (&[][..], text.as_bytes()),
+                (&[(CONTENT_ENCODING, "gzip")], &gzip[..]),
+                (&[(CONTENT_ENCODING, "deflate")], &zlib),
+                (&[(CONTENT_ENCODING, "deflate")], &raw),
+                (&[(CONTENT_TYPE, "application/json;charset=GBK")], &gbk),
+                (&[], &gbk),
+                (&[(CONTENT_TYPE, "application/json;charset=utf-16le")], &utf_16),
+            ] {
+                let found = read(fields, body, piece);
+                assert!(
+                    found.as_ref() == Ok(&whole),
+                    "{fields:?} {piece}: {:?}",
+                    found.map(|found| found.events.len())
+                );
+            }
+        }
+        assert!(read(&[(CONTENT_ENCODING, "gzip")], &gzip[..gzip.len() / 2], 1000).is_err());
+        assert!(read(&[(CONTENT_ENCODING, "br")], &gzip, 1000).is_err());
+        assert!(read(&[], &text.as_bytes()[..1000], 100).is_err());
+    }
+
+    #[test]
+    fn a_small_answer_cannot_become_an_endless_one() {
+        let mut bomb = GzEncoder::new(vec![], Compression::best());
+        bomb.write_all(&vec![b' '; MAX_DECOMPRESSED + 1]).unwrap();
+        bomb.write_all(b"{}").unwrap();
+        assert!(read(&[(CONTENT_ENCODING, "gzip")], &bomb.finish().unwrap(), 4096).is_err());
+    }
+}
