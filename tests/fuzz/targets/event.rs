@@ -6,7 +6,8 @@ use libfuzzer_sys::fuzz_target;
 use previewgate::protocol::{content, parse_events};
 
 const CODINGS: [&str; 4] = ["identity", "gzip", "deflate", "br"];
-const CHARSETS: [&str; 4] = ["application/json", "text/plain;charset=GBK", "application/json;charset=utf-16le", ";charset="];
+const CHARSETS: [&str; 4] =
+    ["application/json", "text/plain;charset=GBK", "application/json;charset=utf-16le", ";charset="];
 
 fuzz_target!(|input: (u8, u8, &[u8])| {
     let (coding, charset, body) = input;
