@@ -190,7 +190,7 @@ fn previews(generation: &Generation, agent: &str) -> Response<Full<Bytes>> {
     let (now, ttl) = (services.clock.now(), generation.config.previews.ttl);
     let shown = |preview: &Preview| {
         let age = now.since(preview.announced_at);
-        let numbers: Vec<_> = preview.numbers.iter().map(|number| number.masked().to_string()).collect();
+        let numbers: Vec<_> = preview.numbers().map(|number| number.masked().to_string()).collect();
         json!({
             "control_id": preview.control_id.0,
             "numbers": numbers,

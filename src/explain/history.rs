@@ -192,13 +192,19 @@ impl Replay<'_> {
             Outcome::NoAgent => {
                 self.say(&format!("{name}: names no agent, or another one than polled; the gateway cannot use it"));
             }
-            Outcome::Ended(agent) => self.end(agent, name),
+            Outcome::Ended(agent, None) => self.end(agent, name),
+            Outcome::Ended(agent, Some(control_id)) => {
+                self.say(&format!("{name}: the preview of agent {agent} with control ID {control_id} is over"));
+            }
             Outcome::Shown { agent, evicted } => self.shown(agent, event, evicted, has_time),
             Outcome::Dropped(agent, DropCause::Outdated) => self.say(&format!(
                 "{name}: not recorded for agent {agent}, because its eventGenTime is before that of an end that came first"
             )),
             Outcome::Dropped(agent, DropCause::EarlierSession) => {
                 self.say(&format!("{name}: not recorded for agent {agent}, because its session is over"));
+            }
+            Outcome::Dropped(agent, DropCause::FailedAnswer) => {
+                self.say(&format!("{name}: not recorded for agent {agent}, because the retcode is not a success"));
             }
         }
     }

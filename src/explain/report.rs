@@ -36,8 +36,8 @@ impl Show {
         if self.numbers { fit(number.reveal()) } else { number.masked().to_string() }
     }
 
-    pub(super) fn list(self, numbers: &[DialedNumber]) -> String {
-        let shown: Vec<_> = numbers.iter().map(|number| self.number(number)).collect();
+    pub(super) fn list<'a>(self, numbers: impl IntoIterator<Item = &'a DialedNumber>) -> String {
+        let shown: Vec<_> = numbers.into_iter().map(|number| self.number(number)).collect();
         if shown.is_empty() { "no number".to_owned() } else { shown.join(", ") }
     }
 }

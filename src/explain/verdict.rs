@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::downstream::framing::Fault;
 use crate::gateway::GatewayError;
 use crate::gateway::policy::{Evaluation, admit, apply_policy, evaluate, parse_request};
-use crate::preview::{AgentId, Callout, Preview, Reason, Verdict};
+use crate::preview::{AgentId, Callout, Preview, Reason, Timestamp, Verdict};
 use crate::protocol::{ClassifyRules, Guard, Operation, RequestHead, classify, envelope};
 
 /// How it ends.
@@ -109,8 +109,11 @@ impl Walk<'_> {
         self.report.title(&format!("previews of agent {agent}"));
         for preview in shown.previews.iter() {
             let (id, line, numbers) =
-                (preview.control_id, shown.line(preview.control_id), self.show.list(&preview.numbers));
-            self.report.line(&format!("control ID {id} with {numbers}, shown {} ago (line {line})", self.age(preview)));
+                (preview.control_id, shown.line(preview.control_id), self.show.list(preview.numbers()));
+            self.report.line(&format!(
+                "control ID {id} with {numbers}, shown {} ago (line {line})",
+                self.age(preview.announced_at)
+            ));
         }
         match shown.previews.find(callout.control_id) {
             Some(preview) => self.tell_preview(callout, preview, shown),
@@ -123,16 +126,17 @@ impl Walk<'_> {
         let (id, line) = (preview.control_id, shown.line(preview.control_id));
         self.report.line(&format!("callcontrolid {id}: matches the preview of line {line}"));
         let called = self.show.number(&callout.called);
-        if preview.numbers.contains(&callout.called) {
+        if let Some(number) = preview.find(&callout.called) {
             self.report.line(&format!("called {called}: is one of its {} number(s)", preview.numbers.len()));
-            if self.history.now.since(preview.announced_at) > self.config.previews.ttl {
+            if self.history.now.since(number.shown_at) > self.config.previews.ttl {
                 let ttl = humantime::format_duration(self.config.previews.ttl);
-                self.report.line(&format!("age: shown {} ago, longer than previews.ttl {ttl}", self.age(preview)));
+                let age = self.age(number.shown_at);
+                self.report.line(&format!("age: shown {age} ago, longer than previews.ttl {ttl}"));
             }
             return;
         }
         self.report.line(&format!("called {called}: is none of its {} number(s)", preview.numbers.len()));
-        for other in shown.previews.iter().filter(|other| other.numbers.contains(&callout.called)) {
+        for other in shown.previews.iter().filter(|other| other.find(&callout.called).is_some()) {
             let (id, line) = (other.control_id, shown.line(other.control_id));
             self.report.line(&format!(
                 "it stands in the preview with control ID {id} (line {line}), which does not count here"
@@ -151,8 +155,8 @@ impl Walk<'_> {
         }
     }
 
-    fn age(&self, preview: &Preview) -> String {
-        humantime::format_duration(self.history.now.since(preview.announced_at)).to_string()
+    fn age(&self, shown_at: Timestamp) -> String {
+        humantime::format_duration(self.history.now.since(shown_at)).to_string()
     }
 }
 

@@ -1,18 +1,62 @@
 //! What one agent was shown, and how events change it.
+//!
+//! Bounded by meaning, so that an upstream that announces without end cannot fill the memory, and so that each change
+//! costs time in proportion to what it brings.
+
+use std::collections::HashSet;
 
 use super::{ControlId, DialedNumber, ShownRef, Timestamp};
+
+/// Numbers kept for one preview; the newest stay. `dialeddigits` holds at most 120 characters (protocol.md 5), so at
+/// most 60 numbers.
+pub const MAX_NUMBERS: usize = 128;
+/// Bytes of one number. `dialeddigits` holds at most 24 characters for one number (protocol.md 5). A longer one is not
+/// kept.
+pub const MAX_NUMBER_BYTES: usize = 64;
+/// Memory for each preview that `per_agent` allows, on average: about twice what the largest documented one takes.
+const AVERAGE_PREVIEW_BYTES: usize = 4096;
+/// What a preview and a number take beside the characters of the numbers.
+const PREVIEW_OVERHEAD: usize = 64;
+const NUMBER_OVERHEAD: usize = 40;
 
 /// One contact shown to an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preview {
     /// The platform's name for it.
     pub control_id: ControlId,
-    /// Every number announced under this control ID, oldest announcement first, none twice.
-    pub numbers: Vec<DialedNumber>,
+    /// Every number announced under this control ID, the oldest announcement first, none twice.
+    pub numbers: Vec<ShownNumber>,
     /// When the gateway saw the latest announcement.
     pub announced_at: Timestamp,
     /// Where the audit log shows the announcements, the oldest first. Empty without an audit log.
     pub shown: Vec<ShownRef>,
+}
+
+/// A number of a preview.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownNumber {
+    /// The number.
+    pub number: DialedNumber,
+    /// When the gateway last saw it announced. A later announcement of the same control ID without this number does not
+    /// renew it.
+    pub shown_at: Timestamp,
+}
+
+impl Preview {
+    /// The number `called`, if it is one of this preview.
+    pub fn find(&self, called: &DialedNumber) -> Option<&ShownNumber> {
+        self.numbers.iter().find(|shown| shown.number == *called)
+    }
+
+    /// The numbers, the oldest announcement first.
+    pub fn numbers(&self) -> impl Iterator<Item = &DialedNumber> {
+        self.numbers.iter().map(|shown| &shown.number)
+    }
+
+    fn bytes(&self) -> usize {
+        let numbers = self.numbers().map(|number| NUMBER_OVERHEAD + number.reveal().len());
+        numbers.sum::<usize>().saturating_add(PREVIEW_OVERHEAD)
+    }
 }
 
 /// The content of one preview event.
@@ -31,11 +75,11 @@ pub struct Announcement {
 pub enum Change {
     /// A preview was announced.
     Shown(Announcement),
-    /// One preview was given back.
+    /// One preview is over: given back by the agent, or released by the platform.
     Cancelled(ControlId),
     /// Every preview of the agent is over.
     Ended,
-    /// Every preview that was announced before this is over.
+    /// Every preview and number that was announced before this is over.
     EndedBefore(Timestamp),
 }
 
@@ -46,77 +90,149 @@ pub struct Bounds {
     pub per_agent: usize,
 }
 
-/// Numbers kept for one preview. `dialeddigits` holds 120 characters at most (protocol.md 5), so 60 numbers; an
-/// upstream that announces for ever must not fill the memory.
-const NUMBERS_PER_PREVIEW: usize = 128;
+impl Bounds {
+    fn max_bytes(self) -> usize {
+        self.per_agent.saturating_mul(AVERAGE_PREVIEW_BYTES)
+    }
+}
 
-/// The previews of one agent, oldest announcement first.
+/// What was not kept because of a bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Surplus {
+    /// Older previews of the same agent that had to make room.
+    pub previews: usize,
+    /// Numbers that were too many for one preview; the oldest go first.
+    pub numbers: usize,
+    /// Numbers that were too long.
+    pub long_numbers: usize,
+}
+
+/// The previews of one agent, the oldest announcement first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AgentPreviews(Vec<Preview>);
+pub struct AgentPreviews {
+    previews: Vec<Preview>,
+    /// The memory that they take, about.
+    bytes: usize,
+}
 
 impl AgentPreviews {
-    /// Applies one change that was seen at `now`; returns how many previews had to make room.
-    pub fn apply(&mut self, change: Change, now: Timestamp, bounds: Bounds) -> usize {
+    /// Applies one change that was seen at `now`; returns what was not kept.
+    pub fn apply(&mut self, change: Change, now: Timestamp, bounds: Bounds) -> Surplus {
         match change {
-            Change::Shown(announcement) => self.show(announcement, now, bounds),
-            Change::Cancelled(control_id) => {
-                self.0.retain(|preview| preview.control_id != control_id);
-                0
-            }
-            Change::Ended => {
-                self.0.clear();
-                0
-            }
+            Change::Shown(announcement) => return self.show(announcement, now, bounds),
+            Change::Cancelled(control_id) => _ = self.take(control_id),
+            Change::Ended => *self = Self::default(),
             Change::EndedBefore(moment) => {
-                self.0.retain(|preview| preview.announced_at >= moment);
-                0
+                self.previews.retain(|preview| preview.announced_at >= moment);
+                for preview in &mut self.previews {
+                    preview.numbers.retain(|shown| shown.shown_at >= moment);
+                }
+                self.bytes = self.previews.iter().map(Preview::bytes).sum();
             }
         }
+        Surplus::default()
     }
 
     /// The same control ID may be announced twice, first without and then with numbers: they add up (protocol.md 5).
-    /// A repeated announcement is the newest one again.
-    fn show(&mut self, announcement: Announcement, now: Timestamp, bounds: Bounds) -> usize {
-        let known = self.0.iter().position(|preview| preview.control_id == announcement.control_id);
-        let known = known.map(|position| self.0.remove(position));
-        let (mut numbers, mut shown) = known.map(|known| (known.numbers, known.shown)).unwrap_or_default();
-        for number in announcement.numbers {
-            // Moved to the end when known, so that the newest stay when the bound is reached.
-            numbers.retain(|kept| *kept != number);
-            numbers.push(number);
+    /// A repeated announcement is the newest one again, and renews the numbers that it names.
+    fn show(&mut self, announcement: Announcement, now: Timestamp, bounds: Bounds) -> Surplus {
+        let Announcement { control_id, numbers, shown: references } = announcement;
+        let shown = numbers.into_iter().map(|number| ShownNumber { number, shown_at: now });
+        let (numbers, mut surplus) = newest(shown);
+        let preview = Preview { control_id, numbers, announced_at: now, shown: references };
+        self.add(preview, bounds, &mut surplus);
+        surplus
+    }
+
+    /// Puts back a preview that was kept elsewhere, with the times that it had. Previews are to be put back in the order
+    /// of their announcements.
+    pub fn restore(&mut self, preview: Preview, bounds: Bounds) -> Surplus {
+        let (numbers, mut surplus) = newest(preview.numbers.into_iter());
+        self.add(Preview { numbers, ..preview }, bounds, &mut surplus);
+        surplus
+    }
+
+    fn add(&mut self, mut preview: Preview, bounds: Bounds, surplus: &mut Surplus) {
+        if let Some(known) = self.take(preview.control_id) {
+            surplus.numbers += merge(known.numbers, &mut preview.numbers);
+            let mut references = known.shown;
+            references.append(&mut preview.shown);
+            let excess = references.len().saturating_sub(MAX_NUMBERS);
+            preview.shown = references.split_off(excess);
         }
-        keep_newest(&mut numbers, NUMBERS_PER_PREVIEW);
-        shown.extend(announcement.shown);
-        keep_newest(&mut shown, NUMBERS_PER_PREVIEW);
-        self.0.push(Preview { control_id: announcement.control_id, numbers, announced_at: now, shown });
-        keep_newest(&mut self.0, bounds.per_agent)
+        self.bytes += preview.bytes();
+        self.previews.push(preview);
+        let excess = self.previews.len().saturating_sub(bounds.per_agent);
+        let mut evicted = self.evict(excess);
+        while self.bytes > bounds.max_bytes() && self.previews.len() > 1 {
+            evicted += self.evict(1);
+        }
+        surplus.previews += evicted;
+    }
+
+    /// Removes the oldest previews.
+    fn evict(&mut self, count: usize) -> usize {
+        let bytes: usize = self.previews.drain(..count).map(|preview| preview.bytes()).sum();
+        self.bytes = self.bytes.saturating_sub(bytes);
+        count
+    }
+
+    fn take(&mut self, control_id: ControlId) -> Option<Preview> {
+        let position = self.previews.iter().position(|preview| preview.control_id == control_id)?;
+        let preview = self.previews.remove(position);
+        self.bytes = self.bytes.saturating_sub(preview.bytes());
+        Some(preview)
     }
 
     /// The preview with this control ID.
     pub fn find(&self, control_id: ControlId) -> Option<&Preview> {
-        self.0.iter().find(|preview| preview.control_id == control_id)
+        self.previews.iter().find(|preview| preview.control_id == control_id)
     }
 
     /// Whether the agent has no preview.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.previews.is_empty()
     }
 
     /// How many previews the agent has.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.previews.len()
     }
 
-    /// Oldest announcement first.
+    /// The oldest announcement first.
     pub fn iter(&self) -> impl Iterator<Item = &Preview> {
-        self.0.iter()
+        self.previews.iter()
     }
 }
 
-/// Drops from the front; returns how many.
-fn keep_newest<T>(items: &mut Vec<T>, most: usize) -> usize {
-    let surplus = items.len().saturating_sub(most);
-    items.drain(..surplus);
+/// The last [`MAX_NUMBERS`] different numbers, none too long, in their order.
+fn newest(numbers: impl DoubleEndedIterator<Item = ShownNumber>) -> (Vec<ShownNumber>, Surplus) {
+    let (mut kept, mut seen, mut surplus) = (Vec::new(), HashSet::new(), Surplus::default());
+    for shown in numbers.rev() {
+        if shown.number.reveal().len() > MAX_NUMBER_BYTES {
+            surplus.long_numbers += 1;
+        } else if kept.len() == MAX_NUMBERS {
+            surplus.numbers += 1;
+        } else if seen.insert(shown.number.clone()) {
+            kept.push(shown);
+        }
+    }
+    kept.reverse();
+    (kept, surplus)
+}
+
+/// Puts the numbers that were known before the new ones, except those that the new ones repeat. Returns how many of the
+/// oldest did not fit.
+fn merge(known: Vec<ShownNumber>, numbers: &mut Vec<ShownNumber>) -> usize {
+    if known.is_empty() {
+        return 0;
+    }
+    let repeated: HashSet<&DialedNumber> = numbers.iter().map(|shown| &shown.number).collect();
+    let mut merged: Vec<_> = known.into_iter().filter(|shown| !repeated.contains(&shown.number)).collect();
+    merged.append(numbers);
+    let surplus = merged.len().saturating_sub(MAX_NUMBERS);
+    merged.drain(..surplus);
+    *numbers = merged;
     surplus
 }
 
@@ -155,8 +271,8 @@ mod tests {
         let previews = after(&[shown(1, &[]), shown(2, &["9"]), shown(1, &["5", "6"]), shown(1, &["6", "7"])]);
         assert_eq!(control_ids(&previews), [2, 1]);
         let first = previews.find(ControlId(1)).unwrap();
-        let numbers: Vec<_> = first.numbers.iter().map(DialedNumber::reveal).collect();
-        assert_eq!(numbers, ["5", "6", "7"]);
+        let numbers: Vec<_> = first.numbers.iter().map(|n| (n.number.reveal(), n.shown_at.0)).collect();
+        assert_eq!(numbers, [("5", 2000), ("6", 3000), ("7", 3000)]);
         assert_eq!(first.announced_at, Timestamp(3000));
     }
 
@@ -170,18 +286,57 @@ mod tests {
     #[test]
     fn what_had_to_make_room_is_counted() {
         let mut previews = after(&[shown(1, &[]), shown(2, &[]), shown(3, &[])]);
-        assert_eq!(previews.apply(shown(3, &["3"]), Timestamp(9), BOUNDS), 0);
-        assert_eq!(previews.apply(shown(4, &["4"]), Timestamp(9), BOUNDS), 1);
+        assert_eq!(previews.apply(shown(3, &["3"]), Timestamp(9), BOUNDS), Surplus::default());
+        let surplus = previews.apply(shown(4, &["4"]), Timestamp(9), BOUNDS);
+        assert_eq!(surplus, Surplus { previews: 1, ..Surplus::default() });
     }
 
     #[test]
-    fn an_upstream_that_announces_for_ever_fills_no_memory() {
-        let many: Vec<String> = (0..10_000).map(|n| n.to_string()).collect();
-        let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        let previews = after(&[shown(1, &many)]);
-        let numbers = &previews.find(ControlId(1)).unwrap().numbers;
-        assert_eq!(numbers.len(), NUMBERS_PER_PREVIEW);
-        assert_eq!(numbers.last().unwrap().reveal(), "9999");
+    fn a_preview_keeps_its_newest_numbers_within_the_bounds_and_reports_the_others() {
+        let many: Vec<String> = (0..140_000).map(|n| n.to_string()).collect();
+        let mut many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let (long, longest) = ("9".repeat(MAX_NUMBER_BYTES + 1), "8".repeat(MAX_NUMBER_BYTES));
+        many.extend([long.as_str(), longest.as_str()]);
+        let mut previews = AgentPreviews::default();
+        let surplus = previews.apply(shown(1, &many), Timestamp(1), BOUNDS);
+        assert_eq!((surplus.numbers, surplus.long_numbers), (140_000 - (MAX_NUMBERS - 1), 1));
+        let surplus = previews.apply(shown(1, &["new", "139999"]), Timestamp(2), BOUNDS);
+        assert_eq!((surplus.numbers, surplus.long_numbers), (1, 0));
+        let preview = previews.find(ControlId(1)).unwrap();
+        let last: Vec<_> = preview.numbers.iter().rev().take(3).map(|n| (n.number.reveal(), n.shown_at.0)).collect();
+        assert_eq!(preview.numbers.len(), MAX_NUMBERS);
+        assert_eq!(last, [("139999", 2), ("new", 2), (longest.as_str(), 1)]);
+    }
+
+    #[test]
+    fn the_previews_of_one_agent_are_bounded_in_bytes_and_the_newest_stays() {
+        let numbers: Vec<String> = (0..MAX_NUMBERS).map(|n| format!("{n:064}")).collect();
+        let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
+        let mut previews = AgentPreviews::default();
+        for control_id in 0..100 {
+            previews.apply(shown(control_id, &numbers), Timestamp(1), Bounds { per_agent: 16 });
+            assert!(previews.bytes <= 16 * AVERAGE_PREVIEW_BYTES, "{}", previews.bytes);
+        }
+        assert_eq!(previews.iter().last().unwrap().control_id, ControlId(99));
+        assert_eq!(previews.bytes, previews.iter().map(Preview::bytes).sum::<usize>());
+        let mut one = AgentPreviews::default();
+        one.apply(shown(1, &numbers), Timestamp(1), Bounds { per_agent: 1 });
+        assert_eq!(one.len(), 1);
+        // The largest that the platform documents.
+        let documented: Vec<String> = (0..60).map(|n| (n % 10).to_string()).collect();
+        let documented: Vec<&str> = documented.iter().map(String::as_str).collect();
+        let mut previews = AgentPreviews::default();
+        for control_id in 0..1024 {
+            previews.apply(shown(control_id, &documented), Timestamp(1), Bounds { per_agent: 1024 });
+        }
+        assert_eq!(previews.len(), 1024);
+    }
+
+    #[test]
+    fn what_was_shown_before_a_moment_ends_number_by_number() {
+        let previews = after(&[shown(1, &["1"]), shown(1, &["2"]), Change::EndedBefore(Timestamp(1000))]);
+        let numbers: Vec<_> = previews.find(ControlId(1)).unwrap().numbers().map(DialedNumber::reveal).collect();
+        assert_eq!(numbers, ["2"]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct Callout {
 /// A callout that follows from a preview.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validated {
-    /// Time since the preview was announced (last, if more than once).
+    /// Time since the number was announced under this control ID, the last time if more than once.
     pub preview_age: Duration,
 }
 
@@ -33,9 +33,9 @@ pub enum Refusal {
         /// Time since that preview was announced.
         preview_age: Duration,
     },
-    /// The preview and number match, but it was shown longer ago than the TTL.
+    /// The preview and number match, but the number was shown longer ago than the TTL.
     PreviewExpired {
-        /// Time since that preview was announced.
+        /// Time since the number was announced.
         preview_age: Duration,
     },
 }
@@ -58,10 +58,10 @@ pub fn decide(
         return Err(Refusal::UnknownPreview);
     }
     let preview = previews.find(callout.control_id).ok_or(Refusal::ControlIdMismatch)?;
-    let preview_age = now.since(preview.announced_at);
-    if !preview.numbers.contains(&callout.called) {
-        return Err(Refusal::NumberNotInPreview { preview_age });
-    }
+    let Some(shown) = preview.find(&callout.called) else {
+        return Err(Refusal::NumberNotInPreview { preview_age: now.since(preview.announced_at) });
+    };
+    let preview_age = now.since(shown.shown_at);
     if preview_age > ttl {
         return Err(Refusal::PreviewExpired { preview_age });
     }
@@ -174,6 +174,28 @@ mod tests {
         let callout = Callout { called: DialedNumber::new(called), control_id: ControlId(control_id) };
         let now = Timestamp(SHOWN_AT.0 + age.as_millis() as u64);
         decide(&callout, &two_previews(), now, TTL).map_or_else(Refusal::reason, |_| Reason::Ok)
+    }
+
+    #[test]
+    fn a_control_id_that_is_announced_again_does_not_renew_the_numbers_shown_before() {
+        let mut previews = two_previews();
+        let again = |numbers: &[&str]| {
+            let numbers = numbers.iter().map(|n| DialedNumber::new(*n)).collect();
+            Change::Shown(Announcement { control_id: ControlId(7), numbers, shown: Vec::new() })
+        };
+        let later = SHOWN_AT.after(TTL);
+        for numbers in [&[][..], &["1002"], &["1003"]] {
+            previews.apply(again(numbers), later, Bounds { per_agent: 16 });
+        }
+        let now = later.after(Duration::from_millis(1));
+        for (called, expected) in [
+            ("1001", Err(Refusal::PreviewExpired { preview_age: TTL + Duration::from_millis(1) })),
+            ("1002", Ok(Validated { preview_age: Duration::from_millis(1) })),
+            ("1003", Ok(Validated { preview_age: Duration::from_millis(1) })),
+        ] {
+            let callout = Callout { called: DialedNumber::new(called), control_id: ControlId(7) };
+            assert_eq!(decide(&callout, &previews, now, TTL), expected, "{called}");
+        }
     }
 
     #[test]

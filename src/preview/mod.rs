@@ -9,7 +9,9 @@ mod decision;
 mod identifiers;
 mod shown_ref;
 
-pub use agent_previews::{AgentPreviews, Announcement, Bounds, Change, Preview};
+pub use agent_previews::{
+    AgentPreviews, Announcement, Bounds, Change, MAX_NUMBER_BYTES, MAX_NUMBERS, Preview, ShownNumber, Surplus,
+};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use decision::{Callout, Reason, Refusal, Validated, Verdict, decide};
 pub use identifiers::{AgentId, ControlId, DialedNumber, InvalidAgentId, InvalidControlId};

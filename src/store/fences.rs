@@ -11,7 +11,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use super::moment::Moment;
-use crate::preview::{AgentId, Timestamp};
+use crate::preview::{AgentId, ControlId, Timestamp};
 
 /// How long the generation time of an end counts: far longer than two answers of one agent can overtake each other,
 /// and short enough that a platform whose clock was set back does not lose previews for long.
@@ -20,17 +20,31 @@ const OVERTAKING_WINDOW: Duration = Duration::from_secs(5);
 /// The fences of all agents.
 pub(super) struct Fences(Cache<AgentId, Fence>);
 
+/// Ends of single previews that are remembered. One agent has few previews at a time.
+const MAX_SINGLE_ENDS: usize = 16;
+
 /// The fence of one agent.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Fence {
-    /// The latest `eventGenTime` of an end, and when that end was recorded.
-    latest_end: Option<(u64, Timestamp)>,
+    /// The latest end of all previews that has a generation time.
+    latest_end: Option<TimedEnd>,
+    /// The same for ends of single previews, the oldest first.
+    single_ends: Vec<(ControlId, TimedEnd)>,
     /// What polls show that began before this belongs to a session that is over.
     polls: Option<Moment>,
     /// What was pushed before this belongs to a session that is over.
     pushes: Option<Moment>,
     /// The agent signed out and has not signed in since.
     signed_out: Option<Moment>,
+}
+
+/// An end that has a generation time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TimedEnd {
+    /// When the platform made it (`eventGenTime`).
+    pub(super) generated_at: u64,
+    /// When this gateway recorded it.
+    pub(super) recorded_at: Timestamp,
 }
 
 impl Fences {
@@ -55,18 +69,37 @@ impl Fences {
     }
 }
 
-impl Fence {
-    /// An end was recorded at `now` that the platform made at `generated_at`.
-    pub(super) fn note_end(&mut self, generated_at: u64, now: Timestamp) {
-        let latest = self.latest_end.map_or(generated_at, |(known, _)| known.max(generated_at));
-        self.latest_end = Some((latest, now));
+impl TimedEnd {
+    /// This end, with the generation time of `earlier` if that is later.
+    fn after(self, earlier: Option<TimedEnd>) -> Self {
+        let generated_at = earlier.map_or(self.generated_at, |earlier| self.generated_at.max(earlier.generated_at));
+        Self { generated_at, ..self }
     }
 
-    /// Whether a recent end supersedes something that the platform made at `generated_at`. Within one millisecond the
-    /// order is unknown, and the preview counts.
-    pub(super) fn supersedes(&self, generated_at: u64, now: Timestamp) -> bool {
-        self.latest_end
-            .is_some_and(|(end, recorded_at)| generated_at < end && now.since(recorded_at) <= OVERTAKING_WINDOW)
+    /// Within one millisecond the order is unknown, and the preview counts.
+    fn supersedes(&self, generated_at: u64, now: Timestamp) -> bool {
+        generated_at < self.generated_at && now.since(self.recorded_at) <= OVERTAKING_WINDOW
+    }
+}
+
+impl Fence {
+    /// An end was recorded: of this preview, or of all previews.
+    pub(super) fn note_end(&mut self, control_id: Option<ControlId>, end: TimedEnd) {
+        let Some(control_id) = control_id else {
+            self.latest_end = Some(end.after(self.latest_end));
+            return;
+        };
+        let known = self.single_ends.iter().position(|(id, _)| *id == control_id);
+        let known = known.map(|position| self.single_ends.remove(position).1);
+        self.single_ends.push((control_id, end.after(known)));
+        let surplus = self.single_ends.len().saturating_sub(MAX_SINGLE_ENDS);
+        self.single_ends.drain(..surplus);
+    }
+
+    /// Whether a recent end supersedes a preview that the platform made at `generated_at`.
+    pub(super) fn supersedes(&self, control_id: ControlId, generated_at: u64, now: Timestamp) -> bool {
+        let single = self.single_ends.iter().filter(|(id, _)| *id == control_id).map(|(_, end)| end);
+        self.latest_end.iter().chain(single).any(|end| end.supersedes(generated_at, now))
     }
 
     /// A session is over: polls that began before `polls` and pushes that came before `pushes` were its own.
@@ -109,16 +142,35 @@ mod tests {
     use crate::preview::ManualClock;
     use crate::store::moment::Sequence;
 
+    fn end(generated_at: u64, recorded_at: u64) -> TimedEnd {
+        TimedEnd { generated_at, recorded_at: Timestamp(recorded_at) }
+    }
+
+    const ONE: ControlId = ControlId(1);
+
     #[test]
     fn an_end_supersedes_only_what_was_made_before_it() {
         let mut fence = Fence::default();
-        assert!(!fence.supersedes(1000, Timestamp(1)));
-        fence.note_end(1000, Timestamp(1));
-        fence.note_end(900, Timestamp(2));
-        assert!(fence.supersedes(999, Timestamp(3)));
-        assert!(!fence.supersedes(1000, Timestamp(3)), "made in the same millisecond");
-        assert!(!fence.supersedes(1001, Timestamp(3)));
-        assert!(!fence.supersedes(999, Timestamp(5003)), "the window is over");
+        assert!(!fence.supersedes(ONE, 1000, Timestamp(1)));
+        fence.note_end(None, end(1000, 1));
+        fence.note_end(None, end(900, 2));
+        assert!(fence.supersedes(ONE, 999, Timestamp(3)));
+        assert!(!fence.supersedes(ONE, 1000, Timestamp(3)), "made in the same millisecond");
+        assert!(!fence.supersedes(ONE, 1001, Timestamp(3)));
+        assert!(!fence.supersedes(ONE, 999, Timestamp(5003)), "the window is over");
+    }
+
+    #[test]
+    fn an_end_of_one_preview_supersedes_that_preview_only_and_few_are_remembered() {
+        let mut fence = Fence::default();
+        fence.note_end(Some(ONE), end(1000, 1));
+        fence.note_end(Some(ONE), end(900, 1));
+        assert!(fence.supersedes(ONE, 999, Timestamp(3)) && !fence.supersedes(ControlId(2), 999, Timestamp(3)));
+        for id in 2..100 {
+            fence.note_end(Some(ControlId(id)), end(1000, 1));
+        }
+        assert_eq!(fence.single_ends.len(), MAX_SINGLE_ENDS);
+        assert!(fence.supersedes(ControlId(99), 999, Timestamp(3)));
     }
 
     #[test]

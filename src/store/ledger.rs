@@ -15,14 +15,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::fences::{Fence, Fences};
+use super::fences::{Fence, Fences, TimedEnd};
 use super::moment::{Moment, Sequence};
-use super::redis::{Known, SharedStore};
+use super::redis::{Known, SessionRelation, SharedStore, TimedChange};
 use super::sessions::{SessionMatch, Sessions};
 use super::{MemoryStore, StoreState, Unavailable};
 use crate::config::{OnStoreFailure, Previews, StoreKind};
 use crate::label_enum;
-use crate::preview::{AgentId, AgentPreviews, Announcement, Change, Clock, DialedNumber, Timestamp};
+use crate::preview::{
+    AgentId, AgentPreviews, Announcement, Change, Clock, ControlId, DialedNumber, Surplus, Timestamp,
+};
 use crate::protocol::envelope::{SUCCESS, says_signed_out};
 use crate::protocol::{Delivery, Event, EventType, Events};
 use crate::telemetry::metrics::DropCause;
@@ -80,8 +82,8 @@ pub enum Outcome {
     Irrelevant,
     /// It changes previews, but it is not clear whose.
     NoAgent,
-    /// It ended previews of this agent.
-    Ended(AgentId),
+    /// It ended this preview of the agent, or all of them.
+    Ended(AgentId, Option<ControlId>),
     /// It showed a preview to this agent.
     Shown {
         /// The agent.
@@ -140,13 +142,9 @@ impl Ledger {
         let local = Arc::new(MemoryStore::new(config, Arc::clone(&clock), Arc::clone(&metrics)));
         let shared = match &config.store {
             StoreKind::Memory => None,
-            StoreKind::Redis(redis) => Some(SharedStore::new(
-                redis.clone(),
-                config,
-                Arc::clone(&clock),
-                Arc::clone(&metrics),
-                Arc::clone(&local),
-            )),
+            StoreKind::Redis(redis) => {
+                Some(SharedStore::new(redis.clone(), config, Arc::clone(&metrics), Arc::clone(&local)))
+            }
         };
         let sessions = Sessions::new(config.max_agents, config.ttl.saturating_mul(2));
         let fences = Fences::new(config.max_agents);
@@ -162,10 +160,45 @@ impl Ledger {
     /// Records the events of one answer or push. The previews are visible to callouts when this returns; for other
     /// gateways to see them, [`Self::share`] must follow.
     pub fn record(&self, found: Events, source: &Source<'_>) -> Recorded {
-        let Events { events, unreadable, retcode, dropped_numbers: _ } = found;
-        let mut recorded =
-            Recorded { unreadable, outcomes: vec![Outcome::Irrelevant; events.len()], ..Recorded::default() };
-        self.record_answer(retcode.as_deref(), &events, source, &mut recorded);
+        let Events { events, unreadable, retcode, dropped_numbers } = found;
+        self.metrics.previews.numbers_dropped(dropped_numbers);
+        let outcomes = vec![Outcome::Irrelevant; events.len()];
+        let mut recorded = Recorded { unreadable, outcomes, ..Recorded::default() };
+        // The platform's strings can be padded (protocol.md 5).
+        let retcode = retcode.as_deref().map(|code| code.trim_matches(|c: char| c == '\0' || c.is_whitespace()));
+        self.record_retcode(retcode, &events, source, &mut recorded);
+        let answer = Answer { source, succeeded: retcode.is_none_or(|code| code == SUCCESS) };
+        for (agent, pending) in self.by_agent(events, source, &mut recorded) {
+            self.record_of_agent(agent, pending, &answer, &mut recorded);
+        }
+        for _ in 0..recorded.unreadable {
+            self.metrics.events.parse_failed();
+        }
+        recorded
+    }
+
+    /// What the answer to a poll of one agent says about that agent's session.
+    fn record_retcode(&self, retcode: Option<&str>, events: &[Event], source: &Source<'_>, recorded: &mut Recorded) {
+        let (Delivery::Poll, Some(agent), Some(guid), Some(retcode)) =
+            (source.delivery, source.meant_for, source.session, retcode)
+        else {
+            return;
+        };
+        if retcode == SUCCESS {
+            let showed = events.iter().any(|event| matches!(event.change, Some(Change::Shown(_))));
+            self.observe_poll(agent, guid, showed, source.began);
+        } else if says_signed_out(retcode) {
+            recorded.agents.extend(self.end_if_own(agent, guid, EndCause::NoSession));
+        }
+    }
+
+    /// The events that change something, by agent.
+    fn by_agent(
+        &self,
+        events: Vec<Event>,
+        source: &Source<'_>,
+        recorded: &mut Recorded,
+    ) -> BTreeMap<AgentId, Vec<Pending>> {
         let mut by_agent: BTreeMap<AgentId, Vec<Pending>> = BTreeMap::new();
         for (position, event) in events.into_iter().enumerate() {
             self.metrics.events.seen(event.event_type, source.delivery);
@@ -181,77 +214,63 @@ impl Ledger {
                 }
             }
         }
-        for (agent, pending) in by_agent {
-            self.record_of_agent(agent, pending, source, &mut recorded);
-        }
-        for _ in 0..recorded.unreadable {
-            self.metrics.events.parse_failed();
-        }
-        recorded
-    }
-
-    /// What the answer to a poll of one agent says about that agent's session.
-    fn record_answer(&self, retcode: Option<&str>, events: &[Event], source: &Source<'_>, recorded: &mut Recorded) {
-        let (Delivery::Poll, Some(agent), Some(guid), Some(retcode)) =
-            (source.delivery, source.meant_for, source.session, retcode)
-        else {
-            return;
-        };
-        if retcode == SUCCESS {
-            let showed = events.iter().any(|event| matches!(event.change, Some(Change::Shown(_))));
-            self.observe_poll(agent, guid, showed, source.began);
-        } else if says_signed_out(retcode) {
-            recorded.agents.extend(self.end_if_own(agent, guid, EndCause::NoSession));
-        }
+        by_agent
     }
 
     /// All changes of one agent, in order, as one step.
-    fn record_of_agent(&self, agent: AgentId, pending: Vec<Pending>, source: &Source<'_>, recorded: &mut Recorded) {
+    fn record_of_agent(&self, agent: AgentId, pending: Vec<Pending>, answer: &Answer<'_>, recorded: &mut Recorded) {
         let _lock = self.lock(agent);
+        let (positions, changes) = self.still_valid(agent, pending, answer, recorded);
+        if changes.is_empty() {
+            return;
+        }
+        let surpluses = self.apply(agent, changes, answer.session_relation());
+        for (position, surplus) in positions.into_iter().zip(surpluses) {
+            recorded.note_evicted(position, surplus.previews);
+        }
+        // Only the sign-out of the polled agent can have been noted before.
+        if recorded.agents.first() != Some(&agent) {
+            recorded.agents.push(agent);
+        }
+    }
+
+    /// The changes that are not over already, and the positions of their events. Ends are noted in the agent's fence.
+    fn still_valid(
+        &self,
+        agent: AgentId,
+        pending: Vec<Pending>,
+        answer: &Answer<'_>,
+        recorded: &mut Recorded,
+    ) -> (Vec<usize>, Vec<Change>) {
         let now = self.clock.now();
         let mut fence = self.fences.of(agent);
-        let mut changes = Vec::with_capacity(pending.len());
         let mut changed_fence = false;
+        let mut valid = (Vec::with_capacity(pending.len()), Vec::with_capacity(pending.len()));
         for Pending { position, event_type, change, generated_at } in pending {
-            let outcome = match &change {
-                Change::Shown(announcement) => match objection(&fence, generated_at, source, now) {
-                    Some(cause) => {
-                        self.note_dropped(agent, announcement, cause);
-                        recorded.outdated += 1;
-                        recorded.note(position, Outcome::Dropped(agent, cause));
-                        continue;
-                    }
-                    None => {
-                        log_shown(agent, announcement, source.delivery);
-                        Outcome::Shown { agent, evicted: 0 }
-                    }
-                },
-                Change::Cancelled(_) | Change::Ended | Change::EndedBefore(_) => {
-                    if let Some(generated_at) = generated_at {
-                        fence.note_end(generated_at, now);
-                        changed_fence = true;
-                    }
-                    self.log_ended(agent, &change, cause_of(event_type));
-                    Outcome::Ended(agent)
+            if let Change::Shown(announcement) = &change {
+                if let Some(cause) = answer.objection(&fence, announcement.control_id, generated_at, now) {
+                    self.note_dropped(agent, announcement, cause);
+                    recorded.outdated += 1;
+                    recorded.note(position, Outcome::Dropped(agent, cause));
+                    continue;
                 }
-            };
-            recorded.note(position, outcome);
-            changes.push((position, change));
+                log_shown(agent, announcement, answer.source.delivery);
+                recorded.note(position, Outcome::Shown { agent, evicted: 0 });
+            } else {
+                if let Some(generated_at) = generated_at {
+                    fence.note_end(ended_preview(&change), TimedEnd { generated_at, recorded_at: now });
+                    changed_fence = true;
+                }
+                self.log_ended(agent, &change, cause_of(event_type));
+                recorded.note(position, Outcome::Ended(agent, ended_preview(&change)));
+            }
+            valid.0.push(position);
+            valid.1.push(change);
         }
         if changed_fence {
             self.fences.set(agent, fence);
         }
-        if changes.is_empty() {
-            return;
-        }
-        let positions: Vec<_> = changes.iter().map(|(position, _)| *position).collect();
-        let evicted = self.apply(agent, changes.into_iter().map(|(_, change)| change).collect());
-        for (position, evicted) in positions.into_iter().zip(evicted) {
-            recorded.note_evicted(position, evicted);
-        }
-        if !recorded.agents.contains(&agent) {
-            recorded.agents.push(agent);
-        }
+        valid
     }
 
     /// A poll of `agent` with this GUID, which began at `began`, succeeded. `showed` says whether it showed a preview.
@@ -288,7 +307,7 @@ impl Ledger {
             | EndCause::UnknownOutcome => {}
         }
         self.log_ended(agent, &change, cause);
-        self.apply(agent, vec![change]);
+        self.apply(agent, vec![change], SessionRelation::Any);
     }
 
     /// A sign-in of `agent` succeeded: earlier previews are void, and so is what earlier polls and pushes show from now
@@ -307,7 +326,7 @@ impl Ledger {
         }
         let change = if sign_in.pushes { Change::EndedBefore(sign_in.began.at()) } else { Change::Ended };
         self.log_ended(agent, &change, EndCause::SignedIn);
-        self.apply(agent, vec![change]);
+        self.apply(agent, vec![change], SessionRelation::Begins);
     }
 
     /// Ends all previews of `agent` if `guid` is known to be the agent's own. Returns the agent whose previews ended, for
@@ -351,17 +370,13 @@ impl Ledger {
         }
     }
 
-    /// Applies changes of one agent in order. The caller holds the agent's lock. Returns for each change how many previews
-    /// had to make room.
-    fn apply(&self, agent: AgentId, changes: Vec<Change>) -> Vec<usize> {
-        match &self.shared {
-            None => self.local.apply(agent, changes),
-            Some(shared) => {
-                let evicted = self.local.apply(agent, changes.iter().cloned());
-                shared.add(agent, changes);
-                evicted
-            }
-        }
+    /// Applies changes of one agent in order. The caller holds the agent's lock. Returns for each change what was not kept.
+    fn apply(&self, agent: AgentId, changes: Vec<Change>, session: SessionRelation) -> Vec<Surplus> {
+        let Some(shared) = &self.shared else { return self.local.apply(agent, changes) };
+        let at = self.clock.now();
+        let surplus = self.local.apply(agent, changes.iter().cloned());
+        shared.add(agent, changes.into_iter().map(|change| TimedChange { change, at, session, late: false }));
+        surplus
     }
 
     /// Waits until the other gateways can see the changes of these agents, but not longer than
@@ -461,16 +476,51 @@ impl Recorded {
     }
 }
 
-/// Why a preview is over before it is recorded, if it is.
-fn objection(fence: &Fence, generated_at: Option<u64>, source: &Source<'_>, now: Timestamp) -> Option<DropCause> {
-    let earlier_session = match source.delivery {
-        Delivery::Poll | Delivery::PollAll => fence.is_earlier_poll(source.began),
-        Delivery::Push | Delivery::PushUrl => fence.is_earlier_push(source.began),
-    };
-    if earlier_session {
-        return Some(DropCause::EarlierSession);
+/// One answer or push, as far as it decides whether its previews count.
+struct Answer<'a> {
+    source: &'a Source<'a>,
+    /// The `retcode` is a success, or absent as in pushes.
+    succeeded: bool,
+}
+
+impl Answer<'_> {
+    /// Why a preview that this answer shows is not recorded, if there is a reason.
+    fn objection(
+        &self,
+        fence: &Fence,
+        control_id: ControlId,
+        generated_at: Option<u64>,
+        now: Timestamp,
+    ) -> Option<DropCause> {
+        let began = self.source.began;
+        let earlier_session = match self.source.delivery {
+            Delivery::Poll | Delivery::PollAll => fence.is_earlier_poll(began),
+            Delivery::Push | Delivery::PushUrl => fence.is_earlier_push(began),
+        };
+        if !self.succeeded {
+            Some(DropCause::FailedAnswer)
+        } else if earlier_session {
+            Some(DropCause::EarlierSession)
+        } else {
+            let superseded = generated_at.is_some_and(|made| fence.supersedes(control_id, made, now));
+            superseded.then_some(DropCause::Outdated)
+        }
     }
-    generated_at.is_some_and(|made| fence.supersedes(made, now)).then_some(DropCause::Outdated)
+
+    fn session_relation(&self) -> SessionRelation {
+        match self.source.delivery {
+            Delivery::Poll | Delivery::PollAll => SessionRelation::PolledSince(self.source.began.at()),
+            Delivery::Push | Delivery::PushUrl => SessionRelation::Any,
+        }
+    }
+}
+
+/// The one preview that a change ends; none if it ends all.
+fn ended_preview(change: &Change) -> Option<ControlId> {
+    match change {
+        Change::Cancelled(control_id) => Some(*control_id),
+        Change::Shown(_) | Change::Ended | Change::EndedBefore(_) => None,
+    }
 }
 
 fn cause_of(event_type: EventType) -> EndCause {

@@ -9,7 +9,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use crate::config::Previews;
-use crate::preview::{AgentId, AgentPreviews, Announcement, Bounds, Change, Clock, Preview};
+use crate::preview::{AgentId, AgentPreviews, Bounds, Change, Clock, Preview, Surplus};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::EvictionCause;
 
@@ -57,14 +57,14 @@ impl MemoryStore {
     }
 
     /// Applies changes of one agent in order, as one step: two polls of an agent that are answered at the same time
-    /// cannot lose each other's previews. Returns for each change how many previews had to make room.
-    pub fn apply(&self, agent: AgentId, changes: impl IntoIterator<Item = Change>) -> Vec<usize> {
+    /// cannot lose each other's previews. Returns for each change what was not kept.
+    pub fn apply(&self, agent: AgentId, changes: impl IntoIterator<Item = Change>) -> Vec<Surplus> {
         let now = self.clock.now();
-        let mut evicted = Vec::new();
+        let mut surpluses = Vec::new();
         self.agents.entry(agent).and_compute_with(|known| {
             let was_known = known.is_some();
             let mut previews = known.map(|entry| AgentPreviews::clone(entry.value())).unwrap_or_default();
-            evicted = changes.into_iter().map(|change| previews.apply(change, now, self.bounds)).collect();
+            surpluses = changes.into_iter().map(|change| previews.apply(change, now, self.bounds)).collect();
             match (previews.is_empty(), was_known) {
                 (true, true) => Op::Remove,
                 (true, false) => Op::Nop,
@@ -74,11 +74,10 @@ impl MemoryStore {
                 }
             }
         });
-        let total: usize = evicted.iter().sum();
-        if total > 0 {
-            self.metrics.previews.evicted(EvictionCause::PerAgent, total as u64);
+        for surplus in &surpluses {
+            self.metrics.previews.surplus(surplus);
         }
-        evicted
+        surpluses
     }
 
     /// Every agent with previews, as of about now, in no particular order. Does not count as a use of any of them.
@@ -89,8 +88,8 @@ impl MemoryStore {
     /// Puts back what `agent` was shown before the process began, oldest first, each preview with its own time.
     pub fn restore(&self, agent: AgentId, shown: impl IntoIterator<Item = Preview>) {
         let mut previews = AgentPreviews::default();
-        for Preview { control_id, numbers, announced_at, shown } in shown {
-            previews.apply(Change::Shown(Announcement { control_id, numbers, shown }), announced_at, self.bounds);
+        for preview in shown {
+            self.metrics.previews.surplus(&previews.restore(preview, self.bounds));
         }
         if !previews.is_empty() {
             self.cached.fetch_add(previews.len() as u64, Ordering::Relaxed);
@@ -109,7 +108,7 @@ impl MemoryStore {
 mod tests {
     use super::*;
     use crate::config::StoreKind;
-    use crate::preview::{ControlId, DialedNumber, ManualClock, Timestamp};
+    use crate::preview::{Announcement, ControlId, DialedNumber, ManualClock, ShownNumber, Timestamp};
     use std::time::Duration;
 
     fn store(per_agent: usize, max_agents: u64) -> (MemoryStore, Arc<Metrics>) {
@@ -177,7 +176,7 @@ mod tests {
         let (store, metrics) = store(2, 100);
         let preview = |id: i64| Preview {
             control_id: ControlId(id),
-            numbers: vec![DialedNumber::new("100")],
+            numbers: vec![ShownNumber { number: DialedNumber::new("100"), shown_at: Timestamp(id as u64) }],
             announced_at: Timestamp(id as u64),
             shown: Vec::new(),
         };

@@ -20,9 +20,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::MemoryStore;
-use crate::preview::{AgentId, AgentPreviews, Clock, Preview, Timestamp};
+use crate::preview::{AgentId, AgentPreviews, Clock, Preview, ShownNumber, Timestamp};
 pub use fault::SnapshotFault;
-use format::{Content, MAGIC, VERSION};
+use format::{Content, EARLIER_VERSIONS, MAGIC, VERSION};
 
 /// Files that were put aside and are still there; with so many, somebody should look into it first.
 const MOST_REFUSED: usize = 10;
@@ -130,10 +130,13 @@ impl SnapshotFile {
     /// be known; the preview is then as old as it was when it was saved. So none has more of its life left after a
     /// restart than it had before, and none looks as if it were announced in the future.
     fn still_good(&self, preview: Preview, saved_at: Timestamp, now: Timestamp) -> Option<Preview> {
-        let age_when_saved = saved_at.0.saturating_sub(preview.announced_at.0);
-        let saved_at = saved_at.min(now);
-        let announced_at = Timestamp(saved_at.0.checked_sub(age_when_saved)?);
-        (now.since(announced_at) <= self.ttl).then_some(Preview { announced_at, ..preview })
+        let reference = saved_at.min(now);
+        let today = |time: Timestamp| reference.0.checked_sub(saved_at.0.saturating_sub(time.0)).map(Timestamp);
+        let announced_at = today(preview.announced_at).filter(|time| now.since(*time) <= self.ttl)?;
+        // A number whose time does not fit is older than any that is still good.
+        let shown = |shown: ShownNumber| Some(ShownNumber { shown_at: today(shown.shown_at)?, ..shown });
+        let numbers = preview.numbers.into_iter().filter_map(shown).collect();
+        Some(Preview { numbers, announced_at, ..preview })
     }
 
     /// Writes what `store` holds now.
@@ -199,10 +202,11 @@ fn newest(previews: &AgentPreviews) -> Option<Timestamp> {
 }
 
 fn begins_like_ours(path: &Path) -> bool {
-    let ours = format!("{MAGIC} {VERSION} ");
     let mut start = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(ours.len() as u64).read_to_end(&mut start));
-    read.is_ok() && start == ours.as_bytes()
+    let longest = MAGIC.len() as u64 + 16;
+    let read = File::open(path).and_then(|file| file.take(longest).read_to_end(&mut start));
+    let versions = std::iter::once(VERSION).chain(EARLIER_VERSIONS);
+    read.is_ok() && versions.into_iter().any(|version| start.starts_with(format!("{MAGIC} {version} ").as_bytes()))
 }
 
 /// Renames the file at `path` to `….refused`, `….refused.1` and so on: nothing that was put aside is overwritten either.

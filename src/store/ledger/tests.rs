@@ -1,10 +1,12 @@
 //! What events, sign-ins and ends do to the state of the agents.
 
+mod model;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::preview::{ControlId, ManualClock};
+use crate::preview::ManualClock;
 use crate::protocol::parse_events;
 
 struct Scene {
@@ -105,7 +107,7 @@ fn one_answer_about_many_agents_is_recorded_for_each_in_order() {
     assert_eq!((scene.control_ids(101), scene.control_ids(102)), (vec![3], vec![2]));
     assert_eq!((recorded.agents, recorded.unreadable), (vec![agent(101), agent(102)], 1));
     let shown = |number| Outcome::Shown { agent: agent(number), evicted: 0 };
-    let ended = Outcome::Ended(agent(101));
+    let ended = Outcome::Ended(agent(101), None);
     assert_eq!(recorded.outcomes, [shown(101), shown(102), ended, shown(101), Outcome::NoAgent, Outcome::Irrelevant]);
 }
 
@@ -169,4 +171,29 @@ fn a_cancellation_ends_one_preview() {
     scene.poll(101, "own", scene.ledger.moment(), &[preview(101, 7, 1), preview(101, 8, 1)]);
     scene.ledger.end(agent(101), Change::Cancelled(ControlId(7)), EndCause::Cancelled);
     assert_eq!(scene.control_ids(101), [8]);
+}
+
+#[test]
+fn previews_are_recorded_from_successful_answers_only_and_ends_from_all() {
+    for (retcode, expected) in [("0", vec![7]), ("0\\u0000", vec![7]), ("000-003", vec![]), ("1", vec![])] {
+        let scene = scene();
+        scene.answered(101, "own", scene.ledger.moment(), retcode, &[preview(101, 7, 1000)]);
+        assert_eq!(scene.control_ids(101), expected, "{retcode}");
+    }
+    let scene = scene();
+    scene.poll(101, "own", scene.ledger.moment(), &[preview(101, 7, 1000)]);
+    scene.answered(101, "own", scene.ledger.moment(), "000-003", &[release(101, 2000)]);
+    assert_eq!(scene.control_ids(101), [] as [i64; 0]);
+}
+
+#[test]
+fn a_release_that_names_a_control_id_ends_that_preview_and_its_late_announcement_only() {
+    let scene = scene();
+    let named =
+        r#"{"eventType":"AgentEvent_Release_Preview","workNo":"101","eventGenTime":2000,"content":{"controlid":"7"}}"#;
+    scene.poll(101, "own", scene.ledger.moment(), &[preview(101, 7, 1000), preview(101, 8, 1000)]);
+    scene.poll(101, "own", scene.ledger.moment(), &[named.to_owned()]);
+    assert_eq!(scene.control_ids(101), [8]);
+    scene.poll(101, "own", scene.ledger.moment(), &[preview(101, 7, 1500), preview(101, 9, 1500)]);
+    assert_eq!(scene.control_ids(101), [8, 9]);
 }

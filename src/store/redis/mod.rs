@@ -37,10 +37,11 @@ use tokio::time::Instant;
 use self::link::{Driver, Link, connect};
 use self::outbox::{Batch, Outbox};
 use self::record::Record;
+pub(super) use self::record::{SessionRelation, TimedChange};
 use super::MemoryStore;
 use crate::config::{OnStoreFailure, Previews, RedisStore};
 use crate::log_throttle::LogThrottle;
-use crate::preview::{AgentId, AgentPreviews, Bounds, Change, Clock};
+use crate::preview::{AgentId, AgentPreviews, Bounds, Change};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{StoreOperation, StoreOutcome};
 
@@ -57,19 +58,18 @@ const CATCH_UP_LIMIT: Duration = Duration::from_secs(1);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// Writes of one agent take turns, so that a gateway does not conflict with itself. Agents share them, for boundedness.
-const TURNS: usize = 256;
+const WRITE_LOCKS: usize = 256;
 
 /// The shared store, from this gateway's point of view.
 pub(super) struct SharedStore {
     settings: RedisStore,
     lifetime: Duration,
     bounds: Bounds,
-    clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     local: Arc<MemoryStore>,
     link: Link,
     outbox: Arc<Outbox>,
-    turns: Vec<Mutex<()>>,
+    write_locks: Vec<Mutex<()>>,
     warnings: LogThrottle,
 }
 
@@ -118,7 +118,6 @@ impl SharedStore {
     pub(super) fn new(
         settings: RedisStore,
         previews: &Previews,
-        clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
         local: Arc<MemoryStore>,
     ) -> Self {
@@ -129,12 +128,11 @@ impl SharedStore {
             settings,
             lifetime: previews.ttl.saturating_mul(2),
             bounds: Bounds { per_agent: previews.per_agent },
-            clock,
             metrics,
             local,
             link: Link::default(),
             outbox,
-            turns: std::iter::repeat_with(Mutex::default).take(TURNS).collect(),
+            write_locks: std::iter::repeat_with(Mutex::default).take(WRITE_LOCKS).collect(),
             warnings: LogThrottle::every(WARNING_INTERVAL),
         }
     }
@@ -156,7 +154,7 @@ impl SharedStore {
         let fetched = tokio::time::timeout(self.settings.timeout, self.fetch(agent)).await;
         let known = fetched.unwrap_or(Err(Failure::Timeout)).and_then(|stored| {
             let mut record = self.record(&stored)?;
-            record.absorb(&pending, self.bounds);
+            record.apply_all(&pending, self.bounds);
             Ok(Known { seen: stored.seen, previews: record.previews })
         });
         self.finished(StoreOperation::Read, known.as_ref().err());
@@ -164,10 +162,9 @@ impl SharedStore {
     }
 
     /// Takes changes in, to be written by [`Self::share`] or by the keeper.
-    pub(super) fn add(&self, agent: AgentId, changes: impl IntoIterator<Item = Change>) {
-        let now = self.clock.now();
+    pub(super) fn add(&self, agent: AgentId, changes: impl IntoIterator<Item = TimedChange>) {
         for change in changes {
-            if self.outbox.add(agent, change, now).is_err() {
+            if self.outbox.add(agent, change).is_err() {
                 self.finished(StoreOperation::Write, Some(&Failure::Full));
             }
         }
@@ -194,8 +191,8 @@ impl SharedStore {
     }
 
     async fn flush(&self, agent: AgentId) -> Result<(), Failure> {
-        let turn = self.turns.get(agent.as_u32() as usize % TURNS).ok_or(Failure::NotConnected)?;
-        let _turn = turn.lock().await;
+        let lock = self.write_locks.get(agent.as_u32() as usize % WRITE_LOCKS).ok_or(Failure::NotConnected)?;
+        let _lock = lock.lock().await;
         // Nothing to do is fine: somebody else took it along.
         let Some(batch) = self.outbox.begin(agent) else { return Ok(()) };
         let mut stored = self.fetch(agent).await?;
@@ -222,9 +219,9 @@ impl SharedStore {
         // A state that nobody can read any more is replaced: it could only refuse everything for ever.
         let before = self.record(stored).unwrap_or_default();
         let mut after = self.beginning(agent, stored).unwrap_or_else(|| before.clone());
-        after.absorb(&batch.changes, self.bounds);
-        let ends = batch.changes.iter().any(|dated| !matches!(dated.change, Change::Shown(_)));
-        let ends = ends && after.lacks_some_of(&before);
+        after.apply_all(&batch.changes, self.bounds);
+        let ends = batch.changes.iter().any(|timed| !matches!(timed.change, Change::Shown(_)));
+        let ends = ends && after.has_lost_previews(&before);
         let mut connection = self.link.connection().ok_or(Failure::NotConnected)?;
         let mut swap = cmd("EVAL");
         swap.arg(SWAP).arg(1).arg(self.key(agent)).arg(&stored.tag).arg(tag()?).arg(after.to_json());

@@ -1,19 +1,19 @@
-//! Changes that Redis does not have yet: for a moment in normal times, until it is back otherwise.
+//! Changes that Redis does not have yet: for a moment in normal times, and until Redis is back otherwise.
 //!
-//! Bounded: an agent with too many changes is given a fresh start (everything up to there is over, which refuses
-//! callouts rather than allowing too many), and when too many agents wait, changes of further ones are not kept.
+//! Bounded. If one agent has too many changes, an end of all previews replaces the older half: that refuses callouts
+//! rather than allowing too many. If too many agents have changes, the changes of further agents are not kept.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::record::Dated;
-use crate::preview::{AgentId, Change, Timestamp};
+use super::record::TimedChange;
+use crate::preview::{AgentId, Change};
 
 /// Agents, and changes of one. Most have a few, of some hundred bytes each.
-const MOST_AGENTS: usize = 10_000;
-const MOST_CHANGES: usize = 64;
+const MAX_AGENTS: usize = 10_000;
+const MAX_CHANGES: usize = 64;
 
-/// See the module.
+/// The pending changes of all agents. See the module.
 #[derive(Debug, Default)]
 pub(super) struct Outbox(Mutex<Waiting>);
 
@@ -26,14 +26,14 @@ struct Waiting {
 #[derive(Clone, Debug)]
 struct Numbered {
     number: u64,
-    dated: Dated,
+    timed: TimedChange,
 }
 
 /// Changes on their way to Redis.
 #[derive(Debug)]
 pub(super) struct Batch {
     /// In order.
-    pub(super) changes: Vec<Dated>,
+    pub(super) changes: Vec<TimedChange>,
     last: u64,
 }
 
@@ -42,43 +42,43 @@ pub(super) struct Batch {
 pub(super) struct Full;
 
 impl Outbox {
-    /// Puts a change in.
-    pub(super) fn add(&self, agent: AgentId, change: Change, at: Timestamp) -> Result<(), Full> {
+    /// Adds a change.
+    pub(super) fn add(&self, agent: AgentId, timed: TimedChange) -> Result<(), Full> {
         let mut waiting = self.lock();
-        if waiting.agents.len() >= MOST_AGENTS && !waiting.agents.contains_key(&agent) {
+        if waiting.agents.len() >= MAX_AGENTS && !waiting.agents.contains_key(&agent) {
             return Err(Full);
         }
         waiting.next += 1;
         let number = waiting.next;
         let changes = waiting.agents.entry(agent).or_default();
-        if change == Change::Ended {
+        if timed.change == Change::Ended {
             changes.clear();
         }
-        changes.push(Numbered { number, dated: Dated { change, at, late: false } });
-        if changes.len() > MOST_CHANGES {
+        changes.push(Numbered { number, timed });
+        if changes.len() > MAX_CHANGES {
             start_afresh(changes);
         }
         Ok(())
     }
 
-    /// What waits for this agent, without touching it.
-    pub(super) fn of(&self, agent: AgentId) -> Vec<Dated> {
+    /// The pending changes of this agent, which stay pending.
+    pub(super) fn of(&self, agent: AgentId) -> Vec<TimedChange> {
         let waiting = self.lock();
-        waiting.agents.get(&agent).into_iter().flatten().map(|numbered| numbered.dated.clone()).collect()
+        waiting.agents.get(&agent).into_iter().flatten().map(|numbered| numbered.timed.clone()).collect()
     }
 
-    /// Begins to write what waits for this agent. Whatever becomes of the attempt, from now on these changes are late,
-    /// because it may succeed without anybody learning of it.
+    /// Begins to write the pending changes of this agent. From now on these changes are late: the attempt may succeed
+    /// although the gateway never learns of it.
     pub(super) fn begin(&self, agent: AgentId) -> Option<Batch> {
         let mut waiting = self.lock();
         let changes = waiting.agents.get_mut(&agent)?;
         let last = changes.last()?.number;
-        let batch = changes.iter().map(|numbered| numbered.dated.clone()).collect();
-        changes.iter_mut().for_each(|numbered| numbered.dated.late = true);
+        let batch = changes.iter().map(|numbered| numbered.timed.clone()).collect();
+        changes.iter_mut().for_each(|numbered| numbered.timed.late = true);
         Some(Batch { changes: batch, last })
     }
 
-    /// A batch has been written. What was added in the meantime stays.
+    /// A batch has been written. Changes that were added in the meantime stay.
     pub(super) fn finish(&self, agent: AgentId, batch: &Batch) {
         let mut waiting = self.lock();
         if let Some(changes) = waiting.agents.get_mut(&agent) {
@@ -106,16 +106,21 @@ impl Outbox {
 
 /// Replaces the older half by an end.
 fn start_afresh(changes: &mut Vec<Numbered>) {
-    let newest_of_half = changes.drain(..MOST_CHANGES / 2).next_back();
-    if let Some(Numbered { number, dated }) = newest_of_half {
-        changes.insert(0, Numbered { number, dated: Dated { change: Change::Ended, ..dated } });
+    let newest_of_half = changes.drain(..MAX_CHANGES / 2).next_back();
+    if let Some(Numbered { number, timed }) = newest_of_half {
+        changes.insert(0, Numbered { number, timed: TimedChange { change: Change::Ended, ..timed } });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::SessionRelation;
     use super::*;
-    use crate::preview::ControlId;
+    use crate::preview::{ControlId, Timestamp};
+
+    fn at(at: Timestamp, change: Change) -> TimedChange {
+        TimedChange { change, at, session: SessionRelation::Any, late: false }
+    }
 
     fn agent(number: u32) -> AgentId {
         AgentId::try_from(number).unwrap()
@@ -129,10 +134,10 @@ mod tests {
     fn what_is_added_while_a_batch_is_written_stays() {
         let outbox = Outbox::default();
         assert!(outbox.begin(agent(101)).is_none());
-        outbox.add(agent(101), cancelled(1), Timestamp(1)).unwrap();
+        outbox.add(agent(101), at(Timestamp(1), cancelled(1))).unwrap();
         let batch = outbox.begin(agent(101)).unwrap();
         assert!(!batch.changes[0].late);
-        outbox.add(agent(101), cancelled(2), Timestamp(2)).unwrap();
+        outbox.add(agent(101), at(Timestamp(2), cancelled(2))).unwrap();
         outbox.finish(agent(101), &batch);
         let left = outbox.of(agent(101));
         assert_eq!((left.len(), &left[0].change, left[0].late), (1, &cancelled(2), false));
@@ -145,8 +150,8 @@ mod tests {
     #[test]
     fn an_end_replaces_what_was_before_it() {
         let outbox = Outbox::default();
-        outbox.add(agent(101), cancelled(1), Timestamp(1)).unwrap();
-        outbox.add(agent(101), Change::Ended, Timestamp(2)).unwrap();
+        outbox.add(agent(101), at(Timestamp(1), cancelled(1))).unwrap();
+        outbox.add(agent(101), at(Timestamp(2), Change::Ended)).unwrap();
         assert_eq!(outbox.begin(agent(101)).unwrap().changes.len(), 1);
     }
 
@@ -154,10 +159,10 @@ mod tests {
     fn too_many_changes_of_an_agent_end_in_an_end() {
         let outbox = Outbox::default();
         for id in 0..1000 {
-            outbox.add(agent(101), cancelled(id), Timestamp(id as u64)).unwrap();
+            outbox.add(agent(101), at(Timestamp(id as u64), cancelled(id))).unwrap();
         }
         let left = outbox.of(agent(101));
-        assert!(left.len() <= MOST_CHANGES);
+        assert!(left.len() <= MAX_CHANGES);
         assert_eq!(left[0].change, Change::Ended);
         assert_eq!((left[0].at.0 + 1, &left.last().unwrap().change), (left[1].at.0, &cancelled(999)));
     }
@@ -165,11 +170,11 @@ mod tests {
     #[test]
     fn too_many_agents_are_refused() {
         let outbox = Outbox::default();
-        for number in (101..).take(MOST_AGENTS) {
-            outbox.add(agent(number), Change::Ended, Timestamp(1)).unwrap();
+        for number in (101..).take(MAX_AGENTS) {
+            outbox.add(agent(number), at(Timestamp(1), Change::Ended)).unwrap();
         }
-        assert_eq!(outbox.add(agent(999_999), Change::Ended, Timestamp(1)), Err(Full));
-        assert_eq!(outbox.add(agent(101), cancelled(1), Timestamp(1)), Ok(()));
-        assert_eq!((outbox.len(), outbox.agents().len()), (MOST_AGENTS, MOST_AGENTS));
+        assert_eq!(outbox.add(agent(999_999), at(Timestamp(1), Change::Ended)), Err(Full));
+        assert_eq!(outbox.add(agent(101), at(Timestamp(1), cancelled(1))), Ok(()));
+        assert_eq!((outbox.len(), outbox.agents().len()), (MAX_AGENTS, MAX_AGENTS));
     }
 }

@@ -1,65 +1,89 @@
-//! What Redis holds about one agent, and how changes enter it.
+//! The record of one agent in Redis, and how changes enter it.
 //!
-//! The rule is `preview::AgentPreviews::apply` and nothing else; here it is only put in the right order. A change that
-//! is written at once is applied as it comes. One that comes late, because Redis was away, is put where it belongs by
-//! its time: what happened since stays, and what was ended since does not come back.
+//! The rule is `preview::AgentPreviews::apply`; this file only puts the changes in the right order. A change that is
+//! written at once is applied as it comes. A change that is late, because Redis was away, takes the place that its time
+//! gives it: previews shown since then stay, and previews ended since then do not come back.
 
 use serde::{Deserialize, Serialize};
 
-use crate::preview::{AgentPreviews, Announcement, Bounds, Change, ControlId, DialedNumber, Preview, Timestamp};
+use crate::preview::{AgentPreviews, Bounds, Change, ControlId, DialedNumber, Preview, ShownNumber, Timestamp};
 
 /// Cancellations that are remembered; one agent has few previews at a time.
-const CANCELLATIONS: usize = 16;
+const MAX_CANCELLATIONS: usize = 16;
 
-/// The previews of one agent, and what is over.
+/// The previews of one agent, and the ends that late changes are compared with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Record {
-    /// What may be called.
+    /// The numbers that the agent may call.
     pub(super) previews: AgentPreviews,
-    /// When all of the agent's previews were last over.
+    /// When all of the agent's previews last ended.
     ended: Option<Timestamp>,
-    /// When a single preview was given back, the oldest first.
+    /// When single previews ended, the oldest first.
     cancelled: Vec<(ControlId, Timestamp)>,
+    /// When the agent last signed in. A preview shown by a poll that began earlier was shown to the session before.
+    signed_in: Option<Timestamp>,
 }
 
 /// A change with the time at which this gateway saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Dated {
-    pub(super) change: Change,
-    pub(super) at: Timestamp,
-    /// An earlier attempt to write it failed, or nobody knows whether it did.
-    pub(super) late: bool,
+pub(crate) struct TimedChange {
+    pub(crate) change: Change,
+    pub(crate) at: Timestamp,
+    /// How the change relates to sign-ins.
+    pub(crate) session: SessionRelation,
+    /// An earlier attempt to write it failed, or its outcome is unknown.
+    pub(crate) late: bool,
+}
+
+/// How a change relates to the agent's sign-ins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SessionRelation {
+    /// It counts in whatever session the agent is.
+    Any,
+    /// It was shown by a poll that began at this time.
+    PolledSince(Timestamp),
+    /// It is a sign-in.
+    Begins,
 }
 
 impl Record {
-    /// What a gateway remembers by itself, for a Redis that knows nothing.
+    /// The previews in a gateway's own memory, for a Redis that knows nothing.
     pub(super) fn of(previews: AgentPreviews) -> Self {
         Self { previews, ..Self::default() }
     }
 
-    /// Takes changes in; returns how many previews had to make room.
-    pub(super) fn absorb(&mut self, changes: &[Dated], bounds: Bounds) -> usize {
-        changes.iter().map(|dated| self.take(dated, bounds)).sum()
+    /// Applies changes in order.
+    pub(super) fn apply_all(&mut self, changes: &[TimedChange], bounds: Bounds) {
+        for change in changes {
+            self.apply(change, bounds);
+        }
     }
 
-    fn take(&mut self, dated: &Dated, bounds: Bounds) -> usize {
-        let Dated { change, at, late } = dated;
-        if *late && self.is_over(change, *at) {
-            return 0;
+    fn apply(&mut self, timed: &TimedChange, bounds: Bounds) {
+        let TimedChange { change, at, session, late } = timed;
+        let earlier_session = match session {
+            SessionRelation::Any => false,
+            SessionRelation::PolledSince(began) => self.signed_in.is_some_and(|signed_in| *began < signed_in),
+            SessionRelation::Begins => {
+                self.signed_in = self.signed_in.max(Some(*at));
+                false
+            }
+        };
+        if earlier_session || (*late && self.is_over(change, *at)) {
+            return;
         }
         self.note_end(change, *at);
         if !late {
-            return self.previews.apply(change.clone(), *at, bounds);
+            self.previews.apply(change.clone(), *at, bounds);
+            return;
         }
-        let (earlier, later): (Vec<_>, Vec<_>) =
-            self.previews.iter().cloned().partition(|preview| preview.announced_at <= *at);
+        let (earlier, later) = split(&self.previews, *at);
         let mut previews = restored(earlier, AgentPreviews::default(), bounds);
-        let crowded_out = previews.apply(change.clone(), *at, bounds);
+        previews.apply(change.clone(), *at, bounds);
         self.previews = restored(later, previews, bounds);
-        crowded_out
     }
 
-    /// Whether this is a preview that was ended after it was shown.
+    /// Whether `change` shows a preview that ended after it was shown.
     fn is_over(&self, change: &Change, at: Timestamp) -> bool {
         let Change::Shown(announcement) = change else { return false };
         let cancelled = self.cancelled.iter().any(|(id, when)| *id == announcement.control_id && at < *when);
@@ -72,7 +96,7 @@ impl Record {
             Change::Cancelled(control_id) => {
                 self.cancelled.retain(|(id, _)| id != control_id);
                 self.cancelled.push((*control_id, at));
-                let surplus = self.cancelled.len().saturating_sub(CANCELLATIONS);
+                let surplus = self.cancelled.len().saturating_sub(MAX_CANCELLATIONS);
                 self.cancelled.drain(..surplus);
             }
             Change::Ended => self.ended = self.ended.max(Some(at)),
@@ -80,24 +104,28 @@ impl Record {
         }
     }
 
-    /// Whether a preview of `earlier` is gone from this record.
-    pub(super) fn lacks_some_of(&self, earlier: &Record) -> bool {
-        earlier.previews.iter().any(|preview| self.previews.find(preview.control_id).is_none())
+    /// Whether a preview or number of `earlier` is gone from this record.
+    pub(super) fn has_lost_previews(&self, earlier: &Record) -> bool {
+        earlier.previews.iter().any(|preview| match self.previews.find(preview.control_id) {
+            Some(kept) => preview.numbers().any(|number| kept.find(number).is_none()),
+            None => true,
+        })
     }
 
-    /// As it is kept in Redis. Another format would need another name of the key: gateways of two versions share one
-    /// Redis while they are being replaced.
+    /// The form in Redis. Gateways of two versions share one Redis while they are being replaced, so each version must read
+    /// the other's form: new members are optional, and unknown ones are ignored.
     pub(super) fn to_json(&self) -> Vec<u8> {
         let written = Written {
             previews: self.previews.iter().map(WrittenPreview::of).collect(),
             ended: self.ended.map(|at| at.0),
             cancelled: self.cancelled.iter().map(|(id, at)| (id.0, at.0)).collect(),
+            signed_in: self.signed_in.map(|at| at.0),
         };
         // Integers and text: this cannot fail, and an empty state would be read as a broken one.
         serde_json::to_vec(&written).unwrap_or_default()
     }
 
-    /// The other way; never more than `bounds` allows, whatever another gateway has written.
+    /// Reads that form; keeps never more than `bounds` allows, whatever another gateway has written.
     pub(super) fn from_json(json: &[u8], bounds: Bounds) -> Result<Self, serde_json::Error> {
         let written: Written = serde_json::from_slice(json)?;
         let previews = written.previews.into_iter().map(WrittenPreview::preview);
@@ -105,16 +133,35 @@ impl Record {
             previews: restored(previews, AgentPreviews::default(), bounds),
             ended: written.ended.map(Timestamp),
             cancelled: written.cancelled.into_iter().map(|(id, at)| (ControlId(id), Timestamp(at))).collect(),
+            signed_in: written.signed_in.map(Timestamp),
         })
     }
 }
 
-/// Shows each of `previews` again, at the time at which it was shown.
+/// Puts each of `previews` back, with its times.
 fn restored(previews: impl IntoIterator<Item = Preview>, mut to: AgentPreviews, bounds: Bounds) -> AgentPreviews {
-    for Preview { control_id, numbers, announced_at, shown } in previews {
-        to.apply(Change::Shown(Announcement { control_id, numbers, shown }), announced_at, bounds);
+    for preview in previews {
+        to.restore(preview, bounds);
     }
     to
+}
+
+/// The previews as they were at `at`, and what was announced since.
+fn split(previews: &AgentPreviews, at: Timestamp) -> (Vec<Preview>, Vec<Preview>) {
+    let (mut earlier, mut later) = (Vec::new(), Vec::new());
+    for preview in previews.iter().cloned() {
+        if preview.announced_at <= at {
+            earlier.push(preview);
+            continue;
+        }
+        let Preview { control_id, numbers, announced_at, shown } = preview;
+        let (old, new): (Vec<_>, Vec<_>) = numbers.into_iter().partition(|shown| shown.shown_at <= at);
+        if let Some(announced_at) = old.iter().map(|shown| shown.shown_at).max() {
+            earlier.push(Preview { control_id, numbers: old, announced_at, shown: Vec::new() });
+        }
+        later.push(Preview { control_id, numbers: new, announced_at, shown });
+    }
+    (earlier, later)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -122,6 +169,8 @@ struct Written {
     previews: Vec<WrittenPreview>,
     ended: Option<u64>,
     cancelled: Vec<(i64, u64)>,
+    #[serde(default)]
+    signed_in: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -132,19 +181,28 @@ struct WrittenPreview {
     /// See [`Preview::shown`]. Gateways without it neither write nor read it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     shown: Vec<String>,
+    /// One time for each number; earlier versions have none, and all numbers have the time `at`.
+    #[serde(default)]
+    times: Vec<u64>,
 }
 
 impl WrittenPreview {
     fn of(preview: &Preview) -> Self {
-        let numbers = preview.numbers.iter().map(|number| number.reveal().to_owned()).collect();
-        let shown = preview.shown.iter().map(ToString::to_string).collect();
-        Self { id: preview.control_id.0, numbers, at: preview.announced_at.0, shown }
+        Self {
+            id: preview.control_id.0,
+            numbers: preview.numbers().map(|number| number.reveal().to_owned()).collect(),
+            at: preview.announced_at.0,
+            shown: preview.shown.iter().map(ToString::to_string).collect(),
+            times: preview.numbers.iter().map(|shown| shown.shown_at.0).collect(),
+        }
     }
 
     fn preview(self) -> Preview {
+        let times = self.times.into_iter().chain(std::iter::repeat(self.at)).map(Timestamp);
+        let numbers = self.numbers.into_iter().map(DialedNumber::new).zip(times);
         Preview {
             control_id: ControlId(self.id),
-            numbers: self.numbers.into_iter().map(DialedNumber::new).collect(),
+            numbers: numbers.map(|(number, shown_at)| ShownNumber { number, shown_at }).collect(),
             announced_at: Timestamp(self.at),
             shown: self.shown.iter().filter_map(|reference| reference.parse().ok()).collect(),
         }
@@ -154,6 +212,7 @@ impl WrittenPreview {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::preview::Announcement;
 
     const BOUNDS: Bounds = Bounds { per_agent: 4 };
 
@@ -165,21 +224,21 @@ mod tests {
         })
     }
 
-    fn at(millis: u64, change: Change) -> Dated {
-        Dated { change, at: Timestamp(millis), late: false }
+    fn at(millis: u64, change: Change) -> TimedChange {
+        TimedChange { change, at: Timestamp(millis), session: SessionRelation::Any, late: false }
     }
 
-    fn late(millis: u64, change: Change) -> Dated {
-        Dated { late: true, ..at(millis, change) }
+    fn late(millis: u64, change: Change) -> TimedChange {
+        TimedChange { late: true, ..at(millis, change) }
     }
 
-    fn after(changes: &[Dated]) -> Record {
+    fn after(changes: &[TimedChange]) -> Record {
         let mut record = Record::default();
-        record.absorb(changes, BOUNDS);
+        record.apply_all(changes, BOUNDS);
         record
     }
 
-    fn control_ids(changes: &[Dated]) -> Vec<i64> {
+    fn control_ids(changes: &[TimedChange]) -> Vec<i64> {
         after(changes).previews.iter().map(|preview| preview.control_id.0).collect()
     }
 
@@ -229,9 +288,9 @@ mod tests {
     fn what_is_applied_twice_is_applied_once() {
         let changes = [at(1, shown(1, "1")), at(2, Change::Ended), at(2, shown(2, "2")), at(3, shown(3, "3"))];
         let once = after(&changes);
-        let again = changes.map(|dated| Dated { late: true, ..dated });
+        let again = changes.map(|dated| TimedChange { late: true, ..dated });
         let mut twice = once.clone();
-        twice.absorb(&again, BOUNDS);
+        twice.apply_all(&again, BOUNDS);
         assert_eq!(twice, once);
     }
 
@@ -239,7 +298,7 @@ mod tests {
     fn numbers_add_up_in_the_order_of_their_times() {
         let record = after(&[at(9, shown(1, "9")), late(5, shown(1, "5"))]);
         let preview = record.previews.find(ControlId(1)).unwrap();
-        let numbers: Vec<_> = preview.numbers.iter().map(DialedNumber::reveal).collect();
+        let numbers: Vec<_> = preview.numbers().map(DialedNumber::reveal).collect();
         assert_eq!((numbers, preview.announced_at), (vec!["5", "9"], Timestamp(9)));
     }
 
@@ -254,8 +313,39 @@ mod tests {
     }
 
     #[test]
+    fn a_late_end_ends_the_numbers_shown_before_it_and_leaves_those_shown_since() {
+        for end in [Change::Ended, CANCEL_1, Change::EndedBefore(Timestamp(5))] {
+            let record = after(&[at(1, shown(1, "1")), at(9, shown(1, "9")), late(5, end.clone())]);
+            let numbers: Vec<_> = record.previews.find(ControlId(1)).unwrap().numbers().cloned().collect();
+            assert_eq!(numbers, [DialedNumber::new("9")], "{end:?}");
+            assert!(record.has_lost_previews(&after(&[at(1, shown(1, "1"))])));
+        }
+    }
+
+    #[test]
+    fn what_a_poll_shows_that_began_before_a_sign_in_is_dropped_whichever_gateway_saw_the_sign_in() {
+        let polled = |began: u64, change| TimedChange {
+            session: SessionRelation::PolledSince(Timestamp(began)),
+            ..at(9, change)
+        };
+        let sign_in = TimedChange { session: SessionRelation::Begins, ..at(5, Change::Ended) };
+        let record = after(&[sign_in, polled(4, shown(1, "1")), polled(5, shown(2, "2")), at(9, shown(3, "3"))]);
+        let record = Record::from_json(&record.to_json(), BOUNDS).unwrap();
+        let ids: Vec<_> = record.previews.iter().map(|preview| preview.control_id.0).collect();
+        assert_eq!(ids, [2, 3]);
+    }
+
+    #[test]
+    fn the_form_of_earlier_versions_is_read() {
+        let json = br#"{"previews":[{"id":1,"numbers":["5","6"],"at":9}],"ended":3,"cancelled":[]}"#;
+        let record = Record::from_json(json, BOUNDS).unwrap();
+        let numbers = &record.previews.find(ControlId(1)).unwrap().numbers;
+        assert!(numbers.len() == 2 && numbers.iter().all(|shown| shown.shown_at == Timestamp(9)), "{record:?}");
+    }
+
+    #[test]
     fn cancellations_are_bounded() {
         let changes: Vec<_> = (0..100).map(|id| at(1, Change::Cancelled(ControlId(id)))).collect();
-        assert_eq!(after(&changes).cancelled.len(), CANCELLATIONS);
+        assert_eq!(after(&changes).cancelled.len(), MAX_CANCELLATIONS);
     }
 }

@@ -1,8 +1,8 @@
 //! How a snapshot is written and read:
 //!
 //! ```text
-//! previewgate-snapshot 1 1700000000000
-//! {"agent":101,"previews":[{"control_id":7,"announced_at":1699999990000,"numbers":["1001","1002"]}]}
+//! previewgate-snapshot 2 1700000000000
+//! {"agent":101,"previews":[{"control_id":7,"announced_at":1699999990000,"numbers":["1001","1002"],"shown_at":[1699999980000,1699999990000]}]}
 //! end 1 <SHA-256 of every byte above, in hexadecimal>
 //! ```
 //!
@@ -19,12 +19,14 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 use super::fault::SnapshotFault;
-use crate::preview::{AgentId, AgentPreviews, ControlId, DialedNumber, Preview, Timestamp};
+use crate::preview::{AgentId, AgentPreviews, ControlId, DialedNumber, Preview, ShownNumber, Timestamp};
 
 /// How every snapshot of any version begins.
 pub(super) const MAGIC: &str = "previewgate-snapshot";
-/// The version of the format that is written, and the only one that is read.
-pub(super) const VERSION: &str = "1";
+/// The version of the format that is written.
+pub(super) const VERSION: &str = "2";
+/// Earlier versions, which are still read. In version 1 all numbers of a preview have the time of its announcement.
+pub(super) const EARLIER_VERSIONS: [&str; 1] = ["1"];
 /// Longest line, so that a file of some other kind cannot fill the memory; 16 previews take about 2 KiB.
 const LONGEST_LINE: usize = 1024 * 1024;
 
@@ -56,6 +58,9 @@ struct PreviewItem<'a> {
     /// See [`Preview::shown`].
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     shown: Vec<Cow<'a, str>>,
+    /// One time for each number.
+    #[serde(default)]
+    shown_at: Vec<u64>,
 }
 
 /// Writes a snapshot; returns how many agents had to be left out because their line would be too long to be read.
@@ -88,7 +93,8 @@ fn preview_item(preview: &Preview) -> PreviewItem<'_> {
     PreviewItem {
         control_id: preview.control_id.0,
         announced_at: preview.announced_at.0,
-        numbers: preview.numbers.iter().map(|number| Cow::Borrowed(number.reveal())).collect(),
+        numbers: preview.numbers().map(|number| Cow::Borrowed(number.reveal())).collect(),
+        shown_at: preview.numbers.iter().map(|shown| shown.shown_at.0).collect(),
         shown: preview.shown.iter().map(|reference| Cow::Owned(reference.to_string())).collect(),
     }
 }
@@ -163,12 +169,14 @@ fn first_line(line: &[u8]) -> Result<Timestamp, SnapshotFault> {
     if words.next() != Some(MAGIC) {
         return Err(SnapshotFault::Foreign);
     }
-    match (words.next(), words.next(), words.next()) {
-        (Some(VERSION), Some(saved_at), None) => {
-            saved_at.parse().map(Timestamp).map_err(|_| SnapshotFault::Damaged("its first line cannot be read"))
-        }
-        (Some(version), ..) if version != VERSION => Err(SnapshotFault::Version),
-        _ => Err(SnapshotFault::Damaged("its first line cannot be read")),
+    const DAMAGED: SnapshotFault = SnapshotFault::Damaged("its first line cannot be read");
+    let version = words.next().ok_or(DAMAGED)?;
+    if version != VERSION && !EARLIER_VERSIONS.contains(&version) {
+        return Err(SnapshotFault::Version);
+    }
+    match (words.next(), words.next()) {
+        (Some(saved_at), None) => saved_at.parse().map(Timestamp).map_err(|_| DAMAGED),
+        _ => Err(DAMAGED),
     }
 }
 
@@ -176,11 +184,19 @@ fn read_agent(line: &[u8]) -> Result<(AgentId, Vec<Preview>), SnapshotFault> {
     const DAMAGED: SnapshotFault = SnapshotFault::Damaged("a line is not an agent's previews");
     let AgentLine { agent, previews } = serde_json::from_slice(line).map_err(|_| DAMAGED)?;
     let agent = AgentId::try_from(agent).map_err(|_| DAMAGED)?;
-    let preview = |item: PreviewItem<'_>| Preview {
-        control_id: ControlId(item.control_id),
-        numbers: item.numbers.into_iter().map(DialedNumber::new).collect(),
-        announced_at: Timestamp(item.announced_at),
-        shown: item.shown.iter().filter_map(|reference| reference.parse().ok()).collect(),
-    };
-    Ok((agent, previews.into_iter().map(preview).collect()))
+    Ok((agent, previews.into_iter().map(read_preview).collect()))
+}
+
+fn read_preview(item: PreviewItem<'_>) -> Preview {
+    let PreviewItem { control_id, announced_at, numbers, shown, shown_at } = item;
+    let times = shown_at.into_iter().chain(std::iter::repeat(announced_at));
+    let numbers = numbers.into_iter().zip(times);
+    Preview {
+        control_id: ControlId(control_id),
+        numbers: numbers
+            .map(|(number, at)| ShownNumber { number: DialedNumber::new(number), shown_at: Timestamp(at) })
+            .collect(),
+        announced_at: Timestamp(announced_at),
+        shown: shown.iter().filter_map(|reference| reference.parse().ok()).collect(),
+    }
 }

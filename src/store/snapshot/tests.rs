@@ -14,9 +14,13 @@ const TTL: Duration = Duration::from_secs(60);
 const SAVED_AT: Timestamp = Timestamp(1_700_000_000_000);
 
 fn store_at(clock: &Arc<ManualClock>) -> MemoryStore {
+    store_with(clock, 16)
+}
+
+fn store_with(clock: &Arc<ManualClock>, per_agent: usize) -> MemoryStore {
     let snapshot_interval = Duration::from_secs(10);
     let store = StoreKind::Memory;
-    let config = Previews { ttl: TTL, per_agent: 16, max_agents: 100, snapshot: None, snapshot_interval, store };
+    let config = Previews { ttl: TTL, per_agent, max_agents: 100, snapshot: None, snapshot_interval, store };
     MemoryStore::new(&config, clock.clone(), Arc::new(Metrics::new()))
 }
 
@@ -63,7 +67,7 @@ fn known(store: &MemoryStore, now: Timestamp) -> Known {
     let mut known = Known::new();
     for (agent, previews) in store.agents() {
         for preview in previews.iter() {
-            let numbers = preview.numbers.iter().map(|n| n.reveal().to_owned()).collect();
+            let numbers = preview.numbers().map(|n| n.reveal().to_owned()).collect();
             let age = now.0 as i64 - preview.announced_at.0 as i64;
             known.push((agent.as_u32(), preview.control_id.0, numbers, u64::try_from(age / 1000).unwrap()));
         }
@@ -94,6 +98,41 @@ fn what_was_saved_comes_back_with_its_age() {
     assert_eq!(known, [(101, -8, vec![odd_number()], 15), (101, 7, numbers, 55), (102, 0, vec![], 15)]);
     let Restored::Previews { previews: 3, expired: 0, passed_over: 0, age } = restored else { panic!("{restored:?}") };
     assert_eq!(age, Duration::from_secs(5));
+}
+
+#[test]
+fn each_number_comes_back_with_its_own_age() {
+    let directory = tempfile::tempdir().unwrap();
+    let snapshot = file(&directory);
+    let clock = Arc::new(ManualClock::new(Timestamp(SAVED_AT.0 - 50_000)));
+    let store = store_at(&clock);
+    show(&store, 101, 7, &["1001"]);
+    clock.advance(Duration::from_secs(40));
+    show(&store, 101, 7, &["1002"]);
+    clock.advance(Duration::from_secs(10));
+    snapshot.save(&store, &*clock).unwrap();
+    for now in [after(5), Timestamp(SAVED_AT.0 - 3_600_000)] {
+        let store = empty();
+        snapshot.restore(&store, now);
+        let (_, previews) = &store.agents()[0];
+        let ages: Vec<_> = previews.find(ControlId(7)).unwrap().numbers.iter().map(|n| now.since(n.shown_at)).collect();
+        let down = if now > SAVED_AT { 5 } else { 0 };
+        assert_eq!(ages, [Duration::from_secs(50 + down), Duration::from_secs(10 + down)]);
+    }
+}
+
+#[test]
+fn the_format_of_version_1_is_read() {
+    let content = "previewgate-snapshot 1 1700000000000\n\
+                   {\"agent\":101,\"previews\":[{\"control_id\":7,\"announced_at\":1699999990000,\"numbers\":[\"1001\"]}]}\n";
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content.as_bytes());
+    let digest: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let directory = tempfile::tempdir().unwrap();
+    let snapshot = file(&directory);
+    fs::write(snapshot.path(), format!("{content}end 1 {digest}\n")).unwrap();
+    let (known, _) = restored_at(&snapshot, SAVED_AT);
+    assert_eq!(known, [(101, 7, vec!["1001".to_owned()], 10)]);
+    assert_eq!(snapshot.save(&empty(), &ManualClock::new(SAVED_AT)).unwrap().put_aside, None);
 }
 
 #[test]
@@ -157,7 +196,7 @@ fn what_is_no_snapshot_is_put_aside_and_never_overwritten() {
 #[test]
 fn a_newer_version_is_put_aside() {
     let (_directory, snapshot) = saved();
-    let newer = fs::read_to_string(snapshot.path()).unwrap().replacen("snapshot 1 ", "snapshot 2 anything ", 1);
+    let newer = fs::read_to_string(snapshot.path()).unwrap().replacen("snapshot 2 ", "snapshot 3 anything ", 1);
     fs::write(snapshot.path(), &newer).unwrap();
     let (known, restored) = restored_at(&snapshot, SAVED_AT);
     let Restored::Refused { fault: SnapshotFault::Version, put_aside: Ok(aside) } = restored else {
@@ -236,8 +275,10 @@ fn the_agents_with_the_newest_previews_are_restored_first() {
 fn an_agent_too_long_for_one_line_is_left_out_and_the_rest_is_good() {
     let directory = tempfile::tempdir().unwrap();
     let snapshot = file(&directory);
-    let store = empty();
-    show(&store, 101, 1, &["1".repeat(2_000_000).as_str()]);
+    let store = store_with(&Arc::new(ManualClock::new(SAVED_AT)), 1024);
+    let numbers: Vec<String> = (0..100).map(|n| format!("{n:064}")).collect();
+    let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
+    (0..300).for_each(|control_id| show(&store, 101, control_id, &numbers));
     show(&store, 102, 1, &["1"]);
     assert_eq!(snapshot.save(&store, &ManualClock::new(SAVED_AT)).unwrap().left_out, 1);
     assert_eq!(restored_at(&snapshot, SAVED_AT).0.len(), 1);

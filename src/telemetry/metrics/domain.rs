@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use super::families::{OptionalGauge, ScrapedKind, ScrapedValue, StaticFamily};
 use super::label_words::words;
 use crate::label_enum;
-use crate::preview::{Reason, Timestamp, Verdict};
+use crate::preview::{Reason, Surplus, Timestamp, Verdict};
 use crate::protocol::{Delivery, EventType};
 
 // The encoder appends `_total` to counters.
@@ -21,6 +21,7 @@ const EVENT_BODIES_UNREAD: &str = "previewgate_event_bodies_unread";
 const PREVIEWS_CACHED: &str = "previewgate_previews_cached";
 const PREVIEWS_EVICTED: &str = "previewgate_previews_evicted";
 const PREVIEWS_DROPPED: &str = "previewgate_previews_dropped";
+const NUMBERS_DROPPED: &str = "previewgate_preview_numbers_dropped";
 const SNAPSHOT_LAST_SUCCESS: &str = "previewgate_snapshot_last_success_timestamp_seconds";
 const SNAPSHOT_FAILURES: &str = "previewgate_snapshot_failures";
 
@@ -110,6 +111,18 @@ label_enum! {
         Outdated = "outdated",
         /// The poll or push belongs to a session that is over.
         EarlierSession = "earlier_session",
+        /// The answer has a `retcode` that is not a success.
+        FailedAnswer = "failed_answer",
+    }
+}
+
+label_enum! {
+    /// Why a number of a preview was not kept.
+    pub enum NumberDropCause {
+        /// The preview has newer numbers, as many as are kept.
+        TooMany = "too_many",
+        /// Longer than a telephone number can be.
+        TooLong = "too_long",
     }
 }
 
@@ -119,6 +132,7 @@ pub struct PreviewMetrics {
     cached: ScrapedValue,
     evicted: StaticFamily<Counter>,
     dropped: StaticFamily<Counter>,
+    numbers_dropped: StaticFamily<Counter>,
 }
 
 impl PreviewMetrics {
@@ -129,7 +143,30 @@ impl PreviewMetrics {
         registry.register(PREVIEWS_EVICTED, "Previews that were forgotten without an event", evicted.clone());
         let dropped = StaticFamily::by("cause", words!(DropCause), Counter::default);
         registry.register(PREVIEWS_DROPPED, "Previews that were shown but not recorded", dropped.clone());
-        Self { cached, evicted, dropped }
+        let numbers_dropped = StaticFamily::by("cause", words!(NumberDropCause), Counter::default);
+        let help = "Numbers of previews that were not kept because of a bound";
+        registry.register(NUMBERS_DROPPED, help, numbers_dropped.clone());
+        Self { cached, evicted, dropped, numbers_dropped }
+    }
+
+    /// A change brought more than the bounds allow.
+    pub fn surplus(&self, surplus: &Surplus) {
+        if *surplus == Surplus::default() {
+            return;
+        }
+        self.evicted(EvictionCause::PerAgent, surplus.previews as u64);
+        for (cause, numbers) in
+            [(NumberDropCause::TooMany, surplus.numbers), (NumberDropCause::TooLong, surplus.long_numbers)]
+        {
+            if let Some(counter) = self.numbers_dropped.at(cause.index()) {
+                counter.inc_by(numbers as u64);
+            }
+        }
+    }
+
+    /// The parser of events did not keep so many numbers, because of either bound.
+    pub fn numbers_dropped(&self, numbers: usize) {
+        self.surplus(&Surplus { numbers, ..Surplus::default() });
     }
 
     /// A preview was shown but not recorded.

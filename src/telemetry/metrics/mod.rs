@@ -17,7 +17,9 @@ use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
 pub use data_path::{ConnectionMetrics, OpenConnections, OpenGuard, RequestMetrics, ShedKind, Side, StatusClass};
-pub use domain::{CalloutMetrics, DropCause, EventMetrics, EvictionCause, PreviewMetrics, SnapshotMetrics};
+pub use domain::{
+    CalloutMetrics, DropCause, EventMetrics, EvictionCause, NumberDropCause, PreviewMetrics, SnapshotMetrics,
+};
 pub use process::{CertificateRole, LogMetrics, ProcessMetrics};
 pub use push::{PushMetrics, PushOutcome, SignInHandling};
 pub use store::{StoreMetrics, StoreOperation, StoreOutcome};
