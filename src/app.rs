@@ -23,7 +23,7 @@ use crate::admin::Admin;
 use crate::config::Config;
 use crate::gateway::{Generation, Services, ServicesError, SetupError};
 use crate::preview::{Clock, SystemClock};
-use crate::reload::{ReloadError, Reloader};
+use crate::reload::{ReloadError, Reloader, Trigger, report_config};
 use crate::server::{self, ActiveGeneration, Admission, Phase, PhaseControl, Worker};
 use crate::store::snapshot::SnapshotFile;
 use crate::systemd::{Inherited, Notifier};
@@ -97,7 +97,7 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         let writer = logging.writer.clone();
         metrics.log.dropped_from(move || writer.dropped());
-        metrics.process.mode(config.validation.mode);
+        report_config(&config, &metrics);
         let bound = |key, address| move |source| StartError::Bind { key, address, source };
         let workers = config.runtime.workers;
         let listeners = match inherited.listener {
@@ -234,12 +234,12 @@ impl Running {
         self.stop.send_replace(true);
     }
 
-    /// Reads the configuration file anew; the outcome is also logged.
+    /// Reads the configuration file again, as after SIGHUP. The result is also logged.
     ///
     /// # Errors
     /// Whatever is wrong with it; then nothing has changed.
     pub fn reload(&self) -> Result<(), ReloadError> {
-        tracing::dispatcher::with_default(&self.dispatch, || self.reloader.reload())
+        tracing::dispatcher::with_default(&self.dispatch, || self.reloader.reload(Trigger::Signal))
     }
 
     /// Looks whether certificates or keys have been replaced. The supervisor does so every few seconds; this is for

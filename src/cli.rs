@@ -15,6 +15,7 @@ use crate::config::{self, Config, Files};
 use crate::demo::{self, Afterwards, SimulateOptions};
 use crate::explain;
 use crate::preview::SystemClock;
+use crate::reload::mode_notice;
 use crate::systemd::{Inherited, Notifier};
 use crate::telemetry::{Logging, stdout};
 
@@ -156,6 +157,7 @@ fn run(path: &Path) -> Result<(), Failure> {
 
 fn announce(config: &Config) {
     let endpoints: Vec<_> = config.upstream.endpoints.iter().map(|endpoint| endpoint.url.to_string()).collect();
+    let notice = mode_notice(config.validation.mode);
     tracing::info!(
         target: "previewgate",
         version = env!("CARGO_PKG_VERSION"),
@@ -163,7 +165,8 @@ fn announce(config: &Config) {
         on_unknown_preview = config.validation.on_unknown_preview.as_str(),
         upstream = endpoints.join(" "),
         workers = config.runtime.workers,
-        "starting"
+        config_hash = config.hash(),
+        "starting{notice}"
     );
     for warning in config.warnings() {
         tracing::warn!(target: "previewgate", "{warning}");

@@ -3,14 +3,17 @@
 //! All or nothing: what is new is built completely before it replaces what is in force, and whatever is wrong with it
 //! leaves everything as it was. Connections, held polls and previews never notice.
 
+use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::config::{self, Change, Config, Files, Problems, Reload};
+use crate::config::{self, Change, Config, Files, Mode, Problems, Reload};
 use crate::gateway::{Generation, SetupError, certificate_fingerprint};
 use crate::server::ActiveGeneration;
 use crate::systemd::Notifier;
-use crate::telemetry::LevelHandle;
+use crate::telemetry::{LevelHandle, Metrics};
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,28 @@ pub enum ReloadError {
     /// Keys that are fixed when the process starts.
     #[error("cannot change at run time, restart instead: {}", in_words(.0))]
     Fixed(Vec<Change>),
+}
+
+/// The cause of a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// SIGHUP.
+    Signal,
+    /// `POST /reload` on the admin listener, from this address.
+    Admin(SocketAddr),
+    /// Another content of a certificate or key file.
+    CertificateFiles,
+}
+
+/// As in the log field `trigger`.
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal => f.write_str("SIGHUP"),
+            Self::Admin(peer) => write!(f, "admin {peer}"),
+            Self::CertificateFiles => f.write_str("certificate files"),
+        }
+    }
 }
 
 /// Builds generations and puts them in force.
@@ -71,18 +96,18 @@ impl Reloader {
     ///
     /// # Errors
     /// [`ReloadError`]; then nothing has changed.
-    pub fn reload(&self) -> Result<(), ReloadError> {
+    pub fn reload(&self, trigger: Trigger) -> Result<(), ReloadError> {
         self.notifier.reloading();
         let outcome = self.file.as_deref().ok_or(ReloadError::NoFile).and_then(|file| self.reload_file(file));
         let metrics = &self.active.current().services.metrics;
         metrics.process.reloaded(outcome.is_ok());
         match &outcome {
             Ok(changes) => {
-                tracing::info!(target: "previewgate", changes = in_words(changes), "configuration reloaded");
+                log_reload(&self.active.current().config, trigger, &in_words(changes));
                 self.notifier.ready("serving");
             }
             Err(error) => {
-                tracing::error!(target: "previewgate", %error, "reload refused: nothing has changed");
+                tracing::error!(target: "previewgate", %trigger, %error, "reload refused: nothing has changed");
                 self.notifier.ready(&format!("serving; the last reload was refused: {error}"));
             }
         }
@@ -112,7 +137,10 @@ impl Reloader {
         match self.put_in_force(&current, current.config.clone()) {
             Ok(()) => {
                 *seen = Seen { in_force: print, refused: None };
-                tracing::info!(target: "previewgate", "certificates reloaded");
+                let config_hash = current.config.hash();
+                tracing::info!(
+                    target: "previewgate", trigger = %Trigger::CertificateFiles, config_hash, "certificates reloaded"
+                );
             }
             Err(error) => {
                 seen.refused = Some(print);
@@ -125,12 +153,35 @@ impl Reloader {
         let next = Generation::build(&current.services, config, Some(current))?;
         let metrics = &next.services.metrics;
         self.level.set(next.config.log.level);
-        metrics.process.mode(next.config.validation.mode);
+        report_config(&next.config, metrics);
         let names: Vec<_> = next.upstream.endpoints().iter().map(|endpoint| Arc::clone(&endpoint.name)).collect();
         metrics.upstream.retain_endpoints(|name| names.iter().any(|kept| **kept == *name));
         self.active.replace(next);
         Ok(())
     }
+}
+
+/// Sets the metrics that describe the configuration in force.
+pub fn report_config(config: &Config, metrics: &Metrics) {
+    metrics.process.mode(config.validation.mode);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    metrics.process.configured(&config.hash(), i64::try_from(now).unwrap_or(i64::MAX));
+}
+
+/// The end of a message about the mode: in capital letters if the gateway then refuses nothing.
+pub fn mode_notice(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enforce => "",
+        Mode::Monitor => " in MONITOR mode: no callout is refused",
+    }
+}
+
+fn log_reload(config: &Config, trigger: Trigger, changes: &str) {
+    let (mode, config_hash) = (config.validation.mode, config.hash());
+    let notice = mode_notice(mode);
+    tracing::info!(
+        target: "previewgate", changes, %trigger, mode = mode.as_str(), config_hash, "configuration reloaded{notice}"
+    );
 }
 
 /// All of `changes`, unless a reload must not make one of them.

@@ -8,7 +8,7 @@ mod site;
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ use self::site::{Refusal, Site};
 
 use crate::gateway::Generation;
 use crate::preview::{AgentId, Preview};
-use crate::reload::Reloader;
+use crate::reload::{Reloader, Trigger};
 use crate::server::{ActiveGeneration, Phase, PhaseWatch};
 use crate::telemetry::Metrics;
 use crate::upstream::{Condition, Endpoint, Upstream};
@@ -73,13 +73,15 @@ impl Admin {
         let connections = Connections::default();
         loop {
             let accepted = listener.accept().await;
-            let Ok((local, socket)) = accepted.and_then(|(socket, _)| Ok((socket.local_addr()?, socket))) else {
+            let accepted = accepted.and_then(|(socket, peer)| Ok((socket.local_addr()?, peer, socket)));
+            let Ok((local, peer, socket)) = accepted else {
                 tokio::time::sleep(RETRY_PAUSE).await;
                 continue;
             };
             let admin = self.clone();
             connections.spawn(MAX_CONNECTIONS, socket, |stream| async move {
-                let respond = |request| std::future::ready(Ok::<_, Infallible>(admin.answer(&request, local.ip())));
+                let respond =
+                    |request| std::future::ready(Ok::<_, Infallible>(admin.answer(&request, local.ip(), peer)));
                 let _ = http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEAD_TIMEOUT)
@@ -89,8 +91,8 @@ impl Admin {
         }
     }
 
-    /// `local`: the address that the client connected to.
-    fn answer(&self, request: &Request<Incoming>, local: IpAddr) -> Response<Full<Bytes>> {
+    /// `local`: the address that the client connected to; `peer`: the client's own.
+    fn answer(&self, request: &Request<Incoming>, local: IpAddr, peer: SocketAddr) -> Response<Full<Bytes>> {
         let generation = self.active.current();
         let hosts = generation.config.admin.hosts.as_deref().unwrap_or_default();
         if let Err(refusal) = (Site { local, machine: self.machine.as_deref(), hosts }).check(request) {
@@ -98,15 +100,15 @@ impl Admin {
         }
         let path = request.uri().path();
         match (request.method(), path) {
-            (&Method::POST, "/reload") => self.reload(),
+            (&Method::POST, "/reload") => self.reload(peer),
             (&Method::GET | &Method::HEAD, path) if path != "/reload" => self.show(path),
             _ => answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, index()),
         }
     }
 
     /// Reading files takes a moment, and the listener waits meanwhile: an operator asked for it.
-    fn reload(&self) -> Response<Full<Bytes>> {
-        match self.reloader.reload() {
+    fn reload(&self, peer: SocketAddr) -> Response<Full<Bytes>> {
+        match self.reloader.reload(Trigger::Admin(peer)) {
             Ok(()) => answer(StatusCode::OK, TEXT, "reloaded\n".to_owned()),
             Err(error) => answer(StatusCode::CONFLICT, TEXT, format!("nothing has changed\n{error}\n")),
         }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use aws_lc_rs::digest;
+
 use super::keys;
 use super::model::Config;
 use super::reference::Reload;
@@ -28,6 +30,13 @@ impl fmt::Display for Change {
 }
 
 impl Config {
+    /// Identifies the effective configuration: the first 16 hexadecimal digits of the SHA-256 of [`Config::to_toml`].
+    /// Two gateways with the same values have the same hash. The content of the files that it names does not count.
+    pub fn hash(&self) -> String {
+        let digest = digest::digest(&digest::SHA256, self.to_toml().as_bytes());
+        digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Every key whose value in `new` is another one, in the order of the key table. Files are compared by name, not by
     /// content.
     pub fn changes(&self, new: &Self) -> Vec<Change> {

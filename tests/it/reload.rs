@@ -62,7 +62,34 @@ async fn limits_and_the_log_level_change() {
     assert_eq!(wire.send(&long).await.verdict(), "too_large");
     let line = lab.log.message("configuration reloaded").await;
     assert_eq!(line["changes"], "log.level: \"error\" -> \"info\", limits.callout_body: \"64KiB\" -> \"256B\"");
+    assert_eq!((&line["trigger"], &line["mode"]), (&"SIGHUP".into(), &"enforce".into()));
     assert!(lab.admin("/config").await.text().contains("callout_body = \"256B\""));
+}
+
+#[tokio::test]
+async fn a_reload_logs_its_trigger_its_changes_and_a_mode_that_refuses_nothing() {
+    let lab = Setup::plain().lenient().start().await;
+    let hash_before = lab.running().generation().config.hash();
+    let info = |hash: &str| format!("previewgate_config_info{{hash=\"{hash}\"}}");
+    assert_eq!(lab.scraped(&info(&hash_before)).await, 1.0);
+    assert!(lab.scraped("previewgate_config_last_reload_timestamp_seconds").await > 1e9);
+
+    lab.site.configure("validation.mode = \"monitor\"");
+    assert_eq!(lab.admin_send(&Request::admin("POST", "/reload")).await.status, 200);
+    let line = lab.log.message("configuration reloaded").await;
+    let hash = lab.running().generation().config.hash();
+    assert_ne!(hash, hash_before);
+    assert_eq!(line["message"], "configuration reloaded in MONITOR mode: no callout is refused");
+    assert_eq!(line["changes"], "validation.mode: \"enforce\" -> \"monitor\"");
+    assert_eq!((&line["mode"], &line["config_hash"]), (&"monitor".into(), &hash.as_str().into()));
+    assert!(line["trigger"].as_str().unwrap().starts_with("admin 127.0.0.1:"), "{line}");
+    assert_eq!(lab.scraped(&info(&hash)).await, 1.0);
+    assert!(!lab.admin("/metrics").await.text().contains(&hash_before), "one configuration is in force");
+
+    lab.site.configure("validation.mode = 7");
+    lab.reload().unwrap_err();
+    assert_eq!(lab.log.message("reload refused").await["trigger"], "SIGHUP");
+    assert_eq!(lab.scraped(&info(&hash)).await, 1.0);
 }
 
 #[tokio::test]
@@ -196,7 +223,9 @@ async fn a_certificate_is_renewed_by_a_swapped_link() {
     assert_eq!(kept.send(&x()).await.passed().status, 200);
     site.handle.preview(id(101), ControlId(7), "5550101");
     assert_eq!(polling.answer().await.passed().json()["event"]["content"]["controlid"], 7);
-    assert!(gateway.logged().contains("certificates reloaded"));
+    let line = gateway.log.message("certificates reloaded").await;
+    assert_eq!(line["trigger"], "certificate files");
+    assert_eq!(line["config_hash"], gateway.running().generation().config.hash());
 }
 
 #[tokio::test]

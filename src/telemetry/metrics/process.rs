@@ -1,11 +1,17 @@
 //! Metrics of the process: log, configuration, certificates, panics.
 
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::families::{OptionalGaugeFamily, ScrapedKind, ScrapedValue, StaticFamily};
+use super::families::{OptionalGauge, OptionalGaugeFamily, ScrapedKind, ScrapedValue, StaticFamily, describe};
 use super::label_words::words;
 use crate::config::Mode;
 use crate::label_enum;
@@ -13,6 +19,9 @@ use crate::label_enum;
 const VALIDATION_MODE: &str = "previewgate_validation_mode";
 const LOG_LINES_DROPPED: &str = "previewgate_log_lines_dropped";
 const LAST_RELOAD_SUCCESSFUL: &str = "previewgate_config_last_reload_successful";
+const LAST_RELOAD_TIMESTAMP: &str = "previewgate_config_last_reload_timestamp_seconds";
+/// The encoder appends `_info`.
+const CONFIG: &str = "previewgate_config";
 const CERTIFICATE_NOT_AFTER: &str = "previewgate_certificate_not_after_timestamp_seconds";
 const PANICS: &str = "previewgate_panics";
 /// The encoder appends `_info`.
@@ -57,6 +66,8 @@ label_enum! {
 pub struct ProcessMetrics {
     mode: StaticFamily<Gauge>,
     last_reload_successful: Gauge,
+    last_reload: OptionalGauge,
+    config: ConfigInfo,
     not_after: OptionalGaugeFamily,
     panics: Counter,
 }
@@ -66,6 +77,8 @@ impl ProcessMetrics {
         let metrics = Self {
             mode: StaticFamily::by("mode", words!(Mode), Gauge::default),
             last_reload_successful: Gauge::default(),
+            last_reload: OptionalGauge::absent(),
+            config: ConfigInfo::default(),
             not_after: OptionalGaugeFamily::by("role", words!(CertificateRole)),
             panics: Counter::default(),
         };
@@ -74,6 +87,9 @@ impl ProcessMetrics {
         registry.register(VALIDATION_MODE, "1 for the mode that is on", metrics.mode.clone());
         let help = "1 when the running configuration is the latest one";
         registry.register(LAST_RELOAD_SUCCESSFUL, help, metrics.last_reload_successful.clone());
+        let help = "When the running configuration was put in force";
+        registry.register(LAST_RELOAD_TIMESTAMP, help, metrics.last_reload.clone());
+        registry.register_collector(Box::new(metrics.config.clone()));
         let help = "When the certificate that ends first becomes invalid";
         registry.register(CERTIFICATE_NOT_AFTER, help, metrics.not_after.clone());
         registry.register(PANICS, "Defects that were caught", metrics.panics.clone());
@@ -85,6 +101,12 @@ impl ProcessMetrics {
     /// Sets the validation mode.
     pub fn mode(&self, mode: Mode) {
         self.mode.select(mode.index());
+    }
+
+    /// A configuration with this hash was put in force at this time, in seconds since the Unix epoch.
+    pub fn configured(&self, hash: &str, timestamp: i64) {
+        self.config.set(hash);
+        self.last_reload.set(timestamp);
     }
 
     /// Records the result of a reload.
@@ -101,5 +123,23 @@ impl ProcessMetrics {
     /// Counts a caught panic.
     pub fn panicked(&self) {
         self.panics.inc();
+    }
+}
+
+/// The hash of the running configuration as a label. Each reload can change it, and only one series exists at a time.
+#[derive(Clone, Debug, Default)]
+struct ConfigInfo(Arc<Mutex<Option<String>>>);
+
+impl ConfigInfo {
+    fn set(&self, hash: &str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(hash.to_owned());
+    }
+}
+
+impl Collector for ConfigInfo {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let hash = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut encoder = describe(&mut encoder, CONFIG, "The hash of the running configuration", MetricType::Info)?;
+        hash.map_or(Ok(()), |hash| encoder.encode_info(&[("hash", hash)]))
     }
 }
