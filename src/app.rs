@@ -25,6 +25,7 @@ use crate::gateway::{Generation, Services, ServicesError, SetupError};
 use crate::preview::{Clock, SystemClock};
 use crate::reload::{ReloadError, Reloader, Trigger, report_config};
 use crate::server::{self, ActiveGeneration, Admission, Phase, PhaseControl, Worker};
+use crate::store::StateFileError;
 use crate::store::snapshot::SnapshotFile;
 use crate::systemd::{Inherited, Notifier};
 use crate::telemetry::{Logging, Metrics};
@@ -57,6 +58,9 @@ pub enum StartError {
     /// The services of the process cannot be built.
     #[error(transparent)]
     Services(#[from] ServicesError),
+    /// The snapshot must not be used.
+    #[error("previews.snapshot: {0}")]
+    Snapshot(#[from] StateFileError),
     /// Threads or their runtimes cannot be made.
     #[error("a worker cannot be started: {0}")]
     Thread(#[from] io::Error),
@@ -115,7 +119,7 @@ impl App {
         let mut services = Services::new(&config, clock, metrics)?;
         // Before the first request is served: no callout may be judged without the previews of the last run.
         let restore = || keeping::restore(&config, &mut services);
-        let snapshot = tracing::dispatcher::with_default(&logging.dispatch, restore);
+        let snapshot = tracing::dispatcher::with_default(&logging.dispatch, restore)?;
         let active = ActiveGeneration::new(Generation::build(&Arc::new(services), config, None)?);
         let reloader = Reloader::new(active.clone(), logging.level.clone());
         let dispatch = logging.dispatch.clone();

@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::config::Config;
 use crate::gateway::Services;
 use crate::log_throttle::LogThrottle;
+use crate::store::StateFileError;
 use crate::store::snapshot::{Restored, Saved, SnapshotFile};
 
 /// A disk that stays full may say so this often.
@@ -20,10 +21,17 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 const LAST_SAVE: Duration = Duration::from_secs(10);
 
 /// Restores what the last run saved, and begins the warm-up if there is nothing. To be called before anything listens.
-pub(super) fn restore(config: &Config, services: &mut Services) -> Option<SnapshotFile> {
+///
+/// # Errors
+/// When the snapshot must not be used: another gateway uses it, or other users can write it.
+pub(super) fn restore(config: &Config, services: &mut Services) -> Result<Option<SnapshotFile>, StateFileError> {
     let previews = &config.previews;
-    let file = previews.snapshot.clone().map(|path| SnapshotFile::new(path, previews.ttl, previews.max_agents));
+    let open = |path| SnapshotFile::open(path, previews.ttl, previews.max_agents);
+    let file = previews.snapshot.clone().map(open).transpose()?;
     let restored = file.as_ref().is_some_and(|file| restore_from(file, services));
+    if let Some(file) = &file {
+        continue_from(file, services);
+    }
     let warm_up = config.validation.warm_up;
     if !restored && !warm_up.is_zero() {
         services.warm_up_until = Some(services.clock.now().after(warm_up));
@@ -33,18 +41,33 @@ pub(super) fn restore(config: &Config, services: &mut Services) -> Option<Snapsh
             "warming up: no previews were restored, so callouts of agents without a known preview are forwarded unverified"
         );
     }
-    file
+    Ok(file)
+}
+
+/// Starts the journal of this run, and saves what was restored: the journals of earlier runs are not needed any more.
+fn continue_from(file: &SnapshotFile, services: &Services) {
+    let journal = file.start_journal(Arc::clone(&services.metrics));
+    let saved = journal.map(|journal| services.ledger.start_journal(journal));
+    let saved = saved.and_then(|()| file.save(&services.ledger, &*services.clock));
+    match saved {
+        Ok(saved) => services.metrics.snapshots.saved(saved.at),
+        Err(error) => {
+            services.metrics.snapshots.failed();
+            let path = file.path().display();
+            tracing::warn!(target: "previewgate::previews", %path, %error, "previews cannot be saved");
+        }
+    }
 }
 
 /// True if the previews of the last run are known again.
 fn restore_from(file: &SnapshotFile, services: &Services) -> bool {
     let path = file.path().display();
     match file.restore(services.ledger.local(), services.clock.now()) {
-        Restored::Previews { previews, expired, passed_over, age } => {
+        Restored::Previews { previews, expired, ended, passed_over, age } => {
             let age_ms = millis(age);
             tracing::info!(
                 target: "previewgate::previews",
-                %path, previews, expired, agents_passed_over = passed_over, age_ms,
+                %path, previews, expired, ended, agents_passed_over = passed_over, age_ms,
                 "previews restored"
             );
             true
@@ -120,7 +143,7 @@ impl Keeper {
     async fn save(&self) {
         let inner = Arc::clone(&self.0);
         let saving =
-            tokio::task::spawn_blocking(move || inner.file.save(inner.services.ledger.local(), &*inner.services.clock));
+            tokio::task::spawn_blocking(move || inner.file.save(&inner.services.ledger, &*inner.services.clock));
         match saving.await.unwrap_or_else(|defect| Err(io::Error::other(defect))) {
             Ok(saved) => self.0.saved(&saved),
             Err(error) => self.0.failed(&error),

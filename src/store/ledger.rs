@@ -12,10 +12,11 @@
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::{fmt, io};
 
 use super::fences::{Fence, Fences, TimedEnd};
+use super::journal::{End, Journal};
 use super::moment::{Moment, Sequence};
 use super::redis::{Known, SessionRelation, SharedStore, TimedChange};
 use super::sessions::{SessionMatch, Sessions};
@@ -44,6 +45,8 @@ pub struct Ledger {
     sessions: Sessions,
     fences: Fences,
     locks: Vec<Mutex<()>>,
+    /// Where ends are appended to, if a snapshot is kept.
+    journal: OnceLock<Journal>,
     sequence: Sequence,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
@@ -149,7 +152,17 @@ impl Ledger {
         let sessions = Sessions::new(config.max_agents, config.ttl.saturating_mul(2));
         let fences = Fences::new(config.max_agents);
         let locks = std::iter::repeat_with(Mutex::default).take(LOCKS).collect();
-        Self { local, shared, sessions, fences, locks, sequence: Sequence::default(), clock, metrics }
+        Self {
+            local,
+            shared,
+            sessions,
+            fences,
+            locks,
+            journal: OnceLock::new(),
+            sequence: Sequence::default(),
+            clock,
+            metrics,
+        }
     }
 
     /// The present moment, to be taken when a poll or a sign-in begins and when a push arrives.
@@ -372,19 +385,44 @@ impl Ledger {
 
     /// Applies changes of one agent in order. The caller holds the agent's lock. Returns for each change what was not kept.
     fn apply(&self, agent: AgentId, changes: Vec<Change>, session: SessionRelation) -> Vec<Surplus> {
-        let Some(shared) = &self.shared else { return self.local.apply(agent, changes) };
         let at = self.clock.now();
         let surplus = self.local.apply(agent, changes.iter().cloned());
-        shared.add(agent, changes.into_iter().map(|change| TimedChange { change, at, session, late: false }));
+        // After the previews: an end in a journal that a snapshot does not need is in the previews of that snapshot.
+        if let Some(journal) = self.journal.get() {
+            changes.iter().filter_map(|change| End::of(agent, change, at)).for_each(|end| journal.append(end));
+        }
+        if let Some(shared) = &self.shared {
+            shared.add(agent, changes.into_iter().map(|change| TimedChange { change, at, session, late: false }));
+        }
         surplus
     }
 
-    /// Waits until the other gateways can see the changes of these agents, but not longer than
-    /// `previews.store.timeout`. What they cannot see by then follows as soon as possible.
+    /// Appends every end from now on to `journal`. To be called once, after previews were restored.
+    pub(crate) fn start_journal(&self, journal: Journal) {
+        // A second journal is dropped, and the first goes on.
+        let _ = self.journal.set(journal);
+    }
+
+    /// Begins a new file of the journal, before the previews are collected for a snapshot. Returns its number; 0 without a
+    /// journal.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub(crate) fn rotate_journal(&self) -> io::Result<u64> {
+        self.journal.get().map_or(Ok(0), Journal::rotate)
+    }
+
+    /// Waits until the changes of these agents are where they outlive this process: their ends in the journal, and all
+    /// changes in the shared store, where other gateways see them. Waits no longer than a moment for the journal and
+    /// `previews.store.timeout` for the store; what is not there by then follows as soon as possible.
     pub async fn share(&self, agents: &[AgentId]) {
-        if let Some(shared) = &self.shared
-            && !agents.is_empty()
-        {
+        if agents.is_empty() {
+            return;
+        }
+        if let Some(journal) = self.journal.get() {
+            journal.written().await;
+        }
+        if let Some(shared) = &self.shared {
             Box::pin(shared.share(agents)).await;
         }
     }

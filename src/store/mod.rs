@@ -6,12 +6,14 @@
 //! callouts are judged by what is in it.
 
 mod fences;
+mod journal;
 mod ledger;
 mod memory;
 mod moment;
 mod redis;
 mod sessions;
 pub mod snapshot;
+mod state_files;
 
 use crate::label_enum;
 
@@ -19,6 +21,7 @@ pub use ledger::{EndCause, Ledger, Outcome, Recorded, SignIn, Source};
 pub use memory::MemoryStore;
 pub use moment::Moment;
 pub use sessions::SessionMatch;
+pub use state_files::StateFileError;
 
 /// The shared store did not answer, and the policy forbids to use this gateway's own memory instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

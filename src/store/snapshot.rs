@@ -17,15 +17,20 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::MemoryStore;
+use super::journal::{self, Journal, Replay};
+use super::state_files::{check, lock, parent, siblings, with_suffix};
+use super::{Ledger, MemoryStore, StateFileError};
 use crate::preview::{AgentId, AgentPreviews, Clock, Preview, ShownNumber, Timestamp};
+use crate::telemetry::Metrics;
 pub use fault::SnapshotFault;
-use format::{Content, EARLIER_VERSIONS, MAGIC, VERSION};
+use format::{Content, Continuation, EARLIER_VERSIONS, MAGIC, VERSION};
 
 /// Files that were put aside and are still there; with so many, somebody should look into it first.
-const MOST_REFUSED: usize = 10;
+const MAX_REFUSED: usize = 10;
+/// Begins the end of the name of a file that is being written.
+const TEMPORARY: &str = ".tmp.";
 
 /// What became of a file at the start.
 #[derive(Debug)]
@@ -38,6 +43,8 @@ pub enum Restored {
         previews: usize,
         /// Previews that expired in the meantime.
         expired: usize,
+        /// Previews that ended after the snapshot had been saved.
+        ended: usize,
         /// Agents for whom there is no room any more.
         passed_over: usize,
         /// How long ago it was saved, by the wall clock.
@@ -68,7 +75,11 @@ pub struct Saved {
 pub struct SnapshotFile {
     path: PathBuf,
     ttl: Duration,
-    most_agents: usize,
+    max_agents: usize,
+    /// Different for each run of a gateway: see [`journal`](super::journal).
+    run: String,
+    /// Held as long as this gateway uses the file.
+    _lock: Option<File>,
     /// A refused file stands at `path` and could not be put aside yet.
     in_the_way: AtomicBool,
     /// One at a time: the last snapshot must not be overtaken by the one before it.
@@ -76,10 +87,41 @@ pub struct SnapshotFile {
 }
 
 impl SnapshotFile {
-    /// Restores at most `most_agents` agents and no preview older than `ttl`.
-    pub fn new(path: PathBuf, ttl: Duration, most_agents: u64) -> Self {
-        let most_agents = usize::try_from(most_agents).unwrap_or(usize::MAX);
-        Self { path, ttl, most_agents, in_the_way: AtomicBool::new(false), writing: Mutex::new(()) }
+    /// Restores at most `max_agents` agents and no preview older than `ttl`. Removes what a crash in the middle of a save
+    /// left behind.
+    ///
+    /// # Errors
+    /// When another gateway uses the file, or when other users can write it.
+    pub fn open(path: PathBuf, ttl: Duration, max_agents: u64) -> Result<Self, StateFileError> {
+        let lock = lock(&path)?;
+        check(&path)?;
+        for (_, journal) in journal::files(&path).unwrap_or_default() {
+            check(&journal)?;
+        }
+        if lock.is_some() {
+            for (_, leftover) in siblings(&path, TEMPORARY).unwrap_or_default() {
+                let _ = fs::remove_file(leftover);
+            }
+        }
+        let max_agents = usize::try_from(max_agents).unwrap_or(usize::MAX);
+        let run = random_name();
+        Ok(Self {
+            path,
+            ttl,
+            max_agents,
+            run,
+            _lock: lock,
+            in_the_way: AtomicBool::new(false),
+            writing: Mutex::new(()),
+        })
+    }
+
+    /// Starts the journal of this run, once the file has been restored.
+    ///
+    /// # Errors
+    /// When the directory cannot be read or the thread cannot be started.
+    pub(crate) fn start_journal(&self, metrics: Arc<Metrics>) -> io::Result<Journal> {
+        Journal::start(&self.path, &self.run, metrics)
     }
 
     /// Where it is.
@@ -91,7 +133,7 @@ impl SnapshotFile {
     pub fn restore(&self, store: &MemoryStore, now: Timestamp) -> Restored {
         match self.read() {
             Ok(None) => Restored::Nothing,
-            Ok(Some(content)) => self.put_back(content, store, now),
+            Ok(Some((content, ends))) => self.put_back(content, &ends, store, now),
             Err(fault) => {
                 let put_aside = put_aside(&self.path);
                 self.in_the_way.store(put_aside.is_err(), Ordering::Relaxed);
@@ -100,22 +142,33 @@ impl SnapshotFile {
         }
     }
 
-    fn read(&self) -> Result<Option<Content>, SnapshotFault> {
-        // A pipe would keep the start waiting for ever.
+    fn read(&self) -> Result<Option<(Content, Replay)>, SnapshotFault> {
+        // The start would never end if it read a pipe.
         match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Ok(found) if !found.is_file() => return Err(SnapshotFault::Foreign),
             Ok(_) | Err(_) => {}
         }
         let file = File::open(&self.path).map_err(SnapshotFault::Unreadable)?;
-        format::read(BufReader::new(file), self.most_agents).map(Some)
+        let content = format::read(BufReader::new(file), self.max_agents)?;
+        let Continuation { run, journal } = &content.continuation;
+        let ends = Replay::read(&self.path, *journal, run).map_err(SnapshotFault::Unreadable)?;
+        // A journal of which a line is lost may have ended any preview.
+        if ends.is_damaged() {
+            Err(SnapshotFault::Damaged("a journal beside it has unreadable lines"))
+        } else {
+            Ok(Some((content, ends)))
+        }
     }
 
-    fn put_back(&self, content: Content, store: &MemoryStore, now: Timestamp) -> Restored {
-        let Content { saved_at, agents, passed_over } = content;
-        let (mut restored, mut expired) = (0, 0);
+    fn put_back(&self, content: Content, ends: &Replay, store: &MemoryStore, now: Timestamp) -> Restored {
+        let Content { saved_at, agents, passed_over, .. } = content;
+        let (mut restored, mut expired, mut ended) = (0, 0, 0);
         // The newest last: what is used last is forgotten last.
-        for (agent, previews) in agents.into_iter().rev() {
+        for (agent, mut previews) in agents.into_iter().rev() {
+            let saved = previews.len();
+            ends.apply(agent, &mut previews);
+            ended += saved - previews.len();
             let found = previews.len();
             let alive: Vec<_> =
                 previews.into_iter().filter_map(|preview| self.still_good(preview, saved_at, now)).collect();
@@ -123,7 +176,7 @@ impl SnapshotFile {
             expired += found - alive.len();
             store.restore(agent, alive);
         }
-        Restored::Previews { previews: restored, expired, passed_over, age: now.since(saved_at) }
+        Restored::Previews { previews: restored, expired, ended, passed_over, age: now.since(saved_at) }
     }
 
     /// The preview by the clock of today. If the wall clock was set back meanwhile, how long the gateway was down cannot
@@ -139,17 +192,30 @@ impl SnapshotFile {
         Some(Preview { numbers, announced_at, ..preview })
     }
 
-    /// Writes what `store` holds now.
+    /// Writes the previews of `ledger`.
     ///
     /// # Errors
-    /// The system's; the file of the last success is still there.
-    pub fn save(&self, store: &MemoryStore, clock: &dyn Clock) -> io::Result<Saved> {
+    /// The system's; the file of the last success is still there, and so are the journals that belong to it.
+    pub fn save(&self, ledger: &Ledger, clock: &dyn Clock) -> io::Result<Saved> {
+        self.save_store(ledger.local(), clock, || ledger.rotate_journal())
+    }
+
+    fn save_store(
+        &self,
+        store: &MemoryStore,
+        clock: &dyn Clock,
+        rotate: impl FnOnce() -> io::Result<u64>,
+    ) -> io::Result<Saved> {
         let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let put_aside = self.make_way()?;
+        // Before the previews are collected: each end is in them, or in the new journal, or in both.
+        let journal = rotate()?;
         let mut agents = store.agents();
         agents.sort_unstable_by_key(|(agent, previews)| (Reverse(newest(previews)), *agent));
         let at = clock.now();
-        let left_out = self.replace(at, &agents)?;
+        let continuation = Continuation { run: self.run.clone(), journal };
+        let left_out = self.replace(at, &continuation, &agents)?;
+        journal::remove_before(&self.path, journal)?;
         Ok(Saved { at, left_out, put_aside })
     }
 
@@ -169,9 +235,15 @@ impl SnapshotFile {
         }
     }
 
-    fn replace(&self, at: Timestamp, agents: &[(AgentId, Arc<AgentPreviews>)]) -> io::Result<usize> {
-        let temporary = with_suffix(&self.path, ".tmp");
-        let written = write_synced(&temporary, at, agents).and_then(|left_out| {
+    /// Writes a new file beside the old one, syncs it, and renames it.
+    fn replace(
+        &self,
+        at: Timestamp,
+        continuation: &Continuation,
+        agents: &[(AgentId, Arc<AgentPreviews>)],
+    ) -> io::Result<usize> {
+        let temporary = with_suffix(&self.path, &format!("{TEMPORARY}{}", random_name()));
+        let written = write_synced(&temporary, at, continuation, agents).and_then(|left_out| {
             fs::rename(&temporary, &self.path)?;
             // The rename itself is on the disk only with the directory.
             File::open(parent(&self.path))?.sync_all()?;
@@ -185,16 +257,28 @@ impl SnapshotFile {
     }
 }
 
-fn write_synced(path: &Path, at: Timestamp, agents: &[(AgentId, Arc<AgentPreviews>)]) -> io::Result<usize> {
-    // What a crash left behind. A file made anew has this owner, this mode, and is no link to anywhere.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
+fn write_synced(
+    path: &Path,
+    at: Timestamp,
+    continuation: &Continuation,
+    agents: &[(AgentId, Arc<AgentPreviews>)],
+) -> io::Result<usize> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let left_out = format::write(BufWriter::new(&file), at, agents)?;
+    let left_out = format::write(BufWriter::new(&file), at, continuation, agents)?;
     file.sync_all()?;
     Ok(left_out)
+}
+
+/// 16 hexadecimal digits that nothing else has. Without random numbers, the process and the time have to do.
+fn random_name() -> String {
+    let mut bits = [0; 8];
+    match aws_lc_rs::rand::fill(&mut bits) {
+        Ok(()) => format!("{:016x}", u64::from_ne_bytes(bits)),
+        Err(_) => {
+            let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            format!("{:016x}", u64::from(std::process::id()) << 32 ^ u64::from(since_epoch.subsec_nanos()))
+        }
+    }
 }
 
 fn newest(previews: &AgentPreviews) -> Option<Timestamp> {
@@ -214,19 +298,9 @@ fn put_aside(path: &Path) -> io::Result<PathBuf> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("something else than a regular file stays where it is"));
     }
-    let names = std::iter::once(".refused".to_owned()).chain((1..MOST_REFUSED).map(|n| format!(".refused.{n}")));
+    let names = std::iter::once(".refused".to_owned()).chain((1..MAX_REFUSED).map(|n| format!(".refused.{n}")));
     let free = names.map(|suffix| with_suffix(path, &suffix)).find(|name| fs::symlink_metadata(name).is_err());
     let aside = free.ok_or_else(|| io::Error::other("too many refused files are there already; remove them"))?;
     fs::rename(path, &aside)?;
     Ok(aside)
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod crash;
 mod explain;
 mod memory;
 mod surroundings;

@@ -1,12 +1,13 @@
 //! How a snapshot is written and read:
 //!
 //! ```text
-//! previewgate-snapshot 2 1700000000000
+//! previewgate-snapshot 2 1700000000000 9a0b1c2d3e4f5061 17
 //! {"agent":101,"previews":[{"control_id":7,"announced_at":1699999990000,"numbers":["1001","1002"],"shown_at":[1699999980000,1699999990000]}]}
 //! end 1 <SHA-256 of every byte above, in hexadecimal>
 //! ```
 //!
-//! The first line says what the file is, which version of this format, and when it was saved. Times are milliseconds
+//! The first line says what the file is, which version of this format, when it was saved, by which run of a gateway, and the
+//! number of the first journal that continues it. Times are milliseconds
 //! since the Unix epoch. An agent is one line, the one with the newest preview first. The last line proves that nothing
 //! is missing or altered: what does not end with it is damaged, and nothing of it is used.
 
@@ -30,10 +31,20 @@ pub(super) const EARLIER_VERSIONS: [&str; 1] = ["1"];
 /// Longest line, so that a file of some other kind cannot fill the memory; 16 previews take about 2 KiB.
 const LONGEST_LINE: usize = 1024 * 1024;
 
+/// Where the story goes on after a snapshot.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Continuation {
+    /// The run that saved the snapshot.
+    pub(super) run: String,
+    /// The first journal that must be replayed over it.
+    pub(super) journal: u64,
+}
+
 /// What is in a snapshot.
 #[derive(Debug, PartialEq)]
 pub(super) struct Content {
     pub(super) saved_at: Timestamp,
+    pub(super) continuation: Continuation,
     /// The newest first; an agent's previews oldest first.
     pub(super) agents: Vec<(AgentId, Vec<Preview>)>,
     /// Agents beyond those that were asked for.
@@ -67,10 +78,12 @@ struct PreviewItem<'a> {
 pub(super) fn write(
     out: impl Write,
     saved_at: Timestamp,
+    continuation: &Continuation,
     agents: &[(AgentId, Arc<AgentPreviews>)],
 ) -> io::Result<usize> {
     let mut out = Hashing { inner: out, digest: Context::new(&SHA256) };
-    out.line(format!("{MAGIC} {VERSION} {}", saved_at.0).as_bytes())?;
+    let Continuation { run, journal } = continuation;
+    out.line(format!("{MAGIC} {VERSION} {} {run} {journal}", saved_at.0).as_bytes())?;
     let mut written = 0;
     for (agent, previews) in agents {
         let line = serde_json::to_vec(&agent_line(*agent, previews))?;
@@ -133,8 +146,8 @@ pub(super) fn read(mut input: impl BufRead, most: usize) -> Result<Content, Snap
         SnapshotFault::Damaged(_) => SnapshotFault::Foreign,
         other => other,
     })?;
-    let saved_at = first_line(&line)?;
-    let mut content = Content { saved_at, agents: Vec::new(), passed_over: 0 };
+    let (saved_at, continuation) = first_line(&line)?;
+    let mut content = Content { saved_at, continuation, agents: Vec::new(), passed_over: 0 };
     loop {
         digest.update(&line);
         next_line(&mut input, &mut line)?;
@@ -163,7 +176,7 @@ fn next_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> Result<(), Snapsho
     if line.ends_with(b"\n") { Ok(()) } else { Err(SnapshotFault::Damaged("a line is cut off, or too long")) }
 }
 
-fn first_line(line: &[u8]) -> Result<Timestamp, SnapshotFault> {
+fn first_line(line: &[u8]) -> Result<(Timestamp, Continuation), SnapshotFault> {
     let text = std::str::from_utf8(line).map_err(|_| SnapshotFault::Foreign)?;
     let mut words = text.trim_end_matches('\n').split(' ');
     if words.next() != Some(MAGIC) {
@@ -174,10 +187,15 @@ fn first_line(line: &[u8]) -> Result<Timestamp, SnapshotFault> {
     if version != VERSION && !EARLIER_VERSIONS.contains(&version) {
         return Err(SnapshotFault::Version);
     }
-    match (words.next(), words.next()) {
-        (Some(saved_at), None) => saved_at.parse().map(Timestamp).map_err(|_| DAMAGED),
-        _ => Err(DAMAGED),
-    }
+    let saved_at = words.next().and_then(|time| time.parse().ok()).map(Timestamp).ok_or(DAMAGED)?;
+    let continuation = match (words.next(), words.next(), words.next()) {
+        (None, None, None) if version != VERSION => Continuation::default(),
+        (Some(run), Some(journal), None) if version == VERSION => {
+            Continuation { run: run.to_owned(), journal: journal.parse().map_err(|_| DAMAGED)? }
+        }
+        _ => return Err(DAMAGED),
+    };
+    Ok((saved_at, continuation))
 }
 
 fn read_agent(line: &[u8]) -> Result<(AgentId, Vec<Preview>), SnapshotFault> {

@@ -41,7 +41,7 @@ fn show(store: &MemoryStore, number: u32, control_id: i64, numbers: &[&str]) {
 }
 
 fn file(directory: &tempfile::TempDir) -> SnapshotFile {
-    SnapshotFile::new(directory.path().join("previews.snapshot"), TTL, 100)
+    SnapshotFile::open(directory.path().join("previews.snapshot"), TTL, 100).unwrap()
 }
 
 /// Agent 101 with a preview of 50 s and one of 10 s, agent 102 with one of 10 s; saved at `SAVED_AT`.
@@ -55,7 +55,7 @@ fn saved() -> (tempfile::TempDir, SnapshotFile) {
     show(&store, 101, -8, &["+49\"\\3\u{1}"]);
     show(&store, 102, 0, &[]);
     clock.advance(Duration::from_secs(10));
-    let saved = snapshot.save(&store, &*clock).unwrap();
+    let saved = snapshot.save_store(&store, &*clock, || Ok(0)).unwrap();
     assert_eq!((saved.at, saved.left_out, saved.put_aside), (SAVED_AT, 0, None));
     (directory, snapshot)
 }
@@ -96,7 +96,9 @@ fn what_was_saved_comes_back_with_its_age() {
     let (known, restored) = restored_at(&snapshot, after(5));
     let numbers = vec!["1001".to_owned(), "1002".to_owned()];
     assert_eq!(known, [(101, -8, vec![odd_number()], 15), (101, 7, numbers, 55), (102, 0, vec![], 15)]);
-    let Restored::Previews { previews: 3, expired: 0, passed_over: 0, age } = restored else { panic!("{restored:?}") };
+    let Restored::Previews { previews: 3, expired: 0, passed_over: 0, age, .. } = restored else {
+        panic!("{restored:?}")
+    };
     assert_eq!(age, Duration::from_secs(5));
 }
 
@@ -110,7 +112,7 @@ fn each_number_comes_back_with_its_own_age() {
     clock.advance(Duration::from_secs(40));
     show(&store, 101, 7, &["1002"]);
     clock.advance(Duration::from_secs(10));
-    snapshot.save(&store, &*clock).unwrap();
+    snapshot.save_store(&store, &*clock, || Ok(0)).unwrap();
     for now in [after(5), Timestamp(SAVED_AT.0 - 3_600_000)] {
         let store = empty();
         snapshot.restore(&store, now);
@@ -132,7 +134,7 @@ fn the_format_of_version_1_is_read() {
     fs::write(snapshot.path(), format!("{content}end 1 {digest}\n")).unwrap();
     let (known, _) = restored_at(&snapshot, SAVED_AT);
     assert_eq!(known, [(101, 7, vec!["1001".to_owned()], 10)]);
-    assert_eq!(snapshot.save(&empty(), &ManualClock::new(SAVED_AT)).unwrap().put_aside, None);
+    assert_eq!(snapshot.save_store(&empty(), &ManualClock::new(SAVED_AT), || Ok(0)).unwrap().put_aside, None);
 }
 
 #[test]
@@ -164,11 +166,15 @@ fn only_the_owner_can_read_it_and_nothing_else_is_left_behind() {
     let (directory, snapshot) = saved();
     let mode = fs::metadata(snapshot.path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    // What a crash left behind is no obstacle, and its mode is not taken over.
-    fs::write(with_suffix(snapshot.path(), ".tmp"), "half").unwrap();
-    snapshot.save(&empty(), &ManualClock::new(SAVED_AT)).unwrap();
+    drop(snapshot);
+    // What a crash in the middle of a save left behind is removed by the next start.
+    fs::write(directory.path().join("previews.snapshot.tmp.0123456789abcdef"), "half").unwrap();
+    let snapshot = file(&directory);
+    snapshot.save_store(&empty(), &ManualClock::new(SAVED_AT), || Ok(0)).unwrap();
     assert_eq!(fs::metadata(snapshot.path()).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    let mut names: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["previews.snapshot", "previews.snapshot.lock"]);
 }
 
 #[test]
@@ -188,7 +194,7 @@ fn what_is_no_snapshot_is_put_aside_and_never_overwritten() {
             panic!("{number}: {restored:?}")
         };
         assert_eq!((known, &fs::read(aside).unwrap()[..]), (vec![], *content), "{number}");
-        snapshot.save(&empty(), &ManualClock::new(SAVED_AT)).unwrap();
+        snapshot.save_store(&empty(), &ManualClock::new(SAVED_AT), || Ok(0)).unwrap();
         assert!(matches!(restored_at(&snapshot, SAVED_AT).1, Restored::Previews { .. }));
     }
 }
@@ -209,15 +215,15 @@ fn a_newer_version_is_put_aside() {
 #[test]
 fn a_foreign_file_that_comes_later_is_put_aside_too_as_long_as_there_is_room() {
     let (directory, snapshot) = saved();
-    for number in 0..MOST_REFUSED {
+    for number in 0..MAX_REFUSED {
         fs::write(snapshot.path(), format!("foreign {number}")).unwrap();
-        let saved = snapshot.save(&empty(), &ManualClock::new(SAVED_AT)).unwrap();
+        let saved = snapshot.save_store(&empty(), &ManualClock::new(SAVED_AT), || Ok(0)).unwrap();
         assert_eq!(fs::read_to_string(saved.put_aside.unwrap()).unwrap(), format!("foreign {number}"));
     }
     fs::write(snapshot.path(), "one too many").unwrap();
-    snapshot.save(&empty(), &ManualClock::new(SAVED_AT)).unwrap_err();
+    snapshot.save_store(&empty(), &ManualClock::new(SAVED_AT), || Ok(0)).unwrap_err();
     assert_eq!(fs::read_to_string(snapshot.path()).unwrap(), "one too many");
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), MOST_REFUSED + 1);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), MAX_REFUSED + 2);
 }
 
 /// Its first line alone looks sound: it must be remembered that it was refused.
@@ -226,15 +232,15 @@ fn a_damaged_snapshot_that_cannot_be_put_aside_is_not_overwritten() {
     let (_directory, snapshot) = saved();
     let damaged = fs::read_to_string(snapshot.path()).unwrap().replace("1001", "1003");
     fs::write(snapshot.path(), &damaged).unwrap();
-    for suffix in std::iter::once(".refused".to_owned()).chain((1..MOST_REFUSED).map(|n| format!(".refused.{n}"))) {
+    for suffix in std::iter::once(".refused".to_owned()).chain((1..MAX_REFUSED).map(|n| format!(".refused.{n}"))) {
         fs::write(with_suffix(snapshot.path(), &suffix), "").unwrap();
     }
     let (known, restored) = restored_at(&snapshot, SAVED_AT);
     assert!(matches!(restored, Restored::Refused { put_aside: Err(_), .. }) && known.is_empty());
-    snapshot.save(&empty(), &ManualClock::new(SAVED_AT)).unwrap_err();
+    snapshot.save_store(&empty(), &ManualClock::new(SAVED_AT), || Ok(0)).unwrap_err();
     assert_eq!(fs::read_to_string(snapshot.path()).unwrap(), damaged);
     fs::remove_file(with_suffix(snapshot.path(), ".refused")).unwrap();
-    let aside = snapshot.save(&empty(), &ManualClock::new(SAVED_AT)).unwrap().put_aside.unwrap();
+    let aside = snapshot.save_store(&empty(), &ManualClock::new(SAVED_AT), || Ok(0)).unwrap().put_aside.unwrap();
     assert_eq!(fs::read_to_string(aside).unwrap(), damaged);
 }
 
@@ -242,17 +248,17 @@ fn a_damaged_snapshot_that_cannot_be_put_aside_is_not_overwritten() {
 fn a_directory_that_cannot_be_written_is_an_error_and_no_more() {
     let directory = tempfile::tempdir().unwrap();
     let clock = ManualClock::new(SAVED_AT);
-    let missing = SnapshotFile::new(directory.path().join("missing/previews.snapshot"), TTL, 100);
+    let missing = SnapshotFile::open(directory.path().join("missing/previews.snapshot"), TTL, 100).unwrap();
     assert!(matches!(restored_at(&missing, SAVED_AT).1, Restored::Nothing));
-    assert_eq!(missing.save(&empty(), &clock).unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert_eq!(missing.save_store(&empty(), &clock, || Ok(0)).unwrap_err().kind(), io::ErrorKind::NotFound);
     // Neither may a directory or a device at its place be replaced. (Permissions do not stop a test run by root.)
-    let taken = SnapshotFile::new(directory.path().join("taken"), TTL, 100);
+    let taken = SnapshotFile::open(directory.path().join("taken"), TTL, 100).unwrap();
     fs::create_dir(taken.path()).unwrap();
     assert!(matches!(restored_at(&taken, SAVED_AT).1, Restored::Refused { put_aside: Err(_), .. }));
-    taken.save(&empty(), &clock).unwrap_err();
+    taken.save_store(&empty(), &clock, || Ok(0)).unwrap_err();
     assert!(taken.path().is_dir());
-    let full = SnapshotFile::new(PathBuf::from("/proc/previews.snapshot"), TTL, 100);
-    full.save(&empty(), &clock).unwrap_err();
+    let full = SnapshotFile::open(PathBuf::from("/proc/previews.snapshot"), TTL, 100).unwrap();
+    full.save_store(&empty(), &clock, || Ok(0)).unwrap_err();
 }
 
 #[test]
@@ -264,8 +270,8 @@ fn the_agents_with_the_newest_previews_are_restored_first() {
         show(&store, number, 1, &["1"]);
         clock.advance(Duration::from_secs(1));
     }
-    let small = SnapshotFile::new(directory.path().join("s"), TTL, 2);
-    small.save(&store, &*clock).unwrap();
+    let small = SnapshotFile::open(directory.path().join("s"), TTL, 2).unwrap();
+    small.save_store(&store, &*clock, || Ok(0)).unwrap();
     let (known, restored) = restored_at(&small, clock.now());
     assert_eq!(known.iter().map(|(agent, ..)| *agent).collect::<Vec<_>>(), [102, 104]);
     assert!(matches!(restored, Restored::Previews { passed_over: 2, .. }), "{restored:?}");
@@ -280,7 +286,7 @@ fn an_agent_too_long_for_one_line_is_left_out_and_the_rest_is_good() {
     let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
     (0..300).for_each(|control_id| show(&store, 101, control_id, &numbers));
     show(&store, 102, 1, &["1"]);
-    assert_eq!(snapshot.save(&store, &ManualClock::new(SAVED_AT)).unwrap().left_out, 1);
+    assert_eq!(snapshot.save_store(&store, &ManualClock::new(SAVED_AT), || Ok(0)).unwrap().left_out, 1);
     assert_eq!(restored_at(&snapshot, SAVED_AT).0.len(), 1);
 }
 
@@ -334,7 +340,7 @@ proptest! {
             let numbers: Vec<_> = numbers.iter().map(String::as_str).collect();
             show(&store, *agent, *control_id, &numbers);
         }
-        snapshot.save(&store, &ManualClock::new(SAVED_AT)).unwrap();
+        snapshot.save_store(&store, &ManualClock::new(SAVED_AT), || Ok(0)).unwrap();
         prop_assert_eq!(restored_at(&snapshot, SAVED_AT).0, known(&store, SAVED_AT));
     }
 }

@@ -92,8 +92,8 @@ async fn a_snapshot_is_of_what_this_gateway_saw_and_stands_in_for_a_redis_that_k
     let mut lab = RedisLab::with(server, &[LOCAL, LOCAL]).await;
     lab.shown(&lab.gateways[0], 101, 7, "100").await;
     lab.shown(&lab.gateways[0], 102, 8, "200").await;
-    let (snapshot, clock) = (SnapshotFile::new(file, Duration::from_secs(5), 100), SystemClock::new());
-    snapshot.save(lab.gateways[0].store().local(), &clock).unwrap();
+    let (snapshot, clock) = (SnapshotFile::open(file, Duration::from_secs(5), 100).unwrap(), SystemClock::new());
+    snapshot.save(&lab.gateways[0].store(), &clock).unwrap();
     lab.released(&lab.gateways[0], 102).await;
 
     let (one, other) = (&lab.gateways[0], &lab.gateways[1]);

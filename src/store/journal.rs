@@ -1,0 +1,380 @@
+//! Ends of previews since the last snapshot: a file beside the snapshot, so that a crash revives nothing.
+//!
+//! The ledger hands each end to a thread of the journal, which appends it at once. The data path never waits for the
+//! disk; an answer that ended previews waits until its ends are written ([`Journal::written`]), for a bounded time. The
+//! file is not synced: it survives the end of the process (`kill -9`), not that of the machine.
+//!
+//! A file for each snapshot, `….journal.N`. A save begins with [`Journal::rotate`]: ends from then on are in file N, and
+//! the snapshot names N as the first file that must be replayed over it. Earlier files are removed when it is in place.
+//!
+//! ```text
+//! previewgate-journal 1 <run>
+//! 101 * 1700000000000 5f3c9a01
+//! 102 11776 1700000000500 0a91be77
+//! ```
+//!
+//! A line is an agent, a control ID or `*` for all previews, the time up to which previews have ended, and the first 32
+//! bits of the SHA-256 of what stands before. A line that cannot be read ends more rather than less, see [`Replay`].
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use tokio::sync::oneshot;
+
+use super::state_files::{siblings, with_suffix};
+use crate::preview::{AgentId, Change, ControlId, Preview, Timestamp};
+use crate::telemetry::Metrics;
+
+const MAGIC: &str = "previewgate-journal 1 ";
+/// Between two attempts to write what could not be written.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Longest that an answer waits until its ends are written.
+const MAX_WAIT: Duration = Duration::from_millis(100);
+/// Ends that wait to be written, before those of one agent are taken together.
+const MAX_PENDING: usize = 65_536;
+
+/// The end of one preview, or of all previews, of an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    agent: AgentId,
+    /// None: all previews.
+    control_id: Option<ControlId>,
+    /// What was shown at or before this time has ended.
+    until: Timestamp,
+}
+
+impl End {
+    /// The end that `change` is, if it is one.
+    pub(super) fn of(agent: AgentId, change: &Change, now: Timestamp) -> Option<Self> {
+        let (control_id, until) = match change {
+            Change::Shown(_) => return None,
+            Change::Cancelled(control_id) => (Some(*control_id), now),
+            Change::Ended => (None, now),
+            Change::EndedBefore(moment) => (None, Timestamp(moment.0.saturating_sub(1))),
+        };
+        Some(Self { agent, control_id, until })
+    }
+
+    fn line(&self) -> String {
+        let control_id = self.control_id.map_or_else(|| "*".to_owned(), |id| id.to_string());
+        let text = format!("{} {control_id} {}", self.agent, self.until.0);
+        let check = checksum(&text);
+        format!("{text} {check}\n")
+    }
+
+    fn read(line: &str) -> Option<Self> {
+        let (text, check) = line.rsplit_once(' ')?;
+        let mut words = text.split(' ');
+        let (agent, id, until) = (words.next()?, words.next()?, words.next()?);
+        let control_id = if id == "*" { None } else { Some(id.parse().ok()?) };
+        let sound = words.next().is_none() && check == checksum(text);
+        sound.then_some(Self { agent: agent.parse().ok()?, control_id, until: Timestamp(until.parse().ok()?) })
+    }
+}
+
+fn checksum(text: &str) -> String {
+    digest(&SHA256, text.as_bytes()).as_ref().iter().take(4).fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The journal of a gateway that runs. Its thread ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    messages: Sender<Message>,
+    /// How many ends were handed to the thread, and how many of them it has tried to write.
+    queued: AtomicU64,
+    attempted: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+enum Message {
+    End(End),
+    /// Begin the next file, and return its number.
+    Rotate(Sender<io::Result<u64>>),
+    /// Everything queued before has been written, or cannot be.
+    Written(oneshot::Sender<()>),
+}
+
+impl Journal {
+    /// Starts the journal beside the snapshot at `snapshot`. `run` is different for each run of a gateway.
+    ///
+    /// # Errors
+    /// When the thread cannot be started. A file that cannot be made is not an error: it is tried again.
+    pub(super) fn start(snapshot: &Path, run: &str, metrics: Arc<Metrics>) -> io::Result<Self> {
+        let (messages, received) = channel();
+        let attempted = Arc::new(AtomicU64::new(0));
+        let number = files(snapshot)?.last().map_or(1, |(number, _)| number + 1);
+        let mut writer = Writer {
+            snapshot: snapshot.to_owned(),
+            run: run.to_owned(),
+            number,
+            file: None,
+            pending: Vec::new(),
+            attempted: Arc::clone(&attempted),
+            metrics,
+        };
+        let dispatch = tracing::dispatcher::get_default(Clone::clone);
+        std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
+            let _log = tracing::dispatcher::set_default(&dispatch);
+            writer.run(&received);
+        })?;
+        Ok(Self { messages, queued: AtomicU64::new(0), attempted })
+    }
+
+    /// Appends an end, without waiting.
+    pub(super) fn append(&self, end: End) {
+        self.queued.fetch_add(1, Ordering::SeqCst);
+        // The thread lives as long as this.
+        let _ = self.messages.send(Message::End(end));
+    }
+
+    /// Waits until everything appended up to now is written, but not long: a disk that hangs must not keep an answer.
+    pub(super) async fn written(&self) {
+        if self.attempted.load(Ordering::SeqCst) >= self.queued.load(Ordering::SeqCst) {
+            return;
+        }
+        let (done, written) = oneshot::channel();
+        if self.messages.send(Message::Written(done)).is_ok() {
+            let _ = tokio::time::timeout(MAX_WAIT, written).await;
+        }
+    }
+
+    /// Begins a new file and returns its number. Every end appended before this call is in earlier files, and was applied
+    /// before this call to the previews that the caller is about to save.
+    ///
+    /// # Errors
+    /// When the file cannot be made; then the present one goes on.
+    pub(super) fn rotate(&self) -> io::Result<u64> {
+        let (answer, outcome) = channel();
+        let _ = self.messages.send(Message::Rotate(answer));
+        outcome.recv().unwrap_or_else(|_| Err(io::Error::other("the thread of the journal has ended")))
+    }
+}
+
+struct Writer {
+    snapshot: PathBuf,
+    run: String,
+    number: u64,
+    /// The file, and how much of it is whole lines.
+    file: Option<(File, u64)>,
+    pending: Vec<End>,
+    attempted: Arc<AtomicU64>,
+    metrics: Arc<Metrics>,
+}
+
+impl Writer {
+    fn run(&mut self, messages: &Receiver<Message>) {
+        loop {
+            let first = if self.pending.is_empty() {
+                messages.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                messages.recv_timeout(RETRY_PAUSE)
+            };
+            let ended = matches!(first, Err(RecvTimeoutError::Disconnected));
+            let (mut taken, mut waiting, mut rotate) = (0, Vec::new(), None);
+            for message in first.into_iter().chain(std::iter::from_fn(|| messages.try_recv().ok())) {
+                match message {
+                    Message::End(end) => {
+                        self.pending.push(end);
+                        taken += 1;
+                    }
+                    Message::Written(done) => waiting.push(done),
+                    Message::Rotate(answer) => {
+                        rotate = Some(answer);
+                        break;
+                    }
+                }
+            }
+            self.write();
+            self.attempted.fetch_add(taken, Ordering::SeqCst);
+            waiting.into_iter().for_each(|done: oneshot::Sender<()>| _ = done.send(()));
+            if let Some(answer) = rotate {
+                let _ = answer.send(self.rotate());
+            }
+            if ended {
+                return;
+            }
+        }
+    }
+
+    /// Writes what is pending; what cannot be written stays pending.
+    fn write(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        if self.pending.len() > MAX_PENDING {
+            self.pending = taken_together(&self.pending);
+        }
+        if let Err(error) = self.try_write() {
+            self.metrics.snapshots.failed();
+            tracing::debug!(target: "previewgate::previews", %error, "ends of previews cannot be written yet");
+        }
+    }
+
+    fn try_write(&mut self) -> io::Result<()> {
+        if self.file.is_none() {
+            self.file = Some(create(&self.snapshot, self.number, &self.run)?);
+        }
+        let Some((file, length)) = &mut self.file else { return Ok(()) };
+        let text: String = self.pending.iter().map(End::line).collect();
+        if let Err(error) = file.write_all(text.as_bytes()) {
+            // What was written of it would make one line with the next attempt.
+            file.set_len(*length)?;
+            return Err(error);
+        }
+        *length += text.len() as u64;
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// A file without ends goes on: there would be nothing in it to leave behind. What is still pending goes into the new
+    /// file.
+    fn rotate(&mut self) -> io::Result<u64> {
+        match &self.file {
+            None if self.pending.is_empty() => return Ok(self.number),
+            None => {}
+            Some(_) => {
+                let next = self.number + 1;
+                self.file = Some(create(&self.snapshot, next, &self.run)?);
+                self.number = next;
+            }
+        }
+        if self.pending.is_empty() { Ok(()) } else { self.try_write() }?;
+        Ok(self.number)
+    }
+}
+
+/// One end of all previews for each agent, up to its latest end.
+fn taken_together(ends: &[End]) -> Vec<End> {
+    let mut agents: BTreeMap<AgentId, Timestamp> = BTreeMap::new();
+    for end in ends {
+        let until = agents.entry(end.agent).or_insert(end.until);
+        *until = (*until).max(end.until);
+    }
+    agents.into_iter().map(|(agent, until)| End { agent, control_id: None, until }).collect()
+}
+
+fn create(snapshot: &Path, number: u64, run: &str) -> io::Result<(File, u64)> {
+    let path = with_suffix(snapshot, &format!(".journal.{number}"));
+    let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
+    let header = format!("{MAGIC}{run}\n");
+    if let Err(error) = file.write_all(header.as_bytes()) {
+        let _ = fs::remove_file(&path);
+        return Err(error);
+    }
+    Ok((file, header.len() as u64))
+}
+
+/// The journals beside the snapshot, the oldest first.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub(super) fn files(snapshot: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let found = siblings(snapshot, ".journal.")?.into_iter();
+    let mut numbered: Vec<_> = found.filter_map(|(number, path)| Some((number.parse::<u64>().ok()?, path))).collect();
+    numbered.sort_unstable();
+    Ok(numbered)
+}
+
+/// Removes the journals before `first`: the snapshot in place knows their ends.
+pub(super) fn remove_before(snapshot: &Path, first: u64) -> io::Result<()> {
+    for (_, path) in files(snapshot)?.into_iter().filter(|(number, _)| *number < first) {
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+/// The ends that journals hold, to be applied to previews of a snapshot.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    ends: BTreeMap<AgentId, Vec<Ended>>,
+    /// Beginnings of agent IDs at which a file breaks off: each agent that it may be has no preview left.
+    torn: Vec<String>,
+    /// A line in the middle cannot be read: nobody knows whose previews it ended, so nothing is restored.
+    damaged: bool,
+}
+
+/// An end, for one agent.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    control_id: Option<ControlId>,
+    /// None: whatever the time. The clocks of two runs cannot be compared, and everything in a snapshot of an earlier run
+    /// was shown before.
+    until: Option<Timestamp>,
+}
+
+impl Replay {
+    /// Reads the journals of `snapshot` from number `first` on. `run` is the run that wrote the snapshot.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub(super) fn read(snapshot: &Path, first: u64, run: &str) -> io::Result<Self> {
+        let mut replay = Self::default();
+        for (_, path) in files(snapshot)?.into_iter().filter(|(number, _)| *number >= first) {
+            replay.add(&fs::read(path)?, run);
+        }
+        Ok(replay)
+    }
+
+    fn add(&mut self, content: &[u8], run: &str) {
+        let text = String::from_utf8_lossy(content);
+        // A journal that breaks off in its header has no ends.
+        let Some((header, lines)) = text.split_once('\n') else { return };
+        let same_run = header.strip_prefix(MAGIC) == Some(run);
+        for line in lines.split_inclusive('\n') {
+            match (line.strip_suffix('\n'), line.strip_suffix('\n').and_then(End::read)) {
+                (Some(_), Some(End { agent, control_id, until })) => {
+                    let ended = Ended { control_id, until: same_run.then_some(until) };
+                    self.ends.entry(agent).or_default().push(ended);
+                }
+                (Some(_), None) => self.damaged = true,
+                // The last line of a process that was killed while it wrote.
+                (None, _) => self.torn.push(line.to_owned()),
+            }
+        }
+    }
+
+    /// Whether a line that is no torn tail could not be read.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damaged
+    }
+
+    /// Whether a torn line may be about `agent`.
+    fn is_torn(&self, agent: AgentId) -> bool {
+        let agent = agent.to_string();
+        self.torn.iter().any(|line| match line.split_once(' ') {
+            Some((id, _)) => id == agent,
+            None => agent.starts_with(line),
+        })
+    }
+
+    /// Removes what has ended.
+    pub(super) fn apply(&self, agent: AgentId, previews: &mut Vec<Preview>) {
+        if self.damaged || self.is_torn(agent) {
+            previews.clear();
+        }
+        for Ended { control_id, until } in self.ends.get(&agent).into_iter().flatten() {
+            let ended = |time: Timestamp| until.is_none_or(|until| time <= until);
+            let concerned = |id: ControlId| control_id.is_none_or(|ended| ended == id);
+            previews.retain(|preview| !(concerned(preview.control_id) && ended(preview.announced_at)));
+            for preview in previews.iter_mut().filter(|preview| concerned(preview.control_id)) {
+                preview.numbers.retain(|shown| !ended(shown.shown_at));
+            }
+        }
+    }
+}
