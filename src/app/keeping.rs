@@ -185,13 +185,11 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
     use std::path::Path;
     use std::sync::Mutex;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
-    use tokio::sync::watch;
 
     use super::*;
     use crate::app::{App, Running};
@@ -199,46 +197,17 @@ mod tests {
     use crate::preview::{AgentId, ControlId};
     use crate::simulator::{Simulator, SimulatorConfig, SimulatorHandle};
     use crate::telemetry::Logging;
+    use crate::telemetry::testing::CapturedLog;
 
     /// Longer than anything takes, on any machine: says only when a test has failed.
     const PATIENCE: Duration = Duration::from_secs(30);
-
-    /// What was logged, for those who wait for a line.
-    #[derive(Clone, Default)]
-    struct HeardLog(watch::Sender<String>);
-
-    impl Write for HeardLog {
-        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            self.0.send_modify(|text| text.push_str(std::str::from_utf8(line).unwrap()));
-            Ok(line.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl HeardLog {
-        fn text(&self) -> String {
-            self.0.borrow().clone()
-        }
-
-        /// Waits until these words have been logged so many times since the gateways began.
-        async fn says(&self, words: &str, times: usize) {
-            let mut heard = self.0.subscribe();
-            let said = heard.wait_for(|text| text.matches(words).count() >= times);
-            if tokio::time::timeout(PATIENCE, said).await.is_err() {
-                panic!("waited in vain for {words:?}, {times} times: {}", self.text());
-            }
-        }
-    }
 
     struct Scene {
         directory: tempfile::TempDir,
         simulator: Simulator,
         platform: SimulatorHandle,
         guid: String,
-        log: HeardLog,
+        log: CapturedLog,
         /// Each writes its lines until it is dropped.
         logging: Mutex<Vec<Logging>>,
     }
@@ -253,7 +222,7 @@ mod tests {
             let simulator = Simulator::start(config).await.unwrap();
             let platform = simulator.handle();
             let guid = platform.sign_in_directly(agent());
-            let (directory, log, logging) = (tempfile::tempdir().unwrap(), HeardLog::default(), Mutex::default());
+            let (directory, log, logging) = (tempfile::tempdir().unwrap(), CapturedLog::default(), Mutex::default());
             Self { directory, simulator, platform, guid, log, logging }
         }
 

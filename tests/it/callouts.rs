@@ -1,6 +1,7 @@
 //! What may be called and what not: every reason of the closed list, produced by a real request, with all its traces.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use previewgate::config::{Config, Mode, OnUnknownPreview};
@@ -8,13 +9,10 @@ use previewgate::preview::{ControlId, Reason};
 use previewgate::simulator::{Ending, Fault, Misbehaviour, Stage};
 use serde_json::{Value, json};
 
-use crate::support::{API, Agent, Answer, Lab, Request, Setup, id};
+use crate::support::{API, Agent, Answer, Lab, MovableClock, Request, Setup, id};
 
 /// Every number that appears in these tests; no message to a client may name one.
 const NUMBERS: [&str; 4] = ["05712345", "05712346", "05719999", "05710000"];
-
-/// A preview that expires while a test waits.
-const BRIEF_TTL: Duration = Duration::from_secs(1);
 
 /// A platform that lets every callout through: what is refused was refused by the gateway.
 pub(crate) fn lenient() -> Setup {
@@ -59,12 +57,12 @@ struct Provoked {
 
 fn configured_for(reason: Reason, config: &mut Config) {
     match reason {
-        Reason::PreviewExpired => config.previews.ttl = BRIEF_TTL,
         Reason::TooLarge => config.limits.callout_body = 256,
         Reason::Overloaded => config.limits.requests = 1,
         Reason::Ok
         | Reason::UnknownPreview
         | Reason::ControlIdMismatch
+        | Reason::PreviewExpired
         | Reason::NumberNotInPreview
         | Reason::MalformedBody
         | Reason::MissingField
@@ -83,7 +81,7 @@ fn configured_for(reason: Reason, config: &mut Config) {
 }
 
 /// Sends the request that must be judged so. Agent 101 has been shown 05712345 under 7 and 05719999 under 8.
-async fn provoke(lab: &Lab, agent: &Agent, reason: Reason) -> Provoked {
+async fn provoke(lab: &Lab, clock: &MovableClock, agent: &Agent, reason: Reason) -> Provoked {
     if reason != Reason::UnknownPreview {
         agent.shown(8, "05719999").await;
         agent.shown(7, "05712345,05712346").await;
@@ -121,18 +119,14 @@ async fn provoke(lab: &Lab, agent: &Agent, reason: Reason) -> Provoked {
     };
     let request = request.id(&format!("test-{reason}"));
     let answer = match reason {
-        Reason::PreviewExpired => after_its_time(lab, &request).await,
+        Reason::PreviewExpired => {
+            clock.advance(lab.running().generation().config.previews.ttl + Duration::from_millis(1));
+            lab.send(&request).await
+        }
         Reason::Overloaded => beside_another(lab, agent, &request).await,
         _ => lab.send(&request).await,
     };
     Provoked { request, answer }
-}
-
-/// Asks when the preview is too old for it. This is the time that is tested: the gateway's clock runs as this one does,
-/// in whole milliseconds.
-async fn after_its_time(lab: &Lab, request: &Request) -> Answer {
-    tokio::time::sleep(BRIEF_TTL + Duration::from_millis(1)).await;
-    lab.send(request).await
 }
 
 /// Asks while another request of the agent is in flight.
@@ -177,11 +171,12 @@ async fn enforced(reason: Reason, reject_status: u16) -> Value {
         config.validation.reject_status = reject_status;
         configured_for(reason, config);
     });
-    let lab = setup.start().await;
+    let clock = Arc::new(MovableClock::default());
+    let lab = setup.clock(clock.clone()).start().await;
     let agent = lab.agent(101).await;
     let (status, retcode, decision) = expected(reason, reject_status);
     let counted = lab.metric(&callouts_total(decision, reason.as_str()));
-    let Provoked { request, answer } = provoke(&lab, &agent, reason).await;
+    let Provoked { request, answer } = provoke(&lab, &clock, &agent, reason).await;
 
     assert_eq!((answer.status, answer.retcode().as_str()), (status, retcode), "{reason}");
     match reason {
@@ -266,7 +261,7 @@ async fn every_reason_has_its_answer_and_its_traces() {
 
 #[tokio::test]
 async fn the_status_of_a_refusal_is_the_operators_choice() {
-    for reason in provokable().filter(|reason| *reason != Reason::PreviewExpired) {
+    for reason in provokable() {
         enforced(reason, 403).await;
     }
 }
@@ -280,9 +275,10 @@ async fn monitor_mode_forwards_everything_and_tells_why_not() {
             config.validation.mode = Mode::Monitor;
             configured_for(reason, config);
         });
-        let lab = setup.start().await;
+        let clock = Arc::new(MovableClock::default());
+        let lab = setup.clock(clock.clone()).start().await;
         let agent = lab.agent(101).await;
-        let Provoked { request, answer } = provoke(&lab, &agent, reason).await;
+        let Provoked { request, answer } = provoke(&lab, &clock, &agent, reason).await;
         let answer = answer.passed();
         let id = format!("test-{reason}");
         let arrived = lab.simulator.callouts();

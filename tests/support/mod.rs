@@ -13,6 +13,7 @@
 //! | [`Application`] | an application that is pushed to |
 //! | [`RedisServer`] | a real Redis: killed, stalled, filled, restarted |
 //! | [`CapturedLog`] | the gateway's log, and a way to wait for a line |
+//! | [`MovableClock`] | the time by which previews are judged, moved by the test: [`Setup::clock`] |
 //! | [`Port`] | an address where nothing listens, or listens later |
 //! | [`within`], [`eventually`] | a wait with an end, for a future or for a condition that gives no signal |
 //!
@@ -59,6 +60,7 @@ mod agent;
 mod answer;
 mod application;
 mod certificates;
+mod clock;
 mod gateway;
 mod lab;
 mod log;
@@ -79,6 +81,7 @@ pub(crate) use agent::Agent;
 pub(crate) use answer::{Answer, Broken, Own};
 pub(crate) use application::Application;
 pub(crate) use certificates::{Pki, leaf, trusting};
+pub(crate) use clock::MovableClock;
 pub(crate) use gateway::{Bound, Gateway, record};
 pub(crate) use lab::{Lab, Setup, Site, project};
 pub(crate) use log::CapturedLog;

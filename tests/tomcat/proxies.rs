@@ -1,11 +1,9 @@
 //! What stands in front of Tomcat: previewgate in this process, nginx or HAProxy as children.
 
 use std::fs;
-use std::io::{self, BufRead, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use previewgate::app::{App, Running};
@@ -15,6 +13,7 @@ use previewgate::telemetry::Logging;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::support::CapturedLog;
 use crate::wire::Target;
 
 /// A gateway in this process; stopped when dropped.
@@ -81,8 +80,7 @@ impl Gate {
     pub(crate) fn log(mut self) -> Vec<Value> {
         self.stop();
         assert!(self.logging.writer.flush(Duration::from_secs(20)));
-        let log = self.log.0.lock().unwrap();
-        log.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
+        self.log.lines()
     }
 
     fn stop(&mut self) {
@@ -96,19 +94,6 @@ impl Gate {
 impl Drop for Gate {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-#[derive(Clone, Default)]
-struct CapturedLog(Arc<Mutex<Vec<u8>>>);
-
-impl Write for CapturedLog {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Write::write(&mut *self.0.lock().unwrap(), bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
