@@ -162,8 +162,8 @@ fn configure(directory: &TempDir, kind: Kind, port: u16) {
 fn documented_rights() -> String {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config/previewgate.toml");
     let example = fs::read_to_string(example).unwrap();
-    let (_, rights) = example.split_once("It needs no more than `").unwrap();
-    rights.split_once('`').unwrap().0.to_owned()
+    let mut quoted = example.split('`');
+    quoted.find(|text| text.starts_with("~previewgate:")).expect("the rights of the ACL user").to_owned()
 }
 
 fn spawn(directory: &TempDir) -> Child {
