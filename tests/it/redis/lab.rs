@@ -41,14 +41,26 @@ impl RedisLab {
         eventually("all gateways to be well", || self.gateways.iter().all(Gateway::is_well)).await;
     }
 
+    /// Waits until the next event is later by the clock of every gateway. The clocks have milliseconds, and can differ by
+    /// one; events that come through different gateways are ordered by them.
+    async fn clocks_tick(&self) {
+        for gateway in &self.gateways {
+            for _ in 0..3 {
+                gateway.clock_ticks().await;
+            }
+        }
+    }
+
     /// Shows the agent a preview through this gateway.
     pub(crate) async fn shown(&self, gateway: &Gateway, number: u32, control_id: i64, numbers: &str) {
         gateway.agent_from_elsewhere(number).shown(control_id, numbers).await;
+        self.clocks_tick().await;
     }
 
     /// Ends the agent's previews through this gateway.
     pub(crate) async fn released(&self, gateway: &Gateway, number: u32) {
         gateway.agent_from_elsewhere(number).released().await;
+        self.clocks_tick().await;
     }
 }
 
