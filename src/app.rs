@@ -117,6 +117,7 @@ impl App {
         let address = listeners.first().map_or(Ok(config.listener.address), std::net::TcpListener::local_addr)?;
         let admin_address = admin.local_addr()?;
         let mut services = Services::new(&config, clock, metrics)?;
+        services.own_addresses = vec![address, admin_address];
         // Before the first request is served: no callout may be judged without the previews of the last run.
         let restore = || keeping::restore(&config, &mut services);
         let snapshot = tracing::dispatcher::with_default(&logging.dispatch, restore)?;

@@ -20,8 +20,9 @@ use super::files::{FileContent, file, written_file};
 use super::kinds::{Address, Flag, list, number, size, span, word};
 use super::model::{
     AccessLog, Admin, Balance, Config, Limits, Listener, ListenerTls, Log, LogFormat, Mode, OnUnknownPreview, Previews,
-    Probe, ProbeKind, Push, PushTls, Runtime, Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
+    Probe, ProbeKind, Push, PushTls, Runtime, SessionPolicy, Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
 };
+use super::network::NetworkKind;
 use super::redis::{OnStoreFailure, PlainText, RedisAddress, RedisStore};
 use super::reference::{Describer, KeyDescription, ValueKind};
 use super::targets::Target;
@@ -152,6 +153,7 @@ keys!(Push {
         .required("name a file that `openssl rand -out FILE 32` made, the same for every instance"),
     allowed_targets: list(Target, "a list of targets, such as [\"https://10.1.0.0/16\"]")
         .required("add `allowed_targets = [\"https://HOST\"]`: the applications that may be pushed to"),
+    sources: list(NetworkKind, "a list of networks, such as [\"10.0.0.0/24\"]").optional(),
     timeout: span(MILLISECOND..=DAY).or(seconds(10)),
     tls: table(),
 });
@@ -161,6 +163,7 @@ keys!(PushTls { ca: file(FileContent::Roots).optional(), insecure_skip_verify: F
 keys!(Validation {
     mode: word(Mode::ALL, Mode::as_str).or(Mode::Enforce),
     on_unknown_preview: word(OnUnknownPreview::ALL, OnUnknownPreview::as_str).or(OnUnknownPreview::Reject),
+    session: word(SessionPolicy::ALL, SessionPolicy::as_str).or(SessionPolicy::Monitor),
     allow_websocket: Flag.or(false),
     reject_status: number(200..=499).or(200),
     // Applies to the start of a process.

@@ -26,6 +26,7 @@ mod files;
 mod keys;
 mod kinds;
 mod model;
+mod network;
 mod problem;
 mod redis;
 mod reference;
@@ -46,8 +47,9 @@ pub use document::Files;
 pub(crate) use files::password;
 pub use model::{
     AccessLog, Admin, Balance, Config, Limits, Listener, ListenerTls, Log, LogFormat, Mode, OnUnknownPreview, Previews,
-    Probe, ProbeKind, Push, PushTls, Runtime, Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
+    Probe, ProbeKind, Push, PushTls, Runtime, SessionPolicy, Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
 };
+pub use network::Network;
 pub use problem::{Problem, Problems};
 pub use redis::{OnStoreFailure, RedisStore, RedisUrl};
 pub use reference::{KeyDescription, Presence, Reload, ValueKind};

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::addresses::UpstreamEndpoint;
+use super::network::Network;
 use super::redis::RedisStore;
 use super::targets::AllowedTarget;
 use crate::endpoint_url::EndpointUrl;
@@ -144,6 +145,8 @@ pub struct Push {
     pub key: PathBuf,
     /// Applications that may receive pushes; never empty.
     pub allowed_targets: Vec<AllowedTarget>,
+    /// Networks that pushes may come from; `None` allows any. The connection counts, not a header field.
+    pub sources: Option<Vec<Network>>,
     /// Name resolution, TCP, TLS, request and response together.
     pub timeout: Duration,
     /// TLS towards `https` applications.
@@ -166,6 +169,8 @@ pub struct Validation {
     pub mode: Mode,
     /// Action for callouts when the agent has no known preview.
     pub on_unknown_preview: OnUnknownPreview,
+    /// Action for callouts whose GUID is known not to be the agent's own.
+    pub session: SessionPolicy,
     /// Forwards WebSocket connections. Their content is not validated.
     pub allow_websocket: bool,
     /// HTTP status of a refusal, 200 to 499. The vendor's clients read the body only of a 200.
@@ -182,6 +187,18 @@ label_enum! {
         Enforce = "enforce",
         /// Forwards them; log and metrics record the reason.
         Monitor = "monitor",
+    }
+}
+
+label_enum! {
+    /// `validation.session`
+    pub enum SessionPolicy {
+        /// The GUID is not compared.
+        Off = "off",
+        /// Forwards the callout as `unverified`, with the reason `foreign_session`.
+        Monitor = "monitor",
+        /// Refuses the callout.
+        Enforce = "enforce",
     }
 }
 

@@ -70,7 +70,7 @@ impl AllowedTarget {
 }
 
 /// The first `prefix` bits of an address, shifted to the right.
-fn first_bits(ip: IpAddr, prefix: u8) -> u128 {
+pub(super) fn first_bits(ip: IpAddr, prefix: u8) -> u128 {
     let (bits, width) = match ip {
         IpAddr::V4(ip) => (u128::from(ip.to_bits()), 32),
         IpAddr::V6(ip) => (ip.to_bits(), 128),

@@ -105,6 +105,18 @@ impl History {
         }
     }
 
+    /// What is known about the GUID of a request. Captured polls without a GUID say nothing about it, and a request that
+    /// is a body alone counts as the agent's own.
+    pub(super) fn session_of(&self, guid: &[u8], agent: AgentId) -> SessionMatch {
+        let assumed = guid == ASSUMED_GUID || self.ledger.session_of(ASSUMED_GUID, agent) == SessionMatch::Own;
+        if assumed { SessionMatch::Own } else { self.ledger.session_of(guid, agent) }
+    }
+
+    /// Whether the last answer said that `agent` has no session, and no preview came since.
+    pub(super) fn is_signed_out(&self, agent: AgentId) -> bool {
+        self.ledger.is_signed_out(agent)
+    }
+
     /// The agents that have previews.
     pub(super) fn agents_with_previews(&self) -> Vec<String> {
         let mut agents: Vec<_> = self.ledger.local().agents().into_iter().map(|(agent, _)| agent).collect();

@@ -1,6 +1,6 @@
 //! The request's way through the gateway, in words.
 
-use http::header::TRANSFER_ENCODING;
+use http::header::{HeaderValue, TRANSFER_ENCODING};
 
 use super::history::{History, Shown};
 use super::report::{Report, Show};
@@ -8,7 +8,9 @@ use super::request::{Arrived, Asked, arrive};
 use crate::config::Config;
 use crate::downstream::framing::Fault;
 use crate::gateway::GatewayError;
-use crate::gateway::policy::{Evaluation, admit, apply_policy, evaluate, parse_request};
+use crate::gateway::policy::{
+    AgentState, Evaluation, admit, apply_policy, evaluate, is_refused_as_foreign, parse_request,
+};
 use crate::preview::{AgentId, Callout, Preview, Reason, Timestamp, Verdict};
 use crate::protocol::{ClassifyRules, Guard, Operation, RequestHead, classify, envelope};
 
@@ -98,8 +100,15 @@ impl Walk<'_> {
             }
         };
         let shown = self.history.of(agent);
+        let session =
+            self.history.session_of(headers.get("guid").map(HeaderValue::as_bytes).unwrap_or_default(), agent);
+        if is_refused_as_foreign(session, &self.config.validation) {
+            self.report.line("the Guid is known not to be that of this agent's session");
+            return Ok(Evaluation::foreign(parsed));
+        }
         self.tell_match(agent, &parsed.callout, &shown);
-        Ok(evaluate(parsed, &shown.previews, self.history.now, self.config.previews.ttl))
+        let state = AgentState { previews: &shown.previews, signed_out: self.history.is_signed_out(agent), session };
+        Ok(evaluate(parsed, state, self.history.now, self.config.previews.ttl))
     }
 
     fn tell_match(&mut self, agent: AgentId, callout: &Callout, shown: &Shown) {

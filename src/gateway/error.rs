@@ -43,6 +43,9 @@ pub enum GatewayError {
     /// A push that the application did not answer.
     #[error(transparent)]
     Push(#[from] PushFault),
+    /// A response of the upstream that contains one of the gateway's push addresses.
+    #[error("CC-Gateway's answer is withheld: it contains an address that only CC-Gateway may know")]
+    PushAddressQuoted,
     /// The client stopped sending before its request was complete.
     #[error("the message body did not arrive in time")]
     BodyTimeout,
@@ -98,61 +101,60 @@ impl GatewayError {
     pub(crate) fn response(&self, reject_status: u16) -> ErrorResponse {
         use Blame::{Client, Gateway};
         let rejected = StatusCode::from_u16(reject_status).unwrap_or(StatusCode::OK);
-        // What a row does not name: no reason, blame on the client, the connection stays open.
-        let row = |status, retcode| ErrorResponse {
-            status,
-            retcode,
-            reason: None,
-            message: Cow::Owned(self.to_string()),
-            close: false,
-            blame: (Client, "refused"),
-        };
+        let row = |status, retcode| ErrorResponse::new(status, retcode, self.to_string());
         let with = |status, reason| ErrorResponse { reason: Some(reason), ..row(status, retcode_of(reason)) };
         match self {
-            Self::Head(fault) => ErrorResponse {
-                close: true,
-                blame: (Client, fault.as_str()),
-                ..row(status_of_head(*fault), INVALID_PARAMETER)
-            },
-            Self::WebSocket => ErrorResponse { close: true, ..row(StatusCode::FORBIDDEN, INVALID_PARAMETER) },
+            Self::Head(fault) => {
+                row(status_of_head(*fault), INVALID_PARAMETER).closing().blamed(Client, fault.as_str())
+            }
+            Self::WebSocket => row(StatusCode::FORBIDDEN, INVALID_PARAMETER).closing(),
             Self::Unclassified(Unclassified::NotFound) => row(StatusCode::NOT_FOUND, INVALID_PARAMETER),
             Self::Unclassified(Unclassified::AmbiguousPath) => with(rejected, Reason::AmbiguousPath),
             Self::Unclassified(Unclassified::InvalidAgentId) => with(rejected, Reason::InvalidAgentId),
             Self::Unclassified(Unclassified::MethodNotAllowed) => with(rejected, Reason::MethodNotAllowed),
             Self::Refused { reason, .. } => with(rejected, *reason),
-            Self::SignIn(_) => {
-                ErrorResponse { blame: (Client, "push_sign_in"), ..row(rejected, INVALID_SIGN_IN_PARAMETER) }
-            }
+            Self::SignIn(_) => row(rejected, INVALID_SIGN_IN_PARAMETER).blamed(Client, "push_sign_in"),
             Self::Push(fault) => {
-                let (status, retcode, blame) = row_of_push(fault);
-                ErrorResponse { blame, ..row(status, retcode) }
+                let (status, retcode, blame, cause) = row_of_push(fault);
+                row(status, retcode).blamed(blame, cause)
             }
-            Self::BodyTimeout => {
-                ErrorResponse { close: true, ..with(StatusCode::REQUEST_TIMEOUT, Reason::MalformedBody) }
+            Self::PushAddressQuoted => {
+                row(StatusCode::BAD_GATEWAY, UNREACHABLE).blamed(Blame::Upstream, "push_address_quoted")
             }
-            Self::ClientGone => ErrorResponse {
-                close: true,
-                blame: (Client, Reason::ClientGone.as_str()),
-                ..with(StatusCode::BAD_REQUEST, Reason::ClientGone)
-            },
-            Self::Overloaded => ErrorResponse {
-                blame: (Gateway, Reason::Overloaded.as_str()),
-                ..with(StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded)
-            },
-            Self::StoreUnavailable => ErrorResponse {
-                blame: (Gateway, "store"),
-                ..with(StatusCode::SERVICE_UNAVAILABLE, Reason::StoreUnavailable)
-            },
-            Self::Upstream(failure) => ErrorResponse {
-                message: Cow::Borrowed(sentence(failure)),
-                blame: (blame_for(failure), failure.cause().kind.as_str()),
-                ..with(status_of_failure(failure), Reason::UpstreamFailure)
-            },
-            Self::Internal => ErrorResponse {
-                blame: (Gateway, Reason::InternalError.as_str()),
-                ..with(StatusCode::INTERNAL_SERVER_ERROR, Reason::InternalError)
-            },
+            Self::BodyTimeout => with(StatusCode::REQUEST_TIMEOUT, Reason::MalformedBody).closing(),
+            Self::ClientGone => {
+                with(StatusCode::BAD_REQUEST, Reason::ClientGone).closing().blamed(Client, Reason::ClientGone.as_str())
+            }
+            Self::Overloaded => {
+                with(StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded).blamed(Gateway, Reason::Overloaded.as_str())
+            }
+            Self::StoreUnavailable => {
+                with(StatusCode::SERVICE_UNAVAILABLE, Reason::StoreUnavailable).blamed(Gateway, "store")
+            }
+            Self::Upstream(failure) => {
+                let message = Cow::Borrowed(sentence(failure));
+                let response = with(status_of_failure(failure), Reason::UpstreamFailure);
+                ErrorResponse { message, ..response }.blamed(blame_for(failure), failure.cause().kind.as_str())
+            }
+            Self::Internal => with(StatusCode::INTERNAL_SERVER_ERROR, Reason::InternalError)
+                .blamed(Gateway, Reason::InternalError.as_str()),
         }
+    }
+}
+
+impl ErrorResponse {
+    /// A response without a reason, blamed on the client. The connection stays open.
+    fn new(status: StatusCode, retcode: &'static str, message: String) -> Self {
+        let (reason, message) = (None, Cow::Owned(message));
+        Self { status, retcode, reason, message, close: false, blame: (Blame::Client, "refused") }
+    }
+
+    fn closing(self) -> Self {
+        Self { close: true, ..self }
+    }
+
+    fn blamed(self, blame: Blame, cause: &'static str) -> Self {
+        Self { blame: (blame, cause), ..self }
     }
 }
 
@@ -197,12 +199,14 @@ fn blame_for(failure: &Failure) -> Blame {
 }
 
 /// What CC-Gateway gets for a push without an answer. Nothing public says how it reacts to any of these.
-fn row_of_push(fault: &PushFault) -> (StatusCode, &'static str, (Blame, &'static str)) {
+fn row_of_push(fault: &PushFault) -> (StatusCode, &'static str, Blame, &'static str) {
     match fault {
-        PushFault::Signature => (StatusCode::FORBIDDEN, INVALID_PARAMETER, (Blame::Client, "push_signature")),
-        PushFault::Target => (StatusCode::FORBIDDEN, INVALID_PARAMETER, (Blame::Gateway, "push_target")),
-        PushFault::Failed(_) => (StatusCode::BAD_GATEWAY, UNREACHABLE, (Blame::Client, "application_failed")),
-        PushFault::Timeout => (StatusCode::GATEWAY_TIMEOUT, UNREACHABLE, (Blame::Client, "application_timeout")),
+        PushFault::Signature => (StatusCode::FORBIDDEN, INVALID_PARAMETER, Blame::Client, "push_signature"),
+        PushFault::Session => (StatusCode::FORBIDDEN, INVALID_PARAMETER, Blame::Client, "push_session"),
+        PushFault::Source => (StatusCode::FORBIDDEN, INVALID_PARAMETER, Blame::Client, "push_source"),
+        PushFault::Target => (StatusCode::FORBIDDEN, INVALID_PARAMETER, Blame::Gateway, "push_target"),
+        PushFault::Failed(_) => (StatusCode::BAD_GATEWAY, UNREACHABLE, Blame::Client, "application_failed"),
+        PushFault::Timeout => (StatusCode::GATEWAY_TIMEOUT, UNREACHABLE, Blame::Client, "application_timeout"),
     }
 }
 

@@ -1,24 +1,52 @@
 //! Work that must be finished although the client has left.
 //!
-//! hyper drops the future of a request when the connection ends. That is right as long as nothing has happened: a poll
-//! that is dropped leaves its event in the platform's queue. It is wrong once something has consequences: an event
-//! answer that has begun counts as delivered, and a callout that was sent may ring. From then on the work goes on in
-//! the background. This costs a task only for the rare request whose client leaves at that moment.
+//! hyper drops the future of a request when the connection ends. That is right as long as nothing has happened. It is
+//! wrong once something has consequences: an event answer that has begun counts as delivered, and a callout that was sent
+//! may ring. From then on the work goes on in the background. This costs a task only for the rare request whose client
+//! leaves at that moment.
+//!
+//! A held poll is between the two. Its answer may be on its way when its client leaves, and the platform then counts the
+//! event as delivered. But a poll that is kept for long takes events that the client's next poll should get. So it is
+//! kept for [`GRACE`], and then dropped if no answer has begun.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-const CANCELLABLE: u8 = 0;
-const MUST_FINISH: u8 = 1;
-const DETACHED: u8 = 2;
+use tokio::sync::Semaphore;
+
+/// How long a held poll is kept after its client has left: longer than an answer is on its way, and shorter than the
+/// vendor's clients wait before they poll again (protocol.md 6.1).
+const GRACE: Duration = Duration::from_millis(150);
+/// Polls that one gateway keeps at the same time.
+const MAX_KEPT: usize = 1024;
+
+/// Kept for the grace time.
+const KEEP: u8 = 1;
+/// Finished in any case.
+const MUST_FINISH: u8 = 2;
+
+/// Set when the client has left.
+const DETACHED: u8 = 0x80;
+
+/// The places for kept polls, shared by all requests of a gateway.
+#[derive(Clone, Debug)]
+pub struct KeptPolls(Arc<Semaphore>);
+
+impl Default for KeptPolls {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_KEPT)))
+    }
+}
 
 /// A future that goes on in the background when it is dropped unfinished after [`Commitment::must_finish`].
 pub struct FinishOnDrop<T: Send + 'static> {
     work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
     commitment: Commitment,
+    kept: KeptPolls,
 }
 
 /// The work's own view: it says when it must be finished, and learns whether the client has left.
@@ -26,23 +54,32 @@ pub struct FinishOnDrop<T: Send + 'static> {
 pub struct Commitment(Arc<AtomicU8>);
 
 impl Commitment {
+    /// From here on the work goes on for a moment after the client has left.
+    pub fn keep(&self) {
+        self.0.fetch_or(KEEP, Ordering::Relaxed);
+    }
+
     /// From here on the work goes on, whether or not the client stays.
     pub fn must_finish(&self) {
-        let _ = self.0.compare_exchange(CANCELLABLE, MUST_FINISH, Ordering::Relaxed, Ordering::Relaxed);
+        self.0.fetch_or(MUST_FINISH, Ordering::Relaxed);
     }
 
     /// Whether the client has left and the work goes on in the background.
     pub fn is_detached(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == DETACHED
+        self.has(DETACHED)
+    }
+
+    fn has(&self, flag: u8) -> bool {
+        self.0.load(Ordering::Relaxed) & flag != 0
     }
 }
 
 impl<T: Send + 'static> FinishOnDrop<T> {
     /// Wraps the future that `work` makes.
-    pub fn new<F: Future<Output = T> + Send + 'static>(work: impl FnOnce(Commitment) -> F) -> Self {
+    pub fn new<F: Future<Output = T> + Send + 'static>(kept: &KeptPolls, work: impl FnOnce(Commitment) -> F) -> Self {
         let commitment = Commitment::default();
         let work = Some(Box::pin(work(commitment.clone())) as Pin<Box<dyn Future<Output = T> + Send>>);
-        Self { work, commitment }
+        Self { work, commitment, kept: kept.clone() }
     }
 }
 
@@ -62,9 +99,25 @@ impl<T: Send + 'static> Drop for FinishOnDrop<T> {
         let Some(work) = self.work.take() else { return };
         // Without a runtime the process is ending, and the work with it.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        if self.commitment.0.swap(DETACHED, Ordering::Relaxed) == MUST_FINISH {
+        let before = self.commitment.0.fetch_or(DETACHED, Ordering::Relaxed);
+        if before & MUST_FINISH != 0 {
             runtime.spawn(work);
+        } else if before & KEEP != 0
+            && let Ok(place) = Arc::clone(&self.kept.0).try_acquire_owned()
+        {
+            let commitment = self.commitment.clone();
+            runtime.spawn(async move {
+                finish_or_drop(work, &commitment).await;
+                drop(place);
+            });
         }
+    }
+}
+
+/// Gives the work the grace time, and all the time that it needs once it must be finished.
+async fn finish_or_drop<T>(mut work: Pin<Box<dyn Future<Output = T> + Send>>, commitment: &Commitment) {
+    if tokio::time::timeout(GRACE, work.as_mut()).await.is_err() && commitment.has(MUST_FINISH) {
+        work.await;
     }
 }
 
@@ -83,7 +136,7 @@ mod tests {
     async fn committed_work_is_finished_after_its_owner_has_dropped_it() {
         let (start, started) = oneshot::channel::<()>();
         let (done, finished) = oneshot::channel();
-        let work = FinishOnDrop::new(|commitment| async move {
+        let work = FinishOnDrop::new(&KeptPolls::default(), |commitment| async move {
             commitment.must_finish();
             started.await.unwrap();
             done.send(commitment.is_detached()).unwrap();
@@ -93,11 +146,31 @@ mod tests {
         assert!(finished.await.unwrap());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn kept_work_is_finished_within_the_grace_time_or_dropped() {
+        for (waits, commits, is_finished) in
+            [(GRACE / 2, false, true), (GRACE * 2, false, false), (GRACE * 2, true, true)]
+        {
+            let (done, finished) = oneshot::channel::<()>();
+            let work = FinishOnDrop::new(&KeptPolls::default(), |commitment| async move {
+                commitment.keep();
+                tokio::time::sleep(GRACE / 4).await;
+                if commits {
+                    commitment.must_finish();
+                }
+                tokio::time::sleep(waits).await;
+                done.send(()).unwrap();
+            });
+            poll_and_drop(work).await;
+            assert_eq!(finished.await.is_ok(), is_finished, "{waits:?} {commits}");
+        }
+    }
+
     #[tokio::test]
     async fn work_without_consequences_is_dropped() {
         let (start, started) = oneshot::channel::<()>();
         let (done, finished) = oneshot::channel::<()>();
-        let work = FinishOnDrop::new(|_| async move {
+        let work = FinishOnDrop::new(&KeptPolls::default(), |_| async move {
             started.await.unwrap();
             done.send(()).unwrap();
         });

@@ -11,9 +11,11 @@ use tokio::time::Instant;
 use super::context::RequestContext;
 use super::error::GatewayError;
 use super::headers::{GUID, REQUEST_ID, prepare_response, strip_hop_by_hop};
+use super::push_quote::fields_quote_push_address;
 use super::read_whole::{Unread, read_whole};
 use super::record::Recorder;
 use super::response_body::ResponseBody;
+use super::set_guid::follow_rotation;
 use crate::protocol::{Envelope, content};
 use crate::upstream::{Client, Failure, RequestBody, RoutingKey, UpstreamBody, UpstreamResponse};
 
@@ -31,6 +33,10 @@ pub(super) async fn forward(
     prepare_request(&mut head, context);
     let mut response = send(context, record, client, Request::from_parts(head, body)).await?;
     prepare_response(&mut response);
+    follow_rotation(context, response.headers());
+    if context.generation.push.relay().is_some() && fields_quote_push_address(response.headers()) {
+        return Err(GatewayError::PushAddressQuoted);
+    }
     if let Some(origin) = &context.origin {
         context.services().origins.learn(origin, response.headers());
     }

@@ -62,6 +62,21 @@ fn token(item: &str) -> &str {
     item.split(';').next().unwrap_or_default().trim()
 }
 
+/// Fields that `Connection` cannot remove: what the gateway has evaluated must reach the upstream, and what the upstream
+/// says must reach the client. RFC 9110 7.6.1 forbids senders to name fields for all recipients there.
+const END_TO_END: [HeaderName; 9] = [
+    GUID,
+    HeaderName::from_static("set-guid"),
+    HeaderName::from_static("service_token"),
+    header::CONTENT_TYPE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    header::COOKIE,
+    header::SET_COOKIE,
+    header::HOST,
+];
+
+/// Removes the fields that belong to one connection only.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = headers
@@ -70,6 +85,7 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+            .filter(|name| !END_TO_END.contains(name))
             .collect();
         for name in named {
             headers.remove(name);
@@ -92,7 +108,7 @@ mod tests {
     #[test]
     fn hop_by_hop_fields_stay_behind() {
         let mut map = headers(&[
-            ("connection", "keep-alive, X-Mine"),
+            ("connection", "keep-alive, X-Mine, Guid, content-type"),
             ("connection", "close"),
             ("keep-alive", "timeout=5"),
             ("x-mine", "1"),
@@ -100,10 +116,11 @@ mod tests {
             ("upgrade", "h2c"),
             ("transfer-encoding", "chunked"),
             ("guid", "g"),
+            ("content-type", "application/json"),
             ("cookie", "a=b"),
         ]);
         strip_hop_by_hop(&mut map);
-        assert_eq!(map, headers(&[("guid", "g"), ("cookie", "a=b")]));
+        assert_eq!(map, headers(&[("guid", "g"), ("content-type", "application/json"), ("cookie", "a=b")]));
     }
 
     #[test]

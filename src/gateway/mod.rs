@@ -19,6 +19,7 @@
 //!
 //! [`protocol::classify`]: crate::protocol::classify()
 
+mod account_sign_ins;
 mod admission;
 mod certificates;
 mod client_body;
@@ -33,6 +34,7 @@ mod operations;
 mod pipeline;
 pub(crate) mod policy;
 mod push_client;
+mod push_quote;
 mod push_relay;
 mod read_whole;
 mod record;
@@ -41,12 +43,14 @@ mod respond;
 mod response_body;
 mod services;
 mod session_watch;
+mod set_guid;
 mod signed_out;
 
+pub use account_sign_ins::AccountSignIns;
 pub use certificates::certificate_fingerprint;
 pub use cors::Origins;
 pub use error::GatewayError;
-pub use finish_on_drop::{Commitment, FinishOnDrop};
+pub use finish_on_drop::{Commitment, FinishOnDrop, KeptPolls};
 pub use load::Load;
 pub use pipeline::RequestService;
 pub use push_client::PushFault;

@@ -55,7 +55,8 @@ impl Service<Request<Incoming>> for RequestService {
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let context = Arc::new(RequestContext::new(&self.generation, &self.connection, &request));
         let client = Arc::clone(&self.client);
-        FinishOnDrop::new(|commitment| async move { Ok(handle(context, client, request, commitment).await) })
+        let kept = &self.generation.services.kept_polls;
+        FinishOnDrop::new(kept, |commitment| async move { Ok(handle(context, client, request, commitment).await) })
     }
 }
 
@@ -85,10 +86,10 @@ async fn handle(
     // Before the first byte goes out: a client that has its response finds its decision in the log.
     record.respond(response.status());
     match tunnel {
-        None => response.map(|body| RecordedBody::new(body, Some(record))),
+        None => response.map(|body| RecordedBody::new(&context, body, Some(record))),
         Some(tunnel) => {
             tunnel.spawn(record);
-            response.map(|body| RecordedBody::new(body, None))
+            response.map(|body| RecordedBody::new(&context, body, None))
         }
     }
 }
@@ -114,7 +115,10 @@ async fn route(
         Operation::CancelPreviewCallout { agent } => {
             Box::pin(session::cancel(context, record, client, request, agent)).await
         }
-        Operation::SignIn { agent, .. } => Box::pin(session::sign_in(context, record, client, request, agent)).await,
+        Operation::SignIn { agent, .. } => {
+            Box::pin(session::sign_in(context, record, client, request, Some(agent))).await
+        }
+        Operation::SignInByAccount => Box::pin(session::sign_in(context, record, client, request, None)).await,
         Operation::SignOut { agent, .. } => Box::pin(session::sign_out(context, record, client, request, agent)).await,
         Operation::Push { .. } => Box::pin(push::relay(context, record, request)).await,
         Operation::CalloutPreflight | Operation::Other { .. } | Operation::Unroutable => match context.classified.guard

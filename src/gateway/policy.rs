@@ -10,10 +10,10 @@ use http::header::{self, HeaderMap};
 
 use super::error::GatewayError;
 use super::headers::GUID;
-use crate::config::{Mode, OnUnknownPreview, Validation};
+use crate::config::{Mode, OnUnknownPreview, SessionPolicy, Validation};
 use crate::preview::{AgentPreviews, Callout, Reason, Refusal, Timestamp, Validated, Verdict, decide};
 use crate::protocol::{Classified, ParsedCallout, Unclassified, media_type, parse_callout, query};
-use crate::store::Unavailable;
+use crate::store::{SessionMatch, Unavailable};
 
 /// Whether a classified request may go further. `Some` is a verdict that is final already: the request should not go
 /// further, but monitor mode forwards it.
@@ -42,7 +42,13 @@ pub(crate) enum Objection {
     /// The shared store cannot say whether it does.
     #[error("{}", GatewayError::StoreUnavailable)]
     Unknowable(Unavailable),
+    /// It carries a GUID that is known not to be the agent's own.
+    #[error("{FOREIGN_SESSION}")]
+    ForeignSession,
 }
+
+/// The one answer to all callouts of foreign sessions: it must not tell a stranger what the agent was shown.
+const FOREIGN_SESSION: &str = "the Guid is not that of this agent's session";
 
 impl Objection {
     const fn new(reason: Reason, message: &'static str) -> Self {
@@ -59,6 +65,30 @@ impl From<Refusal> for Objection {
             Refusal::PreviewExpired { .. } => "the preview with this control ID has expired",
         };
         Self::new(refusal.reason(), message)
+    }
+}
+
+/// What is known of the agent that makes a callout.
+#[derive(Clone, Copy)]
+pub(crate) struct AgentState<'a> {
+    /// The previews of this instant.
+    pub(crate) previews: &'a AgentPreviews,
+    /// Whether the agent has signed out and has no preview.
+    pub(crate) signed_out: bool,
+    /// What is known about the GUID of the request.
+    pub(crate) session: SessionMatch,
+}
+
+/// Whether a callout with this GUID must be refused before its previews are looked at. All such callouts then get the same
+/// answer.
+pub(crate) fn is_refused_as_foreign(session: SessionMatch, policy: &Validation) -> bool {
+    policy.session == SessionPolicy::Enforce && policy.mode == Mode::Enforce && is_foreign(session)
+}
+
+fn is_foreign(session: SessionMatch) -> bool {
+    match session {
+        SessionMatch::Other(_) | SessionMatch::NotOwn => true,
+        SessionMatch::Own | SessionMatch::Unknown => false,
     }
 }
 
@@ -86,6 +116,12 @@ impl Evaluation {
         Self { callout: None, rewritten: None, preview_age: None, outcome: Err(objection) }
     }
 
+    /// A callout of a foreign session, of which only the sender's claim is known.
+    pub(crate) fn foreign(parsed: ParsedCallout) -> Self {
+        let ParsedCallout { callout, rewritten } = parsed;
+        Self { callout: Some(callout), rewritten, preview_age: None, outcome: Err(Objection::ForeignSession) }
+    }
+
     /// A callout of an agent whose previews cannot be looked up.
     pub(crate) fn unknowable(parsed: ParsedCallout, unavailable: Unavailable) -> Self {
         let ParsedCallout { callout, rewritten } = parsed;
@@ -101,15 +137,22 @@ pub(crate) fn parse_request(query: Option<&str>, headers: &HeaderMap, body: &[u8
         .map_err(|error| Objection::Invalid { reason: error.reason(), message: error.to_string().into() })
 }
 
-/// Evaluates a callout against the previews of its agent.
-pub(crate) fn evaluate(parsed: ParsedCallout, previews: &AgentPreviews, now: Timestamp, ttl: Duration) -> Evaluation {
+/// Evaluates a callout against what is known of its agent.
+pub(crate) fn evaluate(parsed: ParsedCallout, agent: AgentState<'_>, now: Timestamp, ttl: Duration) -> Evaluation {
     let ParsedCallout { callout, rewritten } = parsed;
-    let decision = decide(&callout, previews, now, ttl);
+    let decision = decide(&callout, agent.previews, now, ttl);
     let preview_age = match decision {
         Ok(Validated { preview_age }) => Some(preview_age),
         Err(refusal) => refusal.preview_age(),
     };
-    let outcome = decision.map(|_| ()).map_err(Objection::from);
+    let outcome = match decision {
+        Err(Refusal::UnknownPreview) if agent.signed_out => {
+            Err(Objection::new(Reason::SignedOut, "the agent has signed out"))
+        }
+        Err(refusal) => Err(refusal.into()),
+        Ok(_) if is_foreign(agent.session) => Err(Objection::ForeignSession),
+        Ok(_) => Ok(()),
+    };
     Evaluation { callout: Some(callout), rewritten, preview_age, outcome }
 }
 
@@ -140,16 +183,30 @@ pub(crate) fn apply_policy(
     policy: &Validation,
     warming_up: bool,
 ) -> Result<(Verdict, Reason), GatewayError> {
-    let Err(objection) = outcome else { return Ok((Verdict::Forwarded, Reason::Ok)) };
+    let objection = match outcome {
+        Err(Objection::ForeignSession) if policy.session == SessionPolicy::Off => None,
+        outcome => outcome.err(),
+    };
+    let Some(objection) = objection else { return Ok((Verdict::Forwarded, Reason::Ok)) };
     let (reason, forward, error) = match objection {
         Objection::Invalid { reason, message } => {
-            let forward_unknown = policy.on_unknown_preview == OnUnknownPreview::Forward || warming_up;
-            let forward = reason == Reason::UnknownPreview && forward_unknown;
+            let forward_unknown = policy.on_unknown_preview == OnUnknownPreview::Forward;
+            let forward = match reason {
+                Reason::UnknownPreview => forward_unknown || warming_up,
+                // The sign-out passed through this gateway; the next sign-in may have taken another way.
+                Reason::SignedOut => forward_unknown,
+                _ => false,
+            };
             (reason, forward, GatewayError::Refused { reason, message })
         }
         // `on_store_failure` decides about these, `on_unknown_preview` does not.
         Objection::Unknowable(unavailable) => {
             (Reason::StoreUnavailable, unavailable == Unavailable::Forward, GatewayError::StoreUnavailable)
+        }
+        Objection::ForeignSession => {
+            let message = Cow::Borrowed(FOREIGN_SESSION);
+            let error = GatewayError::Refused { reason: Reason::ForeignSession, message };
+            (Reason::ForeignSession, policy.session == SessionPolicy::Monitor, error)
         }
     };
     if forward || policy.mode == Mode::Monitor { Ok((Verdict::Unverified, reason)) } else { Err(error) }

@@ -35,6 +35,12 @@ pub enum PushFault {
     /// The address was not issued with this gateway's key.
     #[error("this push address was not issued by this gateway")]
     Signature,
+    /// The session that the address was issued for is over.
+    #[error("the session of this push address is over")]
+    Session,
+    /// The push does not come from one of `push.sources`.
+    #[error("pushes are not accepted from this address")]
+    Source,
     /// The application may not be pushed to.
     #[error("the gateway is not allowed to push to this application")]
     Target,
@@ -50,20 +56,27 @@ pub enum PushFault {
 pub(super) struct PushClient {
     allowed: Vec<AllowedTarget>,
     /// Never a target, whatever is allowed: a push to the upstream's own interface would be a request without
-    /// validation, from the one address that may reach it.
-    upstream: Vec<EndpointUrl>,
+    /// validation, from the one address that may reach it. A push to a gateway's public URL would do the same in a circle.
+    forbidden: Vec<EndpointUrl>,
+    /// This gateway's own listeners. The admin listener trusts whoever reaches it.
+    own: Vec<SocketAddr>,
     timeout: Duration,
     tls: Option<TlsConnector>,
 }
 
 impl PushClient {
-    pub(super) fn new(push: &config::Push, upstream: &[UpstreamEndpoint]) -> Result<Self, TlsError> {
+    pub(super) fn new(
+        push: &config::Push,
+        upstream: &[UpstreamEndpoint],
+        own: &[SocketAddr],
+    ) -> Result<Self, TlsError> {
         let encrypted = push.allowed_targets.iter().any(|target| target.scheme != Some(Scheme::Http));
         let tls = || client_tls(push.tls.ca.as_deref(), None, push.tls.insecure_skip_verify);
         let tls = if encrypted { Some(tls()?) } else { None };
         Ok(Self {
             allowed: push.allowed_targets.clone(),
-            upstream: upstream.iter().map(|endpoint| endpoint.url.clone()).collect(),
+            forbidden: upstream.iter().map(|endpoint| &endpoint.url).chain([&push.public_url]).cloned().collect(),
+            own: own.to_vec(),
             timeout: push.timeout,
             tls,
         })
@@ -73,7 +86,10 @@ impl PushClient {
     pub(super) fn allow(&self, target: &Target) -> bool {
         let is_target =
             |endpoint: &EndpointUrl| (&endpoint.host, endpoint.port) == (&target.origin.host, target.origin.port);
-        self.allowed.iter().any(|allowed| allowed.names(&target.origin)) && !self.upstream.iter().any(is_target)
+        let ip = target.origin.host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let is_own = ip.is_ok_and(|ip| self.is_own(SocketAddr::new(ip, target.origin.port)));
+        let allowed = self.allowed.iter().any(|allowed| allowed.names(&target.origin));
+        allowed && !is_own && !self.forbidden.iter().any(is_target)
     }
 
     /// Posts to `target` once and waits for the answer.
@@ -112,7 +128,7 @@ impl PushClient {
             tokio::net::lookup_host((origin.host.as_str(), origin.port)).await.map_err(PushFault::Failed)?;
         let mut last = PushFault::Failed(io::Error::other("the name has no address"));
         for address in addresses {
-            if !self.may_reach(origin.scheme, address) || self.is_upstream(address).await {
+            if !self.may_reach(origin.scheme, address) || self.is_forbidden(address).await {
                 last = PushFault::Target;
                 continue;
             }
@@ -127,10 +143,13 @@ impl PushClient {
         Err(last)
     }
 
-    /// Whether `address` is the upstream's, under whatever name the application has given it. An endpoint whose name
-    /// has no address at the moment might be any.
-    async fn is_upstream(&self, address: SocketAddr) -> bool {
-        for endpoint in self.upstream.iter().filter(|endpoint| endpoint.port == address.port()) {
+    /// Whether `address` is one that must never be a target, under whatever name the application has given it. A
+    /// forbidden name that has no address at the moment may have any.
+    async fn is_forbidden(&self, address: SocketAddr) -> bool {
+        if self.is_own(address) {
+            return true;
+        }
+        for endpoint in self.forbidden.iter().filter(|endpoint| endpoint.port == address.port()) {
             let known = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await;
             if known.map_or(true, |mut known| known.any(|known| is_same(known.ip(), address.ip()))) {
                 return true;
@@ -139,11 +158,24 @@ impl PushClient {
         false
     }
 
+    /// Whether `address` leads to one of this gateway's own listeners.
+    fn is_own(&self, address: SocketAddr) -> bool {
+        let mut same_port = self.own.iter().filter(|own| own.port() == address.port());
+        same_port.any(|own| {
+            is_same(own.ip(), address.ip()) || (own.ip().to_canonical().is_unspecified() && is_local(address.ip()))
+        })
+    }
+
     /// An allowed name is its owner's word, and enough for an address out there. What is on this very machine or link
     /// (an admin listener, a cloud's metadata service) must be allowed by its address.
     fn may_reach(&self, scheme: Scheme, address: SocketAddr) -> bool {
         !is_close(address.ip()) || self.allowed.iter().any(|allowed| allowed.reaches(scheme, address))
     }
+}
+
+/// Whether an address belongs to this machine: only then can a socket be bound to it.
+fn is_local(ip: IpAddr) -> bool {
+    std::net::UdpSocket::bind((ip, 0)).is_ok()
 }
 
 /// Whether two addresses are one, or both this very machine.

@@ -1,15 +1,16 @@
 //! The relay for pushes as `[push]` configures it: the gateway's push addresses in sign-ins, and the key that signs them.
 
 use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::push_client::PushClient;
-use crate::config;
+use crate::config::{self, Network};
 use crate::log_throttle::LogThrottle;
-use crate::preview::AgentId;
-use crate::protocol::push_address::{LONGEST_URL, PushForm, PushKey, Target};
+use crate::preview::{AgentId, Timestamp};
+use crate::protocol::push_address::{MAX_URL, PushForm, PushKey, Target};
 use crate::protocol::sign_in::{PushAddress, with_addresses};
 use crate::tls::TlsError;
 
@@ -27,6 +28,7 @@ pub struct Push {
 /// The key, the gateway's own address and the way to the applications.
 pub(super) struct Relay {
     public_url: String,
+    sources: Option<Vec<Network>>,
     pub(super) key: PushKey,
     pub(super) client: PushClient,
 }
@@ -37,13 +39,13 @@ impl Push {
         Self { relay: None, unseen: Mutex::default(), warnings: LogThrottle::every(WARNING_INTERVAL) }
     }
 
-    /// Push as configured, off if it is not.
+    /// Push as configured, off if it is not. `own` are the addresses of this gateway's listeners: never a target.
     ///
     /// # Errors
     /// When the key or the CAs cannot be read.
-    pub fn new(config: &config::Config) -> Result<Self, PushSetupError> {
+    pub fn new(config: &config::Config, own: &[SocketAddr]) -> Result<Self, PushSetupError> {
         let upstream = &config.upstream.endpoints;
-        let relay = config.push.as_ref().map(|push| Relay::new(push, upstream)).transpose()?;
+        let relay = config.push.as_ref().map(|push| Relay::new(push, upstream, own)).transpose()?;
         Ok(Self { relay, ..Self::off() })
     }
 
@@ -75,31 +77,46 @@ pub enum PushSetupError {
 }
 
 impl Relay {
-    fn new(push: &config::Push, upstream: &[config::UpstreamEndpoint]) -> Result<Self, PushSetupError> {
-        let client = PushClient::new(push, upstream)?;
-        Ok(Self { public_url: push.public_url.to_string(), key: key(&push.key)?, client })
+    fn new(
+        push: &config::Push,
+        upstream: &[config::UpstreamEndpoint],
+        own: &[SocketAddr],
+    ) -> Result<Self, PushSetupError> {
+        let client = PushClient::new(push, upstream, own)?;
+        Ok(Self {
+            public_url: push.public_url.to_string(),
+            sources: push.sources.clone(),
+            key: key(&push.key)?,
+            client,
+        })
     }
 
-    /// The sign-in `body` of `agent` with the gateway's addresses in place of the application's, or what is wrong with
+    /// Whether pushes are accepted from `source`.
+    pub(super) fn accepts(&self, source: IpAddr) -> bool {
+        self.sources.as_ref().is_none_or(|sources| sources.iter().any(|network| network.contains(source)))
+    }
+
+    /// The sign-in `body` of `agent` (`None`: by account), which began at `issued`, with the gateway's addresses in place of the application's, or what is wrong with
     /// those, in one sentence for the client.
     pub(super) fn rewritten(
         &self,
-        agent: AgentId,
+        agent: Option<AgentId>,
+        issued: Timestamp,
         body: &[u8],
         addresses: &[PushAddress],
     ) -> Result<Vec<u8>, &'static str> {
-        let issue = |address| self.issue(agent, address).map(|url| (address, url));
+        let issue = |address| self.issue(agent, issued, address).map(|url| (address, url));
         let issued = addresses.iter().map(issue).collect::<Result<Vec<_>, _>>()?;
         Ok(with_addresses(body, issued))
     }
 
-    fn issue(&self, agent: AgentId, address: &PushAddress) -> Result<String, &'static str> {
+    fn issue(&self, agent: Option<AgentId>, issued: Timestamp, address: &PushAddress) -> Result<String, &'static str> {
         let target = Target::parse(&address.url).map_err(|_| invalid(address.form))?;
         if !self.client.allow(&target) {
             return Err(not_allowed(address.form));
         }
-        let url = format!("{}{}", self.public_url, self.key.issue(address.form, agent, &target));
-        if url.len() > LONGEST_URL { Err(invalid(address.form)) } else { Ok(url) }
+        let url = format!("{}{}", self.public_url, self.key.issue(address.form, agent, issued, &target));
+        if url.len() > MAX_URL { Err(invalid(address.form)) } else { Ok(url) }
     }
 }
 

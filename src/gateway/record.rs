@@ -73,6 +73,11 @@ impl Recorder {
         self.permit = Some(permit);
     }
 
+    /// From here on the request goes on for a moment after its client has left.
+    pub(super) fn keep(&self) {
+        self.commitment.keep();
+    }
+
     /// From here on the request is finished although the client may leave.
     pub(super) fn must_finish(&self) {
         self.commitment.must_finish();

@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::context::RequestContext;
 use super::error::{ErrorResponse, GatewayError};
 use super::headers::{REASON, REQUEST_ID};
+use super::push_quote::QuoteGuard;
 use super::record::Recorder;
 use super::response_body::ResponseBody;
 use crate::preview::{Reason, Verdict};
@@ -85,11 +86,14 @@ pub struct RecordedBody {
     body: ResponseBody,
     /// `None` after a switch of protocols: the tunnel keeps the record.
     record: Option<Box<Recorder>>,
+    /// Where pushes are relayed.
+    guard: Option<Box<QuoteGuard>>,
 }
 
 impl RecordedBody {
-    pub(super) fn new(body: ResponseBody, record: Option<Box<Recorder>>) -> Self {
-        Self { body, record }
+    pub(super) fn new(context: &RequestContext, body: ResponseBody, record: Option<Box<Recorder>>) -> Self {
+        let guard = context.generation.push.relay().map(|_| Box::default());
+        Self { body, record, guard }
     }
 }
 
@@ -100,6 +104,12 @@ impl Body for RecordedBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = self.get_mut();
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        if let (Some(Ok(frame)), Some(guard)) = (&frame, &mut this.guard)
+            && !guard.allows(frame.data_ref().map(Bytes::as_ref).unwrap_or_default())
+        {
+            // The head is on its way, so only the end of the connection keeps the rest from the client.
+            return Poll::Ready(Some(Err(io::Error::other("the response contains a push address"))));
+        }
         if let (Some(Ok(frame)), Some(record)) = (&frame, &mut this.record) {
             record.sent(frame.data_ref().map_or(0, Bytes::len));
         }

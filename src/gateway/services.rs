@@ -4,14 +4,17 @@
 //! the generation that was in force when its head arrived.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_rustls::TlsAcceptor;
 
+use super::account_sign_ins::AccountSignIns;
 use super::certificates::report_expiry;
 use super::cors::Origins;
+use super::finish_on_drop::KeptPolls;
 use super::load::Load;
 use super::push_relay::{Push, PushSetupError};
 use super::request_ids::RequestIds;
@@ -31,6 +34,10 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Services {
     /// The state of all agents: previews, sessions, recent ends.
     pub ledger: Arc<Ledger>,
+    /// The addresses that this gateway listens on.
+    pub own_addresses: Vec<SocketAddr>,
+    /// Sign-ins by account whose push addresses are in use.
+    pub account_sign_ins: AccountSignIns,
     /// The time by which previews are judged.
     pub clock: Arc<dyn Clock>,
     /// Until when callouts of agents without a known preview are forwarded (`validation.warm_up`).
@@ -45,6 +52,8 @@ pub struct Services {
     pub request_ids: RequestIds,
     /// The number of requests in flight.
     pub load: Arc<Load>,
+    /// Polls that are kept for a moment after their client has left.
+    pub kept_polls: KeptPolls,
     /// Throttles warnings about events that cannot be read.
     pub event_warnings: LogThrottle,
     /// Throttles warnings about an upstream that fails.
@@ -75,6 +84,8 @@ impl Services {
     pub fn new(config: &Config, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, ServicesError> {
         Ok(Self {
             ledger: Arc::new(Ledger::new(&config.previews, Arc::clone(&clock), Arc::clone(&metrics))),
+            own_addresses: Vec::new(),
+            account_sign_ins: AccountSignIns::new(config.previews.max_agents),
             clock,
             warm_up_until: None,
             metrics,
@@ -82,6 +93,7 @@ impl Services {
             origins: Origins::new(),
             request_ids: RequestIds::new(),
             load: Arc::new(Load::default()),
+            kept_polls: KeptPolls::default(),
             event_warnings: LogThrottle::every(WARNING_INTERVAL),
             upstream_warnings: LogThrottle::every(WARNING_INTERVAL),
         })
@@ -138,7 +150,7 @@ impl Generation {
         let earlier = previous.map(|previous| &*previous.upstream);
         let upstream = Arc::new(Upstream::new(&config, Arc::clone(&services.metrics), earlier)?);
         let acceptor = config.listener.tls.as_ref().map(downstream::acceptor).transpose()?;
-        let push = Push::new(&config)?;
+        let push = Push::new(&config, &services.own_addresses)?;
         report_expiry(&config, &services.metrics);
         Ok(Self { services: Arc::clone(services), config, push, upstream, acceptor })
     }

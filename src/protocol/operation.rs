@@ -33,6 +33,8 @@ pub enum Operation {
         /// Which of the three sign-ins.
         name: OperationName,
     },
+    /// `PUT onlineagent/loginbyaccount`: a new session of the agent that only the answer names (protocol.md 7).
+    SignInByAccount,
     /// The end of a session; on success the agent's previews are void (protocol.md 7).
     SignOut {
         /// Who is signed out: the agent himself, or the one a supervisor signs out.
@@ -44,8 +46,8 @@ pub enum Operation {
     },
     /// `POST` to one of the gateway's own push addresses, its signature not yet looked at.
     Push {
-        /// Whose events, as the address claims.
-        agent: AgentId,
+        /// Whose events, as the address claims; `None` if the agent signed in by account.
+        agent: Option<AgentId>,
         /// Which form, as the address claims.
         form: PushForm,
     },
@@ -67,6 +69,7 @@ impl Operation {
             Self::PollEvents { .. } => OperationName::GetAgentEvent,
             Self::PollAllEvents => OperationName::GetAllAgentEvents,
             Self::SignIn { name, .. } | Self::SignOut { name, .. } => name,
+            Self::SignInByAccount => OperationName::LoginByAccount,
             Self::Push { .. } => OperationName::PushEvents,
             Self::Other { .. } => OperationName::Other,
             Self::Unroutable => OperationName::Unroutable,
@@ -80,10 +83,9 @@ impl Operation {
             | Self::CancelPreviewCallout { agent }
             | Self::PollEvents { agent }
             | Self::SignIn { agent, .. }
-            | Self::SignOut { agent, .. }
-            | Self::Push { agent, .. } => Some(agent),
-            Self::Other { agent } => agent,
-            Self::PollAllEvents | Self::CalloutPreflight | Self::Unroutable => None,
+            | Self::SignOut { agent, .. } => Some(agent),
+            Self::Push { agent, .. } | Self::Other { agent } => agent,
+            Self::PollAllEvents | Self::CalloutPreflight | Self::SignInByAccount | Self::Unroutable => None,
         }
     }
 
@@ -95,6 +97,7 @@ impl Operation {
             | Self::CancelPreviewCallout { .. }
             | Self::PollEvents { .. }
             | Self::SignIn { .. }
+            | Self::SignInByAccount
             | Self::Other { .. }
             | Self::PollAllEvents
             | Self::CalloutPreflight
@@ -155,6 +158,8 @@ label_enum! {
         ForceLogin = "forceLogin",
         /// Extended sign-in.
         LoginEx = "loginEx",
+        /// Sign-in by account and password.
+        LoginByAccount = "loginByAccount",
         /// Sign-out.
         Logout = "logout",
         /// Forced sign-out, of oneself or by a supervisor.

@@ -1,12 +1,14 @@
 //! The addresses that CC-Gateway pushes to: the gateway's own, each with the application's address inside, signed.
 //!
-//! `/previewgate/push/<form>/<agent>/<target>.<mac>`, target and MAC in base64url. Everything that is needed to relay
-//! a push stands in its address: a gateway that was restarted, or another one with the same key, relays it without
-//! knowing of the sign-in. The signature (HMAC-SHA256 over version, form, agent and target) is what keeps the gateway
-//! from being used to reach addresses of somebody's choice, and agents from being shown what the platform never said:
-//! whoever holds a signed address may post events for that one agent to that one target. It is a capability. It
-//! travels from the gateway to CC-Gateway and back, never to the application, and must not get into a log: nothing
-//! here has a `Debug` that shows it.
+//! `/previewgate/push/<form>/<agent>/<issued>.<target>.<mac>`: `issued` in milliseconds, target and MAC in base64url. An
+//! address that was issued for a sign-in by account has `account` in place of the agent. Everything that is needed to
+//! relay a push is in its address, so a gateway that was restarted, or another one with the same key, relays it without
+//! knowing of the sign-in. The time of issue ties the address to its session.
+//!
+//! The signature (HMAC-SHA256 over all parts) has two purposes: the gateway must not reach addresses of a stranger's
+//! choice, and an agent must not be shown what the platform never said. Whoever holds a signed address may post events
+//! for that one agent to that one target. The address travels from the gateway to CC-Gateway and back, never to the
+//! application, and no log holds it: nothing here has a `Debug` that shows it.
 
 use std::fmt;
 
@@ -17,17 +19,21 @@ use http::uri::PathAndQuery;
 use super::event::Delivery;
 use crate::endpoint_url::EndpointUrl;
 use crate::label_enum;
-use crate::preview::AgentId;
+use crate::preview::{AgentId, Timestamp};
 
 /// The gateway's own paths: never forwarded to the upstream, whatever `upstream.path_prefixes` says.
 pub const RESERVED: &str = "/previewgate/";
 const PUSH: &str = "/previewgate/push/";
 
 /// Longest address that is issued or accepted. Nothing public says how long a `callBackUri` may be.
-pub const LONGEST_URL: usize = 2048;
+pub const MAX_URL: usize = 2048;
 
-/// Signed with each address; another layout gets another number.
-const CONTEXT: &[u8] = b"previewgate push address\x01";
+/// Signed with each address. The number stands for the layout.
+const CONTEXT: &[u8] = b"previewgate push address\x02";
+/// The layout of earlier releases, without the time of issue. Sessions that began before an upgrade still use it.
+const UNTIMED_CONTEXT: &[u8] = b"previewgate push address\x01";
+/// In place of the agent: the sign-in was by account, so its answer names the agent.
+const BY_ACCOUNT: &str = "account";
 
 label_enum! {
     /// The two forms of push (protocol.md 6.3 and 6.4), as they stand in the path.
@@ -89,30 +95,42 @@ impl Target {
     }
 }
 
-/// What a push address says of itself, before its signature was looked at.
+/// The content of a push address, before its signature is checked.
 #[derive(Clone, Copy)]
 pub struct Claim<'a> {
     /// The form of the push.
     pub form: PushForm,
-    /// Whose events.
-    pub agent: AgentId,
+    /// The agent whose events it takes; `None` if the agent signed in by account.
+    pub agent: Option<AgentId>,
+    /// When the address was issued: the beginning of its sign-in. `None` for an address of an earlier release.
+    pub issued: Option<Timestamp>,
     signed: &'a str,
 }
 
 impl<'a> Claim<'a> {
-    /// Reads the path of a push; nothing if it is no push address.
+    /// Reads the path of a push; `None` if it is no push address.
     pub fn read(path: &'a str) -> Option<Self> {
-        if path.len() > LONGEST_URL {
+        if path.len() > MAX_URL {
             return None;
         }
         let mut segments = path.strip_prefix(PUSH)?.splitn(3, '/');
         let (form, agent, signed) = (segments.next()?, segments.next()?, segments.next()?);
         let form = PushForm::ALL.iter().copied().find(|known| known.as_str() == form)?;
-        Some(Self { form, agent: agent.parse().ok()?, signed })
+        let agent = if agent == BY_ACCOUNT { None } else { Some(agent.parse().ok()?) };
+        let (issued, signed) = match signed.split_once('.')? {
+            (issued, rest) if rest.contains('.') => (Some(Timestamp(canonical_number(issued)?)), rest),
+            _ => (None, signed),
+        };
+        Some(Self { form, agent, issued, signed })
     }
 }
 
-/// Issues push addresses and knows its own. The same key on every instance makes them one gateway.
+/// A number in its one canonical spelling.
+fn canonical_number(text: &str) -> Option<u64> {
+    text.parse::<u64>().ok().filter(|number| number.to_string() == text)
+}
+
+/// Issues push addresses and verifies its own. The same key on every instance makes them one gateway.
 pub struct PushKey(hmac::Key);
 
 impl PushKey {
@@ -121,32 +139,38 @@ impl PushKey {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
 
-    /// The path at which pushes to `target` are relayed.
-    pub fn issue(&self, form: PushForm, agent: AgentId, target: &Target) -> String {
+    /// The path at which pushes to `target` are relayed, for a sign-in of `agent` (`None`: by account) that began at
+    /// `issued`.
+    pub fn issue(&self, form: PushForm, agent: Option<AgentId>, issued: Timestamp, target: &Target) -> String {
         let url = target.url.as_bytes();
-        let mac = hmac::sign(&self.0, &message(form, agent, url));
+        let mac = hmac::sign(&self.0, &message(form, agent, Some(issued), url));
         let (target, mac) = (BASE64URL_NOPAD.encode(url), BASE64URL_NOPAD.encode(mac.as_ref()));
-        format!("{PUSH}{form}/{agent}/{target}.{mac}")
+        let agent = agent.map_or_else(|| BY_ACCOUNT.to_owned(), |agent| agent.to_string());
+        format!("{PUSH}{form}/{agent}/{}.{target}.{mac}", issued.0)
     }
 
-    /// The target, if this key has signed it for this form and agent.
+    /// The target, if this key has signed the address.
     pub fn verify(&self, claim: Claim<'_>) -> Option<Target> {
         let (target, mac) = claim.signed.split_once('.')?;
         let decode = |text: &str| BASE64URL_NOPAD.decode(text.as_bytes()).ok();
         let (url, mac) = (decode(target)?, decode(mac)?);
-        // Compares in constant time: how far a guess was right is not to be measured.
-        hmac::verify(&self.0, &message(claim.form, claim.agent, &url), &mac).ok()?;
+        // Compares in constant time: an attacker must not learn how much of a guess was right.
+        hmac::verify(&self.0, &message(claim.form, claim.agent, claim.issued, &url), &mac).ok()?;
         Target::parse(std::str::from_utf8(&url).ok()?).ok()
     }
 }
 
-/// Fields of fixed length, then the rest: no two addresses have the same message.
-fn message(form: PushForm, agent: AgentId, url: &[u8]) -> Vec<u8> {
+/// Fields of fixed length, then the rest: no two addresses have the same message. No agent has the ID 0.
+fn message(form: PushForm, agent: Option<AgentId>, issued: Option<Timestamp>, url: &[u8]) -> Vec<u8> {
     let form = match form {
         PushForm::CallBackUri => 0,
         PushForm::PushUrl => 1,
     };
-    [CONTEXT, &[form], &agent.as_u32().to_be_bytes(), url].concat()
+    let agent = agent.map_or(0, AgentId::as_u32).to_be_bytes();
+    match issued {
+        Some(issued) => [CONTEXT, &[form], &agent, &issued.0.to_be_bytes(), url].concat(),
+        None => [UNTIMED_CONTEXT, &[form], &agent, url].concat(),
+    }
 }
 
 #[cfg(test)]
@@ -155,6 +179,8 @@ mod tests {
     use proptest::prelude::*;
 
     const URL: &str = "https://cti.example:9443/push/here?token=%20a";
+
+    const ISSUED: Timestamp = Timestamp(1_700_000_000_000);
 
     fn key() -> PushKey {
         PushKey::new(&[7; 32])
@@ -171,9 +197,9 @@ mod tests {
     #[test]
     fn an_issued_address_leads_back_to_its_target() {
         for form in PushForm::ALL {
-            let path = key().issue(*form, agent(), &Target::parse(URL).unwrap());
+            let path = key().issue(*form, Some(agent()), ISSUED, &Target::parse(URL).unwrap());
             let claim = Claim::read(&path).unwrap();
-            assert_eq!((claim.form, claim.agent), (*form, agent()));
+            assert_eq!((claim.form, claim.agent, claim.issued), (*form, Some(agent()), Some(ISSUED)));
             let target = key().verify(claim).unwrap();
             assert_eq!(
                 (target.url.as_str(), target.origin.port, target.path.as_str()),
@@ -184,11 +210,15 @@ mod tests {
 
     #[test]
     fn another_key_form_or_agent_has_another_signature() {
-        let path = key().issue(PushForm::CallBackUri, agent(), &Target::parse(URL).unwrap());
+        let path = key().issue(PushForm::CallBackUri, Some(agent()), ISSUED, &Target::parse(URL).unwrap());
         assert!(verified(&key(), &path).is_some());
         assert!(verified(&PushKey::new(&[8; 32]), &path).is_none());
         assert!(verified(&key(), &path.replace("/push/101/", "/push_url/101/")).is_none());
         assert!(verified(&key(), &path.replace("/101/", "/102/")).is_none());
+        assert!(verified(&key(), &path.replace("/101/", "/account/")).is_none());
+        assert!(verified(&key(), &path.replace("/1700000000000.", "/1700000000001.")).is_none());
+        assert!(verified(&key(), &path.replace("/1700000000000.", "/01700000000000.")).is_none());
+        assert!(verified(&key(), &path.replace("/1700000000000.", "/")).is_none());
     }
 
     #[test]
@@ -233,21 +263,22 @@ mod tests {
         fn round_trip(
             secret in prop::collection::vec(any::<u8>(), 32..64),
             form in prop::sample::select(PushForm::ALL),
-            number in AgentId::MIN..=AgentId::MAX,
+            number in prop::option::of(AgentId::MIN..=AgentId::MAX),
+            issued in any::<u64>(),
             rest in "[/?][a-zA-Z0-9%&=./_~-]{0,200}",
         ) {
-            let (key, agent) = (PushKey::new(&secret), AgentId::try_from(number).unwrap());
+            let (key, agent) = (PushKey::new(&secret), number.map(|number| AgentId::try_from(number).unwrap()));
             let target = Target::parse(&format!("https://cti.example:9000{rest}")).unwrap();
-            let path = key.issue(form, agent, &target);
+            let path = key.issue(form, agent, Timestamp(issued), &target);
             prop_assert!(path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte)));
             let claim = Claim::read(&path).unwrap();
-            prop_assert_eq!((claim.form, claim.agent), (form, agent));
+            prop_assert_eq!((claim.form, claim.agent, claim.issued), (form, agent, Some(Timestamp(issued))));
             prop_assert_eq!(key.verify(claim), Some(target));
         }
 
         #[test]
         fn any_flipped_bit_is_refused(position in any::<prop::sample::Index>(), bit in 0..8_u8) {
-            let mut path = key().issue(PushForm::PushUrl, agent(), &Target::parse(URL).unwrap()).into_bytes();
+            let mut path = key().issue(PushForm::PushUrl, Some(agent()), ISSUED, &Target::parse(URL).unwrap()).into_bytes();
             let position = position.index(path.len());
             path[position] ^= 1 << bit;
             if let Ok(path) = std::str::from_utf8(&path) {

@@ -48,6 +48,7 @@ enum Resource {
     Events(AgentId),
     AllEvents,
     Session(AgentId, OperationName),
+    AccountSignIn,
     /// Of whom, by whom.
     ForcedSignOut(AgentId, Option<AgentId>),
     Other(Option<AgentId>),
@@ -88,6 +89,7 @@ fn named_resource(segments: &[&str]) -> Result<Resource, Unclassified> {
         3 if is(root, "resource") && is(service, "agentevent") => {
             agent_or_refuse(id)?.map_or(Resource::Other(None), Resource::Events)
         }
+        3 if is(root, "resource") && is(service, "onlineagent") && is(id, "loginbyaccount") => Resource::AccountSignIn,
         3 | 4 if is(root, "resource") && is(service, "onlineagent") => {
             match (session_name(action), agent_or_refuse(id)?) {
                 (Some(name), Some(agent)) => Resource::Session(agent, name),
@@ -147,11 +149,12 @@ impl Resource {
             (Self::Session(agent, name @ (Logout | ForceLogout)), "DELETE") => {
                 Operation::SignOut { agent, name, by: Some(agent) }
             }
+            (Self::AccountSignIn, "PUT") => Operation::SignInByAccount,
             (Self::ForcedSignOut(agent, by), "POST") => Operation::SignOut { agent, name: ForceLogout, by },
             (Self::CancelCallout(agent) | Self::Events(agent) | Self::Session(agent, _), _) => {
                 Operation::Other { agent: Some(agent) }
             }
-            (Self::AllEvents | Self::ForcedSignOut(..), _) => Operation::Other { agent: None },
+            (Self::AllEvents | Self::AccountSignIn | Self::ForcedSignOut(..), _) => Operation::Other { agent: None },
             (Self::Other(agent), _) => Operation::Other { agent },
         };
         Ok(operation)
@@ -187,6 +190,9 @@ mod tests {
             ("GET", "agentevent/allagentevent", Operation::PollAllEvents),
             ("PUT", "onlineagent/101", Operation::SignIn { agent: a, name: Login }),
             ("PUT", "onlineagent/101/forcelogin", Operation::SignIn { agent: a, name: ForceLogin }),
+            ("PUT", "onlineagent/loginbyaccount", Operation::SignInByAccount),
+            ("PUT", "OnlineAgent/LoginByAccount/", Operation::SignInByAccount),
+            ("GET", "onlineagent/loginbyaccount", Operation::Other { agent: None }),
             ("PUT", "onlineagent/101/loginex", Operation::SignIn { agent: a, name: LoginEx }),
             ("DELETE", "onlineagent/101/logout", Operation::SignOut { agent: a, name: Logout, by: Some(a) }),
             ("DELETE", "onlineagent/101/forcelogout", Operation::SignOut { agent: a, name: ForceLogout, by: Some(a) }),
@@ -259,6 +265,9 @@ mod tests {
             ("GET", "/agentgateway/resource/agentevent/%31%30%31", AmbiguousPath),
             ("DELETE", "/agentgateway/resource/onlineagent/101/%6Cogout", AmbiguousPath),
             ("PUT", "/agentgateway/resource/onlineagent/101;x=1", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/onlineagent/loginbyaccount.json", AmbiguousPath),
+            ("PUT", "/agentgateway/resource/onlineagent/loginbyaccoun%74", AmbiguousPath),
+            ("put", "/agentgateway/resource/onlineagent/loginbyaccount", MethodNotAllowed),
             ("PUT", "/agentgateway/resource/onlineagent//101/.", AmbiguousPath),
             ("POST", "/agentgateway/resource/qualitycontrol/102/forcelogou%74/101", AmbiguousPath),
             ("GET", "/previewgate/", NotFound),
@@ -279,10 +288,16 @@ mod tests {
 
     #[test]
     fn push_addresses() {
-        let push = |form| Some(Operation::Push { agent: agent(101), form });
+        let push = |form| Some(Operation::Push { agent: Some(agent(101)), form });
         for (method, path, expected) in [
             ("POST", "/previewgate/push/push/101/x.y", push(PushForm::CallBackUri)),
-            ("POST", "/previewgate/push/push_url/101/x", push(PushForm::PushUrl)),
+            ("POST", "/previewgate/push/push_url/101/x.y", push(PushForm::PushUrl)),
+            (
+                "POST",
+                "/previewgate/push/push/account/1.x.y",
+                Some(Operation::Push { agent: None, form: PushForm::CallBackUri }),
+            ),
+            ("POST", "/previewgate/push/push/101/01.x.y", None),
             ("GET", "/previewgate/push/push/101/x.y", None),
             ("POST", "/previewgate/push/poll/101/x.y", None),
             ("POST", "/previewgate/push/push/0101/x.y", None),

@@ -130,6 +130,12 @@ impl Fence {
         }
     }
 
+    /// Whether a session that began at `issued` is over.
+    pub(super) fn is_over(&self, issued: Timestamp) -> bool {
+        let signed_out = self.signed_out.is_some_and(|end| issued <= end.at());
+        signed_out || self.pushes.is_some_and(|fence| issued < fence.at())
+    }
+
     /// Whether the agent signed out and has not signed in since.
     pub(super) fn is_signed_out(&self) -> bool {
         self.signed_out.is_some()

@@ -367,6 +367,12 @@ impl Ledger {
         self.fences.of(agent).is_signed_out() && self.local.previews(agent).is_none()
     }
 
+    /// Whether the session that began at `issued` is over: the agent has signed out since, or a later session began. A push
+    /// address dies with its session.
+    pub fn is_push_session_over(&self, agent: AgentId, issued: Timestamp) -> bool {
+        self.fences.of(agent).is_over(issued)
+    }
+
     /// What `agent` may call at this instant, whichever gateway the events came through.
     ///
     /// # Errors

@@ -310,7 +310,7 @@ async fn a_supervisor_signs_another_agent_out() {
     supervisor.shown(8, "100").await;
     let forced = Request::post(format!("{API}/qualitycontrol/102/forcelogout/101")).guid(&supervisor.guid);
     assert_eq!(lab.send(&forced).await.passed().retcode(), "0");
-    assert_eq!(judged(&agent, 7, "100").await, "unknown_preview");
+    assert_eq!(judged(&agent, 7, "100").await, "signed_out");
     assert_eq!(judged(&supervisor, 8, "100").await, "ok");
 }
 
@@ -353,7 +353,7 @@ async fn answers_that_say_signed_out() {
             lab.send(&request("GET", "agentevent/101")).await.passed();
             assert_eq!(lab.send(&request(method, path)).await.passed().retcode(), retcode, "{path}");
             let after = verdict(&lab.send(&request("PUT", "voicecall/101/previewCallout")).await);
-            let expected = if retcode == "100-007" { "ok" } else { "unknown_preview" };
+            let expected = if retcode == "100-007" { "ok" } else { "signed_out" };
             assert_eq!(after, expected, "{retcode} to {method} {path}");
         }
     }
@@ -387,10 +387,10 @@ async fn compressed_answers_to_callouts_are_understood() {
     assert_eq!((&line["retcode"], &line["call_id"]), (&json!("0"), &json!("1455885056-1095")));
     lab.send(&callout("second")).await.passed();
     assert_eq!(lab.log.decision("second").await["retcode"], "100-006");
-    assert_eq!(verdict(&lab.send(&callout("third")).await), "unknown_preview");
+    assert_eq!(verdict(&lab.send(&callout("third")).await), "signed_out");
 }
 
-/// Only an answer that says success signs anybody in or out.
+/// An answer that says failure changes nothing. One that may say success ends the previews.
 #[tokio::test]
 async fn what_is_no_success_changes_nothing() {
     for (method, path) in [
@@ -405,7 +405,11 @@ async fn what_is_no_success_changes_nothing() {
         for (said, ends) in [
             (r#"{"message":"","retcode":"0"}"#, true),
             (r#"{"message":"","retcode":"000-003"}"#, false),
-            ("<html>", false),
+            ("<html>", true),
+            ("", true),
+            ("{\"retcode\":\"0\",\"retcode\":\"100-001\"}", true),
+            ("{\"RetCode\":\"0\\u0000\"}\0", true),
+            ("{\"retcode\":\"100-001\\u0000\"}", false),
         ] {
             let shown = json!({"message": "", "retcode": "0", "event": preview("101", 7, "100")}).to_string();
             let script = [answered(shown.as_bytes(), &[]), answered(said.as_bytes(), &[]), success()];

@@ -181,9 +181,9 @@ fn only_the_agents_own_guid_ends_previews_by_a_missing_session() {
     let foreign = after(&[SHOWN, r#"{"agent":101,"guid":"foreign","body":{"retcode":"100-006"}}"#]);
     assert_says(&foreign, &["line 2: retcode 100-006: not the agent's own GUID", "forwarded, reason ok"]);
     let own = after(&[SHOWN, r#"{"agent":101,"guid":"own","body":{"retcode":"100-006"}}"#]);
-    assert_says(&own, &["line 2: retcode 100-006: the agent has no session", "rejected, reason unknown_preview"]);
+    assert_says(&own, &["line 2: retcode 100-006: the agent has no session", "rejected, reason signed_out"]);
     let unnamed = after(&[&SHOWN.replace(r#""guid":"own","#, ""), r#"{"agent":101,"body":{"retcode":"100-006"}}"#]);
-    assert_says(&unnamed, &["rejected, reason unknown_preview"]);
+    assert_says(&unnamed, &["rejected, reason signed_out"]);
 }
 
 #[test]

@@ -35,6 +35,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("upstream.tls.server_name", "\"other.example\""),
     ("push.public_url", "\"https://other.example\""),
     ("push.allowed_targets", "[\"https://other.example\"]"),
+    ("push.sources", "[\"192.0.2.0/24\"]"),
     ("previews.store.url", "\"rediss://other.example\""),
     ("previews.store.username", "\"other\""),
     ("previews.store.prefix", "\"other:\""),

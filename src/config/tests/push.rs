@@ -26,6 +26,8 @@ fn push_settings_are_reported_with_their_place_and_cure() {
         ("allowed_targets = []", "push.allowed_targets", "is empty"),
         ("allowed_targets = [\"a\", \"A\"]", "push.allowed_targets[1]", "twice"),
         ("allowed_targets = [\"10.1.2.3/16\"]", "push.allowed_targets[0]", "beyond its prefix"),
+        ("sources = []", "push.sources", "is empty"),
+        ("sources = [\"10.1.2.3/16\"]", "push.sources[0]", "not a network"),
         ("allowed_targets = [\"https://a/x\"]", "push.allowed_targets[0]", "path"),
         ("tls = 1", "push.tls", "`[push.tls]`"),
     ] {

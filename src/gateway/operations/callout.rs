@@ -9,7 +9,7 @@ use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
 use crate::gateway::forward::{Buffered, buffer, forward, read_envelope};
 use crate::gateway::headers::replace_length;
-use crate::gateway::policy::{Evaluation, apply_policy, evaluate, parse_request};
+use crate::gateway::policy::{AgentState, Evaluation, apply_policy, evaluate, is_refused_as_foreign, parse_request};
 use crate::gateway::read_whole::{Unread, read_whole};
 use crate::gateway::record::Recorder;
 use crate::gateway::response_body::ResponseBody;
@@ -61,12 +61,21 @@ async fn evaluated(context: &RequestContext, agent: AgentId, head: &request::Par
         Err(objection) => return Evaluation::malformed(objection),
     };
     let services = context.services();
+    let session = services.ledger.session_of(context.guid_bytes(), agent);
+    if is_refused_as_foreign(session, &context.config().validation) {
+        return Evaluation::foreign(parsed);
+    }
     let previews = match services.ledger.previews(agent).await {
         Ok(previews) => previews,
         Err(unavailable) => return Evaluation::unknowable(parsed, unavailable),
     };
     let none = AgentPreviews::default();
-    evaluate(parsed, previews.as_deref().unwrap_or(&none), services.clock.now(), context.config().previews.ttl)
+    let state = AgentState {
+        previews: previews.as_deref().unwrap_or(&none),
+        signed_out: services.ledger.is_signed_out(agent),
+        session,
+    };
+    evaluate(parsed, state, services.clock.now(), context.config().previews.ttl)
 }
 
 enum Read {

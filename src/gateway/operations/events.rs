@@ -29,6 +29,8 @@ pub(in crate::gateway) async fn poll(
     let began = context.services().ledger.moment();
     let (mut head, body) = request.into_parts();
     ask_for_readable(&mut head.headers);
+    // The answer may be on its way when the client leaves.
+    record.keep();
     let response = forward(context, record, client, head, body.streamed()).await?;
     // The response has begun, so the platform counts the event as delivered: it must be recorded.
     record.must_finish();

@@ -26,7 +26,7 @@ use crate::upstream::RequestBody;
 
 /// A push that may be relayed.
 struct Admitted {
-    agent: AgentId,
+    agent: Option<AgentId>,
     form: PushForm,
     target: Target,
     head: request::Parts,
@@ -51,6 +51,8 @@ pub(in crate::gateway) async fn relay(
     let word = match &outcome {
         Ok(_) => PushOutcome::Relayed,
         Err(GatewayError::Push(PushFault::Signature)) => PushOutcome::RefusedSignature,
+        Err(GatewayError::Push(PushFault::Session)) => PushOutcome::RefusedSession,
+        Err(GatewayError::Push(PushFault::Source)) => PushOutcome::RefusedSource,
         Err(GatewayError::Push(PushFault::Target)) => PushOutcome::RefusedTarget,
         Err(_) => PushOutcome::Failed,
     };
@@ -63,13 +65,26 @@ pub(in crate::gateway) async fn relay(
 async fn admit(context: &RequestContext, request: Request<ClientBody>) -> Result<Admitted, GatewayError> {
     let (head, mut body) = request.into_parts();
     let relay = context.generation.push.relay().ok_or(PushFault::Signature)?;
+    if !relay.accepts(context.connection.client.address.ip()) {
+        return Err(PushFault::Source.into());
+    }
     let claim = Claim::read(head.uri.path()).ok_or(PushFault::Signature)?;
     let target = relay.key.verify(claim).ok_or(PushFault::Signature)?;
     if !relay.client.allow(&target) {
         log(context, &target, &PushFault::Target);
         return Err(PushFault::Target.into());
     }
-    let (agent, form) = (claim.agent, claim.form);
+    let agent = match (claim.agent, claim.issued) {
+        (None, Some(issued)) => context.services().account_sign_ins.agent(issued),
+        (agent, _) => agent,
+    };
+    let ledger = &context.services().ledger;
+    if let (Some(agent), Some(issued)) = (agent, claim.issued)
+        && ledger.is_push_session_over(agent, issued)
+    {
+        return Err(PushFault::Session.into());
+    }
+    let form = claim.form;
     let limits = context.limits();
     let read = tokio::time::timeout(limits.callout_body_timeout, read_whole(&mut body, limits.event_body)).await;
     let body = match read {
@@ -91,7 +106,7 @@ async fn record_and_post(context: &RequestContext, push: Admitted) -> Result<Res
     let agents = match &body {
         RequestBody::Whole(bytes) => {
             let arrived = services.ledger.moment();
-            record_events(context, &head.headers, bytes, Some(agent), form.delivery(), arrived)
+            record_events(context, &head.headers, bytes, agent, form.delivery(), arrived)
         }
         RequestBody::Streamed(_) | RequestBody::Resumed(..) => {
             services.metrics.events.body_unread();

@@ -4,43 +4,46 @@
 //! asks for push gets the gateway's own push addresses in place of the application's.
 
 use bytes::Bytes;
-use http::{Request, Response, header, request};
+use http::{HeaderMap, Request, Response, header, request};
 
 use crate::config::Mode;
 use crate::gateway::client_body::ClientBody;
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
-use crate::gateway::forward::{Buffered, buffer, forward, read_envelope};
-use crate::gateway::headers::replace_length;
+use crate::gateway::forward::{Buffered, buffer, forward};
+use crate::gateway::headers::{ask_for_readable, replace_length};
+use crate::gateway::push_quote::quotes_push_address;
 use crate::gateway::read_whole::{Unread, read_whole};
 use crate::gateway::record::Recorder;
 use crate::gateway::response_body::ResponseBody;
+use crate::gateway::set_guid::issued_guid;
 use crate::gateway::signed_out::share_if_signed_out;
-use crate::preview::{AgentId, Change};
-use crate::protocol::sign_in::{SignInFault, push_addresses};
-use crate::protocol::{ParsedCancel, media_type, parse_cancel, query};
-use crate::store::{EndCause, Moment, SignIn};
+use crate::preview::{AgentId, Change, Timestamp};
+use crate::protocol::sign_in::{SignInFault, push_addresses, signed_in_agent};
+use crate::protocol::{Envelope, Outcome, ParsedCancel, content, media_type, parse_cancel, query};
+use crate::store::{EndCause, Moment, SessionMatch, SignIn};
 use crate::telemetry::metrics::SignInHandling;
-use crate::upstream::{Client, RequestBody, UpstreamBody};
+use crate::upstream::{Client, Failure, RequestBody};
 
-/// Longest response to a session operation that is read for its `retcode`, in bytes.
-const MAX_ENVELOPE: usize = 64 * 1024;
 /// Longest sign-in that is parsed, in bytes. It holds a handful of short parameters.
 const MAX_SIGN_IN: usize = 64 * 1024;
 
-/// A sign-in: on success the agent's earlier previews are void.
+/// A sign-in: on success the agent's earlier previews are void. `agent` is `None` for a sign-in by account, whose answer
+/// names the agent.
 pub(in crate::gateway) async fn sign_in(
     context: &RequestContext,
     record: &mut Recorder,
     client: &Client,
     request: Request<ClientBody>,
-    agent: AgentId,
+    agent: Option<AgentId>,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let (mut head, mut body) = request.into_parts();
-    let began = context.services().ledger.moment();
+    let services = context.services();
+    let began = services.ledger.moment();
+    let issued = services.account_sign_ins.issue(began.at());
     let mut pushes = false;
     let body = match read_body(context, &mut body, MAX_SIGN_IN).await? {
-        Ok(bytes) => match with_relayed_push(context, agent, &bytes)? {
+        Ok(bytes) => match with_relayed_push(context, agent, issued, &bytes)? {
             Some(rewritten) => {
                 pushes = true;
                 replace_length(&mut head, &rewritten);
@@ -56,8 +59,9 @@ pub(in crate::gateway) async fn sign_in(
             body.resumed(beginning)
         }
     };
-    let response = forward(context, record, client, head, body).await?;
-    apply_on_success(context, record, response, agent, OnSuccess::SignIn { began, pushes }).await
+    ask_for_readable(&mut head.headers);
+    let change = OnSuccess::SignIn { began, issued, pushes };
+    forward_and_apply(context, record, client, (head, body), agent, change).await
 }
 
 /// A sign-out: on success the previews of `agent` are void.
@@ -69,8 +73,8 @@ pub(in crate::gateway) async fn sign_out(
     agent: AgentId,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let (head, body) = request.into_parts();
-    let response = forward(context, record, client, head, body.streamed()).await?;
-    apply_on_success(context, record, response, agent, OnSuccess::End(Change::Ended, EndCause::SignedOut)).await
+    let change = OnSuccess::End(Change::Ended, EndCause::SignedOut);
+    forward_and_apply(context, record, client, (head, body.streamed()), Some(agent), change).await
 }
 
 /// `cancelPreviewCallout`: on success that one preview is void.
@@ -90,8 +94,8 @@ pub(in crate::gateway) async fn cancel(
         }
         Err(beginning) => (Change::Ended, body.resumed(beginning)),
     };
-    let response = forward(context, record, client, head, body).await?;
-    apply_on_success(context, record, response, agent, OnSuccess::End(change, EndCause::Cancelled)).await
+    let change = OnSuccess::End(change, EndCause::Cancelled);
+    forward_and_apply(context, record, client, (head, body), Some(agent), change).await
 }
 
 /// The change that a successful cancellation makes, and the body to forward: one that every reader reads in the same way,
@@ -128,45 +132,111 @@ async fn read_body(
 }
 
 /// What a session operation changes if it succeeds.
+#[derive(Clone)]
 enum OnSuccess {
     /// It ends previews.
     End(Change, EndCause),
-    /// It begins a session. `pushes`: the sign-in asks for push through this gateway.
-    SignIn { began: Moment, pushes: bool },
+    /// It begins a session. `pushes`: the sign-in asks for push through this gateway, at addresses issued at `issued`.
+    SignIn { began: Moment, issued: Timestamp, pushes: bool },
 }
 
-/// Applies `change` to the state of `agent` if the upstream has done what it was asked to do.
-async fn apply_on_success(
+/// Forwards a session operation and applies what its answer says, before the client gets it.
+async fn forward_and_apply(
     context: &RequestContext,
     record: &mut Recorder,
-    response: Response<UpstreamBody>,
-    agent: AgentId,
+    client: &Client,
+    (head, body): (request::Parts, RequestBody),
+    agent: Option<AgentId>,
     change: OnSuccess,
 ) -> Result<Response<ResponseBody>, GatewayError> {
-    // The upstream has acted: the previews must end although the client may have left.
+    // The upstream may act on the request although the client leaves: the outcome must be known.
     record.must_finish();
-    match buffer(response, MAX_ENVELOPE).await? {
-        Buffered::Whole(head, bytes) => {
-            let envelope = read_envelope(&head, &bytes, MAX_ENVELOPE);
-            if envelope.is_success() {
-                let ledger = &context.services().ledger;
-                match change {
-                    OnSuccess::End(change, cause) => ledger.end(agent, change, cause),
-                    OnSuccess::SignIn { began, pushes } => {
-                        ledger.sign_in(agent, &SignIn { began, pushes, session: None });
-                    }
-                }
-                ledger.share(&[agent]).await;
+    let max = context.limits().event_body;
+    let buffered = match forward(context, record, client, head, body).await {
+        Ok(response) => buffer(response, max).await,
+        Err(error) => Err(error),
+    };
+    match buffered {
+        Ok(Buffered::Whole(head, bytes)) => {
+            let text = content::decoded(&head.headers, &bytes, max).unwrap_or_default();
+            apply(context, &head.headers, &text, agent, &change).await;
+            if context.generation.push.relay().is_some() && quotes_push_address(&text) {
+                return Err(GatewayError::PushAddressQuoted);
             }
-            share_if_signed_out(context, envelope.retcode.as_deref()).await;
             Ok(Response::from_parts(head, ResponseBody::Whole(bytes)))
         }
-        Buffered::TooLarge(response) => Ok(response),
+        Ok(Buffered::TooLarge(response)) => {
+            end_if_unclear(context, agent, &change).await;
+            Ok(response)
+        }
+        // Nothing was sent, so nothing has changed.
+        Err(error @ GatewayError::Upstream(Failure::NotSent(_))) => Err(error),
+        Err(error) => {
+            end_if_unclear(context, agent, &change).await;
+            Err(error)
+        }
     }
 }
 
+/// Applies `change` to the state of `agent` if the answer says that the upstream has done what it was asked to do, or does
+/// not say that it has not.
+async fn apply(
+    context: &RequestContext,
+    headers: &HeaderMap,
+    answer: &[u8],
+    agent: Option<AgentId>,
+    change: &OnSuccess,
+) {
+    let envelope = Envelope::read(answer);
+    match envelope.outcome() {
+        Outcome::Success => {
+            let Some(agent) = agent.or_else(|| signed_in_agent(answer)) else { return };
+            let services = context.services();
+            match change {
+                OnSuccess::End(change, cause) => services.ledger.end(agent, change.clone(), *cause),
+                OnSuccess::SignIn { began, issued, pushes } => {
+                    services
+                        .ledger
+                        .sign_in(agent, &SignIn { began: *began, pushes: *pushes, session: issued_guid(headers) });
+                    services.account_sign_ins.signed_in(*issued, agent);
+                }
+            }
+            services.ledger.share(&[agent]).await;
+        }
+        Outcome::Failure(_) => share_if_signed_out(context, envelope.retcode.as_deref()).await,
+        Outcome::Unreadable => end_if_unclear(context, agent, change).await,
+    }
+}
+
+/// What may have ended previews has ended them, if the request was the agent's own, or may have been: a stranger cannot
+/// end them by a request whose outcome is unknown.
+async fn end_if_unclear(context: &RequestContext, agent: Option<AgentId>, change: &OnSuccess) {
+    let Some(agent) = agent else { return };
+    let ledger = &context.services().ledger;
+    let requester = context.classified.operation.requester().unwrap_or(agent);
+    let session = |agent| ledger.session_of(context.guid_bytes(), agent);
+    match (session(agent), session(requester)) {
+        (SessionMatch::Own, _) | (_, SessionMatch::Own | SessionMatch::Unknown) => {}
+        (_, SessionMatch::Other(_) | SessionMatch::NotOwn) => return,
+    }
+    let change = match change {
+        OnSuccess::End(change, _) => change.clone(),
+        OnSuccess::SignIn { began, pushes: true, .. } => Change::EndedBefore(began.at()),
+        OnSuccess::SignIn { .. } => Change::Ended,
+    };
+    ledger.end(agent, change, EndCause::UnknownOutcome);
+    ledger.share(&[agent]).await;
+    context
+        .warn_about_events("outcome of a session operation is unknown: the previews that it may have ended are void");
+}
+
 /// The sign-in with push addresses of the gateway; `None` if it is forwarded unchanged.
-fn with_relayed_push(context: &RequestContext, agent: AgentId, body: &[u8]) -> Result<Option<Bytes>, GatewayError> {
+fn with_relayed_push(
+    context: &RequestContext,
+    agent: Option<AgentId>,
+    issued: Timestamp,
+    body: &[u8],
+) -> Result<Option<Bytes>, GatewayError> {
     match (push_addresses(body), context.generation.push.relay()) {
         (Ok(addresses), _) if addresses.is_empty() => return Ok(None),
         // The upstream will most likely not accept it as a sign-in either.
@@ -175,7 +245,8 @@ fn with_relayed_push(context: &RequestContext, agent: AgentId, body: &[u8]) -> R
         }
         (_, None) => note_unchanged(context, agent, "[push] is off"),
         (found, Some(relay)) => {
-            let rewritten = found.map_err(explain).and_then(|addresses| relay.rewritten(agent, body, &addresses));
+            let rewritten =
+                found.map_err(explain).and_then(|addresses| relay.rewritten(agent, issued, body, &addresses));
             match rewritten {
                 Ok(rewritten) => {
                     context.services().metrics.pushes.signed_in(SignInHandling::Rewritten);
@@ -192,7 +263,7 @@ fn with_relayed_push(context: &RequestContext, agent: AgentId, body: &[u8]) -> R
 /// misconfiguration visible at once. Monitor mode refuses nothing, callouts of that agent included.
 fn refuse_unless_monitoring(
     context: &RequestContext,
-    agent: AgentId,
+    agent: Option<AgentId>,
     objection: &'static str,
 ) -> Result<(), GatewayError> {
     if context.config().validation.mode == Mode::Monitor {
@@ -213,10 +284,10 @@ fn explain(fault: SignInFault) -> &'static str {
 }
 
 /// Logged once for each agent: the sign-in is repeated every day.
-fn note_unchanged(context: &RequestContext, agent: AgentId, why: &'static str) {
+fn note_unchanged(context: &RequestContext, agent: Option<AgentId>, why: &'static str) {
     context.services().metrics.pushes.signed_in(SignInHandling::Passed);
-    if context.generation.push.is_first_warning(agent) {
-        let (agent_id, request_id) = (agent.as_u32(), context.id());
+    if agent.is_none_or(|agent| context.generation.push.is_first_warning(agent)) {
+        let (agent_id, request_id) = (agent.map(AgentId::as_u32), context.id());
         let message =
             "sign-in asks for push and is forwarded unchanged: the gateway does not see this agent's previews";
         tracing::warn!(target: "previewgate::push", agent_id, request_id, why, "{message}");

@@ -17,6 +17,10 @@ label_enum! {
         Relayed = "relayed",
         /// Its address was not signed with this gateway's key.
         RefusedSignature = "refused_signature",
+        /// The session that its address was issued for is over.
+        RefusedSession = "refused_session",
+        /// It did not come from one of `push.sources`.
+        RefusedSource = "refused_source",
         /// Its target is not allowed, or resolves to an address that is not.
         RefusedTarget = "refused_target",
         /// Its body was incomplete, or the application was unreachable or gave no valid response.

@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use previewgate::preview::AgentId;
-use previewgate::protocol::push_address::{Claim, LONGEST_URL, PushForm, PushKey, Target};
+use previewgate::preview::{AgentId, Timestamp};
+use previewgate::protocol::push_address::{Claim, MAX_URL, PushForm, PushKey, Target};
 use previewgate::protocol::sign_in::{push_addresses, with_addresses};
 
 fuzz_target!(|input: (&str, &str, &[u8])| {
@@ -15,13 +15,13 @@ fuzz_target!(|input: (&str, &str, &[u8])| {
     }
     if let Ok(target) = Target::parse(url) {
         let agent = AgentId::try_from(101).unwrap();
-        let issued = key.issue(PushForm::PushUrl, agent, &target);
+        let issued = key.issue(PushForm::PushUrl, Some(agent), Timestamp(1), &target);
         // Longer ones are never issued: the sign-in is refused.
-        if issued.len() > LONGEST_URL {
+        if issued.len() > MAX_URL {
             return;
         }
         let claim = Claim::read(&issued).expect("what was issued can be read");
-        assert_eq!(claim.agent, agent);
+        assert_eq!((claim.agent, claim.issued), (Some(agent), Some(Timestamp(1))));
         assert!(key.verify(claim).is_some(), "what was issued is verified");
     }
     if let Ok(addresses) = push_addresses(sign_in) {

@@ -1,0 +1,59 @@
+//! GUIDs that the platform issues in `Set-GUID: JSESSIONID=<uuid>.<node>` (protocol.md 2).
+
+use http::HeaderMap;
+use http::header::HeaderName;
+
+use super::context::RequestContext;
+use crate::store::SessionMatch;
+
+const SET_GUID: HeaderName = HeaderName::from_static("set-guid");
+
+/// The GUID that a response issues, if there is exactly one.
+pub(super) fn issued_guid(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut fields = headers.get_all(SET_GUID).iter();
+    let (field, None) = (fields.next()?, fields.next()) else { return None };
+    let value = field.as_bytes();
+    let value = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let guid = match value.iter().position(|byte| *byte == b'=') {
+        Some(position) => value.get(position + 1..).unwrap_or_default().trim_ascii(),
+        None => value,
+    };
+    (!guid.is_empty()).then_some(guid)
+}
+
+/// With dynamic authentication the GUID changes now and then: the new one is the agent's own, if the old one was or may
+/// have been.
+pub(super) fn follow_rotation(context: &RequestContext, headers: &HeaderMap) {
+    let Some(guid) = issued_guid(headers) else { return };
+    let Some(agent) = context.classified.operation.requester() else { return };
+    let ledger = &context.services().ledger;
+    match ledger.session_of(context.guid_bytes(), agent) {
+        SessionMatch::Own | SessionMatch::Unknown => ledger.learn_session(agent, guid),
+        SessionMatch::Other(_) | SessionMatch::NotOwn => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn spellings_of_the_field() {
+        for (value, guid) in [
+            ("JSESSIONID=7c9d.AgentGateway1", Some("7c9d.AgentGateway1")),
+            ("JSESSIONID=7c9d.AgentGateway1; Path=/; Secure", Some("7c9d.AgentGateway1")),
+            (" 7c9d.AgentGateway1 ", Some("7c9d.AgentGateway1")),
+            ("JSESSIONID=", None),
+            ("", None),
+        ] {
+            let headers = HeaderMap::from_iter([(SET_GUID, HeaderValue::from_static(value))]);
+            assert_eq!(issued_guid(&headers), guid.map(str::as_bytes), "{value}");
+        }
+        let mut two = HeaderMap::new();
+        two.append(SET_GUID, HeaderValue::from_static("JSESSIONID=a"));
+        two.append(SET_GUID, HeaderValue::from_static("JSESSIONID=b"));
+        assert_eq!(issued_guid(&two), None);
+        assert_eq!(issued_guid(&HeaderMap::new()), None);
+    }
+}
