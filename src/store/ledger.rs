@@ -12,31 +12,26 @@
 mod tests;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::{fmt, io};
 
 use super::fences::{Fence, Fences, TimedEnd};
 use super::journal::{End, Journal};
 use super::moment::{Moment, Sequence};
+use super::preview_log::log_shown;
 use super::redis::{Known, SessionRelation, SharedStore, TimedChange};
 use super::sessions::{SessionMatch, Sessions};
 use super::{MemoryStore, StoreState, Unavailable};
 use crate::config::{OnStoreFailure, Previews, StoreKind};
 use crate::label_enum;
-use crate::preview::{
-    AgentId, AgentPreviews, Announcement, Change, Clock, ControlId, DialedNumber, Surplus, Timestamp,
-};
+use crate::preview::{AgentId, AgentPreviews, Announcement, Change, Clock, ControlId, Surplus, Timestamp};
 use crate::protocol::envelope::{SUCCESS, says_signed_out};
 use crate::protocol::{Delivery, Event, EventType, Events};
+use crate::telemetry::Metrics;
 use crate::telemetry::metrics::DropCause;
-use crate::telemetry::{Metrics, sanitized};
 
 /// Agents share their locks, so that the number of locks is bounded.
 const LOCKS: usize = 256;
-/// Numbers of one preview that a debug line shows.
-const MAX_LOGGED_NUMBERS: usize = 8;
-/// Characters of one number that a debug line shows.
-const MAX_LOGGED_NUMBER: usize = 64;
 
 /// The state of all agents. See the module.
 pub struct Ledger {
@@ -575,27 +570,5 @@ fn cause_of(event_type: EventType) -> EndCause {
         | EventType::PreviewCallOutEx
         | EventType::ReleasePreview
         | EventType::Other => EndCause::Released,
-    }
-}
-
-fn log_shown(agent: AgentId, announcement: &Announcement, delivery: Delivery) {
-    tracing::debug!(
-        target: "previewgate::previews",
-        agent_id = agent.as_u32(), control_id = announcement.control_id.0, delivery = delivery.as_str(),
-        numbers = %MaskedNumbers(&announcement.numbers),
-        "preview {} reached agent {agent}", announcement.control_id
-    );
-}
-
-/// Some numbers, masked and bounded.
-struct MaskedNumbers<'a>(&'a [DialedNumber]);
-
-impl fmt::Display for MaskedNumbers<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, number) in self.0.iter().take(MAX_LOGGED_NUMBERS).enumerate() {
-            let separator = if position == 0 { "" } else { "," };
-            write!(f, "{separator}{}", sanitized(number.masked(), MAX_LOGGED_NUMBER))?;
-        }
-        if self.0.len() > MAX_LOGGED_NUMBERS { f.write_str(",…") } else { Ok(()) }
     }
 }

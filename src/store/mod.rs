@@ -10,6 +10,7 @@ mod journal;
 mod ledger;
 mod memory;
 mod moment;
+mod preview_log;
 mod redis;
 mod sessions;
 pub mod snapshot;
