@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::preview::DialedNumber;
 use crate::preview::{Callout, decide};
 
 const TTL: Duration = Duration::from_secs(60);
