@@ -6,9 +6,17 @@
 //! Where to look first:
 //! - the rule: [`preview::decide`]
 //! - how events are read: [`protocol::parse_events`]
-//! - what a request is for: [`protocol::classify`](protocol::classify())
-//! - the life of a request, on one page: [`gateway`] and its `pipeline`
+//! - the life of a callout, a poll and a push: [`gateway`]
 //! - how it is put together: [`app`]
+//!
+//! In the repository:
+//! - `docs/architecture.md`: the map: life of a request, threads, who owns what, where to add things
+//! - `docs/protocol.md`: the vendor's API; comments cite its sections
+//! - `docs/operating.md`: topologies, TLS, reload, upgrade, limits, each reason
+//! - `docs/configuration.md` and `config/previewgate.toml`: every key
+//! - `docs/performance.md`: measurements, and how to repeat them
+//! - `SECURITY.md`: what is protected against whom
+//! - `CONTRIBUTING.md`: build, test, fuzz, style, lexicon
 //!
 //! Imports point down. Each module uses only modules of lower lines; modules on one line do not use each other:
 //!

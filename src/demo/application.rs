@@ -76,7 +76,7 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, events: Events) {
     }
 }
 
-/// Answers as the platform expects it (protocol.md 6.3). What is no push to this application is not taken for one.
+/// Answers as the platform expects it (docs/protocol.md 6.3). What is no push to this application is not taken for one.
 async fn take(request: Request<Incoming>, events: Events) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let wanted = head.method == Method::POST && head.uri == PATH && is_ours(&head.headers);

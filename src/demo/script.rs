@@ -104,7 +104,7 @@ impl Upstream {
     }
 }
 
-/// How a step has to end. The HTTP status is always 200 (protocol.md 3).
+/// How a step has to end. The HTTP status is always 200 (docs/protocol.md 3).
 #[derive(Clone, Copy)]
 pub(super) struct Expected {
     /// What the decision log says; nothing if the request is no callout.

@@ -9,7 +9,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::config::ListenerTls;
 use crate::tls::{TlsError, certificates, private_key, provider, roots};
 
-/// TLS 1.2 sessions remembered. The vendor's C# client opens a connection for each request (protocol.md 9).
+/// TLS 1.2 sessions remembered. The vendor's C# client opens a connection for each request (docs/protocol.md 9).
 const SESSIONS: usize = 20_000;
 
 /// The acceptor for `[listener.tls]`: TLS 1.2 and 1.3, client certificates demanded if `client_ca` is set.

@@ -1,8 +1,8 @@
 //! From an error to the response that the client gets: one table.
 //!
 //! A refusal that an agent should see is a 200 with a non-zero `retcode`, because the vendor's clients read the body of
-//! a 200 only (protocol.md 3). A failure of the gateway or the upstream has a status of its own (502, 503, 504), because
-//! a client should fail over then. Every response is an envelope.
+//! a 200 only (docs/protocol.md 3). A failure of the gateway or the upstream has a status of its own (502, 503, 504),
+//! because a client should fail over then. Every response is an envelope.
 
 use std::borrow::Cow;
 use std::io;

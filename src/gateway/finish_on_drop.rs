@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// How long a held poll is kept after its client has left: longer than an answer is on its way, and shorter than the
-/// vendor's clients wait before they poll again (protocol.md 6.1).
+/// vendor's clients wait before they poll again (docs/protocol.md 6.1).
 const GRACE: Duration = Duration::from_millis(150);
 /// Polls that one gateway keeps at the same time.
 const MAX_KEPT: usize = 1024;

@@ -9,7 +9,7 @@ use http::{Response, Version};
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Why a callout was refused.
 pub(super) const REASON: HeaderName = HeaderName::from_static("x-previewgate-reason");
-/// The agent's credential (protocol.md 2).
+/// The agent's credential (docs/protocol.md 2).
 pub(super) const GUID: HeaderName = HeaderName::from_static("guid");
 
 /// Hop-by-hop fields, besides those that `Connection` names.

@@ -156,7 +156,7 @@ pub(crate) fn evaluate(parsed: ParsedCallout, agent: AgentState<'_>, now: Timest
     Evaluation { callout: Some(callout), rewritten, preview_age, outcome }
 }
 
-/// The header fields that the interface requires (protocol.md 4).
+/// The header fields that the interface requires (docs/protocol.md 4).
 fn check_head(headers: &HeaderMap) -> Result<(), Objection> {
     if headers.get(GUID).is_none_or(|guid| guid.as_bytes().trim_ascii().is_empty()) {
         return Err(Objection::new(Reason::MissingGuid, "the Guid header is missing"));

@@ -1,4 +1,4 @@
-//! GUIDs that the platform issues in `Set-GUID: JSESSIONID=<uuid>.<node>` (protocol.md 2).
+//! GUIDs that the platform issues in `Set-GUID: JSESSIONID=<uuid>.<node>` (docs/protocol.md 2).
 
 use http::HeaderMap;
 use http::header::HeaderName;

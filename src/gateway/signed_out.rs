@@ -1,4 +1,4 @@
-//! Responses that say that an agent has no session (100-006, 100-008; protocol.md 7).
+//! Responses that say that an agent has no session (100-006, 100-008; docs/protocol.md 7).
 
 use super::context::RequestContext;
 use crate::preview::AgentId;

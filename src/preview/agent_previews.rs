@@ -7,11 +7,11 @@ use std::collections::HashSet;
 
 use super::{ControlId, DialedNumber, ShownRef, Timestamp};
 
-/// Numbers kept for one preview; the newest stay. `dialeddigits` holds at most 120 characters (protocol.md 5), so at
-/// most 60 numbers.
+/// Numbers kept for one preview; the newest stay. `dialeddigits` holds at most 120 characters (docs/protocol.md 5), so
+/// at most 60 numbers.
 pub const MAX_NUMBERS: usize = 128;
-/// Bytes of one number. `dialeddigits` holds at most 24 characters for one number (protocol.md 5). A longer one is not
-/// kept.
+/// Bytes of one number. `dialeddigits` holds at most 24 characters for one number (docs/protocol.md 5). A longer one is
+/// not kept.
 pub const MAX_NUMBER_BYTES: usize = 64;
 /// Memory for each preview that `per_agent` allows, on average: about twice what the largest documented one takes.
 const AVERAGE_PREVIEW_BYTES: usize = 4096;
@@ -133,8 +133,8 @@ impl AgentPreviews {
         Surplus::default()
     }
 
-    /// The same control ID may be announced twice, first without and then with numbers: they add up (protocol.md 5).
-    /// A repeated announcement is the newest one again, and renews the numbers that it names.
+    /// The same control ID may be announced twice, first without and then with numbers: they add up (docs/protocol.md
+    /// 5). A repeated announcement is the newest one again, and renews the numbers that it names.
     fn show(&mut self, announcement: Announcement, now: Timestamp, bounds: Bounds) -> Surplus {
         let Announcement { control_id, numbers, shown: references } = announcement;
         let shown = numbers.into_iter().map(|number| ShownNumber { number, shown_at: now });

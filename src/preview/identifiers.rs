@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// An agent ID: the plain decimal number 101 to 999999 (protocol.md 1).
+/// An agent ID: the plain decimal number 101 to 999999 (docs/protocol.md 1).
 ///
 /// Only the canonical spelling parses. `0101`, `+101` and `101 ` might mean agent 101 to the upstream or might not;
 /// what has two readings has none here.
@@ -65,7 +65,7 @@ impl fmt::Debug for AgentId {
 #[error("an agent ID is a plain decimal number from {} to {}", AgentId::MIN, AgentId::MAX)]
 pub struct InvalidAgentId;
 
-/// The control block ID of a preview: a 64-bit integer, 0 included (protocol.md 4 and 5).
+/// The control block ID of a preview: a 64-bit integer, 0 included (docs/protocol.md 4 and 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ControlId(pub i64);
 

@@ -16,7 +16,7 @@ const MAX_SCALAR: usize = 128;
 /// How many bytes from the first one that is not ASCII must be valid UTF-8 for the text to count as UTF-8.
 const MAX_UNDECIDED: usize = 64 * 1024;
 
-/// Reads the events in the body of a polling answer or of a push (protocol.md 6): an envelope with `event` (an
+/// Reads the events in the body of a polling answer or of a push (docs/protocol.md 6): an envelope with `event` (an
 /// object, an array, null or absent), a push with `eventList`, or a bare event object.
 ///
 /// A byte order mark, raw control characters and broken sequences are tolerated. Text that is not UTF-8 is read as GBK,

@@ -17,7 +17,7 @@ use super::one_reading::{is_plain, without_padding, written_out};
 use super::strict_json::{Skipped, Text};
 use crate::preview::{Callout, ControlId, DialedNumber, Reason};
 
-/// Longest `called`, in bytes: as long as `dialeddigits` can be (protocol.md 5).
+/// Longest `called`, in bytes: as long as `dialeddigits` can be (docs/protocol.md 5).
 pub const MAX_CALLED: usize = 120;
 
 /// A body that has one reading.
@@ -64,7 +64,7 @@ impl CalloutError {
     }
 }
 
-/// Reads a `previewCallout` body (protocol.md 4).
+/// Reads a `previewCallout` body (docs/protocol.md 4).
 ///
 /// `called` must be a string of printable ASCII and blanks within, without commas, quotes and backslashes;
 /// `callcontrolid` an integer within 64 bits, or its canonical decimal spelling as a string. Both may be padded with NUL
@@ -81,7 +81,7 @@ pub fn parse_callout(body: &[u8]) -> Result<ParsedCallout, CalloutError> {
     Ok(ParsedCallout { callout, rewritten: rewritten(body, text, fields.escaped) })
 }
 
-/// Reads a `cancelPreviewCallout` body with the same strictness (protocol.md 4).
+/// Reads a `cancelPreviewCallout` body with the same strictness (docs/protocol.md 4).
 pub fn parse_cancel(body: &[u8]) -> ParsedCancel {
     let read = || {
         let text = std::str::from_utf8(trim_bom(body)).ok()?;

@@ -1,5 +1,5 @@
-//! Content codings and charsets of the platform's answers (protocol.md 5): undone to look inside, never on the way to
-//! the client, who gets byte for byte what the upstream sent.
+//! Content codings and charsets of the platform's answers (docs/protocol.md 5): undone to look inside, never on the way
+//! to the client, who gets byte for byte what the upstream sent.
 
 use std::borrow::Cow;
 use std::io::Read;

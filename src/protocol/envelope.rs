@@ -1,4 +1,4 @@
-//! The vendor's response envelope: `message`, `retcode`, `result` (protocol.md 3).
+//! The vendor's response envelope: `message`, `retcode`, `result` (docs/protocol.md 3).
 
 use serde::Serialize;
 

@@ -1,6 +1,6 @@
 //! Events: what the platform shows an agent's application, and what that changes here.
 //!
-//! Read forgivingly (protocol.md 5): the upstream is trusted, its spelling is not. What cannot be understood is an
+//! Read forgivingly (docs/protocol.md 5): the upstream is trusted, its spelling is not. What cannot be understood is an
 //! error that the caller counts; it never stops the answer on its way to the client. `answer` finds the events in a text.
 
 use std::collections::VecDeque;
@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use crate::label_enum;
 use crate::preview::{AgentId, Announcement, Change, ControlId, DialedNumber};
 
-/// Most numbers of one preview that are kept; the newest stay. `dialeddigits` holds at most 60 (protocol.md 5).
+/// Most numbers of one preview that are kept; the newest stay. `dialeddigits` holds at most 60 (docs/protocol.md 5).
 pub const MAX_NUMBERS: usize = 128;
 
 /// Longest number that is kept, in bytes. The longest documented one has 24.
@@ -181,13 +181,13 @@ impl NumberList {
     }
 }
 
-/// Strings from the platform can be padded with NUL characters (protocol.md 5).
+/// Strings from the platform can be padded with NUL characters (docs/protocol.md 5).
 pub(super) fn trim_padding(text: &str) -> &str {
     text.trim_matches(|c: char| c == '\0' || c.is_whitespace())
 }
 
 label_enum! {
-    /// The event types that matter here (protocol.md 5).
+    /// The event types that matter here (docs/protocol.md 5).
     pub enum EventType {
         /// A preview starts, with or without numbers.
         Preview = "AgentEvent_Preview",
@@ -211,7 +211,7 @@ impl EventType {
 }
 
 label_enum! {
-    /// How an event reached the application (protocol.md 6).
+    /// How an event reached the application (docs/protocol.md 6).
     pub enum Delivery {
         /// Polling one agent.
         Poll = "poll",

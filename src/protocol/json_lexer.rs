@@ -1,6 +1,6 @@
 //! A JSON lexer that is fed piece by piece and keeps nothing of what it has read.
 //!
-//! For what the platform writes (protocol.md 5): strings may hold raw control characters and broken UTF-8, and NUL
+//! For what the platform writes (docs/protocol.md 5): strings may hold raw control characters and broken UTF-8, and NUL
 //! characters may stand between tokens. The structure must be JSON. One pass, whatever the size and the depth; a byte of
 //! memory for each open bracket.
 

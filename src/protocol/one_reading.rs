@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 /// The same JSON text with one reading. `text` must be strict JSON. In the values of the top-level members `padded`,
-/// NUL characters are left out: they are padding there (protocol.md 5).
+/// NUL characters are left out: they are padding there (docs/protocol.md 5).
 pub(super) fn written_out(text: &str, padded: &[&str]) -> String {
     let mut writer = Writer { out: String::with_capacity(text.len() + text.len() / 4), depth: 0, member: Member::Name };
     let mut rest = text;

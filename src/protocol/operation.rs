@@ -26,16 +26,16 @@ pub enum Operation {
     },
     /// `GET agentevent/allagentevent`: a long poll for many agents.
     PollAllEvents,
-    /// A new session; on success the agent's earlier previews are void (protocol.md 7).
+    /// A new session; on success the agent's earlier previews are void (docs/protocol.md 7).
     SignIn {
         /// Who signs in.
         agent: AgentId,
         /// Which of the three sign-ins.
         name: OperationName,
     },
-    /// `PUT onlineagent/loginbyaccount`: a new session of the agent that only the answer names (protocol.md 7).
+    /// `PUT onlineagent/loginbyaccount`: a new session of the agent that only the answer names (docs/protocol.md 7).
     SignInByAccount,
-    /// The end of a session; on success the agent's previews are void (protocol.md 7).
+    /// The end of a session; on success the agent's previews are void (docs/protocol.md 7).
     SignOut {
         /// Who is signed out: the agent himself, or the one a supervisor signs out.
         agent: AgentId,

@@ -36,7 +36,7 @@ const UNTIMED_CONTEXT: &[u8] = b"previewgate push address\x01";
 const BY_ACCOUNT: &str = "account";
 
 label_enum! {
-    /// The two forms of push (protocol.md 6.3 and 6.4), as they stand in the path.
+    /// The two forms of push (docs/protocol.md 6.3 and 6.4), as they stand in the path.
     pub enum PushForm {
         /// `callBackUri` with `serviceToken`: many events in one push.
         CallBackUri = "push",

@@ -1,7 +1,7 @@
 //! From method and path to an [`Operation`]: one exact reading, or none.
 //!
 //! The upstream is a Java web application: it percent-decodes, drops `;parameters`, folds `//` and `/../`, and what
-//! its router and filters do beyond that is not public (protocol.md 1). So a path has one reading here or none:
+//! its router and filters do beyond that is not public (docs/protocol.md 1). So a path has one reading here or none:
 //! [`route`] either knows what the upstream makes of the path, or refuses it. `path_readings` decides how close an odd
 //! path is to a guarded word.
 

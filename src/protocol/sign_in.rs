@@ -1,7 +1,7 @@
 //! The body of a sign-in: where it asks for push, and the same body with other addresses.
 //!
-//! Only the addresses change (protocol.md 6.3 and 6.4). Text that is not plain ASCII is written as `\uXXXX`, so that the
-//! upstream finds no other address in it, whatever its charset: see `one_reading`.
+//! Only the addresses change (docs/protocol.md 6.3 and 6.4). Text that is not plain ASCII is written as `\uXXXX`, so
+//! that the upstream finds no other address in it, whatever its charset: see `one_reading`.
 
 use std::ops::Range;
 
@@ -81,8 +81,8 @@ pub fn with_addresses<'a>(body: &[u8], addresses: impl IntoIterator<Item = (&'a 
     }
 }
 
-/// The agent who has signed in by account name, from the answer: `result.workno` (protocol.md 7). Nothing if the answer
-/// names none, or more than one.
+/// The agent who has signed in by account name, from the answer: `result.workno` (docs/protocol.md 7). Nothing if the
+/// answer names none, or more than one.
 pub fn signed_in_agent(answer: &[u8]) -> Option<AgentId> {
     let mut reader = AnswerReader::new();
     reader.feed(answer);

@@ -13,7 +13,7 @@ use super::config::AuthMode;
 use super::events::Meaning;
 use crate::preview::AgentId;
 
-/// The failures that the simulator knows how to answer (protocol.md 3).
+/// The failures that the simulator knows how to answer (docs/protocol.md 3).
 #[derive(Clone, Copy)]
 pub(super) enum Failure {
     InvalidParameter,
@@ -53,14 +53,14 @@ impl Failure {
 pub enum Delivery {
     /// The application polls.
     Poll,
-    /// POSTs of `eventList` to the `callBackUri`, with the `service_token` (protocol.md 6.3).
+    /// POSTs of `eventList` to the `callBackUri`, with the `service_token` (docs/protocol.md 6.3).
     Push {
         /// `callBackUri`
         uri: String,
         /// `serviceToken`
         token: String,
     },
-    /// POSTs of one envelope each to the `pushUrl` (protocol.md 6.4).
+    /// POSTs of one envelope each to the `pushUrl` (docs/protocol.md 6.4).
     PushUrl {
         /// `pushUrl`
         uri: String,
@@ -167,7 +167,7 @@ impl Agents {
         if sessions.any(|session| guid == Some(session.guid.as_str())) { Ok(()) } else { Err(Failure::NoPermission) }
     }
 
-    /// With dynamic authentication, now and then a new GUID (protocol.md 2).
+    /// With dynamic authentication, now and then a new GUID (docs/protocol.md 2).
     pub(super) fn renewed_guid(&self, agent: AgentId) -> Option<String> {
         let AuthMode::Dynamic { every } = self.auth else { return None };
         let mut book = self.lock();

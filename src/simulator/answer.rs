@@ -35,7 +35,7 @@ impl Answer {
         Self::json(200, &members)
     }
 
-    /// HTTP 200 with the retcode of a failure and no `result` (protocol.md 3).
+    /// HTTP 200 with the retcode of a failure and no `result` (docs/protocol.md 3).
     pub(super) fn failure(failure: Failure) -> Self {
         Self::json(200, &json!({"message": failure.message(), "retcode": failure.retcode()}))
     }

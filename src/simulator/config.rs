@@ -11,7 +11,7 @@ use super::events::EventShape;
 /// The wait of a long poll as documented: 100 x 100 ms.
 const DOCUMENTED_POLL_WAIT: Duration = Duration::from_secs(10);
 
-/// How GUIDs live (protocol.md 2).
+/// How GUIDs live (docs/protocol.md 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMode {
     /// A GUID lasts as long as its session.

@@ -1,4 +1,4 @@
-//! Event objects as the platform makes them, and what it remembers having said (protocol.md 5).
+//! Event objects as the platform makes them, and what it remembers having said (docs/protocol.md 5).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! Pushed events: the simulated platform as an HTTP client of the application (protocol.md 6.3 and 6.4).
+//! Pushed events: the simulated platform as an HTTP client of the application (docs/protocol.md 6.3 and 6.4).
 //!
 //! One task per session that asked for push; it posts in order and waits for each answer. A failed post is recorded
 //! and not repeated: nothing public says that the platform would.

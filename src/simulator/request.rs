@@ -1,4 +1,4 @@
-//! Which resource a request target names, by Tomcat's reading of it (protocol.md 1).
+//! Which resource a request target names, by Tomcat's reading of it (docs/protocol.md 1).
 //!
 //! On purpose as generous as the real server: what slips past the gateway in disguise must arrive here as what it is.
 

@@ -1,4 +1,4 @@
-//! The agent API, honestly (protocol.md): sign-in, events, callouts.
+//! The agent API, honestly (docs/protocol.md): sign-in, events, callouts.
 
 use std::sync::Arc;
 
@@ -71,7 +71,7 @@ fn sign_in(shared: &Arc<Shared>, request: &Request, id: &str, force: bool) -> Ou
         .with("Set-Cookie", cookie))
 }
 
-/// Push needs both `callBackUri` and `serviceToken`; with only one of the two, polling is used (protocol.md 6.3).
+/// Push needs both `callBackUri` and `serviceToken`; with only one of the two, polling is used (docs/protocol.md 6.3).
 fn wanted_delivery(body: &Value) -> Delivery {
     let member = |name: &str| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
     match (member("callBackUri"), member("serviceToken"), member("pushUrl")) {

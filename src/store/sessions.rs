@@ -1,6 +1,6 @@
 //! Which session an agent's previews were shown to.
 //!
-//! "This agent is not signed in" (100-006, 100-008) voids an agent's previews (protocol.md 7). Anybody can send a
+//! "This agent is not signed in" (100-006, 100-008) voids an agent's previews (docs/protocol.md 7). Anybody can send a
 //! request about any agent, and what CC-Gateway answers to the wrong GUID is not public. So only a request with the GUID
 //! of the session that was shown the previews may void them by its answer: one agent cannot take another's away.
 

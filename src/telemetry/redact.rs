@@ -7,7 +7,7 @@ use aws_lc_rs::{hmac, rand};
 
 use crate::preview::DialedNumber;
 
-/// Maximum length of a number in a log line; `dialeddigits` holds 24 characters for one number (protocol.md 5).
+/// Maximum length of a number in a log line; `dialeddigits` holds 24 characters for one number (docs/protocol.md 5).
 const MAX_NUMBER: usize = 64;
 
 /// Masks and hashes numbers for the log.

@@ -12,7 +12,7 @@ use crate::preview::AgentId;
 pub struct RoutingKey<'a> {
     /// Whom the request is about.
     pub agent: Option<AgentId>,
-    /// The node that the agent is signed in at (protocol.md 1): the end of the GUID, never the GUID.
+    /// The node that the agent is signed in at (docs/protocol.md 1): the end of the GUID, never the GUID.
     node: Option<&'a str>,
 }
 

@@ -54,9 +54,7 @@ pub(crate) fn upward_imports(layers: &Layers, imports: &[Import]) -> Vec<String>
 }
 
 /// Groups of files each of which uses all others, directly or over others of the group.
-///
-/// A group whose files all begin with one of `known` is left out.
-pub(crate) fn circles(imports: &[Import], known: &[&str]) -> Vec<String> {
+pub(crate) fn circles(imports: &[Import]) -> Vec<String> {
     let used: Vec<&Import> = imports.iter().filter(|import| import.kind == Kind::Use).collect();
     let mut reached: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for import in &used {
@@ -69,8 +67,7 @@ pub(crate) fn circles(imports: &[Import], known: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     for file in &files {
         let group: BTreeSet<&str> = files.iter().copied().filter(|other| together(file, other)).collect();
-        let is_known = known.iter().any(|known| group.iter().all(|file| file.starts_with(known)));
-        if group.len() > 1 && done.insert(group.clone()) && !is_known {
+        if group.len() > 1 && done.insert(group.clone()) {
             found.push(describe(&group, &used));
         }
     }

@@ -1,4 +1,4 @@
-//! Push: events that CC-Gateway posts to the application, relayed by the gateway (protocol.md 6.3 and 6.4).
+//! Push: events that CC-Gateway posts to the application, relayed by the gateway (docs/protocol.md 6.3 and 6.4).
 //!
 //! A sign-in that asks for push gets the gateway's address in place of the application's (`session`). Pushes then arrive
 //! here: they are checked, recorded, and only then posted to the application, which can act on an event from inside its

@@ -1,4 +1,4 @@
-//! Requests that change whether a preview is still good: sign-in, sign-out, cancelPreviewCallout (protocol.md 7).
+//! Requests that change whether a preview is still good: sign-in, sign-out, cancelPreviewCallout (docs/protocol.md 7).
 //!
 //! Each is forwarded, and its response is read before the client gets it: on success the previews end. A sign-in that
 //! asks for push gets the gateway's own push addresses in place of the application's.

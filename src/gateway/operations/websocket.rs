@@ -1,7 +1,7 @@
 //! WebSocket, tunnelled without validation where `validation.allow_websocket` permits it.
 //!
-//! CC-Gateway can be switched to a WebSocket mode whose message format is not public (protocol.md 1). The gateway cannot
-//! recognise a callout in it. So it is off by default. When it is on, a warning is logged at every start and
+//! CC-Gateway can be switched to a WebSocket mode whose message format is not public (docs/protocol.md 1). The gateway
+//! cannot recognise a callout in it. So it is off by default. When it is on, a warning is logged at every start and
 //! [open tunnels](crate::telemetry::metrics::ConnectionMetrics) are counted.
 
 use bytes::Bytes;
