@@ -23,6 +23,7 @@ mod callouts;
 mod connections;
 mod examples;
 mod golden;
+mod observability;
 mod observing;
 mod privacy;
 mod push;
