@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
+use previewgate::config::{KeyDescription, Presence, Reload, describe_keys};
 use previewgate::preview::Reason;
 
 fn root() -> PathBuf {
@@ -70,6 +71,102 @@ fn every_relative_link_leads_to_a_file_and_a_heading() {
         }
     }
     assert!(checked > 30, "only {checked} links were found");
+}
+
+/// What stands between backticks.
+fn quoted(page: &str) -> Vec<&str> {
+    let outside_blocks = page.split("```").step_by(2);
+    outside_blocks.flat_map(|text| text.split('`').skip(1).step_by(2)).collect()
+}
+
+#[test]
+fn every_file_that_a_page_names_exists() {
+    let mut checked = 0;
+    for page in pages() {
+        for name in quoted(&text(&page)) {
+            let is_path = ["src/", "tests/", "benches/", "config/"].iter().any(|start| name.starts_with(start));
+            if is_path && !name.contains(' ') {
+                assert!(root().join(name).exists(), "{}: {name} does not exist", page.display());
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 20, "only {checked} files were found");
+}
+
+#[test]
+fn every_key_that_a_page_names_exists() {
+    let keys: BTreeSet<String> = describe_keys().into_iter().map(|description| description.key).collect();
+    let top = |name: &str| name.split('.').next().unwrap().to_owned();
+    let tables: BTreeSet<String> = keys.iter().map(|key| top(key)).collect();
+    let mut checked = 0;
+    for page in pages() {
+        for name in quoted(&text(&page)) {
+            let name = name.split(" = ").next().unwrap();
+            let is_key = name.contains('.') && name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c == '.');
+            if is_key && tables.contains(&top(name)) && !name.ends_with(".rs") {
+                assert!(keys.contains(name), "{}: there is no key {name}", page.display());
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 40, "only {checked} keys were found");
+}
+
+#[test]
+fn every_name_of_the_code_in_the_map_is_in_the_code() {
+    let code: String = files("src", ".rs").iter().map(|file| text(file)).collect();
+    let words: BTreeSet<&str> = code.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+    let mut checked = 0;
+    for page in ["docs/architecture.md", "SECURITY.md"] {
+        let page = text(&root().join(page));
+        for name in quoted(&page).into_iter().filter(|name| name.contains("::")) {
+            for part in name.trim_end_matches("()").split("::") {
+                assert!(words.contains(part), "{name}: the code has no {part}");
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 60, "only {checked} names were found");
+}
+
+/// The reference of all keys, as `docs/configuration.md` shows it.
+fn reference() -> String {
+    let mut table = "| key | value | default | changes |\n|---|---|---|---|\n".to_owned();
+    let keys = describe_keys();
+    let optional = |table: &str| keys.iter().any(|other| other.key == table && other.presence == Presence::Optional);
+    for KeyDescription { key, kind, presence, reload } in &keys {
+        let default = match presence {
+            Presence::Required if key.rsplit_once('.').is_some_and(|(table, _)| optional(table)) => {
+                "required in its table".to_owned()
+            }
+            Presence::Required => "**required**".to_owned(),
+            Presence::Default(value) => format!("`{value}`"),
+            Presence::Optional => "not set".to_owned(),
+        };
+        let reload = match reload {
+            Reload::Reloadable => "at a reload",
+            Reload::NextStart => "at the next start",
+            Reload::Fixed => "by a restart; a reload is refused",
+        };
+        table += &format!("| `{key}` | {kind} | {default} | {reload} |\n");
+    }
+    table
+}
+
+/// `UPDATE_DOCS=1 cargo test --test documentation reference` writes the table anew.
+#[test]
+fn the_reference_of_all_keys_is_the_one_of_the_code() {
+    const MARK: &str = "<!-- generated from the keys -->\n";
+    let file = root().join("docs/configuration.md");
+    let page = text(&file);
+    let parts: Vec<&str> = page.split(MARK).collect();
+    let [before, table, after] = parts.as_slice() else { panic!("docs/configuration.md needs two marks") };
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&file, [before, MARK, &reference(), MARK, after].concat()).unwrap();
+    } else {
+        assert!(*table == reference(), "docs/configuration.md is old: UPDATE_DOCS=1 cargo test --test documentation");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a request can be for. [`classify`](super::classify) decides which of these it is, once, from the request head.
+//! What a request can be for. [`classify`](super::classify()) decides which of these it is, once, from the request head.
 
 use super::push_address::PushForm;
 use crate::label_enum;

@@ -2,6 +2,7 @@
 //! has its section in the operators' manual, and the manual lists each metric.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -124,6 +125,20 @@ async fn rules_and_dashboard_name_only_what_the_gateway_has() {
     assert!(queries > 30, "only {queries} queries were found");
 }
 
+/// promtool parses the queries of the dashboard as rules.
+#[test]
+fn every_query_of_the_dashboard_is_valid() {
+    let expressions = expressions(&serde_json::from_str(&text(DASHBOARD)).unwrap());
+    let queries = expressions.iter().filter(|query| !query.starts_with("label_values"));
+    let rules =
+        queries.enumerate().map(|(number, query)| serde_json::json!({"record": format!("q:{number}"), "expr": query}));
+    let groups = serde_json::json!({"groups": [{"name": "dashboard", "rules": rules.collect::<Vec<_>>()}]});
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("dashboard.json");
+    std::fs::write(&file, groups.to_string()).unwrap();
+    promtool(["check", "rules"], &file);
+}
+
 /// All queries of a dashboard, wherever they are.
 fn expressions(value: &Value) -> Vec<String> {
     match value {
@@ -188,13 +203,16 @@ fn each_alert_has_its_section_in_the_manual() {
 
 #[test]
 fn promtool_accepts_the_rules_and_their_tests_pass() {
-    for (arguments, file) in [(["check", "rules"], RULES), (["test", "rules"], RULES_TEST)] {
-        match Command::new("promtool").args(arguments).arg(project().join(file)).output() {
-            Ok(run) => {
-                let output = [run.stdout, run.stderr].concat();
-                assert!(run.status.success(), "{}", String::from_utf8_lossy(&output));
-            }
-            Err(_) => skip("no promtool in the PATH (Debian package prometheus)"),
+    promtool(["check", "rules"], &project().join(RULES));
+    promtool(["test", "rules"], &project().join(RULES_TEST));
+}
+
+fn promtool(arguments: [&str; 2], file: &Path) {
+    match Command::new("promtool").args(arguments).arg(file).output() {
+        Ok(run) => {
+            let output = [run.stdout, run.stderr].concat();
+            assert!(run.status.success(), "{}", String::from_utf8_lossy(&output));
         }
+        Err(_) => skip("no promtool in the PATH (Debian package prometheus)"),
     }
 }
