@@ -25,7 +25,7 @@ use crate::preview::{Clock, Timestamp};
 use crate::store::Ledger;
 use crate::telemetry::{HashKey, Metrics, Redactor};
 use crate::tls::TlsError;
-use crate::upstream::Upstream;
+use crate::upstream::{Dial, TcpDial, Upstream};
 
 /// Minimum interval between two warnings about events, and between two about the upstream.
 const WARNING_INTERVAL: Duration = Duration::from_secs(1);
@@ -42,6 +42,8 @@ pub struct Services {
     pub clock: Arc<dyn Clock>,
     /// Until when callouts of agents without a known preview are forwarded (`validation.warm_up`).
     pub warm_up_until: Option<Timestamp>,
+    /// How the endpoints of the upstream are reached.
+    pub dial: Arc<dyn Dial>,
     /// The metrics of the process.
     pub metrics: Arc<Metrics>,
     /// Masks numbers in logs.
@@ -88,6 +90,7 @@ impl Services {
             account_sign_ins: AccountSignIns::new(config.previews.max_agents),
             clock,
             warm_up_until: None,
+            dial: Arc::new(TcpDial),
             metrics,
             redactor: Redactor::new(config.log.mask_numbers, hash_key(&config.log)?),
             origins: Origins::new(),
@@ -148,7 +151,8 @@ impl Generation {
     /// When certificates, keys or the push key cannot be used.
     pub fn build(services: &Arc<Services>, config: Config, previous: Option<&Self>) -> Result<Self, SetupError> {
         let earlier = previous.map(|previous| &*previous.upstream);
-        let upstream = Arc::new(Upstream::new(&config, Arc::clone(&services.metrics), earlier)?);
+        let upstream =
+            Arc::new(Upstream::new(&config, Arc::clone(&services.metrics), Arc::clone(&services.dial), earlier)?);
         let acceptor = config.listener.tls.as_ref().map(downstream::acceptor).transpose()?;
         let push = Push::new(&config, &services.own_addresses)?;
         report_expiry(&config, &services.metrics);

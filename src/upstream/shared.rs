@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::dial::{Dial, TcpDial};
+use super::dial::Dial;
 use super::endpoint::Endpoint;
 use super::route::{self, Route, RoutingKey};
 use super::tls;
@@ -34,11 +34,17 @@ pub(super) struct Settings {
 }
 
 impl Upstream {
-    /// Prepares the upstream; connects to nothing yet. Endpoints that `earlier` had too keep their health.
+    /// Prepares the upstream, without connecting. Endpoints are reached by `dial`; those that `earlier` has as well keep
+    /// their health.
     ///
     /// # Errors
     /// When the certificates or keys of `[upstream.tls]` cannot be used.
-    pub fn new(config: &config::Config, metrics: Arc<Metrics>, earlier: Option<&Self>) -> Result<Self, TlsError> {
+    pub fn new(
+        config: &config::Config,
+        metrics: Arc<Metrics>,
+        dial: Arc<dyn Dial>,
+        earlier: Option<&Self>,
+    ) -> Result<Self, TlsError> {
         let upstream = &config.upstream;
         let tls = tls::connector(upstream)?;
         let known = |name: &str| earlier?.endpoints.iter().find(|endpoint| *endpoint.name == *name);
@@ -55,13 +61,7 @@ impl Upstream {
             preserve_host: upstream.preserve_host,
             balance: upstream.balance,
         };
-        Ok(Self { endpoints, dial: Arc::new(TcpDial), tls, probe: Probe::new(upstream), settings, metrics })
-    }
-
-    /// The same upstream, reached by `dial` instead of TCP.
-    #[must_use]
-    pub fn dialed_by(self, dial: Arc<dyn Dial>) -> Self {
-        Self { dial, ..self }
+        Ok(Self { endpoints, dial, tls, probe: Probe::new(upstream), settings, metrics })
     }
 
     /// The endpoints, in order of preference.

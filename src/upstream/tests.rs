@@ -17,7 +17,7 @@ use crate::telemetry::Metrics;
 fn upstream(endpoints: &str, earlier: Option<&Upstream>) -> Upstream {
     let text = format!("[upstream]\nendpoints = [{endpoints}]");
     let config = config::parse(&text, std::path::Path::new("/"), config::Files::Check).unwrap();
-    Upstream::new(&config, Arc::new(Metrics::new()), earlier).unwrap()
+    Upstream::new(&config, Arc::new(Metrics::new()), Arc::new(TcpDial), earlier).unwrap()
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use previewgate::simulator::SimulatorHandle;
 use rustls::ClientConfig;
 
-use super::{Agent, Answer, Request, Wire, eventually_async, within};
+use super::{Agent, Answer, Pipes, Request, Wire, eventually_async, within};
 
 /// The addresses of a gateway, and the simulator behind it.
 #[derive(Clone)]
@@ -20,6 +20,8 @@ pub(crate) struct Access {
     pub(crate) simulator: SimulatorHandle,
     /// For the data path; absent without TLS.
     pub(crate) tls: Option<Arc<ClientConfig>>,
+    /// In place of `address`, for a gateway that listens in memory.
+    pub(crate) pipes: Option<Pipes>,
 }
 
 impl Access {
@@ -32,6 +34,9 @@ impl Access {
 
     /// A new connection, if the gateway accepts one.
     pub(crate) async fn try_connect(&self) -> io::Result<Wire> {
+        if let Some(pipes) = &self.pipes {
+            return pipes.connect().await;
+        }
         match &self.tls {
             Some(config) => Wire::encrypted(self.address, Arc::clone(config)).await,
             None => Wire::plain(self.address).await,

@@ -63,7 +63,8 @@ impl Bound {
     pub(crate) fn start(self) -> Gateway {
         let Self { app, log, logging, simulator, tls } = self;
         let running = app.start().unwrap();
-        let access = Access { address: running.address, admin_address: running.admin_address, simulator, tls };
+        let access =
+            Access { address: running.address, admin_address: running.admin_address, simulator, tls, pipes: None };
         Gateway { access, log, running: Some(running), logging }
     }
 }

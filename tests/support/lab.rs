@@ -227,7 +227,7 @@ impl Site {
     pub(crate) fn access(&self) -> Access {
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let (simulator, tls) = (self.handle.clone(), self.client_tls());
-        Access { address: self.port.address, admin_address: nowhere, simulator, tls }
+        Access { address: self.port.address, admin_address: nowhere, simulator, tls, pipes: None }
     }
 
     /// A client of the gateway, over TLS if the site uses TLS.

@@ -5,6 +5,7 @@
 //! | [`Setup`], [`Lab`] | simulator and gateway in this process; plain, TLS or mutual TLS; any configuration; reload, restart |
 //! | [`Site`] | what surrounds a gateway: directory, certificates, simulator, reserved address; starts further gateways |
 //! | [`Process`] | the real program as a child process: signals, exit status, its log line by line |
+//! | [`MemorySetup`], [`MemoryLab`] | the same over pipes in memory, on paused time: for tests of time limits |
 //! | [`Access`] | how clients reach any of these: connections, requests, metrics page |
 //! | [`Agent`] | a signed-in agent: polls, is shown previews, asks for calls |
 //! | [`Wire`], [`Client`] | a client's connection: writes bytes, reads answers strictly; one that reconnects |
@@ -64,6 +65,8 @@ mod clock;
 mod gateway;
 mod lab;
 mod log;
+mod memory;
+mod pipes;
 mod port;
 mod process;
 mod redis;
@@ -85,6 +88,8 @@ pub(crate) use clock::MovableClock;
 pub(crate) use gateway::{Bound, Gateway, record};
 pub(crate) use lab::{Lab, Setup, Site, project};
 pub(crate) use log::CapturedLog;
+pub(crate) use memory::{MemoryLab, MemorySetup, PLATFORM, seconds};
+pub(crate) use pipes::Pipes;
 pub(crate) use port::Port;
 pub(crate) use process::{Process, RUN, outcome};
 pub(crate) use redis::{Kind, RedisServer, SECRET};

@@ -45,7 +45,8 @@ impl Site {
         within("the gateway to be ready", async move {
             let ready: Value = serde_json::from_str(&next_line(&mut log, "\"message\":\"ready\"").await).unwrap();
             let address = |name: &str| ready[name].as_str().unwrap().parse().unwrap();
-            let access = Access { address: address("address"), admin_address: address("admin"), simulator, tls };
+            let access =
+                Access { address: address("address"), admin_address: address("admin"), simulator, tls, pipes: None };
             Process { access, child, log }
         })
     }
