@@ -9,4 +9,4 @@ mod tls;
 pub use client_io::{Abort, ClientIo, Timeouts};
 pub use connection::{ClientAddress, Connection, Serving};
 pub use rate::MinRate;
-pub use tls::acceptor;
+pub use tls::{Acceptor, ClientAuthorities};

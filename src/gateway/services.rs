@@ -9,8 +9,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_rustls::TlsAcceptor;
-
 use super::account_sign_ins::AccountSignIns;
 use super::certificates::report_expiry;
 use super::cors::Origins;
@@ -19,7 +17,7 @@ use super::load::Load;
 use super::push_relay::{Push, PushSetupError};
 use super::request_ids::RequestIds;
 use crate::config::{Config, Log};
-use crate::downstream;
+use crate::downstream::Acceptor;
 use crate::log_throttle::LogThrottle;
 use crate::preview::{Clock, Timestamp};
 use crate::store::Ledger;
@@ -129,7 +127,7 @@ pub struct Generation {
     /// Endpoints, their health, and TLS towards them.
     pub upstream: Arc<Upstream>,
     /// TLS towards the clients; `None` for plain HTTP.
-    pub acceptor: Option<TlsAcceptor>,
+    pub acceptor: Option<Acceptor>,
 }
 
 /// Why a valid configuration cannot be put in force.
@@ -153,7 +151,7 @@ impl Generation {
         let earlier = previous.map(|previous| &*previous.upstream);
         let upstream =
             Arc::new(Upstream::new(&config, Arc::clone(&services.metrics), Arc::clone(&services.dial), earlier)?);
-        let acceptor = config.listener.tls.as_ref().map(downstream::acceptor).transpose()?;
+        let acceptor = config.listener.tls.as_ref().map(Acceptor::new).transpose()?;
         let push = Push::new(&config, &services.own_addresses)?;
         report_expiry(&config, &services.metrics);
         Ok(Self { services: Arc::clone(services), config, push, upstream, acceptor })

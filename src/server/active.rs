@@ -7,33 +7,40 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use crate::gateway::Generation;
 use crate::upstream::Client;
 
 /// The place of the generation in force. Clones share it.
 #[derive(Clone)]
-pub struct ActiveGeneration(Arc<ArcSwap<Generation>>);
+pub struct ActiveGeneration(Arc<Active>);
+
+struct Active {
+    generation: ArcSwap<Generation>,
+    replaced: watch::Sender<()>,
+}
 
 impl ActiveGeneration {
     /// Begins with `first`.
     pub fn new(first: Generation) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(first)))
+        Self(Arc::new(Active { generation: ArcSwap::from_pointee(first), replaced: watch::Sender::new(()) }))
     }
 
     /// The generation in force.
     pub fn current(&self) -> Arc<Generation> {
-        self.0.load_full()
+        self.0.generation.load_full()
     }
 
     /// Puts `next` in force.
     pub fn replace(&self, next: Generation) {
-        self.0.store(Arc::new(next));
+        self.0.generation.store(Arc::new(next));
+        self.0.replaced.send_replace(());
     }
 
     /// Whether `generation` is still in force.
     fn is_current(&self, generation: &Arc<Generation>) -> bool {
-        Arc::ptr_eq(&self.0.load(), generation)
+        Arc::ptr_eq(&self.0.generation.load(), generation)
     }
 }
 
@@ -68,6 +75,11 @@ impl WorkerGeneration {
             *state = WorkerState::of(self.active.current());
         }
         state.clone()
+    }
+
+    /// Sees each replacement of the generation in force from now on.
+    pub fn replacements(&self) -> watch::Receiver<()> {
+        self.active.0.replaced.subscribe()
     }
 
     /// Whether `state` is out of date.

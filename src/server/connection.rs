@@ -1,7 +1,7 @@
 //! One client connection, from TCP to its last answer.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tower::Service;
@@ -21,7 +22,7 @@ use super::admission::Accepted;
 use super::{Phase, Worker, WorkerState};
 use crate::config::Limits;
 use crate::downstream::framing::MAX_FIELDS;
-use crate::downstream::{Abort, ClientIo, Connection, MinRate, Timeouts};
+use crate::downstream::{Abort, ClientAuthorities, ClientIo, Connection, MinRate, Timeouts};
 use crate::gateway::{RecordedBody, RequestService};
 use crate::stream::Stream;
 
@@ -32,6 +33,9 @@ const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 const BUFFER_BESIDE_HEAD: usize = 8 * 1024;
 /// What waits in memory encrypted, for a client that does not read. Two records.
 const MAX_ENCRYPTED: usize = 32 * 1024;
+
+/// The certificates of a client, its own first. Empty without any.
+type Chain = Vec<CertificateDer<'static>>;
 
 impl Worker {
     pub(super) async fn serve(
@@ -51,14 +55,18 @@ impl Worker {
         };
         let connection = Arc::new(Connection::new(client, generation.acceptor.is_some(), alive));
         let Some(acceptor) = &generation.acceptor else {
-            return self.drive(stream, connection, state).await;
+            return self.drive(stream, connection, state, pending()).await;
         };
         let patience = generation.config.limits.handshake_timeout;
         let handshake =
-            self.handshakes.run(acceptor.accept_with(stream, |tls| tls.set_buffer_limit(Some(MAX_ENCRYPTED))));
+            self.handshakes.run(acceptor.tls().accept_with(stream, |tls| tls.set_buffer_limit(Some(MAX_ENCRYPTED))));
         // Boxed: what a handshake needs would otherwise stay allocated as long as the connection.
         match Box::pin(tokio::time::timeout(patience, handshake)).await {
-            Ok(Ok(stream)) => self.drive(stream, connection, state).await,
+            Ok(Ok(stream)) => {
+                let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+                let revoked = Arc::clone(self).revoked(client, acceptor.clients().clone(), chain);
+                self.drive(stream, connection, state, revoked).await;
+            }
             Ok(Err(error)) => {
                 tracing::debug!(target: "previewgate::server", %client, %error, "TLS handshake failed");
             }
@@ -66,9 +74,40 @@ impl Worker {
         }
     }
 
-    /// HTTP/1.1 until one side has had enough or the process ends.
-    async fn drive<S>(self: &Arc<Self>, stream: S, connection: Arc<Connection>, state: WorkerState)
-    where
+    /// Returns when a reload has put authorities in force that do not admit the client with this certificate chain.
+    ///
+    /// `admitted` are the authorities of its handshake.
+    async fn revoked(self: Arc<Self>, client: SocketAddr, mut admitted: ClientAuthorities, chain: Chain) {
+        let mut replacements = self.generation.replacements();
+        loop {
+            // The check comes before the wait: a reload may have happened during the handshake.
+            let generation = self.generation.current().generation;
+            if let Some(acceptor) = &generation.acceptor
+                && !acceptor.clients().are_the_same(&admitted)
+            {
+                // As expensive as a part of a handshake, and after a reload due for all connections at once.
+                let check = Box::pin(async { acceptor.clients().admit(&chain) });
+                if !self.handshakes.run(check).await {
+                    tracing::debug!(target: "previewgate::server", %client, "client certificate is no longer accepted");
+                    return;
+                }
+                admitted = acceptor.clients().clone();
+            }
+            drop(generation);
+            if replacements.changed().await.is_err() {
+                return pending().await;
+            }
+        }
+    }
+
+    /// Serves HTTP/1.1 until one side closes, the client is `revoked`, or the process ends.
+    async fn drive<S>(
+        self: &Arc<Self>,
+        stream: S,
+        connection: Arc<Connection>,
+        state: WorkerState,
+        revoked: impl Future<Output = ()>,
+    ) where
         S: AsyncRead + AsyncWrite + Abort + Send + Unpin + 'static,
     {
         let limits = &state.generation.config.limits;
@@ -91,16 +130,17 @@ impl Worker {
             .with_upgrades();
         let mut served = pin!(served);
         let mut phase = self.phase.clone();
-        tokio::select! {
-            // An error ends the connection, and nothing else: the exchange on it, if any, has been recorded.
+        let grace = tokio::select! {
+            // An error ends the connection, and nothing else: the request on it, if any, has been recorded.
             _ = served.as_mut() => return,
-            () = phase.until(Phase::Draining) => {}
-        }
+            () = phase.until(Phase::Draining) => FIRST_REQUEST_GRACE,
+            () = revoked => Duration::ZERO,
+        };
         tokio::select! {
             biased;
             _ = served.as_mut() => return,
-            // hyper would hang up on a client that has not sent anything yet; it was accepted and will.
-            _ = tokio::time::timeout(FIRST_REQUEST_GRACE, first_request(&connection)) => served.as_mut().graceful_shutdown(),
+            // hyper would close at once if no request has come yet. A client that was accepted may still send one.
+            _ = tokio::time::timeout(grace, first_request(&connection)) => served.as_mut().graceful_shutdown(),
         }
         tokio::select! {
             _ = served => {}

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use previewgate::preview::ControlId;
 use previewgate::simulator::{Authority, SelfSigned, Simulator, SimulatorConfig};
+use rustls::ClientConfig;
+use rustls::version::{TLS12, TLS13};
 
-use crate::support::{API, Agent, Lab, Request, Setup, Site, Wire, id, leaf, trusting, within};
+use crate::support::{API, Agent, Lab, Request, Setup, Site, Wire, id, leaf, trusting, trusting_by, within};
 
 const SUCCESSFUL: &str = "previewgate_config_last_reload_successful";
 const ENFORCING: &str = "previewgate_validation_mode{mode=\"enforce\"}";
@@ -282,6 +284,64 @@ async fn the_client_authority_changes() {
     site.write("clients.crt", second.pem());
     gateway.look_at_certificates();
     assert_eq!((gets_through(&alice).await, gets_through(&bob).await), (false, true));
+}
+
+/// A connection that a removed authority admitted is closed: at once if it is idle, else after its request. Connections
+/// of other clients stay.
+#[tokio::test]
+async fn connections_of_a_removed_client_authority_are_closed_after_their_request() {
+    for version in [&TLS12, &TLS13] {
+        let site = Setup::plain().lenient().site().await;
+        let [ours, first, second] = [(); 3].map(|()| Authority::new().unwrap());
+        let server = ours.issue(&["127.0.0.1"]).unwrap();
+        write_identity(&site, "tls", &server);
+        site.write("clients.crt", first.pem() + &second.pem());
+        let gateway = site.start(&format!("{SERVER_TLS}client_ca = \"clients.crt\""));
+        let [alice, bob] = [&first, &second].map(|authority| authority.issue(&["application"]).unwrap());
+        let [alice, bob] = [&alice, &bob].map(|client| trusting_by(&server.ca, &[version], Some(client)));
+        let connect = async |client: &Arc<ClientConfig>| {
+            let mut wire = Wire::encrypted(gateway.address, Arc::clone(client)).await.unwrap();
+            wire.send(&x()).await.passed();
+            wire
+        };
+        let (mut idle, mut polling, mut other) = (connect(&alice).await, connect(&alice).await, connect(&bob).await);
+        let agent = gateway.agent_from_elsewhere(101);
+        polling.write(&agent.poll_request().bytes()).await;
+        within("the poll to be held", site.handle.wait_for_held_polls(1)).await;
+
+        // The same authorities, in a file that has changed.
+        site.write("clients.crt", first.pem() + "\n" + &second.pem());
+        gateway.look_at_certificates();
+        idle.send(&x()).await.passed();
+
+        site.write("clients.crt", second.pem());
+        gateway.look_at_certificates();
+        idle.closed().await;
+        site.handle.preview(id(101), ControlId(7), "5550101");
+        let answer = polling.answer().await.passed();
+        assert_eq!(answer.json()["event"]["content"]["controlid"], 7);
+        polling.closed().await;
+        other.send(&x()).await.passed();
+        // Neither does a session ticket of before let the client in again.
+        if let Ok(mut wire) = Wire::encrypted(gateway.address, alice).await {
+            assert!(wire.try_send(&x()).await.is_err());
+        }
+    }
+}
+
+/// Once client certificates are demanded, a connection without one is closed as well.
+#[tokio::test]
+async fn connections_without_a_certificate_are_closed_when_one_is_demanded() {
+    let (site, authority) = (Setup::plain().lenient().site().await, Authority::new().unwrap());
+    let server = authority.issue(&["127.0.0.1"]).unwrap();
+    write_identity(&site, "tls", &server);
+    let gateway = site.start(SERVER_TLS);
+    let mut anonymous = Wire::encrypted(gateway.address, trusting(&server.ca, None)).await.unwrap();
+    anonymous.send(&x()).await.passed();
+    site.write("clients.crt", authority.pem());
+    site.configure(&format!("{SERVER_TLS}client_ca = \"clients.crt\""));
+    gateway.reload().unwrap();
+    anonymous.closed().await;
 }
 
 #[tokio::test]

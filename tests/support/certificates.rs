@@ -67,6 +67,15 @@ pub(crate) fn trusting(ca: &str, own: Option<&SelfSigned>) -> Arc<ClientConfig> 
     client(ca, &VERSIONS, own)
 }
 
+/// The same with these versions of TLS only.
+pub(crate) fn trusting_by(
+    ca: &str,
+    versions: &[&'static SupportedProtocolVersion],
+    own: Option<&SelfSigned>,
+) -> Arc<ClientConfig> {
+    client(ca, versions, own)
+}
+
 /// The certificate that a server with this identity shows (DER).
 pub(crate) fn leaf(of: &SelfSigned) -> Vec<u8> {
     CertificateDer::from_pem_slice(of.certificate.as_bytes()).unwrap().to_vec()

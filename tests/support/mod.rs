@@ -83,7 +83,7 @@ pub(crate) use access::{Access, Client};
 pub(crate) use agent::Agent;
 pub(crate) use answer::{Answer, Broken, Own};
 pub(crate) use application::Application;
-pub(crate) use certificates::{Pki, leaf, trusting};
+pub(crate) use certificates::{Pki, leaf, trusting, trusting_by};
 pub(crate) use clock::MovableClock;
 pub(crate) use gateway::{Bound, Gateway, record};
 pub(crate) use lab::{Lab, Setup, Site, project};
