@@ -33,7 +33,10 @@ pub(super) async fn forward(
     prepare_request(&mut head, context);
     let mut response = send(context, record, client, Request::from_parts(head, body)).await?;
     prepare_response(&mut response);
-    follow_rotation(context, response.headers());
+    // A poll follows it when its answer was read: the poll itself still carries the old GUID.
+    if !context.classified.operation.is_long_poll() {
+        follow_rotation(context, response.headers());
+    }
     if context.generation.push.relay().is_some() && fields_quote_push_address(response.headers()) {
         return Err(GatewayError::PushAddressQuoted);
     }
@@ -67,8 +70,13 @@ pub(super) async fn send(
 pub(super) enum Buffered {
     /// Head and body.
     Whole(response::Parts, Bytes),
-    /// The body is longer than the bound: it passes as it arrives.
-    TooLarge(Response<ResponseBody>),
+    /// The body is longer than the bound: its beginning, and the rest as it arrives.
+    TooLarge(response::Parts, Bytes, UpstreamBody),
+}
+
+/// A response that is longer than the bound, passed on as it arrives.
+pub(super) fn resumed(head: response::Parts, beginning: Bytes, body: UpstreamBody) -> Response<ResponseBody> {
+    Response::from_parts(head, ResponseBody::Resumed(Some(beginning), body))
 }
 
 /// Reads a response whole if its body is not longer than `max` bytes.
@@ -76,9 +84,7 @@ pub(super) async fn buffer(response: Response<UpstreamBody>, max: usize) -> Resu
     let (head, mut body) = response.into_parts();
     match read_whole(&mut body, max).await {
         Ok(bytes) => Ok(Buffered::Whole(head, bytes)),
-        Err(Unread::TooLarge(beginning)) => {
-            Ok(Buffered::TooLarge(Response::from_parts(head, ResponseBody::Resumed(Some(beginning), body))))
-        }
+        Err(Unread::TooLarge(beginning)) => Ok(Buffered::TooLarge(head, beginning, body)),
         Err(Unread::Broken(error)) => Err(broken(&body, error)),
     }
 }

@@ -26,6 +26,8 @@ mod client_body;
 mod context;
 mod cors;
 pub(crate) mod error;
+mod event_record;
+mod event_watch;
 mod finish_on_drop;
 mod forward;
 mod headers;

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::event_watch::EventWatch;
 use super::session_watch::SessionWatch;
 use crate::upstream::UpstreamBody;
 
@@ -18,6 +19,8 @@ pub(super) enum ResponseBody {
     Streamed(UpstreamBody),
     /// The beginning was read, the rest follows as it arrives.
     Resumed(Option<Bytes>, UpstreamBody),
+    /// As it arrives, and its events are recorded before it is complete.
+    Events(Box<EventWatch>),
     /// As it arrives, and its `retcode` is read on the way.
     Watched(Box<SessionWatch>),
 }
@@ -32,6 +35,7 @@ impl Body for ResponseBody {
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Resumed(beginning @ Some(_), _) => Poll::Ready(beginning.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Streamed(body) | Self::Resumed(None, body) => Pin::new(body).poll_frame(cx),
+            Self::Events(body) => Pin::new(body.as_mut()).poll_frame(cx),
             Self::Watched(body) => Pin::new(body.as_mut()).poll_frame(cx),
         }
     }
@@ -41,6 +45,7 @@ impl Body for ResponseBody {
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Resumed(Some(_), _) => false,
             Self::Streamed(body) | Self::Resumed(None, body) => body.is_end_stream(),
+            Self::Events(body) => body.is_end_stream(),
             Self::Watched(body) => body.is_end_stream(),
         }
     }
@@ -51,6 +56,7 @@ impl Body for ResponseBody {
             // The upstream gave no Content-Length, otherwise the length would be in the head.
             Self::Resumed(Some(_), _) => SizeHint::new(),
             Self::Streamed(body) | Self::Resumed(None, body) => body.size_hint(),
+            Self::Events(body) => body.size_hint(),
             Self::Watched(body) => body.size_hint(),
         }
     }

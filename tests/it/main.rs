@@ -30,6 +30,7 @@ mod push;
 mod redis;
 mod refusals;
 mod reload;
+mod sessions;
 mod shutdown;
 mod streaming;
 mod transparency;

@@ -7,7 +7,7 @@ use http::{Request, Response, request};
 use crate::gateway::client_body::ClientBody;
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
-use crate::gateway::forward::{Buffered, buffer, forward, read_envelope};
+use crate::gateway::forward::{Buffered, buffer, forward, read_envelope, resumed};
 use crate::gateway::headers::replace_length;
 use crate::gateway::policy::{AgentState, Evaluation, apply_policy, evaluate, is_refused_as_foreign, parse_request};
 use crate::gateway::read_whole::{Unread, read_whole};
@@ -111,6 +111,6 @@ async fn call(
             share_if_signed_out(context, record.envelope.retcode.as_deref()).await;
             Ok(Response::from_parts(head, ResponseBody::Whole(bytes)))
         }
-        Buffered::TooLarge(response) => Ok(response),
+        Buffered::TooLarge(head, beginning, body) => Ok(resumed(head, beginning, body)),
     }
 }

@@ -14,7 +14,7 @@ use http::{Request, Response, request};
 use crate::gateway::client_body::ClientBody;
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
-use crate::gateway::operations::events::record_events;
+use crate::gateway::event_record::{Arrival, record_body};
 use crate::gateway::push_client::PushFault;
 use crate::gateway::read_whole::{Unread, read_whole};
 use crate::gateway::record::Recorder;
@@ -105,8 +105,8 @@ async fn record_and_post(context: &RequestContext, push: Admitted) -> Result<Res
     let services = context.services();
     let agents = match &body {
         RequestBody::Whole(bytes) => {
-            let arrived = services.ledger.moment();
-            record_events(context, &head.headers, bytes, agent, form.delivery(), arrived)
+            let arrival = Arrival { meant_for: agent, delivery: form.delivery(), began: services.ledger.moment() };
+            record_body(context, &head.headers, bytes, arrival)
         }
         RequestBody::Streamed(_) | RequestBody::Resumed(..) => {
             services.metrics.events.body_unread();

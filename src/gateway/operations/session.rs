@@ -10,7 +10,7 @@ use crate::config::Mode;
 use crate::gateway::client_body::ClientBody;
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
-use crate::gateway::forward::{Buffered, buffer, forward};
+use crate::gateway::forward::{Buffered, buffer, forward, resumed};
 use crate::gateway::headers::{ask_for_readable, replace_length};
 use crate::gateway::push_quote::quotes_push_address;
 use crate::gateway::read_whole::{Unread, read_whole};
@@ -165,9 +165,9 @@ async fn forward_and_apply(
             }
             Ok(Response::from_parts(head, ResponseBody::Whole(bytes)))
         }
-        Ok(Buffered::TooLarge(response)) => {
+        Ok(Buffered::TooLarge(head, beginning, body)) => {
             end_if_unclear(context, agent, &change).await;
-            Ok(response)
+            Ok(resumed(head, beginning, body))
         }
         // Nothing was sent, so nothing has changed.
         Err(error @ GatewayError::Upstream(Failure::NotSent(_))) => Err(error),

@@ -1,0 +1,92 @@
+//! An event answer that is too large to be held: its events are read as it passes.
+//!
+//! The last frame is held back until the events are recorded. So a client that has the whole answer can act on it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+use super::context::RequestContext;
+use super::event_record::{Arrival, record_events};
+use crate::protocol::EventStream;
+use crate::upstream::UpstreamBody;
+
+/// A body that passes while its events are read.
+pub(super) struct EventWatch {
+    /// What was read before it was known to be too large.
+    beginning: Option<Bytes>,
+    body: UpstreamBody,
+    held: Option<Frame<Bytes>>,
+    events: Option<EventStream>,
+    context: Arc<RequestContext>,
+    arrival: Arrival,
+}
+
+impl EventWatch {
+    pub(super) fn new(
+        context: &Arc<RequestContext>,
+        headers: &HeaderMap,
+        beginning: Bytes,
+        body: UpstreamBody,
+        arrival: Arrival,
+    ) -> Self {
+        let events = Some(EventStream::new(headers));
+        Self { beginning: Some(beginning), body, held: None, events, context: Arc::clone(context), arrival }
+    }
+
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match self.beginning.take() {
+            Some(beginning) => Poll::Ready(Some(Ok(Frame::data(beginning)))),
+            None => Pin::new(&mut self.body).poll_frame(cx),
+        }
+    }
+
+    fn record(&mut self) {
+        let Some(events) = self.events.take() else { return };
+        let agents = record_events(&self.context, events.finish().ok(), self.arrival);
+        if !agents.is_empty() {
+            // A body cannot wait for a store.
+            self.context.services().ledger.share_soon();
+        }
+    }
+}
+
+impl Body for EventWatch {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let watch = self.get_mut();
+        loop {
+            match ready!(watch.poll_inner(cx)) {
+                Some(Ok(frame)) => {
+                    if let (Some(events), Some(bytes)) = (&mut watch.events, frame.data_ref()) {
+                        events.feed(bytes);
+                    }
+                    if let Some(earlier) = watch.held.replace(frame) {
+                        return Poll::Ready(Some(Ok(earlier)));
+                    }
+                }
+                // The answer ended early: the client cannot read it either.
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => {
+                    watch.record();
+                    return Poll::Ready(watch.held.take().map(Ok));
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.beginning.is_none() && self.held.is_none() && self.events.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::new()
+    }
+}
