@@ -1,21 +1,22 @@
-//! How a TCP socket is set up, whichever side it belongs to. A leaf.
+//! The options of every TCP socket, towards clients and towards the upstream.
 
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// A peer that vanished without a word is noticed after this much silence; a held poll is silent for ten seconds.
+/// The system starts to probe a peer after this much silence, to notice that it is gone. A held poll is silent for ten
+/// seconds.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// What the system may hold of bytes that it has not sent yet, for each connection. Without a bound that is megabytes
-/// for each client that asks for a recording and does not read it, in memory that all connections of the machine share.
-/// What is under way to a client that does read is not counted: nobody gets less for it. Half of it must have gone out
-/// before more is taken; at `limits.body_min_rate` that is within `limits.body_idle_timeout`.
+/// The unsent bytes that the system may hold for each connection. Without a limit, each client that requests a
+/// recording and does not read it would use megabytes of memory that all connections of the machine share. Bytes on
+/// their way to a client that reads do not count, so the limit does not slow it down. The system accepts more when half
+/// of them are sent; at `limits.body_min_rate` that is within `limits.body_idle_timeout`.
 #[cfg(target_os = "linux")]
 const MAX_UNSENT: u32 = 32 * 1024;
 
-/// Requests and answers are small and waited for, peers vanish, and some do not read. None of these options can fail on
-/// a live socket, and none is worth a refusal.
+/// Sets the options for small messages that the peer waits for, and for peers that vanish or do not read. None of them
+/// can fail on a live socket, and a connection without them still works.
 pub(crate) fn prepare(socket: &TcpStream) {
     let _ = socket.set_nodelay(true);
     let socket = SockRef::from(socket);
@@ -31,7 +32,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     #[tokio::test]
-    async fn a_client_that_does_not_read_holds_little_of_the_systems_memory() {
+    async fn a_client_that_does_not_read_uses_little_memory_of_the_system() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         SockRef::from(&client).set_recv_buffer_size(4096).unwrap();
@@ -39,7 +40,7 @@ mod tests {
         prepare(&socket);
         let piece = vec![0; 16 * 1024];
         let mut taken = 0;
-        // As long as the system takes it at once.
+        // Writes until the system accepts no more.
         let refusal = loop {
             match socket.try_write(&piece) {
                 Ok(count) => taken += count,

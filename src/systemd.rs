@@ -1,6 +1,6 @@
-//! What passes between the gateway and systemd: sockets that it holds for us, and news of how we are.
+//! The interface to systemd: sockets that systemd passes, and notifications of the state of the service.
 //!
-//! Without systemd (no `LISTEN_FDS`, no `NOTIFY_SOCKET` in the environment) all of this does nothing.
+//! Without systemd (no `LISTEN_FDS`, no `NOTIFY_SOCKET` in the environment) nothing here has an effect.
 
 use std::ffi::OsString;
 use std::io;
@@ -13,15 +13,15 @@ use std::time::Duration;
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
-/// `FileDescriptorName=` of the socket for operators; every other name is the applications' socket, because systemd
-/// calls a socket after its unit unless told otherwise.
+/// `FileDescriptorName=` of the socket for operators. A socket with any other name is for applications: without that
+/// setting, systemd names a socket after its unit.
 const ADMIN: &str = "admin";
 
-/// How long systemd may take to make room for what it is told. Signals and reloads wait for it meanwhile.
+/// How long a notification may wait for systemd to read earlier ones. Signals and reloads wait meanwhile.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Listening sockets that were there before the process and will outlive it: while it restarts, clients wait in their
-/// backlog instead of being refused.
+/// Listening sockets that systemd holds. They stay open while the process restarts: clients wait in their backlog
+/// instead of being refused.
 #[derive(Debug, Default)]
 pub struct Inherited {
     /// Used instead of binding `listener.address`.
@@ -31,11 +31,11 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Takes the sockets that systemd passed (`LISTEN_FDS`, `LISTEN_PID`, `LISTEN_FDNAMES`). Changes the environment:
-    /// to be called before there are threads.
+    /// Takes the sockets that systemd passed (`LISTEN_FDS`, `LISTEN_PID`, `LISTEN_FDNAMES`). It changes the
+    /// environment, so it must be called before threads are started.
     ///
     /// # Errors
-    /// When something else than a TCP socket was passed, or two for one purpose.
+    /// When anything but a TCP socket was passed, or two sockets for one purpose.
     pub fn from_environment() -> io::Result<Self> {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':');
@@ -63,41 +63,43 @@ impl Inherited {
     }
 }
 
-/// Tells systemd how the service is (`Type=notify`). That it cannot be told harms nobody but itself.
+/// Notifies systemd of the state of the service (`Type=notify`). Notification failures are logged and otherwise
+/// ignored.
 #[derive(Clone, Debug, Default)]
 pub struct Notifier {
     socket: Option<SocketAddr>,
 }
 
 impl Notifier {
-    /// Speaks if somebody listens. [`Notifier::default`] never does: for gateways that are not the process.
+    /// Notifies the socket in `NOTIFY_SOCKET`, if it is set. [`Notifier::default`] never notifies: it is for a gateway
+    /// that is only a part of its process.
     pub fn from_environment() -> Self {
         Self { socket: std::env::var_os("NOTIFY_SOCKET").and_then(|name| address(&name).ok()) }
     }
 
-    /// The service serves.
+    /// The service is ready.
     pub fn ready(&self, status: &str) {
         self.notify(&[NotifyState::Ready, NotifyState::Status(&on_one_line(status))]);
     }
 
-    /// A reload has begun; [`Notifier::ready`] ends it, however it went.
+    /// A reload has begun. [`Notifier::ready`] ends it, whether it succeeded or not.
     pub fn reloading(&self) {
-        // Since version 253 systemd ends a service that does not say when.
+        // Since version 253, systemd stops a service that does not send the time.
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             self.notify(&[NotifyState::Reloading, now, NotifyState::Status("reloading")]);
         }
     }
 
-    /// The orderly end has begun.
+    /// The orderly shutdown has begun.
     pub fn stopping(&self) {
-        self.notify(&[NotifyState::Stopping, NotifyState::Status("shutting down: finishing what was begun")]);
+        self.notify(&[NotifyState::Stopping, NotifyState::Status("shutting down: finishing open requests")]);
     }
 
     fn notify(&self, news: &[NotifyState<'_>]) {
         let Some(socket) = &self.socket else { return };
         let message: String = news.iter().map(|state| format!("{state}\n")).collect();
         if let Err(error) = send(&message, socket) {
-            tracing::warn!(target: "previewgate", %error, "systemd cannot be told how the gateway is");
+            tracing::warn!(target: "previewgate", %error, "cannot notify systemd of the state of the service");
         }
     }
 }
@@ -110,14 +112,14 @@ fn address(name: &OsString) -> io::Result<SocketAddr> {
     }
 }
 
-/// Unlike `sd_notify::notify` it does not wait for ever when nobody reads.
+/// Unlike `sd_notify::notify`, it has a time limit if systemd does not read.
 fn send(message: &str, to: &SocketAddr) -> io::Result<()> {
     let socket = UnixDatagram::unbound()?;
     socket.set_write_timeout(Some(PATIENCE))?;
     socket.send_to_addr(message.as_bytes(), to).map(|_| ())
 }
 
-/// A line feed would begin another assignment.
+/// A line feed in the status would begin another assignment.
 fn on_one_line(status: &str) -> String {
     status.lines().map(str::trim).collect::<Vec<_>>().join("; ")
 }
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manager_that_does_not_listen_holds_up_nobody() {
+    fn a_manager_that_does_not_read_delays_the_gateway_only_briefly() {
         let name = format!("@previewgate-deaf-{}", std::process::id());
         let socket = UnixDatagram::bind_addr(&address(&name.into()).unwrap()).unwrap();
         let notifier = Notifier { socket: Some(socket.local_addr().unwrap()) };

@@ -1,4 +1,4 @@
-//! What both sides' TLS is made of: PEM files and the one crypto provider.
+//! The parts of TLS that all sides use: PEM files and the crypto provider.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,10 +16,10 @@ pub enum TlsError {
     Pem {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error in it.
         source: rustls::pki_types::pem::Error,
     },
-    /// A PEM file without a certificate: most likely one that is being written.
+    /// A PEM file without a certificate. Most likely another program is still writing it.
     #[error("{}: holds no certificate", .0.display())]
     Empty(PathBuf),
     /// Certificates and keys that do not work together.
@@ -31,12 +31,13 @@ pub enum TlsError {
     /// The system has no root certificates and none are configured.
     #[error("the system has no root certificates: set `ca` in [upstream.tls] or [push.tls]")]
     NoRoots,
-    /// A name that no certificate can be verified for.
+    /// A name that cannot be verified against a certificate.
     #[error("{0} is neither a DNS name nor an IP address")]
     ServerName(String),
 }
 
-/// The one crypto provider of this program, passed explicitly: two in one process panic at run time.
+/// The only crypto provider of this program. It is always passed explicitly: rustls panics at run time if it must
+/// choose between two.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
@@ -63,7 +64,7 @@ pub(crate) fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-/// When the first of the certificates in a PEM file ends, in seconds since the Unix epoch; nothing if none is readable.
+/// The earliest end of the certificates in a PEM file, in seconds since the Unix epoch; `None` if none is readable.
 pub(crate) fn earliest_end(path: &Path) -> Option<i64> {
     let ends = |certificate: &CertificateDer<'_>| {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;

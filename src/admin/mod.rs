@@ -1,7 +1,7 @@
-//! The operators' listener: health, metrics, the effective configuration, and what is known about an agent.
+//! The operators' listener: health, metrics, the effective configuration, and the previews of an agent.
 //!
-//! No secret and no whole number is shown, but there is no authentication either: loopback by default. The only thing
-//! that can be changed is what the configuration file says (`POST /reload`).
+//! It shows no secret and no whole telephone number. It has no authentication, so it listens on loopback by default.
+//! The only request that changes something is `POST /reload`, and that reads only the configuration file.
 
 mod connections;
 mod site;
@@ -41,7 +41,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// What the admin listener shows. Cheap to clone.
+/// The service of the admin listener. Cheap to clone.
 #[derive(Clone)]
 pub struct Admin {
     active: ActiveGeneration,
@@ -54,16 +54,16 @@ pub struct Admin {
 /// Every path, in the order in which `/` lists them.
 const PATHS: [(&str, &str); 7] = [
     ("GET /livez", "200 while the process runs"),
-    ("GET /readyz", "200 when it should get traffic, 503 when not; says nothing about the upstream"),
+    ("GET /readyz", "200 when this gateway should get traffic, else 503; independent of the upstream"),
     ("GET /metrics", "OpenMetrics"),
     ("GET /config", "the effective configuration, secrets redacted"),
-    ("GET /upstreams", "the endpoints, whether they are in use, since when and why"),
-    ("GET /previews/{agentid}", "what this gateway knows about an agent, numbers masked, and how the store is"),
-    ("POST /reload", "read the configuration file anew; answers what is wrong with it, if anything"),
+    ("GET /upstreams", "the endpoints: whether they are in use, since when and why"),
+    ("GET /previews/{agentid}", "the previews of an agent, numbers masked, and the state of the store"),
+    ("POST /reload", "read the configuration file again; the answer lists its errors, if there are any"),
 ];
 
 impl Admin {
-    /// Shows what is in force, and reloads it.
+    /// Shows the generation in force, and reloads by `reloader`.
     pub fn new(active: ActiveGeneration, reloader: Arc<Reloader>, phase: PhaseWatch) -> Self {
         Self { active, reloader, phase, machine: host_name() }
     }
@@ -106,7 +106,7 @@ impl Admin {
         }
     }
 
-    /// Reading files takes a moment, and the listener waits meanwhile: an operator asked for it.
+    /// Reads files, and the admin listener waits meanwhile. The data path does not wait.
     fn reload(&self, peer: SocketAddr) -> Response<Full<Bytes>> {
         match self.reloader.reload(Trigger::Admin(peer)) {
             Ok(()) => answer(StatusCode::OK, TEXT, "reloaded\n".to_owned()),
@@ -164,7 +164,7 @@ fn upstreams(upstream: &Upstream) -> Response<Full<Bytes>> {
     let shown = |(endpoint, condition): &(&Endpoint, Condition)| {
         let state = match condition.ejected {
             false => "in_use",
-            // There is no other: each request still tries it.
+            // No other endpoint is left, so each request still tries it.
             true if none_in_use => "last_resort",
             true => "passed_over",
         };
@@ -200,7 +200,7 @@ fn previews(generation: &Generation, agent: &str) -> Response<Full<Bytes>> {
             "expired": age > ttl,
         })
     };
-    // What this gateway has seen itself; others may know more.
+    // The previews that this gateway has seen. Other gateways may know more.
     let known = services.ledger.local().previews(agent);
     let previews: Vec<_> = known.iter().flat_map(|previews| previews.iter()).map(shown).collect();
     let body = json!({ "agent_id": agent.as_u32(), "previews": previews, "store": services.ledger.state().as_str() });

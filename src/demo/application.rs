@@ -1,4 +1,4 @@
-//! The application of the agent who is pushed to: an HTTPS server that takes pushes and remembers what was in them.
+//! The application of the agent with push: an HTTPS server that receives pushes and records their events.
 
 use std::convert::Infallible;
 use std::io;
@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 /// `serviceToken` of the sign-in, and so of each push.
 pub(super) const TOKEN: &str = "demo-service-token";
-/// Where it takes pushes; what stands behind the `?` has to survive the way through the gateway too.
+/// The path for pushes. The gateway must preserve the query too.
 const PATH: &str = "/cti/push?tenant=7";
 
 /// Serves until it is stopped.
@@ -43,7 +43,7 @@ impl Application {
         Ok(Self { address, events, accepting })
     }
 
-    /// What the platform is asked to push to, and the only place that the gateway is allowed to push to.
+    /// The origin that the platform is asked to push to. It is the only one that the gateway allows.
     pub(super) fn origin(&self) -> String {
         format!("https://{}", self.address)
     }
@@ -53,12 +53,12 @@ impl Application {
         self.origin() + PATH
     }
 
-    /// The types of the events that were pushed since this was last asked.
+    /// The types of the events that were pushed since the last call.
     pub(super) fn take_events(&self) -> Vec<String> {
         std::mem::take(&mut self.events.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Listens no more.
+    /// Stops listening.
     pub(super) async fn stop(self) {
         self.accepting.abort();
         let _ = self.accepting.await;
@@ -76,7 +76,8 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, events: Events) {
     }
 }
 
-/// Answers as the platform expects it (docs/protocol.md 6.3). What is no push to this application is not taken for one.
+/// Answers as the platform expects it (docs/protocol.md 6.3). Anything else than a push to this application gets an
+/// error.
 async fn take(request: Request<Incoming>, events: Events) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let wanted = head.method == Method::POST && head.uri == PATH && is_ours(&head.headers);

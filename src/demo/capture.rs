@@ -1,4 +1,4 @@
-//! The gateway's log, kept for the report; later shown as it is written.
+//! The log of the gateway: first kept for the report, later forwarded as it is written.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +24,7 @@ impl CapturedLog {
         text.lines().find(is_it).map(str::to_owned)
     }
 
-    /// From now on lines are not kept but written to `sink`.
+    /// From now on, lines are written to `sink` and not kept.
     pub(super) fn pass_on_to(&self, sink: Sink) {
         self.lock().onward = Some(sink);
     }

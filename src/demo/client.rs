@@ -15,19 +15,19 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// More than any step takes, on any machine.
+/// Longer than any step takes on a slow machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
-/// What the gateway's certificate must say.
+/// The name in the gateway's certificate.
 const NAME: &str = "localhost";
 
-/// Talks to one server.
+/// A client of one server.
 pub(super) struct Client {
     tls: TlsConnector,
     address: SocketAddr,
 }
 
 impl Client {
-    /// Will connect to `address` and trust what `tls` trusts.
+    /// Connects to `address`, with the trust of `tls`.
     pub(super) fn new(address: SocketAddr, tls: Arc<ClientConfig>) -> Self {
         Self { tls: TlsConnector::from(tls), address }
     }

@@ -1,4 +1,4 @@
-//! What the demo says before and after the script: what runs where, and how to try it.
+//! The demo's text before and after the script: what runs where, and commands to try.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -21,8 +21,8 @@ previewgate {version}, on loopback, with certificates made on the spot
   application :{application:<5}  <--TLS--  the same listener            <--TLS--  its pushes for agent {PUSHED}
                                 admin :{admin}
 
-The simulator accepts every callout, whatever it says: what is refused here was refused by previewgate.
-\"callout 7001, 5550101\" is control ID and number. Agent {AGENT} acts, unless another is named.
+The simulator accepts every callout, so every refusal below comes from previewgate.
+\"callout 7001, 5550101\" is control ID and number. Steps are of agent {AGENT} unless they name another.
 The client got: HTTP status, retcode, event or call ID. Upstream: whether the simulator saw the request.
 A push: the event that the application got, and its answer as it came back to the simulator.
 
@@ -36,7 +36,7 @@ pub(super) fn invite(out: &mut dyn Write, stage: &Stage) -> io::Result<()> {
     // The script has signed the agent in.
     let agent = AgentId::try_from(AGENT).map_err(io::Error::other)?;
     let guid = stage.simulator.handle().guid(agent).unwrap_or_default();
-    // What arrives from now on is easier to find without the script's requests.
+    // The user's requests are easier to find without those of the script.
     stage.simulator.handle().clear_journal();
     let admin = stage.gateway.admin_address;
     let gateway = format!("https://localhost:{}/agentgateway/resource", stage.gateway.address.port());
@@ -72,7 +72,7 @@ Still serving. Agent {AGENT} is signed in; try it with curl (copy and paste), or
      -d '{{\"controlid\": 8002, \"dialeddigits\": \"5550901\"}}' \\
      {simulator}/agents/{PUSHED}/preview
 
-# What previewgate knows about both agents, and what it counted; what arrived at the simulator.
+# The previews of both agents in previewgate, its counters, and the requests that arrived at the simulator.
 curl http://{admin}/previews/{AGENT} http://{admin}/previews/{PUSHED}
 curl -s http://{admin}/metrics | grep -E '(callouts|pushes)_total' | grep -v ' 0$'
 {curl} \\

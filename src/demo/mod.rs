@@ -42,7 +42,7 @@ pub enum Afterwards {
     Serve,
 }
 
-/// Plays the script and prints what came of it.
+/// Plays the script and prints the results.
 ///
 /// # Errors
 /// When something cannot be started, or a step did not end as expected.
@@ -58,7 +58,7 @@ pub fn demo(afterwards: Afterwards) -> Result<(), DemoError> {
 async fn perform(plan: Plan, afterwards: Afterwards, out: &mut dyn Write, style: Style) -> Result<(), DemoError> {
     let mut signals = Signals::register()?;
     let stage = Stage::set(plan).await?;
-    // Whatever happens in between, all servers end orderly and the files are removed.
+    // In every case, all servers end in order and the files are removed.
     let outcome = play_and_serve(&stage, plan, afterwards, out, style, &mut signals).await;
     stage.strike().await?;
     match outcome? {
@@ -108,7 +108,7 @@ struct Signals {
 }
 
 impl Signals {
-    /// From now on neither of them ends the process by itself.
+    /// From now on, neither signal ends the process by itself.
     fn register() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }

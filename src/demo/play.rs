@@ -1,4 +1,4 @@
-//! Plays one step with real requests and measures what came of it.
+//! Plays one step with real requests and measures the result.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,20 +17,21 @@ use super::stage::Stage;
 use crate::preview::{AgentId, ControlId};
 
 const BASE: &str = "/agentgateway/resource";
-/// For the log's thread to write a line.
+/// How long the log writer may take for a line.
 const LOG_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What really happened in one step.
+/// The measured result of one step.
 pub(super) struct Outcome {
-    /// What the client got, or why it got nothing; of a push, the events that the application got and its answer.
+    /// The response that the client got, or the error. For a push, the events that the application got and its
+    /// response.
     pub(super) answer: Result<Answer, io::Error>,
-    /// The line of the decision log about this very request.
+    /// The line of the decision log for this request.
     pub(super) log_line: Option<String>,
-    /// What the upstream had to do with it, by its own account.
+    /// How the upstream was involved, according to its journal.
     pub(super) upstream: Upstream,
 }
 
-/// What the client got.
+/// The response that the client got.
 pub(super) struct Answer {
     /// HTTP
     pub(super) status: u16,
@@ -51,7 +52,7 @@ impl Outcome {
         Some((field(line, "decision")?, field(line, "reason")?))
     }
 
-    /// Everything in which this is not what was expected, for people.
+    /// All differences from the expected result, as text.
     pub(super) fn deviations(&self, expected: &Expected) -> Vec<String> {
         let mut found = Vec::new();
         let mut compare = |what: &str, wanted: String, was: String| {
@@ -64,7 +65,7 @@ impl Outcome {
         compare("upstream", expected.upstream.as_str().into(), self.upstream.as_str().into());
         match &self.answer {
             Ok(answer) => {
-                // The gateway signs only the answers that are its own.
+                // Only responses of the gateway itself have this header.
                 let refused = expected.upstream == Upstream::Untouched;
                 let own = wanted.filter(|_| refused).map_or("absent", |(_, reason)| reason);
                 let header = answer.reason.as_deref().unwrap_or("absent");
@@ -83,7 +84,7 @@ fn in_words(decision: Option<(&str, &str)>) -> String {
     decision.map_or_else(|| "no line".to_owned(), |(verdict, reason)| format!("{verdict} ({reason})"))
 }
 
-/// The applications of all agents, and what they remember.
+/// The applications of all agents, and their state.
 pub(super) struct Player<'a> {
     stage: &'a Stage,
     client: Client,
@@ -91,12 +92,12 @@ pub(super) struct Player<'a> {
 }
 
 impl<'a> Player<'a> {
-    /// Will play on this stage.
+    /// A player on this stage.
     pub(super) fn new(stage: &'a Stage) -> Self {
         Self { stage, client: Client::new(stage.gateway.address, stage.trust.clone()), guids: HashMap::new() }
     }
 
-    /// Plays one step; `number` tells its request from all others, in the log and in the upstream's journal.
+    /// Plays one step. `number` identifies its request in the log and in the upstream's journal.
     pub(super) async fn play(&mut self, number: usize, step: &Step) -> Outcome {
         let request_id = format!("demo-{number:02}");
         let earlier_pushes = self.stage.simulator.handle().pushes().len();
@@ -152,8 +153,8 @@ impl<'a> Player<'a> {
         json!({"password": "demo", "callBackUri": uri, "serviceToken": TOKEN}).to_string()
     }
 
-    /// Waits for one push more. The events are the application's account, status and retcode what the platform got for
-    /// an answer.
+    /// Waits for one more push. The events are those that the application got; status and retcode are those that the
+    /// platform got.
     async fn get_push(&self, earlier: usize) -> io::Result<Answer> {
         let simulator = self.stage.simulator.handle();
         let timed_out = |_| io::Error::new(io::ErrorKind::TimedOut, "no push");

@@ -12,7 +12,7 @@ const WIDTH: usize = 116;
 /// Whether to use colours.
 #[derive(Clone, Copy)]
 pub(super) enum Style {
-    /// For files, pipes and whoever set `NO_COLOR`.
+    /// For files and pipes, and if `NO_COLOR` is set.
     Plain,
     /// For terminals.
     Coloured,
@@ -28,7 +28,7 @@ enum Colour {
 }
 
 impl Style {
-    /// What suits the standard output.
+    /// The style for the standard output.
     pub(super) fn of_stdout() -> Self {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         if io::stdout().is_terminal() && !unwanted { Self::Coloured } else { Self::Plain }
@@ -42,7 +42,7 @@ impl Style {
     }
 }
 
-/// Prints, and remembers what is to be said at the end.
+/// Prints the report, and counts for its last line.
 pub(super) struct Report<'a> {
     out: &'a mut dyn Write,
     style: Style,
@@ -52,7 +52,7 @@ pub(super) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    /// Will print to `out`.
+    /// A report on `out`.
     pub(super) fn new(out: &'a mut dyn Write, style: Style) -> Self {
         Self { out, style, lines: Vec::new(), steps: 0, deviating: Vec::new() }
     }
@@ -63,7 +63,7 @@ impl<'a> Report<'a> {
         writeln!(self.out, "{}", self.style.paint(Colour::Bold, head.trim_end()))
     }
 
-    /// One row, and below it whatever was not as expected.
+    /// One row, and below it every difference from the expected result.
     pub(super) fn step(&mut self, number: usize, step: &Step, outcome: &Outcome) -> io::Result<()> {
         let (verdict, reason) = outcome.decision().unwrap_or(("-", "-"));
         let deviations = outcome.deviations(&step.expected);
@@ -124,7 +124,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// Status, retcode, and what else there was.
+/// Status, retcode, and events or call ID.
 fn got(outcome: &Outcome) -> String {
     let Ok(answer) = &outcome.answer else { return "nothing".to_owned() };
     let mut got = format!("{} {}", answer.status, answer.retcode);
@@ -143,7 +143,7 @@ fn row([number, what, verdict, reason, got, upstream, ok]: [&str; 7]) -> String 
     format!("{number:>2}  {what:<35}  {verdict:<10}  {reason:<21}  {got:<26}  {upstream:<8}  {ok}")
 }
 
-/// Breaks a line at blanks; what continues is indented.
+/// Breaks a line at blanks, and indents all but its first part.
 fn wrapped(line: &str, width: usize) -> Vec<String> {
     let mut parts: Vec<String> = Vec::new();
     let mut part = String::new();
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_lines_are_wrapped_and_nothing_is_lost() {
+    fn long_lines_are_wrapped_without_loss() {
         let line = "a=1 bb=22  ccc=333 dddd=4444";
         assert_eq!(wrapped(line, 10), ["a=1 bb=22 ", "    ccc=333", "    dddd=4444"]);
         assert_eq!(wrapped(line, 100), [line]);

@@ -1,4 +1,4 @@
-//! A directory of the demo's own, for certificates and configuration; gone when the demo ends.
+//! A temporary directory for certificates and configuration, removed when the demo ends.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 
 use crate::simulator::SelfSigned;
 
-/// Removed with everything in it when dropped.
+/// The directory; dropping this removes it with all files.
 pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    /// Makes a new directory below the system's temporary one that only this user may enter: keys will be in it.
+    /// Makes a new directory below the system's temporary directory. Only this user may enter it, because it holds
+    /// keys.
     pub(super) fn new() -> io::Result<Self> {
         let name = format!("previewgate-demo-{:016x}", u64::from_ne_bytes(random()?));
         let path = std::env::temp_dir().join(name);
-        // Fails if somebody else made it first.
+        // This fails if the directory exists.
         DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
     }
@@ -39,7 +40,7 @@ impl Scratch {
         self.write(name, random::<32>()?).map(drop)
     }
 
-    /// Where it is.
+    /// Its path.
     #[cfg(test)]
     pub(super) fn path(&self) -> &Path {
         &self.0

@@ -1,57 +1,55 @@
-//! **The script**: each step, and how it has to end.
-//!
-//! Nothing here is an outcome: `play` measures those.
+//! **The script**: each step and its expected result. `play` measures the real result.
 
 use crate::preview::{Reason, Verdict};
 
-/// Who acts unless somebody else is named.
+/// The agent of all steps that name no other.
 pub(super) const AGENT: u32 = 1001;
-/// The one whose preview agent 1001 tries to call.
+/// The agent whose preview agent 1001 tries to call.
 pub(super) const COLLEAGUE: u32 = 1002;
 
-/// The one whose application does not poll but is pushed to.
+/// The agent whose application gets pushes instead of polling.
 pub(super) const PUSHED: u32 = 1003;
-/// The one whose application wants pushes where the gateway may not push to.
+/// The agent whose application asks for pushes to an address that the gateway does not allow.
 const MISLED: u32 = 1004;
-/// Where that is: an address for documentation, that nothing will ever be at.
+/// That address. It is reserved for documentation, so no host has it.
 pub(super) const ELSEWHERE: &str = "https://192.0.2.7/push";
 
-/// One request or push, and what may have happened on the platform just before.
+/// One request or push, and an action of the platform just before it.
 pub(super) struct Step {
-    /// For the reader; at most 35 characters, the width of its column.
+    /// The description; at most 35 characters, the width of its column.
     pub(super) what: &'static str,
     /// What the platform does first.
     pub(super) platform: Platform,
-    /// What the application sends, or waits for.
+    /// The action of the application.
     pub(super) act: Act,
-    /// How it has to end.
+    /// The expected result.
     pub(super) expected: Expected,
 }
 
-/// What the platform does.
+/// An action of the platform.
 #[derive(Clone, Copy)]
 pub(super) enum Platform {
     /// Nothing.
     Idle,
-    /// It has a preview for an agent.
+    /// It shows a preview to an agent.
     Shows {
-        /// Whom.
+        /// The agent.
         agent: u32,
         /// The preview's control ID.
         control_id: i64,
         /// `dialeddigits`
         numbers: &'static str,
     },
-    /// It takes the agent's preview back.
+    /// It releases the agent's preview.
     Releases(u32),
 }
 
-/// What an application sends, or waits for.
+/// An action of an application.
 #[derive(Clone, Copy)]
 pub(super) enum Act {
     /// `PUT onlineagent/{agent}`
     SignIn(u32),
-    /// The same, with `callBackUri` and `serviceToken`.
+    /// `PUT onlineagent/{agent}` with `callBackUri` and `serviceToken`.
     SignInForPush(u32, CallBack),
     /// Nothing is sent: the platform pushes.
     GetPush,
@@ -61,7 +59,7 @@ pub(super) enum Act {
     PollAll,
     /// `PUT voicecall/{agent}/previewCallout`, the resource in any spelling, with any body.
     Callout {
-        /// Who calls.
+        /// The agent that calls.
         agent: u32,
         /// The last segment of the path.
         resource: &'static str,
@@ -70,7 +68,7 @@ pub(super) enum Act {
     },
 }
 
-/// What `callBackUri` names.
+/// The address in `callBackUri`.
 #[derive(Clone, Copy)]
 pub(super) enum CallBack {
     /// The application.
@@ -79,7 +77,7 @@ pub(super) enum CallBack {
     Elsewhere,
 }
 
-/// What the upstream had to do with a step.
+/// How the upstream is involved in a step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Upstream {
     /// Nothing.
@@ -104,16 +102,16 @@ impl Upstream {
     }
 }
 
-/// How a step has to end. The HTTP status is always 200 (docs/protocol.md 3).
+/// The expected result of a step. The HTTP status is always 200 (docs/protocol.md 3).
 #[derive(Clone, Copy)]
 pub(super) struct Expected {
-    /// What the decision log says; nothing if the request is no callout.
+    /// Decision and reason in the decision log; `None` if the request is not a callout.
     pub(super) decision: Option<(Verdict, Reason)>,
-    /// What the envelope says.
+    /// The retcode of the envelope.
     pub(super) retcode: &'static str,
     /// The types of the events in the answer.
     pub(super) events: &'static [&'static str],
-    /// What the upstream had to do with it.
+    /// How the upstream is involved.
     pub(super) upstream: Upstream,
 }
 
@@ -147,7 +145,7 @@ const fn pushed(events: &'static [&'static str]) -> Expected {
     Expected { decision: None, retcode: "0", events, upstream: Upstream::Pushed }
 }
 
-/// No callout, and so no line in the decision log.
+/// Not a callout, and so no line in the decision log.
 const fn refused(retcode: &'static str) -> Expected {
     Expected { decision: None, retcode, events: &[], upstream: Upstream::Untouched }
 }

@@ -12,7 +12,7 @@ use super::error::DemoError;
 use super::invitation::shell_word;
 use crate::simulator::{AuthMode, Authority, Simulator, SimulatorConfig};
 
-/// With dynamic authentication every so many polls and handshakes bring a new GUID.
+/// With dynamic authentication, a new GUID is issued after this number of polls and handshakes.
 const RENEWED_EVERY: u32 = 5;
 
 /// What kind of CC-Gateway to be.
@@ -36,7 +36,7 @@ pub struct SimulateOptions {
     /// Whether a GUID lasts as long as its session, or is renewed now and then.
     #[arg(long, value_enum, default_value_t = Auth::Static)]
     auth: Auth,
-    /// Let every callout succeed, whatever it says: to prove that it was the gateway that refused one.
+    /// Let every callout succeed, so that every refusal comes from the gateway.
     #[arg(long)]
     lenient_callouts: bool,
 }
@@ -91,7 +91,7 @@ impl SimulateOptions {
         Ok(config)
     }
 
-    /// Where it is and what can be done with it.
+    /// The text for the user: the address of the simulator, and commands to try.
     fn explain(&self, out: &mut dyn Write, address: SocketAddr) -> io::Result<()> {
         let scheme = if self.plain { "http" } else { "https" };
         let base = format!("{scheme}://{}", reachable(address));
@@ -126,7 +126,7 @@ Simulated CC-Gateway at {scheme}://{address}/agentgateway/resource/ until Ctrl-C
     }
 }
 
-/// Where a client on this machine finds what listens on `address`.
+/// The address at which a client on this machine reaches a listener on `address`.
 fn reachable(address: SocketAddr) -> String {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => format!("localhost:{}", address.port()),

@@ -1,5 +1,5 @@
-//! The stage: a simulated CC-Gateway, a real previewgate in front of it, and an application that is pushed to, with
-//! certificates made on the spot.
+//! The stage: a simulated CC-Gateway, a real previewgate in front of it, and an application that receives pushes, with
+//! new certificates.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -19,12 +19,12 @@ use crate::config::{self, Files, Mode};
 use crate::simulator::{Authority, Simulator, SimulatorConfig};
 use crate::telemetry::Logging;
 
-/// Where to listen when somebody is to find it again: as in production, and the simulator beside it.
+/// The ports of a demo that keeps serving: those of production, and one for the simulator.
 const GATEWAY_PORT: u16 = 8043;
 const ADMIN_PORT: u16 = 9043;
 const SIMULATOR_PORT: u16 = 18043;
 
-/// Whoever reads the instructions for longer than the documented two minutes shall still be signed in.
+/// Longer than the documented two minutes, so that a user who reads the instructions is still signed in.
 const NEVER: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// What kind of stage.
@@ -41,9 +41,9 @@ pub(super) struct Plan {
 /// Which ports to listen on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ports {
-    /// The ones above; any for those that are taken.
+    /// The ports above, or any other port in place of one that is taken.
     WellKnown,
-    /// Whatever is free.
+    /// Any free ports.
     Any,
 }
 
@@ -52,13 +52,13 @@ impl Ports {
     pub(super) fn address(self, preferred: u16) -> SocketAddr {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, preferred));
-        // Tried out, because the gateway's own listener would share its port with another gateway of this user.
+        // The port is tried first, because the gateway's own listener would share it with another gateway of this user.
         if self == Self::WellKnown && TcpListener::bind(wanted).is_ok() { wanted } else { any }
     }
 }
 
-/// A port that is kept until the gateway has bound it: it is in the gateway's configuration, as where the platform
-/// pushes to, before the gateway listens.
+/// A port that is reserved until the gateway has bound it. The configuration needs it before the gateway listens, as
+/// the port that the platform pushes to.
 struct Reserved {
     address: SocketAddr,
     _socket: Socket,
@@ -67,8 +67,8 @@ struct Reserved {
 impl Reserved {
     fn new(wanted: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(wanted), Type::STREAM, None)?;
-        // Does not listen, and shares with whoever says so too: the system gives the port to nobody else, and the
-        // gateway does not find it taken.
+        // This socket does not listen, and allows sharing. The system gives the port to no other program, and the
+        // gateway can still bind it.
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
         socket.bind(&wanted.into())?;
@@ -77,11 +77,11 @@ impl Reserved {
     }
 }
 
-/// Everything that runs, and its evidence.
+/// All servers of the demo, and their logs.
 pub(super) struct Stage {
     /// The upstream.
     pub(super) simulator: Simulator,
-    /// Where its pushes go.
+    /// The application that receives pushes.
     pub(super) application: Application,
     /// The gateway.
     pub(super) gateway: Running,
@@ -89,11 +89,11 @@ pub(super) struct Stage {
     pub(super) logging: Logging,
     /// What was logged.
     pub(super) log: CapturedLog,
-    /// What a client of the gateway trusts.
+    /// The trust of the gateway's clients.
     pub(super) trust: Arc<ClientConfig>,
     /// The same as a PEM file, for both servers.
     pub(super) ca: PathBuf,
-    /// The files; after everything that reads them.
+    /// The files. Declared last, so that they are removed after all their readers have ended.
     pub(super) scratch: Scratch,
 }
 
@@ -113,9 +113,9 @@ impl Stage {
             tls: Some(back.server_config()?),
             poll_wait: plan.poll_wait,
             idle_sign_out: NEVER,
-            // A poll gets what the script injected and nothing else.
+            // A poll gets only events of the script.
             follow_ups: false,
-            // Who refuses a callout here can only be the gateway.
+            // Every refusal of a callout comes from the gateway.
             lenient_callouts: true,
             ..SimulatorConfig::default()
         })
@@ -132,10 +132,10 @@ impl Stage {
         Ok(Self { simulator, application, gateway, logging, log, trust: front.client_config()?, ca, scratch })
     }
 
-    /// The orderly end of all servers; the files go last.
+    /// Ends all servers in order, then removes the files.
     pub(super) async fn strike(self) -> io::Result<()> {
         self.gateway.stop();
-        // The simulator, on this thread's runtime, goes on answering what the gateway still has to finish.
+        // The simulator runs on this thread's runtime and still responds while the gateway finishes its requests.
         tokio::task::spawn_blocking(move || self.gateway.wait()).await.map_err(io::Error::other)??;
         self.simulator.stop().await;
         self.application.stop().await;
@@ -145,7 +145,7 @@ impl Stage {
     }
 }
 
-/// Read by the real loader, like any other.
+/// The gateway's configuration, read by the real loader.
 fn configuration(plan: Plan, address: SocketAddr, upstream: SocketAddr, application: &Application) -> String {
     let Plan { mode, ports, .. } = plan;
     let (admin, application) = (ports.address(ADMIN_PORT), application.origin());

@@ -1,4 +1,4 @@
-//! The demo as its users run it, and what it says when the gateway does not do what the script demands.
+//! The demo as users run it, and its report when the gateway does not behave as the script expects.
 
 use http::Request;
 use serde_json::json;
@@ -34,7 +34,7 @@ async fn every_step_ends_as_expected() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_only_watches_does_not_pass() {
+async fn a_gateway_in_monitor_mode_fails_the_script() {
     let (outcome, printed) = performed(Mode::Monitor).await;
     let refused = |step: &script::Step| step.expected.upstream == script::Upstream::Untouched;
     let expected: Vec<_> = (1..).zip(&SCRIPT).filter(|(_, step)| refused(step)).map(|(number, _)| number).collect();
@@ -53,7 +53,7 @@ async fn a_gateway_that_only_watches_does_not_pass() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_gone_is_reported_not_waited_for() {
+async fn a_missing_upstream_is_reported() {
     let stage = Stage::set(plan(Mode::Enforce)).await.unwrap();
     let mut player = Player::new(&stage);
     let [sign_in, ..] = &SCRIPT;
@@ -66,10 +66,10 @@ async fn an_upstream_that_is_gone_is_reported_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_push_past_the_gateway_is_no_push_through_it() {
+async fn a_push_that_bypasses_the_gateway_is_reported() {
     let stage = Stage::set(plan(Mode::Enforce)).await.unwrap();
     let push = SCRIPT.iter().find(|step| matches!(step.act, script::Act::GetPush)).unwrap();
-    // Its application knows a way to the platform that is not through the gateway.
+    // Its application signs in at the platform directly.
     let body = json!({"callBackUri": stage.application.url(), "serviceToken": application::TOKEN}).to_string();
     let sign_in = Request::put(format!("/agentgateway/resource/onlineagent/{}", script::PUSHED));
     let past = client::Client::new(stage.simulator.address(), stage.trust.clone());
@@ -81,7 +81,7 @@ async fn a_push_past_the_gateway_is_no_push_through_it() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_behind() {
+async fn the_directory_is_removed() {
     let stage = Stage::set(plan(Mode::Enforce)).await.unwrap();
     let (files, ca) = (stage.scratch.path().to_owned(), stage.ca.clone());
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&files).unwrap().permissions());
@@ -96,13 +96,13 @@ async fn nothing_is_left_behind() {
 }
 
 #[tokio::test]
-async fn the_commands_name_what_really_runs() {
+async fn the_commands_name_the_running_servers() {
     let stage = Stage::set(plan(Mode::Enforce)).await.unwrap();
     let guid = stage.simulator.handle().sign_in_directly(script::AGENT.try_into().unwrap());
     let mut out = Vec::new();
     invitation::invite(&mut out, &stage).unwrap();
     let text = String::from_utf8(out).unwrap();
-    // How long the temporary directory's name is, is not ours to say.
+    // The name of the temporary directory may be long.
     assert!(text.lines().all(|line| line.contains("--cacert") || line.len() <= 120), "{text}");
     for part in [
         format!("--cacert {}", stage.ca.display()),
@@ -118,7 +118,7 @@ async fn the_commands_name_what_really_runs() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_left_alone() {
+fn a_port_that_is_taken_is_not_used() {
     let listening = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let taken = listening.local_addr().unwrap().port();
     assert_eq!(Ports::WellKnown.address(taken).port(), 0);

@@ -1,38 +1,38 @@
-//! Where one request ends and the next begins, and whether its head can be read in one way only.
+//! Finds where one request ends and the next begins, and whether each head has only one reading.
 //!
-//! hyper is a good parser and therefore a forgiving one: it takes bare line feeds, a missing or repeated `Host`, and
-//! `Content-Length` beside `Transfer-Encoding`. A request smuggler lives on exactly that. So every byte passes the
-//! [`Framer`] first, which knows no forgiveness: what it lets through has one reading (RFC 9112), hyper's included.
-//! Pure: bytes in, positions out; `gate` puts it in front of a socket.
+//! hyper is a lenient parser: it accepts bare line feeds, a missing or repeated `Host`, and `Content-Length` beside
+//! `Transfer-Encoding`. Request smuggling depends on such heads, because another server may read them in another way.
+//! So every byte passes the [`Framer`] first, which is strict: a request that passes has one reading (RFC 9112), and
+//! hyper has the same. Pure: bytes in, positions out. [`ClientIo`](super::ClientIo) puts it in front of a socket.
 
 use memchr::memchr;
 
 use crate::label_enum;
 
 label_enum! {
-    /// Why a request head was refused. Each is answered and the connection closed.
+    /// Why a request head was refused. The refusal is answered, and the connection closed.
     pub enum HeadFault {
         /// More bytes than `limits.head_size`.
         TooLarge = "head_too_large",
         /// More than 100 fields.
         TooManyFields = "too_many_header_fields",
-        /// Longer than `limits.head_timeout` from the first byte to the last.
+        /// The head took longer than `limits.head_timeout` from its first byte to its last.
         Timeout = "head_timeout",
         /// A line that does not end in CR LF, or a lone CR.
         LineEnd = "bad_line_end",
         /// Not `METHOD SP target SP HTTP/1.1` (or 1.0).
         RequestLine = "bad_request_line",
-        /// A target that is no path, or with characters that no URI has.
+        /// A target that is not a path, or has characters that are not allowed in a URI.
         Target = "bad_request_target",
-        /// A field name that is no token, a fold, or blanks before the colon.
+        /// A field name that is not a token, a folded line, or blanks before the colon.
         FieldName = "bad_header_name",
-        /// Control characters in a field value, or others than ASCII in one that matters.
+        /// Control characters in a field value, or non-ASCII characters in a field that decides something.
         FieldValue = "bad_header_value",
-        /// No `Host`, more than one, or none that could be a host.
+        /// No `Host`, more than one, or a value that cannot be a host.
         Host = "bad_host",
         /// A field that may occur once occurs twice.
         Repeated = "repeated_header",
-        /// A length that is no plain decimal number, or one beside a transfer coding.
+        /// A length that is not a plain decimal number, or a length beside a transfer coding.
         Length = "bad_content_length",
         /// A transfer coding other than exactly `chunked`.
         Coding = "bad_transfer_encoding",
@@ -44,27 +44,27 @@ label_enum! {
 #[error("the chunked coding of the request body is broken")]
 pub struct ChunkFault;
 
-/// Why bytes were not let through.
+/// Why bytes do not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Before the request began: it can be answered.
+    /// In a head: a response is possible.
     Head(HeadFault),
-    /// Within the request: the connection can only be closed.
+    /// In a body: the connection can only be closed.
     Body(ChunkFault),
 }
 
-/// How many bytes at the start of the input may be passed on.
+/// How many bytes at the start of the input pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Passed {
     /// Bytes that belong to the present message and have been checked.
     pub bytes: usize,
 }
 
-/// Most header fields of one request; hyper's own limit is set to the same.
+/// The largest number of header fields in one request; hyper's limit is the same.
 pub const MAX_FIELDS: usize = 100;
-/// Longest method name: `UNSUBSCRIBE` and the like fit, a flood does not.
+/// The longest method name: `UNSUBSCRIBE` fits.
 const MAX_METHOD: usize = 32;
-/// Longest chunk-size line and longest trailer section. Neither has a use here.
+/// The longest chunk-size line and the longest trailer section. Agent applications use neither.
 const MAX_CHUNK_LINE: usize = 256;
 
 /// Follows one connection from request to request.
@@ -108,9 +108,9 @@ impl Framer {
         matches!(self.at, At::Head { .. })
     }
 
-    /// Looks at `input`, the bytes not passed on yet, and says how many of them may be passed on now. Zero means
-    /// that more bytes are needed: an incomplete head is never passed on in part. At most one message is passed on in
-    /// one call, so that the answer to a refused request never overtakes the answer to the one before it.
+    /// Checks `input`, the bytes that have not passed yet, and returns how many of them pass now. Zero means that more
+    /// bytes are needed: an incomplete head does not pass in part. At most one message passes in one call, so that the
+    /// response to a refused request never overtakes the response to the request before it.
     ///
     /// # Errors
     /// [`Fault`]; the connection must not be read any further.
@@ -171,8 +171,8 @@ fn take(left: u64, input: &[u8]) -> usize {
 }
 
 impl Chunk {
-    /// How many bytes of `input` were used, and where that leads; `None` after the last chunk. Nothing at all when
-    /// a line is not complete yet.
+    /// The number of used bytes of `input` and the next place, which is `None` after the last chunk. `None` in all if a
+    /// line is not complete yet.
     fn advance(self, input: &[u8]) -> Result<Option<(usize, Option<Self>)>, ChunkFault> {
         match self {
             Self::Data { left } => {
@@ -206,7 +206,7 @@ impl Chunk {
     }
 }
 
-/// The line at the start of `input` without its CR LF; nothing if it is not complete.
+/// The line at the start of `input` without its CR LF; `None` if it is not complete.
 fn line(input: &[u8]) -> Result<Option<&[u8]>, ChunkFault> {
     let window = input.get(..MAX_CHUNK_LINE + 2).unwrap_or(input);
     match memchr(b'\n', window) {
@@ -220,7 +220,8 @@ fn line(input: &[u8]) -> Result<Option<&[u8]>, ChunkFault> {
     }
 }
 
-/// One to sixteen hexadecimal digits and nothing else: extensions have no use here and parsers disagree about them.
+/// One to sixteen hexadecimal digits and nothing else: parsers disagree about chunk extensions, and no application
+/// needs them.
 fn chunk_size(line: &[u8]) -> Result<u64, ChunkFault> {
     let digits = std::str::from_utf8(line).map_err(|_| ChunkFault)?;
     let plain = (1..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -232,7 +233,7 @@ fn chunk_size(line: &[u8]) -> Result<u64, ChunkFault> {
 
 /// The position behind the empty line that ends the head. Every line must end in CR LF.
 fn head_end(input: &[u8], scanned: usize) -> Result<Option<usize>, HeadFault> {
-    // A line end may straddle the border between what was scanned and what is new.
+    // A line end may lie across the border between scanned and new bytes.
     let mut from = scanned.saturating_sub(3);
     while let Some(offset) = input.get(from..).and_then(|rest| memchr(b'\n', rest)) {
         let at = from + offset;
@@ -249,7 +250,7 @@ fn head_end(input: &[u8], scanned: usize) -> Result<Option<usize>, HeadFault> {
     Ok(None)
 }
 
-/// Checks a complete head; says where the body begins.
+/// Checks a complete head and returns where the framer is after it.
 fn check_head(head: &[u8]) -> Result<At, HeadFault> {
     let head = head.strip_suffix(b"\r\n").ok_or(HeadFault::LineEnd)?;
     let mut lines = Lines(head);
@@ -307,8 +308,8 @@ fn request_line(line: &[u8]) -> Result<Version, HeadFault> {
     }
 }
 
-/// A path, an `http(s)` URI or `*`; no fragment (it would be cut off silently), nothing that the `http` crate would
-/// refuse later, without an envelope.
+/// Allows a path, an `http(s)` URI or `*`. A fragment is refused because hyper would drop it silently. A target that
+/// the `http` crate refuses is refused here, because hyper's refusal has no envelope.
 fn check_target(target: &[u8]) -> Result<(), HeadFault> {
     let form = target.starts_with(b"/") || target == b"*" || has_scheme(target);
     let printable = target.iter().all(|byte| matches!(byte, 0x21..=0x7e) && *byte != b'#');
@@ -332,7 +333,7 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), HeadFault> {
         return Err(HeadFault::FieldName);
     }
     let value = value.get(1..).unwrap_or_default();
-    // Without an early end, so that the compiler takes many bytes at once.
+    // No early exit, so that the compiler can check many bytes at once.
     if value.iter().fold(false, |found, byte| found | matches!(byte, 0..=8 | 10..=31 | 127)) {
         return Err(HeadFault::FieldValue);
     }
@@ -348,7 +349,7 @@ type ByteSet = [bool; 256];
 
 /// RFC 9110 5.6.2.
 const TOKEN: ByteSet = alphanumeric_and(b"!#$%&'*+-.^_`|~");
-/// What no parser of URIs objects to.
+/// Bytes that every URI parser accepts.
 const PLAIN_IN_TARGET: ByteSet = alphanumeric_and(b"/-._~%?=&:,;+!$'()*@");
 
 #[allow(clippy::indexing_slicing, reason = "a byte is an index into 256 places; evaluated by the compiler")]
@@ -371,7 +372,7 @@ fn is_made_of(set: &ByteSet, text: &[u8]) -> bool {
     text.iter().all(|byte| set.get(usize::from(*byte)).copied().unwrap_or_default())
 }
 
-/// The fields that decide about framing and identity.
+/// The fields that decide about framing and identity, as far as they have come.
 #[derive(Default)]
 struct Seen<'a> {
     host: Option<&'a [u8]>,
@@ -495,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn doubtful_heads_are_refused() {
+    fn ambiguous_heads_are_refused() {
         for (head, expected) in [
             ("GET / HTTP/1.1\nHost: a\r\n\r\n", HeadFault::LineEnd),
             ("GET / HTTP/1.1\r\nHost: a\n\r\n", HeadFault::LineEnd),
@@ -561,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn doubtful_chunks_are_refused() {
+    fn ambiguous_chunks_are_refused() {
         for body in [
             "5;x=y\r\nhello",
             "0x5\r\n",

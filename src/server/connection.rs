@@ -1,4 +1,4 @@
-//! One client connection, from TCP to its last answer.
+//! One client connection, from its accepted stream to its last response.
 
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
@@ -26,12 +26,12 @@ use crate::downstream::{Abort, ClientAuthorities, ClientIo, Connection, MinRate,
 use crate::gateway::{RecordedBody, RequestService};
 use crate::stream::Stream;
 
-/// A client that connected a moment before the end may still send its first request within this time.
+/// A client that connected just before the shutdown may send its first request within this time.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
-/// What hyper may hold for one connection beyond the largest head. This much of an answer, and the last piece of it that
-/// came, waits in memory for a client that does not read.
+/// The size of hyper's buffer for one connection, beyond the largest head. If the client does not read, so many bytes
+/// of a response wait in memory, and the piece that came last.
 const BUFFER_BESIDE_HEAD: usize = 8 * 1024;
-/// What waits in memory encrypted, for a client that does not read. Two records.
+/// Encrypted bytes that wait in memory if the client does not read: two TLS records.
 const MAX_ENCRYPTED: usize = 32 * 1024;
 
 /// The certificates of a client, its own first. Empty without any.
@@ -60,7 +60,7 @@ impl Worker {
         let patience = generation.config.limits.handshake_timeout;
         let handshake =
             self.handshakes.run(acceptor.tls().accept_with(stream, |tls| tls.set_buffer_limit(Some(MAX_ENCRYPTED))));
-        // Boxed: what a handshake needs would otherwise stay allocated as long as the connection.
+        // Boxed, because the state of the handshake would otherwise stay allocated as long as the connection.
         match Box::pin(tokio::time::timeout(patience, handshake)).await {
             Ok(Ok(stream)) => {
                 let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
@@ -148,7 +148,7 @@ impl Worker {
         }
     }
 
-    /// The data path for one connection, made anew when a reload has happened since the last request.
+    /// The data path for one connection. After a reload, the next request gets a new one.
     fn service(
         self: &Arc<Self>,
         connection: Arc<Connection>,
@@ -181,7 +181,7 @@ fn min_rate(limits: &Limits) -> MinRate {
     MinRate { span, bytes: usize::try_from(bytes).unwrap_or(usize::MAX) }
 }
 
-/// Waits for the first request. To be polled after the connection, by the same task: that is what wakes it.
+/// Waits for the first request. It must be polled after the connection and by the same task, which wakes it.
 fn first_request(connection: &Connection) -> impl Future<Output = ()> {
     poll_fn(|_| if connection.has_served() { Poll::Ready(()) } else { Poll::Pending })
 }

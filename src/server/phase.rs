@@ -1,17 +1,17 @@
-//! The phases in which a process ends, announced to everybody who has to do something about it.
+//! The phases of an orderly shutdown, and how all parts of the process learn of them.
 
 use tokio::sync::watch;
 
-/// Where the process is in its life. Only ever moves on.
+/// The phase of the process. It only moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Serves, and says that it is ready.
+    /// Serves, and reports that it is ready.
     Serving,
-    /// Serves, but says that it is not ready: load balancers go elsewhere.
+    /// Serves, but reports that it is not ready, so that load balancers choose another gateway.
     NotReady,
-    /// Accepts nothing new; each connection ends with its present answer.
+    /// Accepts no new connection; each connection closes after its present response.
     Draining,
-    /// Out of time: what is still open is cut.
+    /// The time is over: open connections are cut.
     Cut,
     /// Nothing is waited for any longer.
     Ended,

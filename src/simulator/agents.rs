@@ -1,4 +1,4 @@
-//! The simulated platform's memory: who is signed in, what waits for whom, who was shown what.
+//! The state of the simulated platform: sessions, queued events, and previews that agents were shown.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -82,7 +82,7 @@ pub(super) enum Next {
 /// A session that was just opened.
 pub(super) struct Opened {
     pub(super) guid: String,
-    /// Tells it from the agent's other sessions; a GUID does not, it may be renewed.
+    /// Identifies the session. A GUID does not, because it may be renewed.
     pub(super) serial: u64,
 }
 
@@ -98,7 +98,7 @@ struct Agent {
 
 struct Session {
     guid: String,
-    /// Still good after a renewal: a request may have been under way.
+    /// Still valid after a renewal: a request may have been under way.
     earlier_guid: Option<String>,
     polls: u32,
     last_seen: Instant,
@@ -106,7 +106,7 @@ struct Session {
     delivery: Delivery,
 }
 
-/// All agents. Every operation is one short critical section; nothing waits inside.
+/// All agents. Every operation is one short critical section.
 pub(super) struct Agents {
     book: Mutex<HashMap<AgentId, Agent>>,
     /// Wakes the polls of all agents at once.
@@ -121,7 +121,7 @@ impl Agents {
         Self { book: Mutex::default(), any_wake: Notify::new(), node: node.to_owned(), auth, idle_sign_out }
     }
 
-    /// Opens a session. What was injected before the sign-in stays queued.
+    /// Opens a session. Events that were injected before the sign-in stay queued.
     pub(super) fn sign_in(&self, agent: AgentId, force: bool, delivery: Delivery) -> Result<Opened, Failure> {
         let mut book = self.live(agent);
         let agent = book.entry(agent).or_default();
@@ -138,7 +138,7 @@ impl Agents {
             shown: Vec::new(),
             delivery,
         });
-        agent.wake.notify_waiters(); // a poll of the session that was pushed out ends
+        agent.wake.notify_waiters(); // ends a poll of the earlier session
         Ok(Opened { guid, serial: agent.serial })
     }
 
@@ -148,7 +148,7 @@ impl Agents {
         }
     }
 
-    /// Whether this agent is signed in and this is its GUID; counts as a sign of life.
+    /// Whether this agent is signed in with this GUID. The agent counts as active.
     pub(super) fn check(&self, agent: AgentId, guid: Option<&str>) -> Result<(), Failure> {
         let mut book = self.live(agent);
         let session = book.get_mut(&agent).and_then(|agent| agent.session.as_mut()).ok_or(Failure::NotSignedIn)?;
@@ -167,7 +167,7 @@ impl Agents {
         if sessions.any(|session| guid == Some(session.guid.as_str())) { Ok(()) } else { Err(Failure::NoPermission) }
     }
 
-    /// With dynamic authentication, now and then a new GUID (docs/protocol.md 2).
+    /// A new GUID if one is due under dynamic authentication (docs/protocol.md 2).
     pub(super) fn renewed_guid(&self, agent: AgentId) -> Option<String> {
         let AuthMode::Dynamic { every } = self.auth else { return None };
         let mut book = self.lock();
@@ -182,7 +182,7 @@ impl Agents {
         Some(guid)
     }
 
-    /// Queues an event and wakes who waits for it.
+    /// Queues an event and wakes the polls that wait for it.
     pub(super) fn inject(&self, agent: AgentId, event: Value) {
         let mut book = self.lock();
         let agent = book.entry(agent).or_default();
@@ -198,12 +198,12 @@ impl Agents {
         agent.wake.notify_waiters();
     }
 
-    /// What a waiting poll of this agent waits on.
+    /// Notified when something changes for this agent.
     pub(super) fn wake_of(&self, agent: AgentId) -> Arc<Notify> {
         self.lock().entry(agent).or_default().wake.clone()
     }
 
-    /// Takes what the next poll of this agent gets; it counts as shown from here on.
+    /// Takes the content of the next poll of this agent. It counts as shown from here on.
     pub(super) fn next(&self, agent: AgentId) -> Option<Next> {
         let mut book = self.lock();
         let agent = book.get_mut(&agent)?;
@@ -213,18 +213,18 @@ impl Agents {
         }
     }
 
-    /// Takes everything that waits for this agent, oldest first.
+    /// Takes all events that wait for this agent, oldest first.
     pub(super) fn take_all(&self, agent: AgentId) -> Vec<Value> {
         self.lock().get_mut(&agent).map(Agent::deliver_all).unwrap_or_default()
     }
 
-    /// Takes everything that waits for any agent that polls.
-    pub(super) fn take_all_of_everybody(&self) -> Vec<Value> {
+    /// Takes all events that wait for agents that poll.
+    pub(super) fn take_all_of_all_agents(&self) -> Vec<Value> {
         let mut book = self.lock();
         book.values_mut().filter(|agent| agent.polls()).flat_map(Agent::deliver_all).collect()
     }
 
-    /// Notes a preview as shown, whatever way it reached the agent.
+    /// Records a preview as shown.
     pub(super) fn show(&self, agent: AgentId, control_id: String, numbers: Vec<String>) {
         let mut book = self.lock();
         if let Some(session) = book.get_mut(&agent).and_then(|agent| agent.session.as_mut()) {
@@ -241,7 +241,7 @@ impl Agents {
         })
     }
 
-    /// Gives a preview back; false when it was never shown.
+    /// Cancels a preview. Returns false if it was never shown.
     pub(super) fn cancel(&self, agent: AgentId, control_id: &str) -> bool {
         let mut book = self.lock();
         let Some(session) = book.get_mut(&agent).and_then(|agent| agent.session.as_mut()) else { return false };
@@ -255,7 +255,7 @@ impl Agents {
         self.lock().get(&agent)?.session.as_ref().map(|session| session.guid.clone())
     }
 
-    /// The present GUID of this very session; `None` when it is over.
+    /// The present GUID of this session; `None` when it is over.
     pub(super) fn guid_of_session(&self, agent: AgentId, serial: u64) -> Option<String> {
         let book = self.lock();
         let agent = book.get(&agent).filter(|agent| agent.serial == serial)?;
@@ -286,7 +286,7 @@ impl Agents {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The book, after this agent was signed out if nothing was heard of it for too long.
+    /// All agents, after this one was signed out if it has been silent for too long.
     fn live(&self, agent: AgentId) -> MutexGuard<'_, HashMap<AgentId, Agent>> {
         let mut book = self.lock();
         if let Some(agent) = book.get_mut(&agent) {
@@ -335,7 +335,7 @@ impl Agent {
 /// A random UUID (version 4).
 pub(super) fn uuid() -> String {
     let mut bytes = [0_u8; 16];
-    // Cannot fail with the system's generator; all zeros would still be a well-formed, if predictable, UUID.
+    // This cannot fail with the system's generator. All zeros would be predictable, but still a valid UUID.
     let _ = aws_lc_rs::rand::fill(&mut bytes);
     let number = u128::from_be_bytes(bytes) & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
     let hex = format!("{number:032x}");

@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-/// The provider of every simulated endpoint: named, because the process default may not be installed.
+/// The crypto provider of every simulated endpoint. It is named because the process may have no default provider.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
@@ -32,7 +32,7 @@ pub struct SelfSigned {
 }
 
 impl std::fmt::Debug for SelfSigned {
-    /// Shows nothing: one of the fields is a private key.
+    /// Shows no field: one of them is a private key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SelfSigned").finish_non_exhaustive()
     }

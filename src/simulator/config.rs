@@ -16,9 +16,9 @@ const DOCUMENTED_POLL_WAIT: Duration = Duration::from_secs(10);
 pub enum AuthMode {
     /// A GUID lasts as long as its session.
     Static,
-    /// Every so many answers to polls and handshakes a new one is issued; the one before stays good.
+    /// A new GUID is issued after a number of responses to polls and handshakes; the GUID before it stays valid.
     Dynamic {
-        /// How many answers.
+        /// That number.
         every: u32,
     },
 }
@@ -42,7 +42,7 @@ pub struct SimulatorConfig {
     pub events: EventShape,
     /// Whether a callout is followed by PhoneAlerting, PhoneOffhook and Talking.
     pub follow_ups: bool,
-    /// Whether every callout succeeds, whatever it says: to prove that it was the gateway that refused one.
+    /// Whether every callout succeeds, so that every refusal comes from the gateway.
     pub lenient_callouts: bool,
     /// Whether `/simulator/` is served.
     pub control: bool,

@@ -1,4 +1,4 @@
-//! One connection from accept to end: read a request, journal it, carry it out, answer it or break it.
+//! One connection from accept to end: it reads a request, records it, executes it, and responds or breaks on purpose.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use crate::stream::Stream;
 
 /// How much of a request body is kept; the rest is counted.
 const KEPT_BODY: usize = 256 * 1024;
-/// How long a peer may take to notice an orderly end.
+/// How long a peer may take to close after an orderly end.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves a connection that was just accepted.
@@ -72,7 +72,7 @@ async fn refuse<S: Socket>(connection: &mut Connection<S>) -> io::Result<Ending>
     Ok(Ending::Close)
 }
 
-/// One request and its answer; how the connection ends, unless it stays open for another one.
+/// Handles one request. Returns how the connection ends; `None` if it stays open.
 async fn exchange<S: Socket>(
     connection: &mut Connection<S>,
     head: Head,
@@ -104,7 +104,7 @@ async fn exchange<S: Socket>(
     send(connection, &request, answer, fault).await
 }
 
-/// Reads a body to its end, however it ends, and then journals the request.
+/// Reads a body to its end, complete or not, and then records the request.
 async fn read_body<S: Socket>(
     connection: &mut Connection<S>,
     head: &Head,

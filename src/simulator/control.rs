@@ -2,14 +2,14 @@
 //!
 //! | request | effect |
 //! |---|---|
-//! | `GET /simulator/agents` | who is signed in, and how many events wait |
+//! | `GET /simulator/agents` | the agents that are signed in, and how many events wait for each |
 //! | `POST /simulator/agents/{id}/events` | queues the event object in the body |
 //! | `POST /simulator/agents/{id}/preview` | `{"controlid": 11776, "dialeddigits": "100,101"}` becomes a preview |
 //! | `POST /simulator/agents/{id}/release` | the agent's preview is over |
 //! | `GET /simulator/journal` | what arrived, credentials redacted; `DELETE` empties it |
 //! | `POST /simulator/misbehave` | a [`Misbehaviour`]: `{"fault": "break", "at": "after_request", "how": "reset", "path": "previewCallout", "agent": "101", "times": 2}`; `DELETE` clears all |
 //!
-//! Its own requests are not journaled and never befallen by a fault.
+//! Requests to the control interface are not in the journal, and no fault applies to them.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Event objects as the platform makes them, and what it remembers having said (docs/protocol.md 5).
+//! Event objects as the platform makes them, and their effect on its own state (docs/protocol.md 5).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use crate::preview::{AgentId, ControlId};
 use crate::protocol::EventType;
 
-/// How preview events are spelled: the field has seen all of these.
+/// How preview events are spelled. All these spellings occur in production.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventShape {
     /// The member that holds the control ID: `controlid`, or `controllid`.
     pub control_id_member: String,
     /// Whether the control ID is a JSON string rather than a number.
     pub control_id_as_string: bool,
-    /// So many NUL characters after each string of a preview.
+    /// The number of NUL characters after each string of a preview.
     pub nul_padding: usize,
     /// Whether events carry `eventGenTime`, as in newer releases.
     pub generation_time: bool,

@@ -1,4 +1,4 @@
-//! The strings behind the scenery: what tests and the demo do to the simulated platform, and what they learn from it.
+//! The remote control of a simulator, for tests and the demo: it changes the platform and reads what arrived.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,7 +26,7 @@ impl std::fmt::Debug for SimulatorHandle {
 impl SimulatorHandle {
     /// Queues one event object; a held poll of this agent is answered with it at once.
     ///
-    /// Without a session it waits for the next sign-in. A sign-out drops what waits.
+    /// Without a session, the event waits for the next sign-in. A sign-out drops waiting events.
     pub fn inject(&self, agent: AgentId, event: Value) {
         self.0.agents.inject(agent, event);
     }
@@ -54,12 +54,12 @@ impl SimulatorHandle {
         self.0.agents.show(agent, control_id.to_string(), numbers);
     }
 
-    /// Opens a session of an agent that polls, pushing out any other, and returns the GUID.
+    /// Opens a session of an agent that polls, in place of any earlier one, and returns the GUID.
     pub fn sign_in_directly(&self, agent: AgentId) -> String {
         self.0.agents.sign_in(agent, true, Delivery::Poll).map(|opened| opened.guid).unwrap_or_default()
     }
 
-    /// Ends the agent's session without a word to anybody.
+    /// Ends the agent's session. No client is notified.
     pub fn sign_out_directly(&self, agent: AgentId) {
         self.0.agents.sign_out(agent);
     }
@@ -79,7 +79,7 @@ impl SimulatorHandle {
         self.0.rules.add(rule);
     }
 
-    /// Back to honesty.
+    /// Removes all rules: no more misbehaviour.
     pub fn behave(&self) {
         self.0.rules.clear();
     }
@@ -89,22 +89,22 @@ impl SimulatorHandle {
         self.0.journal.entries()
     }
 
-    /// Those that would make a telephone ring, however they were spelled.
+    /// The requests that would make a telephone ring, in any spelling.
     pub fn callouts(&self) -> Vec<Arc<JournalEntry>> {
         self.journal().into_iter().filter(|entry| entry.is_callout()).collect()
     }
 
-    /// Forgets what arrived; [`SimulatorHandle::requests`] goes on counting.
+    /// Empties the journal; [`SimulatorHandle::requests`] goes on counting.
     pub fn clear_journal(&self) {
         self.0.journal.clear();
     }
 
-    /// How many requests ever arrived.
+    /// The number of requests that have arrived.
     pub fn requests(&self) -> u64 {
         *self.0.journal.written.borrow()
     }
 
-    /// Waits until so many requests ever arrived.
+    /// Waits until this number of requests has arrived.
     pub async fn wait_for_requests(&self, count: u64) {
         reached(&self.0.journal.written, |&now| now >= count).await;
     }
@@ -114,7 +114,7 @@ impl SimulatorHandle {
         *self.0.held_polls.borrow()
     }
 
-    /// Waits until at least so many polls are held.
+    /// Waits until at least this number of polls is held.
     pub async fn wait_for_held_polls(&self, count: usize) {
         reached(&self.0.held_polls, |&now| now >= count).await;
     }
@@ -139,22 +139,22 @@ impl SimulatorHandle {
         self.0.pushes.borrow().clone()
     }
 
-    /// Waits until so many posts were answered or failed.
+    /// Waits until this number of posts has succeeded or failed.
     pub async fn wait_for_pushes(&self, count: usize) {
         reached(&self.0.pushes, |now| now.len() >= count).await;
     }
 
-    /// Bytes of request bodies that ever arrived, unfinished bodies included.
+    /// Bytes of request bodies that have arrived, incomplete bodies included.
     pub fn body_bytes(&self) -> u64 {
         *self.0.body_bytes.borrow()
     }
 
-    /// Waits until so many bytes of request bodies ever arrived: proof that an upload is streamed.
+    /// Waits until this number of bytes of request bodies has arrived. Proves that an upload is streamed.
     pub async fn wait_for_body_bytes(&self, count: u64) {
         reached(&self.0.body_bytes, |&now| now >= count).await;
     }
 
-    /// Connections ever accepted.
+    /// The number of connections that were accepted.
     pub fn connections_accepted(&self) -> u64 {
         self.0.connections_accepted.load(Ordering::Relaxed)
     }
@@ -164,7 +164,7 @@ impl SimulatorHandle {
         *self.0.connections_open.borrow()
     }
 
-    /// Waits until exactly so many connections are open.
+    /// Waits until exactly this number of connections is open.
     pub async fn wait_for_connections_open(&self, count: usize) {
         reached(&self.0.connections_open, |&now| now == count).await;
     }

@@ -1,4 +1,4 @@
-//! HTTP/1.1 as the simulator reads and writes it: one connection, hand-made, so that it can also be broken by hand.
+//! HTTP/1.1 of the simulator on one connection. It is written by hand, so that it can break the protocol on purpose.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::stream::Stream;
 
-/// Tomcat answers 400 to more; nobody sends this much on purpose.
+/// The largest head; a longer one gets status 400.
 const MAX_HEAD: usize = 256 * 1024;
 const MAX_HEADERS: usize = 256;
 const READ_SIZE: usize = 8 * 1024;
@@ -73,7 +73,7 @@ enum Framing {
     Chunked,
 }
 
-/// One connection: the socket and what was read from it too early.
+/// One connection: the socket, and the bytes that were read ahead.
 pub(super) struct Connection<S> {
     socket: S,
     buffer: BytesMut,
@@ -112,9 +112,9 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Returns once the peer has closed or failed. What it sends meanwhile is kept for the next request.
+    /// Returns when the peer has closed or failed. Bytes that come meanwhile are kept for the next request.
     pub(super) async fn closed(&mut self) {
-        // A peer that pipelines without end only fills this much; then the wait is the answer's alone.
+        // Limits the memory for a peer that pipelines without end. Then only the response is waited for.
         while self.buffer.len() < MAX_HEAD {
             if !self.read_more().await.unwrap_or(false) {
                 return;
@@ -129,10 +129,10 @@ impl<S: Socket> Connection<S> {
         self.socket.flush().await
     }
 
-    /// Ends the connection in order: what was written arrives, then the end (with `close_notify` under TLS).
+    /// Ends the connection in order: all written bytes arrive, then the end (with `close_notify` under TLS).
     pub(super) async fn close(mut self) -> io::Result<()> {
         self.socket.shutdown().await?;
-        // A socket closed with unread bytes is reset, which may overtake the answer: take them in first.
+        // Closing a socket with unread bytes resets it, and the reset may destroy the response. So they are read first.
         let mut sink = [0; 1024];
         while self.socket.read(&mut sink).await? > 0 {}
         Ok(())

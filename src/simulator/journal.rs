@@ -42,7 +42,7 @@ pub struct JournalEntry {
     pub complete: bool,
     /// Who sent it.
     pub peer: SocketAddr,
-    /// When it had been read.
+    /// When it was read completely.
     pub time: SystemTime,
 }
 

@@ -1,4 +1,4 @@
-//! How the simulator misbehaves on command: what is broken, for which requests, how often.
+//! The faults of the simulator: which fault, for which requests, and how often.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,39 +12,39 @@ use crate::preview::AgentId;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "fault", rename_all = "snake_case")]
 pub enum Fault {
-    /// Nothing is wrong but the time: the honest answer comes this much later.
+    /// The correct response, later.
     Delay {
-        /// How much later.
+        /// The delay.
         milliseconds: u64,
     },
     /// The exchange ends early.
     Break {
-        /// After how much of it.
+        /// The stage at which it ends.
         at: Stage,
-        /// In which way.
+        /// The way in which it ends.
         how: Ending,
     },
-    /// Something that is not HTTP instead of the answer, then the end of the connection.
+    /// Bytes that are not HTTP in place of the response, then the end of the connection.
     GarbageStatusLine,
-    /// The honest head, and a body that is not JSON.
+    /// The correct head, and a body that is not JSON.
     GarbageBody,
-    /// This status with an HTML page; the request itself is not carried out.
+    /// This status with an HTML page. The request is not executed.
     ServerError {
         /// 500 to 599.
         status: u16,
     },
-    /// The honest answer, then the end of the connection that no header announced.
+    /// The correct response, then the end of the connection without an announcing header.
     CloseAfterAnswer,
-    /// The honest answer, and right behind it a second one that nobody asked for.
+    /// The correct response, and directly after it a second one without a request.
     ExtraResponse,
-    /// The honest answer with both `Content-Length` and `Transfer-Encoding: chunked`, sent in chunks.
+    /// The correct response with both `Content-Length` and `Transfer-Encoding: chunked`, sent in chunks.
     LengthAndChunked,
-    /// So many interim answers (102 and 103 in turn) before the honest one.
+    /// Interim responses (102 and 103 in turn) before the correct one.
     Informational {
-        /// How many.
+        /// Their number.
         count: u32,
     },
-    /// An envelope with one event of about this size instead of the honest answer.
+    /// An envelope with one event of about this size in place of the correct response.
     HugeEvent {
         /// Size of its `callData`.
         bytes: usize,
@@ -58,9 +58,9 @@ pub enum Stage {
     /// The next connection, before its first byte and before any TLS handshake. No request is known yet: the rule's
     /// method, path and agent do not count.
     OnAccept,
-    /// The head was seen, the body not; the request is not carried out.
+    /// After the head and before the body. The request is not executed.
     BeforeRequest,
-    /// The request is carried out (a callout rings), but not answered.
+    /// The request is executed (a callout rings), but gets no response.
     AfterRequest,
     /// After half of the response head.
     InsideHead,
@@ -78,11 +78,11 @@ pub enum Ending {
     Reset,
     /// An orderly end: FIN, and `close_notify` under TLS.
     Close,
-    /// Nothing more, ever; the connection stays open until the peer or the simulator ends.
+    /// No more bytes. The connection stays open until the peer or the simulator closes it.
     Stall,
 }
 
-/// A fault with the requests that it befalls: by default the next one, whatever it is.
+/// A fault and the requests that it applies to: by default the next request.
 ///
 /// ```
 /// use previewgate::simulator::{Ending, Fault, Misbehaviour, Stage};
@@ -103,7 +103,7 @@ pub struct Misbehaviour {
 }
 
 impl Misbehaviour {
-    /// Befalls the next request.
+    /// Applies to the next request.
     pub fn new(fault: Fault) -> Self {
         Self { fault, method: None, path: None, agent: None, times: 1 }
     }
@@ -126,7 +126,7 @@ impl Misbehaviour {
         self
     }
 
-    /// For so many matching requests.
+    /// For this number of matching requests.
     pub fn times(mut self, times: u32) -> Self {
         self.times = times;
         self
@@ -178,7 +178,7 @@ impl Rules {
         self.take_first(|rule| rule.befalls(method, resource))
     }
 
-    /// How the connection that was just accepted ends, if it is to end at once.
+    /// How a connection ends right after it was accepted, if a rule says so.
     pub(super) fn take_on_accept(&self) -> Option<Ending> {
         match self.take_first(Misbehaviour::is_on_accept)? {
             Fault::Break { how, .. } => Some(how),

@@ -1,12 +1,12 @@
-//! A CC-Gateway for tests, the demo and integrators: honest by default, able to misbehave on command.
+//! A CC-Gateway for tests, the demo and integrators: correct by default, with faults on request.
 //!
-//! It speaks the agent API as far as the gateway cares (`vendor`), is a source, sink and mirror of any size for the
-//! rest (`transfer`), pushes events to applications that ask for it (`push`), writes down everything that arrives
-//! ([`JournalEntry`]), and can be played with over HTTP (`control`). It owns its sockets down to the byte
-//! (`http1`, `connection`), because half of its worth lies in breaking HTTP on purpose ([`Fault`]).
+//! It implements the part of the agent API that the gateway reads (`vendor`), and downloads, uploads and echoes of any
+//! size (`transfer`). It pushes events to applications that ask for it (`push`), records every request that arrives
+//! ([`JournalEntry`]), and can be controlled over HTTP (`control`). It writes every byte itself (`http1`,
+//! `connection`), so that it can break HTTP on purpose ([`Fault`]).
 //!
-//! Reads paths like the Java server that it stands for: generously. What slips past the gateway in disguise arrives
-//! here as what it is.
+//! It reads paths as leniently as the Java server that it simulates, so that a disguised callout that passes the
+//! gateway is recognised here.
 
 mod agents;
 mod answer;
@@ -94,7 +94,7 @@ impl Simulator {
         theirs
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -1,7 +1,7 @@
 //! Pushed events: the simulated platform as an HTTP client of the application (docs/protocol.md 6.3 and 6.4).
 //!
-//! One task per session that asked for push; it posts in order and waits for each answer. A failed post is recorded
-//! and not repeated: nothing public says that the platform would.
+//! Each session that asked for push has a task. It posts in order and waits for each response. A failed post is
+//! recorded and not repeated: no public document says that the platform repeats it.
 
 use std::io;
 use std::sync::Arc;
@@ -116,7 +116,8 @@ fn trusting_client() -> io::Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-/// Accepts any certificate: the application of a test has one that nobody knows, and the simulator has no secrets.
+/// Accepts any certificate: applications in tests have certificates of unknown authorities, and the simulator has no
+/// secrets.
 #[derive(Debug)]
 struct TrustsEverybody;
 

@@ -1,13 +1,13 @@
-//! Which resource a request target names, by Tomcat's reading of it (docs/protocol.md 1).
+//! The resource that a request target names, as Tomcat reads it (docs/protocol.md 1).
 //!
-//! On purpose as generous as the real server: what slips past the gateway in disguise must arrive here as what it is.
+//! It is as lenient as the real server on purpose: a disguised callout that passes the gateway must be recognised here.
 
 use bytes::Bytes;
 
 use super::http1::Head;
 use crate::preview::AgentId;
 
-/// A request that was read whole (or as much of its body as is kept).
+/// A request that was read to its end. Only the first part of a long body is kept.
 pub(super) struct Request {
     pub(super) head: Head,
     pub(super) resource: Resource,
@@ -23,7 +23,7 @@ impl Request {
         self.head.header("guid")
     }
 
-    /// The body as JSON, if it is that.
+    /// The body, if it is JSON.
     pub(super) fn json(&self) -> Option<serde_json::Value> {
         serde_json::from_slice(&self.body).ok()
     }
@@ -36,7 +36,7 @@ pub(super) struct Resource {
 }
 
 impl Resource {
-    /// Reads a request target in origin or absolute form; `None` for what Tomcat refuses.
+    /// Reads a request target in origin or absolute form; `None` if Tomcat refuses it.
     pub(super) fn parse(target: &str) -> Option<Self> {
         let path_and_query = match target.split_once("://") {
             Some((_, rest)) if !target.starts_with('/') => {
@@ -72,7 +72,7 @@ impl Resource {
         self.segments.get(3)?.parse().ok()
     }
 
-    /// A query parameter; not decoded, the simulator's own are plain.
+    /// A query parameter. It is not decoded, because those of the simulator need no encoding.
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         self.query
             .split('&')

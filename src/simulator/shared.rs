@@ -1,4 +1,4 @@
-//! What all connections of one simulator have in common.
+//! The state that all connections of one simulator share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ pub(super) struct Shared {
     pub(super) connections_open: watch::Sender<usize>,
     pub(super) held_polls: watch::Sender<usize>,
     pub(super) body_bytes: watch::Sender<u64>,
-    /// Fails as soon as the simulator is gone.
+    /// Closed when the simulator ends.
     pub(super) stop: watch::Receiver<()>,
     calls: AtomicU64,
 }

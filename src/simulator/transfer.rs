@@ -1,4 +1,4 @@
-//! Everything else below `/agentgateway/`: a source and a sink of any size, and a mirror.
+//! All other resources below `/agentgateway/`: downloads and uploads of any size, and echoes.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::answer::{Answer, Body};
 use super::request::Request;
 
-/// `…/download?bytes=N[&chunked=1]`, `…/echo`, and for the rest (uploads among it) the number of bytes that came.
+/// `…/download?bytes=N[&chunked=1]`, `…/echo`, and for all others (uploads too) the number of bytes that came.
 pub(super) fn answer(request: &Request) -> Answer {
     match request.resource.segments().last() {
         Some(&"download") => download(request),

@@ -1,4 +1,4 @@
-//! The agent API, honestly (docs/protocol.md): sign-in, events, callouts.
+//! The agent API without faults (docs/protocol.md): sign-in, events, callouts.
 
 use std::sync::Arc;
 
@@ -15,7 +15,8 @@ use crate::preview::AgentId;
 
 type Outcome = Result<Answer, Failure>;
 
-/// Answers a request below `/agentgateway/`. A poll's future may be dropped while it waits; it takes no event then.
+/// Answers a request below `/agentgateway/`. If a poll's future is dropped while it waits, it
+/// takes no event.
 pub(super) async fn answer(shared: &Arc<Shared>, request: &Request) -> Answer {
     if request.head.method == "OPTIONS" {
         return preflight(request);
@@ -101,7 +102,7 @@ async fn poll(shared: &Shared, request: &Request, id: &str) -> Outcome {
     let mut held = None;
     let deadline = Instant::now() + shared.config.poll_wait;
     loop {
-        // Listening before looking: an event that comes in between wakes this poll all the same.
+        // It listens before it looks, so that an event that comes in between wakes this poll too.
         let mut woken = std::pin::pin!(wake.notified());
         woken.as_mut().enable();
         shared.agents.check(agent, request.guid())?;
@@ -128,7 +129,7 @@ async fn poll_all(shared: &Shared, request: &Request) -> Outcome {
     loop {
         let mut woken = std::pin::pin!(shared.agents.any_wake.notified());
         woken.as_mut().enable();
-        let events = shared.agents.take_all_of_everybody();
+        let events = shared.agents.take_all_of_all_agents();
         if !events.is_empty() {
             return Ok(Answer::success(json!({"event": events})));
         }
@@ -197,7 +198,7 @@ fn agent_id(text: &str) -> Result<AgentId, Failure> {
     text.parse().map_err(|_| Failure::InvalidParameter)
 }
 
-/// An envelope with one event that has this much `callData`: what no platform sends, and no gateway should store.
+/// An envelope with one event that has this much `callData`. No platform sends such an event.
 pub(super) fn huge_event(agent: Option<AgentId>, bytes: usize) -> Answer {
     let work_no = agent.map(|agent| agent.to_string());
     let content = json!({"controlid": 1, "dialeddigits": "1", "callData": "x".repeat(bytes)});

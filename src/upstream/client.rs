@@ -1,4 +1,4 @@
-//! One worker's way to the upstream: choose an endpoint, send once, and know what is known if there is no answer.
+//! One worker's client of the upstream: it chooses an endpoint, sends once, and says how far a failed request got.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,23 +18,23 @@ use super::route::Route;
 use super::shared::Upstream;
 use crate::failure::FailureKind;
 
-/// Sends requests over connections of its own. One for each worker.
+/// Sends requests over connections of its own. Each worker has one.
 pub struct Client {
     upstream: Arc<Upstream>,
-    /// One for each endpoint, in the same order.
+    /// One pool for each endpoint, in the same order.
     pools: Vec<Arc<Pool>>,
 }
 
-/// An answer of the upstream: its head has arrived.
+/// A response of the upstream: its head has arrived.
 #[derive(Debug)]
 pub struct UpstreamResponse {
     /// The head, and the body on its way.
     pub response: Response<UpstreamBody>,
-    /// Position of the endpoint that answered.
+    /// Position of the endpoint that responded.
     pub endpoint: usize,
 }
 
-/// What became of one attempt. The whole point of the type: only `NotSent` has a request left to send.
+/// The outcome of one attempt. The type guarantees that only `NotSent` has a request left to send.
 enum Attempt {
     Answered(UpstreamResponse),
     NotSent(Request<RequestBody>, Cause),
@@ -56,11 +56,11 @@ impl Client {
     }
 
     /// Sends `request`, whose target is in origin form, to the first endpoint of `route` that takes it, and waits for
-    /// the head of the answer; `response_timeout` at most from when the upstream has all of the request. Dropping the
-    /// future cancels the request: its connection is closed.
+    /// the response head. The wait is at most `response_timeout` from when the upstream has the whole request. Dropping
+    /// the future cancels the request and closes its connection.
     ///
     /// # Errors
-    /// [`Failure::NotSent`] if no endpoint saw any of it, [`Failure::MaybeSent`] otherwise.
+    /// [`Failure::NotSent`] if no endpoint received any of it, [`Failure::MaybeSent`] otherwise.
     pub async fn send(&self, mut request: Request<RequestBody>, route: Route) -> Result<UpstreamResponse, Failure> {
         let client_host = request.headers_mut().remove(header::HOST);
         let mut last = None;
@@ -82,12 +82,12 @@ impl Client {
         self.pools.iter().for_each(|pool| pool.expire());
     }
 
-    /// Closes idle connections, and each other one when its answer is complete: there will be no more requests.
+    /// Closes idle connections at once, and every other one when its response is complete: no more requests follow.
     pub fn retire(&self) {
         self.pools.iter().for_each(|pool| pool.retire());
     }
 
-    /// One endpoint: over a kept connection if there is one that is still good, else over a new one.
+    /// Tries one endpoint: over a pooled connection if a good one exists, else over a new one.
     async fn attempt(
         &self,
         position: usize,
@@ -99,7 +99,7 @@ impl Client {
         };
         let host = client_host.filter(|_| self.upstream.settings.preserve_host).unwrap_or(&endpoint.authority);
         request.headers_mut().insert(header::HOST, host.clone());
-        // A kept connection that turns out closed gives the request back; the next one may be good.
+        // A pooled connection that turns out to be closed gives the request back. The next one may be good.
         while let Some(sender) = pool.take() {
             match self.exchange(Place { position, endpoint, pool, kept: true }, sender, request).await {
                 Attempt::NotSent(unsent, _) => request = unsent,
@@ -109,7 +109,8 @@ impl Client {
         if endpoint.health() == Health::HalfOpen {
             endpoint.begin_trial();
         }
-        // Boxed: what a handshake needs would otherwise be part of every request's future, also while a poll is held.
+        // Boxed, because the state of a handshake would otherwise be part of every request's future, even of a held
+        // poll.
         match Box::pin(connect(&self.upstream, endpoint)).await {
             Ok(sender) => self.exchange(Place { position, endpoint, pool, kept: false }, sender, request).await,
             Err(cause) => Attempt::NotSent(request, cause),
@@ -118,7 +119,7 @@ impl Client {
 
     async fn exchange(&self, place: Place<'_>, mut sender: Sender, request: Request<RequestBody>) -> Attempt {
         let settings = &self.upstream.settings;
-        // Asked for by WebSocket handshakes that may pass, and by nothing else.
+        // Only WebSocket handshakes that are allowed still have this header.
         let may_switch = request.headers().contains_key(header::UPGRADE);
         let request = request.map(TrackedBody::new);
         let progress = request.body().progress();
@@ -135,7 +136,7 @@ impl Client {
                 let wrap = |incoming| UpstreamBody::new(incoming, lease, settings.body_idle_timeout, place.endpoint);
                 Attempt::Answered(UpstreamResponse { response: response.map(wrap), endpoint: place.position })
             }
-            // hyper gives the request back only if not a byte of it was written.
+            // hyper gives the request back only if no byte of it was written.
             Some(Err(mut error)) => match error.take_message() {
                 Some(unsent) => {
                     Attempt::NotSent(unsent.map(TrackedBody::into_inner), place.refused(error.into_error()))
@@ -156,7 +157,7 @@ struct Place<'a> {
     position: usize,
     endpoint: &'a Endpoint,
     pool: &'a Arc<Pool>,
-    /// The connection was used before: it may have come to its natural end.
+    /// The connection was used before: it may have ended in the normal way.
     kept: bool,
 }
 
@@ -164,20 +165,20 @@ impl Place<'_> {
     /// The connection ended before it took the request.
     fn refused(self, error: hyper::Error) -> Cause {
         if self.kept {
-            // What every kept connection comes to one day is no failure.
+            // Every pooled connection ends some day; that is no failure.
             return self.cause(FailureKind::Closed, Some(error));
         }
         self.failed(FailureKind::Closed, Some(error))
     }
 
-    /// What came back was no answer. Counted, but no reason to give the endpoint up: one request that breaks the
-    /// upstream's neck each time would drive every agent away from the node that he is signed in at.
+    /// The connection broke before a response. Counted, but does not eject the endpoint: one crash-inducing request
+    /// would otherwise move every agent off its node.
     fn broke_off(self, kind: FailureKind, error: Option<hyper::Error>) -> Cause {
         self.endpoint.metrics.failed(kind);
         self.cause(kind, error)
     }
 
-    /// The endpoint does not do what endpoints are there for.
+    /// The endpoint did not respond in time.
     fn failed(self, kind: FailureKind, error: Option<hyper::Error>) -> Cause {
         let cause = self.broke_off(kind, error);
         self.endpoint.failed(FailureMode::Unresponsive, &cause);
@@ -193,7 +194,7 @@ fn no_endpoint() -> Cause {
     Cause { kind: FailureKind::Resolve, endpoint: "no endpoint".into(), source: None }
 }
 
-/// Waits for an answer until the upstream has had all of the request, and `patience` on top.
+/// Waits for a response until the upstream has the whole request, and for `patience` after that.
 async fn answer_within<T>(
     patience: Duration,
     body: Option<&SendProgress>,
@@ -212,7 +213,7 @@ async fn answer_within<T>(
 
 fn kind_of(error: &hyper::Error) -> FailureKind {
     if error.is_user() {
-        // Only the request body can be to blame: the client, or its connection, gave up.
+        // Only the request body can cause this: the client or its connection failed.
         FailureKind::Aborted
     } else if error.is_parse() {
         FailureKind::Protocol

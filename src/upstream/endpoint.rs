@@ -1,4 +1,4 @@
-//! One upstream address and how it has been doing.
+//! One upstream address and its health.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,7 +18,7 @@ use crate::tls::TlsError;
 pub struct Endpoint {
     /// `scheme://host:port`, for logs and metrics.
     pub name: Arc<str>,
-    /// The node that answers there, if the configuration says so.
+    /// The name of the CC-Gateway node there, if it is configured.
     pub node: Option<Box<str>>,
     pub(super) host: String,
     pub(super) port: u16,
@@ -27,24 +27,25 @@ pub struct Endpoint {
     /// The name to verify, for an `https` endpoint.
     pub(super) server_name: Option<ServerName<'static>>,
     pub(super) metrics: Arc<EndpointMetrics>,
-    /// Outlives a reload: a new configuration does not mend an endpoint.
+    /// Kept over a reload: a new configuration does not repair an endpoint.
     pub(super) health: Arc<HealthTracker>,
-    /// How long it is passed over at most when it cannot be reached, if probes say so.
+    /// The interval of probes, and so the longest time that an unreachable endpoint stays ejected. `None` without
+    /// probes.
     probe_interval: Option<Duration>,
 }
 
-/// How an endpoint is doing, for operators.
+/// The health of an endpoint, for operators.
 #[derive(Clone, Debug)]
 pub struct Condition {
-    /// Not to be used while there is another one.
+    /// Not used while another endpoint is available.
     pub ejected: bool,
-    /// Since when it has been in use, or passed over.
+    /// When it was last ejected or came back.
     pub since: SystemTime,
-    /// What went wrong last; nothing when all is well.
+    /// The last failure; `None` if it is healthy.
     pub why: Option<String>,
-    /// Failures since something last went well.
+    /// Failures since the last success.
     pub failures_in_a_row: u32,
-    /// Until it is tried again; nothing when it is in use.
+    /// Time until it is tried again; `None` if it is in use.
     pub next_try_in: Option<Duration>,
 }
 
@@ -82,7 +83,7 @@ impl Endpoint {
         })
     }
 
-    /// How it is doing.
+    /// Its health, for operators.
     pub fn condition(&self) -> Condition {
         let state = self.health.state();
         Condition {
@@ -102,13 +103,13 @@ impl Endpoint {
         self.health.current(self.probe_interval.is_some())
     }
 
-    /// Whether a probe should look after it now.
+    /// Whether a probe is due.
     pub(super) fn wants_probe(&self) -> bool {
         let state = self.health.state();
         self.probe_interval.is_some() && state.ejected && Instant::now() >= state.next_try
     }
 
-    /// The request at hand finds out whether it is back.
+    /// The present request tries whether it is back.
     pub(super) fn begin_trial(&self) {
         self.health.begin_trial(self.probe_interval);
     }
@@ -118,12 +119,12 @@ impl Endpoint {
         self.back_if(self.health.connected(), "connected");
     }
 
-    /// The head of an answer has come.
+    /// The head of a response has come.
     pub(super) fn answered(&self) {
         self.back_if(self.health.answered(), "answered");
     }
 
-    /// A probe was successful. `answered`: by answering a request.
+    /// A probe succeeded. `answered`: the endpoint responded to a request.
     pub(super) fn probed(&self, answered: bool) {
         self.back_if(self.health.probed(answered), "probe");
     }
@@ -135,7 +136,7 @@ impl Endpoint {
         }
     }
 
-    /// It failed. The cause has been counted already.
+    /// It failed. The caller has counted the cause.
     pub(super) fn failed(&self, mode: FailureMode, cause: &Cause) {
         if self.health.failed(mode, cause, self.probe_interval) {
             self.metrics.healthy(false);

@@ -1,14 +1,14 @@
-//! What goes wrong on the way to the upstream, and whether the request may be sent again.
+//! Failures on the way to the upstream, and whether the request may be sent again.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::failure::FailureKind;
 
-/// Why there is no answer, and what is known about the request.
+/// Why there is no response, and whether the request was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The upstream has not seen a byte of the request: it may be sent again.
+    /// The upstream has received no byte of the request, which may be sent again.
     #[error("not sent: {0}")]
     NotSent(Cause),
     /// The upstream may have acted on it. It must never be sent again.
@@ -17,7 +17,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// What went wrong.
+    /// The cause.
     pub fn cause(&self) -> &Cause {
         match self {
             Self::NotSent(cause) | Self::MaybeSent(cause) => cause,
@@ -25,20 +25,20 @@ impl Failure {
     }
 }
 
-/// What went wrong on the way to an endpoint. For the log, not for the client.
+/// A failure on the way to an endpoint. For the log, not for the client.
 #[derive(Debug, thiserror::Error)]
 #[error("{kind} at {endpoint}{}", Source(.source))]
 pub struct Cause {
-    /// The word for the metrics.
+    /// The label in the metrics.
     pub kind: FailureKind,
     /// `scheme://host:port`, from the configuration.
     pub endpoint: Arc<str>,
-    /// The library's own words.
+    /// The error of the library or the system.
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// Writes an error with everything that caused it.
+/// Displays an error and all its causes.
 struct Source<'a>(&'a Option<Box<dyn std::error::Error + Send + Sync>>);
 
 impl fmt::Display for Source<'_> {

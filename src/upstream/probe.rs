@@ -1,7 +1,7 @@
-//! Finds out whether endpoints that are passed over are back, so that no request has to.
+//! Probes ejected endpoints, so that no request has to try whether they are back.
 //!
-//! Healthy endpoints are never bothered: requests are their probes. Runs beside the data path, on connections of its
-//! own.
+//! Healthy endpoints are not probed: requests show their state. Probes run beside the data path, on connections of
+//! their own.
 
 use std::io;
 use std::time::Duration;
@@ -23,14 +23,14 @@ use super::shared::{Probe, Upstream};
 use crate::failure::FailureKind;
 
 impl Upstream {
-    /// Probes every endpoint whose time has come, all at once; returns when all are done.
+    /// Probes every endpoint that is due, all at the same time. Returns when all probes have ended.
     pub async fn probe_due(&self) {
         let due = self.endpoints.iter().filter(|endpoint| endpoint.wants_probe());
         join_all(due.map(|endpoint| self.probe_one(endpoint))).await;
     }
 
     async fn probe_one(&self, endpoint: &Endpoint) {
-        // A connection may take as long as one for a request, an answer to a GET as long again.
+        // Half of the time is for the connection, as for a request. The other half is for the response to a GET.
         let patience = self.settings.connect_timeout * 2;
         let outcome = tokio::time::timeout(patience, self.probe(endpoint, patience / 2)).await;
         match outcome.unwrap_or(Err((FailureKind::ConnectTimeout, None))) {
@@ -70,13 +70,13 @@ where
         .body(Empty::<Bytes>::new())
         .map_err(|error| (FailureKind::Protocol, Some(io::Error::other(error))))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    // Ends with `sender`, also when this future is dropped.
+    // The task ends when `sender` is dropped, also with this future.
     tokio::spawn(connection);
     let response = sender.send_request(request).await.map_err(broken)?;
     verdict(response.status())
 }
 
-/// 401 or 404 come from something that is alive; 502 and 503 say that it is not ready.
+/// A server that responds with 401 or 404 is alive. 502 and 503 say that it is not ready.
 fn verdict(status: StatusCode) -> Result<(), DialError> {
     if !status.is_server_error() {
         return Ok(());
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_answer_but_a_server_error_is_a_sign_of_life() {
+    fn every_response_but_a_server_error_shows_a_live_endpoint() {
         for (status, alive) in [(200, true), (302, true), (404, true), (401, true), (500, false), (503, false)] {
             assert_eq!(verdict(StatusCode::from_u16(status).unwrap()).is_ok(), alive, "{status}");
         }

@@ -12,17 +12,17 @@ use tokio::time::Instant;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A request body that is passed on as it comes.
+/// A request body that is streamed.
 pub type StreamedBody = UnsyncBoxBody<Bytes, BoxError>;
 
 /// The body of a request to the upstream.
 #[derive(Debug)]
 pub enum RequestBody {
-    /// In memory: the very bytes that were judged.
+    /// In memory: exactly the bytes that were judged.
     Whole(Bytes),
-    /// As it comes from the client.
+    /// Streamed from the client.
     Streamed(StreamedBody),
-    /// The beginning was read already, the rest is still to come.
+    /// The beginning has been read, the rest is streamed.
     Resumed(Option<Bytes>, StreamedBody),
 }
 
@@ -65,22 +65,22 @@ impl Body for RequestBody {
     }
 }
 
-/// A request body that can be asked how far it is: the upstream cannot answer before it has heard the question.
+/// A request body that records its progress: the time for the response starts when the upstream has the whole request.
 #[derive(Debug)]
 pub(super) struct TrackedBody {
     body: RequestBody,
     progress: Option<Arc<SendProgress>>,
 }
 
-/// Where a request body that is passed on as it comes stands.
+/// The progress of a streamed request body.
 #[derive(Debug)]
 pub(super) struct SendProgress(Mutex<Stage>);
 
 #[derive(Clone, Copy, Debug)]
 enum Stage {
-    /// The client has to send more first.
+    /// The client has to send more.
     AwaitsClient,
-    /// The upstream has had it all, or has to take what there is, since then.
+    /// Since then, the upstream has everything or has to read what waits for it.
     AwaitsUpstream(Instant),
 }
 
@@ -105,8 +105,8 @@ impl TrackedBody {
 }
 
 impl SendProgress {
-    /// When the upstream will have had `patience` long. While the client is waited for, that lies ahead: its pauses
-    /// are bounded where it is read from.
+    /// When the upstream has had the time `patience`. While the client is waited for, that moment moves on: the pauses
+    /// of the client are limited where its bytes are read.
     pub(super) fn deadline(&self, patience: Duration) -> Instant {
         let stage = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let since = match stage {

@@ -17,8 +17,8 @@ use super::pool::Lease;
 use crate::failure::FailureKind;
 use crate::telemetry::metrics::EndpointMetrics;
 
-/// The body of an answer. When it has been read to the end, its connection is free for the next request; when it is
-/// dropped before, the connection is closed, because what is left on it belongs to nobody.
+/// The body of a response. When it has been read to the end, its connection is free for the next request. When it is
+/// dropped before, the connection is closed: the next request would read the rest of this body.
 #[derive(Debug)]
 pub struct UpstreamBody {
     incoming: Incoming,
@@ -37,7 +37,7 @@ impl UpstreamBody {
         body
     }
 
-    /// What an error while reading this body means.
+    /// The cause for an error while this body was read.
     pub fn broken(&self, error: io::Error) -> Cause {
         let kind = if error.kind() == io::ErrorKind::TimedOut { FailureKind::Timeout } else { FailureKind::Reset };
         Cause { kind, endpoint: Arc::clone(&self.endpoint), source: Some(Box::new(error)) }
@@ -61,7 +61,7 @@ impl UpstreamBody {
         Poll::Ready(Some(Err(error)))
     }
 
-    /// Nothing has come yet: bounds how long that may last.
+    /// Ready when no byte has come for too long.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let due = Instant::now() + self.max_silence;
         self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due))).as_mut().poll(cx)
@@ -77,7 +77,7 @@ impl Body for UpstreamBody {
         match Pin::new(&mut body.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 body.silence = None;
-                // hyper stops asking once it has written a Content-Length in full: the end is noticed here or never.
+                // hyper does not poll again after the last byte of a Content-Length, so the end must be noticed here.
                 body.release_at_end();
                 Poll::Ready(Some(Ok(frame)))
             }

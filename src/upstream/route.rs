@@ -1,4 +1,4 @@
-//! Which endpoint a request should go to, and which ones after it. Pure: no clock, no sockets.
+//! The order in which endpoints are tried for a request. Pure: no clock, no sockets.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderValue;
@@ -7,17 +7,17 @@ use super::health::Health;
 use crate::config::Balance;
 use crate::preview::AgentId;
 
-/// What of a request decides about its endpoint.
+/// The parts of a request that decide about its endpoint.
 #[derive(Clone, Copy, Default)]
 pub struct RoutingKey<'a> {
-    /// Whom the request is about.
+    /// The agent of the request.
     pub agent: Option<AgentId>,
     /// The node that the agent is signed in at (docs/protocol.md 1): the end of the GUID, never the GUID.
     node: Option<&'a str>,
 }
 
 impl<'a> RoutingKey<'a> {
-    /// From what is known about a request. `guid` is a credential: only the node's name at its end is kept.
+    /// `guid` is a credential: only the name of the node at its end is kept.
     pub fn new(agent: Option<AgentId>, guid: Option<&'a HeaderValue>) -> Self {
         let text = guid.and_then(|guid| guid.to_str().ok());
         let node = text.and_then(|guid| guid.trim_ascii().rsplit_once('.')).map(|(_, node)| node);
@@ -29,7 +29,7 @@ impl<'a> RoutingKey<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route(pub(super) Vec<usize>);
 
-/// What is asked about an endpoint.
+/// An endpoint, as far as the order depends on it.
 pub(super) struct Candidate<'a> {
     /// `scheme://host:port`
     pub(super) name: &'a str,
@@ -37,14 +37,14 @@ pub(super) struct Candidate<'a> {
     pub(super) health: Health,
 }
 
-/// The order for `key`: the endpoint of its node, then by `balance`; what is passed over comes last, in the same
-/// order, because the last chance is better than none.
+/// The order for `key`: the endpoint of its node, then by `balance`. Ejected endpoints come last, in the same order: to
+/// try one of them is better than to try none.
 pub(super) fn order(candidates: &[Candidate<'_>], balance: Balance, key: RoutingKey<'_>) -> Route {
     let rank = |(position, candidate): (usize, &Candidate<'_>)| {
         let elsewhere = key.node.is_none() || candidate.node != key.node;
         let weight = match (balance, key.agent) {
             (Balance::Agent, Some(agent)) => u64::MAX - weight(agent, candidate.name),
-            // Without an agent there is nobody to be faithful to.
+            // A request without an agent goes by the configured order.
             (Balance::Agent, None) | (Balance::Ordered, _) => 0,
         };
         (candidate.health == Health::Ejected, elsewhere, weight, position)
@@ -91,7 +91,7 @@ mod tests {
             (&[Ejected, Ejected, Healthy], None, &[2, 0, 1]),
             (&[Ejected, Ejected, Ejected], None, &[0, 1, 2]),
             (&[Ejected], None, &[0]),
-            // The node of the GUID first, if it is there to be used; other gateways' nodes are nobody here.
+            // The node of the GUID comes first, unless it is ejected. Unknown nodes have no effect.
             (&[Healthy, Healthy, Healthy], Some("N2"), &[2, 0, 1]),
             (&[Healthy, Healthy, Ejected], Some("N2"), &[0, 1, 2]),
             (&[Ejected, Ejected, Ejected], Some("N1"), &[1, 0, 2]),
@@ -107,14 +107,14 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_without_a_node_are_nobodys_home() {
+    fn endpoints_without_a_node_match_no_guid() {
         let mut candidates = candidates(&[Healthy, Healthy]);
         candidates[1].node = None;
         assert_eq!(order(&candidates, Balance::Ordered, RoutingKey::default()), Route(vec![0, 1]));
     }
 
     #[test]
-    fn weights_are_the_same_everywhere_and_for_ever() {
+    fn weights_are_the_same_in_all_gateways_and_releases() {
         // printf '20000\nhttps://10.0.0.11:8043' | sha256sum | head -c 16
         for (number, endpoint, expected) in VECTORS {
             assert_eq!(format!("{:016x}", weight(agent(*number), endpoint)), *expected);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_goes_moves_only_its_own_agents() {
+    fn an_endpoint_that_is_ejected_moves_only_its_own_agents() {
         let mut shares = [0; 4];
         let mut heirs = [0; 4];
         for number in 10_000..14_000 {
@@ -156,8 +156,8 @@ mod tests {
             let hashed = order(&candidates(&[Healthy; 3]), Balance::Agent, RoutingKey { node: None, ..key });
             assert_eq!(route.0[1..], hashed.0, "the rest in their order");
         }
-        let nobody = order(&candidates(&[Healthy; 3]), Balance::Agent, RoutingKey::default());
-        assert_eq!(nobody, Route(vec![0, 1, 2]));
+        let without_agent = order(&candidates(&[Healthy; 3]), Balance::Agent, RoutingKey::default());
+        assert_eq!(without_agent, Route(vec![0, 1, 2]));
     }
 
     #[test]

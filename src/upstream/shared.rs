@@ -11,7 +11,7 @@ use crate::config::{self, Balance, ProbeKind};
 use crate::telemetry::Metrics;
 use crate::tls::TlsError;
 
-/// The upstream as all workers see it.
+/// The upstream, shared by all workers.
 pub struct Upstream {
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) dial: Arc<dyn Dial>,
@@ -21,7 +21,7 @@ pub struct Upstream {
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// What a client needs of `[upstream]` and `[limits]`.
+/// The settings of `[upstream]` and `[limits]` that clients use.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) connect_timeout: Duration,
@@ -34,8 +34,8 @@ pub(super) struct Settings {
 }
 
 impl Upstream {
-    /// Prepares the upstream, without connecting. Endpoints are reached by `dial`; those that `earlier` has as well keep
-    /// their health.
+    /// Prepares the upstream, without connecting. Endpoints are reached by `dial`; those that `earlier` has as well
+    /// keep their health.
     ///
     /// # Errors
     /// When the certificates or keys of `[upstream.tls]` cannot be used.
@@ -79,13 +79,13 @@ impl Upstream {
 /// How an endpoint is probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Probe {
-    /// Not at all.
+    /// No probes.
     None,
     /// A TCP connection.
     Tcp,
-    /// And a TLS handshake.
+    /// A TCP connection and a TLS handshake.
     Tls,
-    /// And a GET of this path; good is any answer below 500.
+    /// A GET of this path; every status below 500 is a success.
     Http(String),
 }
 
@@ -96,7 +96,7 @@ impl Probe {
             (Some(ProbeKind::None), _) => Self::None,
             (Some(ProbeKind::Http), Some(path)) => Self::Http(path.clone()),
             (Some(ProbeKind::Tcp), _) => Self::Tcp,
-            // Checked: an `http` probe has a path, and a `tls` probe an https endpoint.
+            // The configuration guarantees that an `http` probe has a path and a `tls` probe an https endpoint.
             (Some(ProbeKind::Tls | ProbeKind::Http) | None, _) if encrypted => Self::Tls,
             (Some(ProbeKind::Tls | ProbeKind::Http) | None, _) => Self::Tcp,
         }

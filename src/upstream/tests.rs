@@ -21,7 +21,7 @@ fn upstream(endpoints: &str, earlier: Option<&Upstream>) -> Upstream {
 }
 
 #[tokio::test]
-async fn a_reload_does_not_mend_an_endpoint() {
+async fn a_reload_does_not_repair_an_endpoint() {
     let before = upstream("\"http://a\", \"http://b\"", None);
     let cause = Cause { kind: FailureKind::Connect, endpoint: "a".into(), source: None };
     before.endpoints[0].failed(FailureMode::Unreachable, &cause);
@@ -31,7 +31,7 @@ async fn a_reload_does_not_mend_an_endpoint() {
     assert_eq!(after.route(RoutingKey::default()), Route(vec![0, 2, 1]));
 }
 
-/// Answers one request after the other on each connection.
+/// Responds to one request after the other on each connection.
 async fn serve(listener: TcpListener) {
     while let Ok((mut socket, _)) = listener.accept().await {
         tokio::spawn(async move {
@@ -48,7 +48,7 @@ async fn ask(client: &Client) -> UpstreamResponse {
 }
 
 #[tokio::test]
-async fn a_client_that_is_let_go_keeps_no_connection() {
+async fn a_retired_client_keeps_no_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = Arc::new(upstream(&format!("\"http://{}\"", listener.local_addr().unwrap()), None));
     tokio::spawn(serve(listener));
@@ -68,8 +68,8 @@ async fn a_client_that_is_let_go_keeps_no_connection() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_is_given_up_leaves_nothing_behind() {
-    // Accepts nothing: the connection stands in the backlog, and no answer comes.
+async fn a_cancelled_attempt_closes_its_connection() {
+    // The listener does not accept: the connection waits in the backlog, and no response comes.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = Arc::new(upstream(&format!("\"http://{}\"", listener.local_addr().unwrap()), None));
     let client = Client::new(Arc::clone(&upstream));

@@ -1,4 +1,4 @@
-//! TLS towards servers: the upstream, and applications that are pushed to.
+//! TLS towards servers: the upstream, and applications that receive pushes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ pub(super) fn connector(upstream: &Upstream) -> Result<Option<TlsConnector>, Tls
     client_tls(tls.ca.as_deref(), identity, tls.insecure_skip_verify).map(Some)
 }
 
-/// A connector for HTTP/1.1 that trusts the roots in the file `ca` (else the system's) or, insecurely, anybody, and
-/// has an `identity` (certificate chain and private key) of its own if servers ask for one.
+/// A connector for HTTP/1.1. It trusts the roots in the file `ca`, without one those of the system, or any certificate
+/// if it is `insecure`. `identity` (certificate chain and private key) is for servers that ask for a certificate.
 ///
 /// # Errors
 /// When a file cannot be read, or certificate and key do not belong together.
@@ -47,7 +47,7 @@ pub(crate) fn client_tls(
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// The roots to trust: those of the file, else the system's.
+/// The roots to trust: those of the file, or of the system without one.
 fn trusted(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {
     if let Some(path) = ca {
         return roots(path);
@@ -57,7 +57,8 @@ fn trusted(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {
     if roots.is_empty() { Err(TlsError::NoRoots) } else { Ok(roots) }
 }
 
-/// For laboratories (`insecure_skip_verify`): any certificate will do, but the handshake itself is still checked.
+/// For laboratories (`insecure_skip_verify`): accepts any certificate, but still checks the signatures of the
+/// handshake.
 #[derive(Debug)]
 struct AcceptAny(WebPkiSupportedAlgorithms);
 

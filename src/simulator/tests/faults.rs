@@ -7,7 +7,7 @@ fn breaking(at: Stage, how: Ending) -> Misbehaviour {
 }
 
 #[tokio::test]
-async fn exchanges_break_where_and_how_they_are_told_to() {
+async fn each_break_happens_at_its_stage_and_in_its_way() {
     let (simulator, handle) = simulator().await;
     let guid = handle.sign_in_directly(agent());
     let target = format!("{BASE}/onlineagent/101/handshake");
@@ -47,7 +47,7 @@ async fn exchanges_break_where_and_how_they_are_told_to() {
 }
 
 #[tokio::test]
-async fn answers_are_spoilt_as_they_are_told_to() {
+async fn each_other_fault_changes_the_response() {
     let (simulator, handle) = simulator().await;
     let guid = handle.sign_in_directly(agent());
     let target = format!("{BASE}/onlineagent/101/handshake");

@@ -253,7 +253,7 @@ async fn bodies_of_any_framing_are_counted_and_downloads_generated_over_tls() {
 }
 
 #[tokio::test]
-async fn the_journal_knows_a_callout_in_disguise_and_keeps_secrets_out_of_debug() {
+async fn the_journal_recognises_a_disguised_callout_and_debug_shows_no_secrets() {
     let (simulator, handle) = with(SimulatorConfig { lenient_callouts: true, ..Default::default() }).await;
     let mut client = Client::connect(&simulator).await;
     let target = "/agentgateway/resource//voicecall;a=b/101/previewCallou%74?x";
@@ -293,7 +293,7 @@ async fn the_control_interface_does_what_the_handle_does() {
 }
 
 #[tokio::test]
-async fn events_are_pushed_in_order_to_who_asked_for_it() {
+async fn events_are_pushed_in_order_to_sessions_that_asked_for_it() {
     let certificates = self_signed(&["localhost"]).unwrap();
     let tls = Some(certificates.server_config().unwrap());
     let (application, received) = with(SimulatorConfig { tls, ..Default::default() }).await;
@@ -305,7 +305,7 @@ async fn events_are_pushed_in_order_to_who_asked_for_it() {
     let guid = guid_in(&client.read().await.0);
     handle.preview(agent(), ControlId(5), "100");
     handle.wait_for_pushes(1).await;
-    // First of all: where the name leads nowhere, this says so.
+    // This comes first: it fails clearly if the name cannot be resolved.
     let answer = handle.pushes()[0].answer.clone().unwrap();
     assert_eq!(answer.0, 200);
     let pushed = &received.journal()[0];
@@ -343,7 +343,7 @@ async fn it_stops_at_once_and_starts_again_on_the_same_port() {
 }
 
 #[tokio::test]
-async fn polls_are_held_side_by_side_and_let_go_with_their_connections() {
+async fn polls_are_held_at_the_same_time_and_end_with_their_connections() {
     let (simulator, handle) = simulator().await;
     let guid = handle.sign_in_directly(agent());
     let mut clients = Vec::new();
