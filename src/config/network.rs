@@ -1,4 +1,4 @@
-//! Networks of addresses: whose pushes are accepted (`push.sources`).
+//! Networks of addresses: where pushes may come from (`push.sources`), and where they may go (`push.allowed_targets`).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use super::document::ValueRef;
 use super::entry::Kind;
 use super::reference::ValueKind;
-use super::targets::first_bits;
 use super::toml_text::quoted;
 
 /// A network in CIDR notation, or one address.
@@ -17,6 +16,37 @@ pub struct Network {
 }
 
 impl Network {
+    /// The network that begins at `address`. `None` if the prefix is too long, or if bits beyond it are set: with others
+    /// than zeros, the writer may mean another network.
+    pub(super) fn new(address: IpAddr, prefix: u8) -> Option<Self> {
+        let host_bits = u32::from(width(address).checked_sub(prefix)?);
+        let cleared = first_bits(address, prefix).checked_shl(host_bits).unwrap_or(0);
+        (first_bits(address, width(address)) == cleared).then_some(Self { address, prefix })
+    }
+
+    /// The network of one address.
+    pub(super) fn of_address(address: IpAddr) -> Self {
+        Self { address, prefix: width(address) }
+    }
+
+    /// Whether this is every address of its family.
+    pub(super) fn is_everything(&self) -> bool {
+        self.prefix == 0
+    }
+
+    /// Writes the network as the host of a URL: IPv6 in brackets.
+    pub(super) fn write_as_host(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            IpAddr::V4(ip) => write!(f, "{ip}")?,
+            IpAddr::V6(ip) => write!(f, "[{ip}]")?,
+        }
+        self.write_prefix(f)
+    }
+
+    fn write_prefix(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.prefix == width(self.address) { Ok(()) } else { write!(f, "/{}", self.prefix) }
+    }
+
     /// Whether `ip` is in this network. An IPv4 address in IPv6 form counts as IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
@@ -27,8 +57,8 @@ impl Network {
 /// Writes the network as in the configuration.
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = if self.address.is_ipv4() { 32 } else { 128 };
-        if self.prefix == whole { write!(f, "{}", self.address) } else { write!(f, "{}/{}", self.address, self.prefix) }
+        write!(f, "{}", self.address)?;
+        self.write_prefix(f)
     }
 }
 
@@ -61,12 +91,24 @@ impl Kind for NetworkKind {
 fn network(text: &str) -> Option<Network> {
     let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
     let address: IpAddr = address.parse().ok()?;
-    let width: u8 = if address.is_ipv4() { 32 } else { 128 };
-    let prefix = prefix.map_or(Some(width), |bits| bits.parse().ok().filter(|bits| *bits <= width))?;
-    // The bits beyond the prefix must be zero: with others, the reader and the writer may mean different networks.
-    let host_bits = u32::from(width - prefix);
-    let cleared = first_bits(address, prefix).checked_shl(host_bits).unwrap_or(0);
-    (first_bits(address, width) == cleared).then_some(Network { address, prefix })
+    match prefix {
+        Some(prefix) => Network::new(address, prefix.parse().ok()?),
+        None => Some(Network::of_address(address)),
+    }
+}
+
+/// The bits of an address of this family.
+pub(super) fn width(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// The first `prefix` bits of an address, shifted to the right.
+fn first_bits(ip: IpAddr, prefix: u8) -> u128 {
+    let bits = match ip {
+        IpAddr::V4(ip) => u128::from(ip.to_bits()),
+        IpAddr::V6(ip) => ip.to_bits(),
+    };
+    bits.checked_shr(u32::from(width(ip).saturating_sub(prefix))).unwrap_or(0)
 }
 
 #[cfg(test)]

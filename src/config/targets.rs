@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::document::ValueRef;
 use super::entry::Kind;
+use super::network::{Network, width};
 use super::reference::ValueKind;
 use super::toml_text::quoted;
 use crate::endpoint_url::{EndpointUrl, Fault, Scheme, host_and_port, is_server_name, port};
@@ -27,8 +28,8 @@ pub enum AllowedHost {
     Name(String),
     /// `*.example`: any name with this ending, which begins with the dot.
     Below(String),
-    /// A network: an address and the length of its prefix.
-    Network(IpAddr, u8),
+    /// A network, or one address.
+    Network(Network),
 }
 
 impl AllowedTarget {
@@ -40,7 +41,7 @@ impl AllowedTarget {
             AllowedHost::Below(suffix) => {
                 origin.host.strip_suffix(suffix.as_str()).is_some_and(|label| !label.is_empty())
             }
-            AllowedHost::Network(..) => {
+            AllowedHost::Network(_) => {
                 origin.host.parse().is_ok_and(|ip| self.reaches(origin.scheme, SocketAddr::new(ip, origin.port)))
             }
         };
@@ -49,11 +50,8 @@ impl AllowedTarget {
 
     /// Whether this is a network that contains `address`.
     pub fn reaches(&self, scheme: Scheme, address: SocketAddr) -> bool {
-        let inside = match self.host {
-            AllowedHost::Network(network, prefix) => {
-                let ip = address.ip().to_canonical();
-                ip.is_ipv4() == network.is_ipv4() && first_bits(ip, prefix) == first_bits(network, prefix)
-            }
+        let inside = match &self.host {
+            AllowedHost::Network(network) => network.contains(address.ip()),
             AllowedHost::Name(_) | AllowedHost::Below(_) => false,
         };
         inside && self.fits(scheme, address.port())
@@ -65,21 +63,8 @@ impl AllowedTarget {
 
     /// Whether this allows every address.
     pub fn is_everything(&self) -> bool {
-        matches!(self.host, AllowedHost::Network(_, 0))
+        matches!(&self.host, AllowedHost::Network(network) if network.is_everything())
     }
-}
-
-/// The first `prefix` bits of an address, shifted to the right.
-pub(super) fn first_bits(ip: IpAddr, prefix: u8) -> u128 {
-    let (bits, width) = match ip {
-        IpAddr::V4(ip) => (u128::from(ip.to_bits()), 32),
-        IpAddr::V6(ip) => (ip.to_bits(), 128),
-    };
-    bits.checked_shr(width_left(width, prefix)).unwrap_or(0)
-}
-
-fn width_left(width: u32, prefix: u8) -> u32 {
-    width.saturating_sub(u32::from(prefix))
 }
 
 /// Writes the target as in the configuration.
@@ -91,10 +76,7 @@ impl fmt::Display for AllowedTarget {
         match &self.host {
             AllowedHost::Name(name) => f.write_str(name)?,
             AllowedHost::Below(suffix) => write!(f, "*{suffix}")?,
-            AllowedHost::Network(IpAddr::V4(ip), 32) => write!(f, "{ip}")?,
-            AllowedHost::Network(IpAddr::V6(ip), 128) => write!(f, "[{ip}]")?,
-            AllowedHost::Network(IpAddr::V4(ip), prefix) => write!(f, "{ip}/{prefix}")?,
-            AllowedHost::Network(IpAddr::V6(ip), prefix) => write!(f, "[{ip}]/{prefix}")?,
+            AllowedHost::Network(network) => network.write_as_host(f)?,
         }
         self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
@@ -154,22 +136,17 @@ fn name_or_network(rest: &str) -> Result<(AllowedHost, Option<u16>), Fault> {
     let Some((host, rest)) = rest.split_once('/') else {
         let (host, port) = host_and_port(rest).map_err(|(message, _)| (message, cure()))?;
         return Ok(match host.parse() {
-            Ok(IpAddr::V4(ip)) => (AllowedHost::Network(ip.into(), 32), port),
-            Ok(IpAddr::V6(ip)) => (AllowedHost::Network(ip.into(), 128), port),
+            Ok(ip) => (AllowedHost::Network(Network::of_address(ip)), port),
             Err(_) => (AllowedHost::Name(host), port),
         });
     };
     let path = || ("has a path or a network that cannot be read", format!("{}, such as 10.1.0.0/16", cure()));
     let ip: IpAddr = host.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| path())?;
     let (bits, rest) = rest.split_at(rest.find(':').unwrap_or(rest.len()));
-    let width = if ip.is_ipv4() { 32 } else { 128 };
-    let prefix = bits.parse::<u8>().ok().filter(|prefix| u32::from(*prefix) <= width).ok_or_else(path)?;
-    let host_bits =
-        first_bits(ip, u8::MAX) ^ first_bits(ip, prefix).checked_shl(width_left(width, prefix)).unwrap_or(0);
-    if host_bits != 0 {
-        return Err(("has bits set beyond its prefix", "write the first address of the network".to_owned()));
-    }
-    Ok((AllowedHost::Network(ip, prefix), port(rest)?))
+    let prefix = bits.parse::<u8>().ok().filter(|prefix| *prefix <= width(ip)).ok_or_else(path)?;
+    let beyond = || ("has bits set beyond its prefix", "write the first address of the network".to_owned());
+    let network = Network::new(ip, prefix).ok_or_else(beyond)?;
+    Ok((AllowedHost::Network(network), port(rest)?))
 }
 
 #[cfg(test)]
