@@ -49,7 +49,7 @@ label_enum! {
     pub enum OnStoreFailure {
         /// The callout is validated against the previews that this gateway has seen.
         Local = "local",
-        /// The callout is refused as overloaded.
+        /// The callout is refused as `store_unavailable`.
         Reject = "reject",
         /// The callout is forwarded unverified.
         Forward = "forward",
