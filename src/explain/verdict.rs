@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::downstream::framing::Fault;
 use crate::gateway::GatewayError;
 use crate::gateway::policy::{
-    AgentState, Evaluation, admit, apply_policy, evaluate, is_refused_as_foreign, parse_request,
+    AgentState, Evaluation, Objection, admit, apply_policy, evaluate, is_refused_as_foreign, parse_request,
 };
 use crate::preview::{AgentId, Callout, Preview, Reason, Timestamp, Verdict};
 use crate::protocol::{ClassifyRules, Guard, Operation, RequestHead, classify, envelope};
@@ -104,7 +104,7 @@ impl Walk<'_> {
             self.history.session_of(headers.get("guid").map(HeaderValue::as_bytes).unwrap_or_default(), agent);
         if is_refused_as_foreign(session, &self.config.validation) {
             self.report.line("the Guid is known not to be that of this agent's session");
-            return Ok(Evaluation::foreign(parsed));
+            return Ok(Evaluation::refused(parsed, Objection::ForeignSession));
         }
         self.tell_match(agent, &parsed.callout, &shown);
         let state = AgentState { previews: &shown.previews, signed_out: self.history.is_signed_out(agent), session };

@@ -10,8 +10,18 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::read_whole::read_whole;
+use super::error::GatewayError;
+use super::read_whole::{Unread, read_whole};
+use crate::config::Limits;
 use crate::upstream::{RequestBody, StreamedBody};
+
+/// A body after an attempt to read it whole.
+pub(super) enum BodyRead {
+    /// In memory.
+    Whole(Bytes),
+    /// It is longer than the bound. It can still be forwarded as it arrives.
+    TooLarge(RequestBody),
+}
 
 /// The body of a client's request; counts its bytes.
 pub(super) struct ClientBody {
@@ -35,9 +45,20 @@ impl ClientBody {
         if self.is_end_stream() { RequestBody::Whole(Bytes::new()) } else { RequestBody::Streamed(self.boxed()) }
     }
 
-    /// The same body for the upstream after its beginning was read.
-    pub(super) fn resumed(self, beginning: Bytes) -> RequestBody {
-        RequestBody::Resumed(Some(beginning), self.boxed())
+    /// Reads the body whole if it is not longer than `max` bytes, within `limits.callout_body_timeout`.
+    ///
+    /// # Errors
+    /// When the body does not arrive in time, or ends early.
+    pub(super) async fn read(mut self, max: usize, limits: &Limits) -> Result<BodyRead, GatewayError> {
+        match tokio::time::timeout(limits.callout_body_timeout, read_whole(&mut self, max)).await {
+            Ok(Ok(bytes)) => Ok(BodyRead::Whole(bytes)),
+            Ok(Err(Unread::TooLarge(beginning))) => {
+                Ok(BodyRead::TooLarge(RequestBody::Resumed(Some(beginning), self.boxed())))
+            }
+            // The client cannot read the response any more, but the log holds it.
+            Ok(Err(Unread::Broken(error))) => Err(GatewayError::incomplete_body(&error)),
+            Err(_) => Err(GatewayError::BodyTimeout),
+        }
     }
 
     fn boxed(self) -> StreamedBody {
@@ -66,10 +87,4 @@ impl Body for ClientBody {
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
     }
-}
-
-/// Reads the rest of a refused request's body, so that the next request on the connection can be understood. Beyond
-/// `max` bytes closing the connection is cheaper: hyper does that when the body is dropped unread.
-pub(super) async fn drain(mut body: ClientBody, max: usize) {
-    let _ = read_whole(&mut body, max).await;
 }

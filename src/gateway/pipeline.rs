@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use tower::Service;
 
 use super::admission;
-use super::client_body::{ClientBody, drain};
+use super::client_body::ClientBody;
 use super::context::RequestContext;
 use super::error::GatewayError;
 use super::finish_on_drop::{Commitment, FinishOnDrop};
@@ -161,8 +161,9 @@ async fn refuse(
 ) -> Result<Routed, GatewayError> {
     let (head, body) = request.into_parts();
     if !expects_continue(&head) {
+        // Beyond the bound closing the connection is cheaper: hyper does that when the body is dropped unread.
         let limits = context.limits();
-        let _ = tokio::time::timeout(limits.callout_body_timeout, Box::pin(drain(body, limits.callout_body))).await;
+        let _ = Box::pin(body.read(limits.callout_body, limits)).await;
     }
     Err(error)
 }

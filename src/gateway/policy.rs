@@ -82,14 +82,7 @@ pub(crate) struct AgentState<'a> {
 /// Whether a callout with this GUID must be refused before its previews are looked at. All such callouts then get the same
 /// answer.
 pub(crate) fn is_refused_as_foreign(session: SessionMatch, policy: &Validation) -> bool {
-    policy.session == SessionPolicy::Enforce && policy.mode == Mode::Enforce && is_foreign(session)
-}
-
-fn is_foreign(session: SessionMatch) -> bool {
-    match session {
-        SessionMatch::Other(_) | SessionMatch::NotOwn => true,
-        SessionMatch::Own | SessionMatch::Unknown => false,
-    }
+    policy.session == SessionPolicy::Enforce && policy.mode == Mode::Enforce && session.is_foreign()
 }
 
 /// A callout, as far as it was understood, and the result of its checks.
@@ -116,16 +109,10 @@ impl Evaluation {
         Self { callout: None, rewritten: None, preview_age: None, outcome: Err(objection) }
     }
 
-    /// A callout of a foreign session, of which only the sender's claim is known.
-    pub(crate) fn foreign(parsed: ParsedCallout) -> Self {
+    /// A callout that is understood, and evaluated without its preview.
+    pub(crate) fn refused(parsed: ParsedCallout, objection: Objection) -> Self {
         let ParsedCallout { callout, rewritten } = parsed;
-        Self { callout: Some(callout), rewritten, preview_age: None, outcome: Err(Objection::ForeignSession) }
-    }
-
-    /// A callout of an agent whose previews cannot be looked up.
-    pub(crate) fn unknowable(parsed: ParsedCallout, unavailable: Unavailable) -> Self {
-        let ParsedCallout { callout, rewritten } = parsed;
-        Self { callout: Some(callout), rewritten, preview_age: None, outcome: Err(Objection::Unknowable(unavailable)) }
+        Self { callout: Some(callout), rewritten, preview_age: None, outcome: Err(objection) }
     }
 }
 
@@ -150,7 +137,7 @@ pub(crate) fn evaluate(parsed: ParsedCallout, agent: AgentState<'_>, now: Timest
             Err(Objection::new(Reason::SignedOut, "the agent has signed out"))
         }
         Err(refusal) => Err(refusal.into()),
-        Ok(_) if is_foreign(agent.session) => Err(Objection::ForeignSession),
+        Ok(_) if agent.session.is_foreign() => Err(Objection::ForeignSession),
         Ok(_) => Ok(()),
     };
     Evaluation { callout: Some(callout), rewritten, preview_age, outcome }

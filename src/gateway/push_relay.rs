@@ -96,8 +96,8 @@ impl Relay {
         self.sources.as_ref().is_none_or(|sources| sources.iter().any(|network| network.contains(source)))
     }
 
-    /// The sign-in `body` of `agent` (`None`: by account), which began at `issued`, with the gateway's addresses in place of the application's, or what is wrong with
-    /// those, in one sentence for the client.
+    /// The sign-in `body` of `agent` (`None`: by account), which began at `issued`, with the gateway's addresses in place
+    /// of the application's. An error says in one sentence for the client what is wrong with those.
     pub(super) fn rewritten(
         &self,
         agent: Option<AgentId>,

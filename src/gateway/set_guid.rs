@@ -4,7 +4,6 @@ use http::HeaderMap;
 use http::header::HeaderName;
 
 use super::context::RequestContext;
-use crate::store::SessionMatch;
 
 const SET_GUID: HeaderName = HeaderName::from_static("set-guid");
 
@@ -27,9 +26,8 @@ pub(super) fn follow_rotation(context: &RequestContext, headers: &HeaderMap) {
     let Some(guid) = issued_guid(headers) else { return };
     let Some(agent) = context.classified.operation.requester() else { return };
     let ledger = &context.services().ledger;
-    match ledger.session_of(context.guid_bytes(), agent) {
-        SessionMatch::Own | SessionMatch::Unknown => ledger.learn_session(agent, guid),
-        SessionMatch::Other(_) | SessionMatch::NotOwn => {}
+    if !ledger.session_of(context.guid_bytes(), agent).is_foreign() {
+        ledger.learn_session(agent, guid);
     }
 }
 

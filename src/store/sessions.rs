@@ -25,6 +25,16 @@ pub enum SessionMatch {
     Unknown,
 }
 
+impl SessionMatch {
+    /// Whether the GUID is known not to be the agent's own.
+    pub fn is_foreign(self) -> bool {
+        match self {
+            Self::Other(_) | Self::NotOwn => true,
+            Self::Own | Self::Unknown => false,
+        }
+    }
+}
+
 /// The sessions of agents who have previews, by a keyed hash of their GUID. The GUID itself is never kept.
 pub(super) struct Sessions {
     agents: Cache<AgentId, u64>,

@@ -1,16 +1,16 @@
 //! A `previewCallout`: read, evaluated, and forwarded or refused. A body that some reader could read in another way is
 //! forwarded in a spelling that has one reading (`protocol::callout`).
 
-use bytes::Bytes;
 use http::{Request, Response, request};
 
-use crate::gateway::client_body::ClientBody;
+use crate::gateway::client_body::{BodyRead, ClientBody};
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
 use crate::gateway::forward::{Buffered, buffer, forward, read_envelope, resumed};
 use crate::gateway::headers::replace_length;
-use crate::gateway::policy::{AgentState, Evaluation, apply_policy, evaluate, is_refused_as_foreign, parse_request};
-use crate::gateway::read_whole::{Unread, read_whole};
+use crate::gateway::policy::{
+    AgentState, Evaluation, Objection, apply_policy, evaluate, is_refused_as_foreign, parse_request,
+};
 use crate::gateway::record::Recorder;
 use crate::gateway::response_body::ResponseBody;
 use crate::gateway::signed_out::share_if_signed_out;
@@ -25,10 +25,11 @@ pub(in crate::gateway) async fn handle(
     request: Request<ClientBody>,
     agent: AgentId,
 ) -> Result<Response<ResponseBody>, GatewayError> {
-    let (mut head, mut body) = request.into_parts();
-    let (evaluation, mut body) = match read_body(context, &mut body).await? {
-        Read::Whole(bytes) => (evaluated(context, agent, &head, &bytes).await, RequestBody::Whole(bytes)),
-        Read::TooLarge(beginning) => (Evaluation::too_large(), body.resumed(beginning)),
+    let (mut head, body) = request.into_parts();
+    let limits = context.limits();
+    let (evaluation, mut body) = match body.read(limits.callout_body, limits).await? {
+        BodyRead::Whole(bytes) => (evaluated(context, agent, &head, &bytes).await, RequestBody::Whole(bytes)),
+        BodyRead::TooLarge(body) => (Evaluation::too_large(), body),
     };
     if let Some(rewritten) = evaluation.rewritten {
         replace_length(&mut head, &rewritten);
@@ -63,11 +64,11 @@ async fn evaluated(context: &RequestContext, agent: AgentId, head: &request::Par
     let services = context.services();
     let session = services.ledger.session_of(context.guid_bytes(), agent);
     if is_refused_as_foreign(session, &context.config().validation) {
-        return Evaluation::foreign(parsed);
+        return Evaluation::refused(parsed, Objection::ForeignSession);
     }
     let previews = match services.ledger.previews(agent).await {
         Ok(previews) => previews,
-        Err(unavailable) => return Evaluation::unknowable(parsed, unavailable),
+        Err(unavailable) => return Evaluation::refused(parsed, Objection::Unknowable(unavailable)),
     };
     let none = AgentPreviews::default();
     let state = AgentState {
@@ -76,22 +77,6 @@ async fn evaluated(context: &RequestContext, agent: AgentId, head: &request::Par
         session,
     };
     evaluate(parsed, state, services.clock.now(), context.config().previews.ttl)
-}
-
-enum Read {
-    Whole(Bytes),
-    TooLarge(Bytes),
-}
-
-async fn read_body(context: &RequestContext, body: &mut ClientBody) -> Result<Read, GatewayError> {
-    let limits = context.limits();
-    match tokio::time::timeout(limits.callout_body_timeout, read_whole(body, limits.callout_body)).await {
-        Ok(Ok(bytes)) => Ok(Read::Whole(bytes)),
-        Ok(Err(Unread::TooLarge(beginning))) => Ok(Read::TooLarge(beginning)),
-        // The client cannot read the response any more, but the log holds it.
-        Ok(Err(Unread::Broken(error))) => Err(GatewayError::incomplete_body(&error)),
-        Err(_) => Err(GatewayError::BodyTimeout),
-    }
 }
 
 /// Sends the evaluated bytes once, and records what the upstream answers.

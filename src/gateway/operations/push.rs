@@ -7,16 +7,15 @@
 //! **How it can be abused.** Push addresses are on the listener that applications use, and the gateway believes whatever
 //! is posted to one with a valid signature. The signature is sent to CC-Gateway only: the application that asked for the
 //! push never sees it, and no log holds it. Whoever steals it can show one agent false previews, and post to one address
-//! that is still allowed. A new `push.key` ends that.
+//! that is still allowed, until the session that the address was issued for ends. A new `push.key` ends it at once.
 
 use http::{Request, Response, request};
 
-use crate::gateway::client_body::ClientBody;
+use crate::gateway::client_body::{BodyRead, ClientBody};
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
 use crate::gateway::event_record::{Arrival, record_body};
 use crate::gateway::push_client::PushFault;
-use crate::gateway::read_whole::{Unread, read_whole};
 use crate::gateway::record::Recorder;
 use crate::gateway::response_body::ResponseBody;
 use crate::preview::AgentId;
@@ -60,10 +59,10 @@ pub(in crate::gateway) async fn relay(
     outcome
 }
 
-/// Checks the signature before a byte of the body is read, and the target against the configuration in force: addresses
-/// live as long as sessions, and the allowed targets may have changed.
+/// Checks source, signature, target and session before a byte of the body is read. The target is checked against the
+/// configuration in force: the allowed targets may have changed since the address was issued.
 async fn admit(context: &RequestContext, request: Request<ClientBody>) -> Result<Admitted, GatewayError> {
-    let (head, mut body) = request.into_parts();
+    let (head, body) = request.into_parts();
     let relay = context.generation.push.relay().ok_or(PushFault::Signature)?;
     if !relay.accepts(context.connection.client.address.ip()) {
         return Err(PushFault::Source.into());
@@ -86,13 +85,10 @@ async fn admit(context: &RequestContext, request: Request<ClientBody>) -> Result
     }
     let form = claim.form;
     let limits = context.limits();
-    let read = tokio::time::timeout(limits.callout_body_timeout, read_whole(&mut body, limits.event_body)).await;
-    let body = match read {
-        Ok(Ok(bytes)) => RequestBody::Whole(bytes),
-        // As with polls: the application needs the event more than the gateway needs the preview in it.
-        Ok(Err(Unread::TooLarge(beginning))) => body.resumed(beginning),
-        Ok(Err(Unread::Broken(error))) => return Err(GatewayError::incomplete_body(&error)),
-        Err(_) => return Err(GatewayError::BodyTimeout),
+    let body = match body.read(limits.event_body, limits).await? {
+        BodyRead::Whole(bytes) => RequestBody::Whole(bytes),
+        // The application needs the event more than the gateway needs the preview in it.
+        BodyRead::TooLarge(body) => body,
     };
     Ok(Admitted { agent, form, target, head, body })
 }

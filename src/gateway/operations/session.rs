@@ -7,13 +7,12 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, header, request};
 
 use crate::config::Mode;
-use crate::gateway::client_body::ClientBody;
+use crate::gateway::client_body::{BodyRead, ClientBody};
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
 use crate::gateway::forward::{Buffered, buffer, forward, resumed};
 use crate::gateway::headers::{ask_for_readable, replace_length};
 use crate::gateway::push_quote::quotes_push_address;
-use crate::gateway::read_whole::{Unread, read_whole};
 use crate::gateway::record::Recorder;
 use crate::gateway::response_body::ResponseBody;
 use crate::gateway::set_guid::issued_guid;
@@ -37,13 +36,13 @@ pub(in crate::gateway) async fn sign_in(
     request: Request<ClientBody>,
     agent: Option<AgentId>,
 ) -> Result<Response<ResponseBody>, GatewayError> {
-    let (mut head, mut body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let services = context.services();
     let began = services.ledger.moment();
     let issued = services.account_sign_ins.issue(began.at());
     let mut pushes = false;
-    let body = match read_body(context, &mut body, MAX_SIGN_IN).await? {
-        Ok(bytes) => match with_relayed_push(context, agent, issued, &bytes)? {
+    let body = match body.read(MAX_SIGN_IN, context.limits()).await? {
+        BodyRead::Whole(bytes) => match with_relayed_push(context, agent, issued, &bytes)? {
             Some(rewritten) => {
                 pushes = true;
                 replace_length(&mut head, &rewritten);
@@ -51,12 +50,12 @@ pub(in crate::gateway) async fn sign_in(
             }
             None => RequestBody::Whole(bytes),
         },
-        Err(beginning) => {
+        BodyRead::TooLarge(body) => {
             note_unread(
                 context,
                 "sign-in is too large to be looked into: if it asks for push, its previews are unknown",
             );
-            body.resumed(beginning)
+            body
         }
     };
     ask_for_readable(&mut head.headers);
@@ -85,14 +84,15 @@ pub(in crate::gateway) async fn cancel(
     request: Request<ClientBody>,
     agent: AgentId,
 ) -> Result<Response<ResponseBody>, GatewayError> {
-    let (mut head, mut body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    let limits = context.limits();
     // If it is unclear which preview the upstream gives back, none of the agent's previews can be relied on.
-    let (change, body) = match read_body(context, &mut body, context.limits().callout_body).await? {
-        Ok(bytes) => {
+    let (change, body) = match body.read(limits.callout_body, limits).await? {
+        BodyRead::Whole(bytes) => {
             let (change, bytes) = cancelled(&mut head, bytes);
             (change, RequestBody::Whole(bytes))
         }
-        Err(beginning) => (Change::Ended, body.resumed(beginning)),
+        BodyRead::TooLarge(body) => (Change::Ended, body),
     };
     let change = OnSuccess::End(change, EndCause::Cancelled);
     forward_and_apply(context, record, client, (head, body), Some(agent), change).await
@@ -117,22 +117,7 @@ fn cancelled(head: &mut request::Parts, body: Bytes) -> (Change, Bytes) {
     }
 }
 
-/// The whole body, or its beginning if it is longer than `max` bytes.
-async fn read_body(
-    context: &RequestContext,
-    body: &mut ClientBody,
-    max: usize,
-) -> Result<Result<Bytes, Bytes>, GatewayError> {
-    match tokio::time::timeout(context.limits().callout_body_timeout, read_whole(body, max)).await {
-        Ok(Ok(bytes)) => Ok(Ok(bytes)),
-        Ok(Err(Unread::TooLarge(beginning))) => Ok(Err(beginning)),
-        Ok(Err(Unread::Broken(error))) => Err(GatewayError::incomplete_body(&error)),
-        Err(_) => Err(GatewayError::BodyTimeout),
-    }
-}
-
 /// What a session operation changes if it succeeds.
-#[derive(Clone)]
 enum OnSuccess {
     /// It ends previews.
     End(Change, EndCause),
@@ -190,6 +175,7 @@ async fn apply(
     let envelope = Envelope::read(answer);
     match envelope.outcome() {
         Outcome::Success => {
+            let by_account = agent.is_none();
             let Some(agent) = agent.or_else(|| signed_in_agent(answer)) else { return };
             let services = context.services();
             match change {
@@ -198,7 +184,9 @@ async fn apply(
                     services
                         .ledger
                         .sign_in(agent, &SignIn { began: *began, pushes: *pushes, session: issued_guid(headers) });
-                    services.account_sign_ins.signed_in(*issued, agent);
+                    if by_account {
+                        services.account_sign_ins.signed_in(*issued, agent);
+                    }
                 }
             }
             services.ledger.share(&[agent]).await;
@@ -215,9 +203,8 @@ async fn end_if_unclear(context: &RequestContext, agent: Option<AgentId>, change
     let ledger = &context.services().ledger;
     let requester = context.classified.operation.requester().unwrap_or(agent);
     let session = |agent| ledger.session_of(context.guid_bytes(), agent);
-    match (session(agent), session(requester)) {
-        (SessionMatch::Own, _) | (_, SessionMatch::Own | SessionMatch::Unknown) => {}
-        (_, SessionMatch::Other(_) | SessionMatch::NotOwn) => return,
+    if session(agent) != SessionMatch::Own && session(requester).is_foreign() {
+        return;
     }
     let change = match change {
         OnSuccess::End(change, _) => change.clone(),
