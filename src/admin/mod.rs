@@ -5,8 +5,8 @@
 
 mod connections;
 mod site;
+mod stack;
 
-use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,13 +18,14 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 use tokio::net::TcpListener;
 
 use self::connections::Connections;
 use self::site::{Refusal, Site};
+use self::stack::stack;
 
 use crate::gateway::Generation;
 use crate::preview::{AgentId, Preview};
@@ -80,12 +81,12 @@ impl Admin {
             };
             let admin = self.clone();
             connections.spawn(MAX_CONNECTIONS, socket, |stream| async move {
-                let respond =
-                    |request| std::future::ready(Ok::<_, Infallible>(admin.answer(&request, local.ip(), peer)));
+                let metrics = Arc::clone(&admin.active.current().services.metrics);
+                let pages = stack(metrics, move |request: &Request<Incoming>| admin.answer(request, local.ip(), peer));
                 let _ = http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEAD_TIMEOUT)
-                    .serve_connection(TokioIo::new(stream), service_fn(respond))
+                    .serve_connection(TokioIo::new(stream), TowerToHyperService::new(pages))
                     .await;
             });
         }
