@@ -4,6 +4,7 @@
 //! The only request that changes something is `POST /reload`, and that reads only the configuration file.
 
 mod connections;
+mod page;
 mod site;
 mod stack;
 
@@ -13,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -24,6 +24,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use self::connections::Connections;
+use self::page::{JSON, TEXT, answer};
 use self::site::{Refusal, Site};
 use self::stack::stack;
 
@@ -38,9 +39,6 @@ use crate::upstream::{Condition, Endpoint, Upstream};
 const MAX_CONNECTIONS: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
-
-const JSON: &str = "application/json";
-const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The service of the admin listener. Cheap to clone.
 #[derive(Clone)]
@@ -214,13 +212,4 @@ fn index() -> String {
         let _ = writeln!(text, "{path:25} {meaning}");
         text
     })
-}
-
-fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

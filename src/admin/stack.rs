@@ -17,7 +17,7 @@ use tower::{Service, ServiceBuilder, service_fn};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
-use super::{TEXT, answer};
+use super::page::{TEXT, answer};
 use crate::telemetry::Metrics;
 
 /// Makes a service of `page`. A panic in it is counted and answered with 500, and browsers get header fields that keep a
