@@ -1,74 +1,129 @@
-//! Which keys differ between two configurations, as `config` records hold it.
+//! The configuration in force, as `config` records hold it: the value of each key, and which keys differ.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
-use super::digest::Digest;
-use super::record::ChangedKey;
+use super::digest::{Digest, Mac};
+use super::record::{ChangedKey, ConfigInForce, Text};
+use crate::config::{Config, Setting};
+
+/// What puts a configuration in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigTrigger {
+    /// The start of the gateway.
+    Start,
+    /// SIGHUP.
+    Signal,
+    /// `POST /reload` on the admin listener, from this address.
+    Admin(SocketAddr),
+    /// Another content of a certificate or key file.
+    CertificateFiles,
+    /// A further segment begins; nothing changes.
+    Segment,
+}
+
+/// The value of each key that is set.
+pub(super) type Values = BTreeMap<String, String>;
+
+/// The values of `config`. Those of files end in the digest of their content; a secret is nothing but its keyed hash.
+pub(super) fn values(config: &Config, keyed: &dyn Fn(&[u8]) -> Mac) -> Values {
+    config.settings().into_iter().map(|setting| (setting.key.clone(), shown(&setting, keyed))).collect()
+}
+
+fn shown(setting: &Setting, keyed: &dyn Fn(&[u8]) -> Mac) -> String {
+    let content = setting.file.then(|| path_in(&setting.value)).flatten().and_then(|path| std::fs::read(path).ok());
+    match (content, setting.secret) {
+        (Some(content), true) => format!("hmac:{}", keyed(&content)),
+        // A value that names no file may be the secret itself.
+        (None, true) => format!("hmac:{}", keyed(setting.value.as_bytes())),
+        (Some(content), false) => format!("{} sha256:{}", setting.value, Digest::of(&content)),
+        (None, false) => setting.value.clone(),
+    }
+}
+
+fn path_in(value: &str) -> Option<PathBuf> {
+    let table: toml::Table = format!("path = {value}").parse().ok()?;
+    table.get("path").and_then(toml::Value::as_str).map(PathBuf::from)
+}
 
 /// The keys whose values differ; all keys of `new` if `old` is empty.
-pub(super) fn between(old: &str, new: &str) -> Vec<ChangedKey<'static>> {
-    let (mut old, new) = (values(old), values(new));
-    let mut changes: Vec<_> = new
-        .into_iter()
-        .map(|(key, value)| ChangedKey {
-            old: old.remove(&key).map(Into::into),
-            new: Some(value.into()),
-            key: key.into(),
-        })
-        .filter(|change| change.old != change.new)
-        .collect();
-    let removed =
-        old.into_iter().map(|(key, value)| ChangedKey { key: key.into(), old: Some(value.into()), new: None });
-    changes.extend(removed);
-    changes
+pub(super) fn between(old: &Values, new: &Values) -> Vec<ChangedKey<'static>> {
+    let text = |value: &String| Text::Owned(value.clone());
+    let keys = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key)));
+    let changed = keys.filter(|key| old.get(*key) != new.get(*key));
+    changed.map(|key| ChangedKey { key: text(key), old: old.get(key).map(text), new: new.get(key).map(text) }).collect()
 }
 
-/// A file whose content is in force: its digest stands for it.
-pub(super) fn file(key: &str, digest: Digest) -> ChangedKey<'static> {
-    ChangedKey { key: key.to_owned().into(), old: None, new: Some(format!("sha256:{digest}").into()) }
-}
-
-/// Each key by its full path, its value as TOML.
-fn values(text: &str) -> BTreeMap<String, String> {
-    let mut values = BTreeMap::new();
-    if let Ok(table) = text.parse::<toml::Table>() {
-        collect("", &table, &mut values);
-    }
-    values
-}
-
-fn collect(path: &str, table: &toml::Table, values: &mut BTreeMap<String, String>) {
-    for (key, value) in table {
-        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        match value {
-            toml::Value::Table(table) => collect(&path, table, values),
-            value => drop(values.insert(path, value.to_string())),
-        }
+/// The record.
+pub(super) fn in_force(
+    trigger: ConfigTrigger,
+    config: &Config,
+    changes: Vec<ChangedKey<'static>>,
+) -> ConfigInForce<'static> {
+    let (word, peer) = match trigger {
+        ConfigTrigger::Start => ("start", None),
+        ConfigTrigger::Signal => ("sighup", None),
+        ConfigTrigger::Admin(peer) => ("admin", Some(peer.to_string().into())),
+        ConfigTrigger::CertificateFiles => ("certificates", None),
+        ConfigTrigger::Segment => ("segment", None),
+    };
+    ConfigInForce {
+        trigger: word.into(),
+        peer,
+        mode: config.validation.mode.as_str().into(),
+        configuration: Digest::of(config.to_toml().as_bytes()),
+        changes,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::digest::Hex;
+    use crate::config::{Files, parse};
+
+    fn values_of(text: &str, base: &std::path::Path) -> Values {
+        let text = format!("[upstream]\nendpoints = [\"https://h\"]\n{text}");
+        values(&parse(&text, base, Files::Skip).unwrap(), &|secret| Hex::from_slice(&Digest::of(secret).0))
+    }
 
     #[test]
     fn changed_added_and_removed_keys_are_found() {
-        let change = |key, old: Option<&'static str>, new: Option<&'static str>| ChangedKey {
-            key: std::borrow::Cow::Borrowed(key),
-            old: old.map(Into::into),
-            new: new.map(Into::into),
+        let base = std::path::Path::new("/");
+        let old = values_of("[validation]\nmode = \"enforce\"\n[admin]\nhosts = [\"a\"]\n", base);
+        let new = values_of("[validation]\nmode = \"monitor\"\n[upstream.tls]\nserver_name = \"b\"\n", base);
+        let change = |key: &str, old: Option<&str>, new: Option<&str>| ChangedKey {
+            key: key.to_owned().into(),
+            old: old.map(|value| value.to_owned().into()),
+            new: new.map(|value| value.to_owned().into()),
         };
-        let old = "[validation]\nmode = \"enforce\"\nwarm_up = \"0s\"\n[log]\nlevel = \"info\"\n";
-        let new = "[validation]\nmode = \"monitor\"\nwarm_up = \"0s\"\n[push]\ntimeout = \"1s\"\n";
         assert_eq!(
-            between(old, new),
+            between(&old, &new),
             [
-                change("push.timeout", None, Some("\"1s\"")),
+                change("admin.hosts", Some("[\"a\"]"), None),
                 change("validation.mode", Some("\"enforce\""), Some("\"monitor\"")),
-                change("log.level", Some("\"info\""), None),
+                change("upstream.tls.server_name", None, Some("\"b\"")),
             ]
         );
-        assert_eq!(between("", new).len(), 3);
-        assert_eq!(between(new, new), []);
+        assert_eq!(between(&Values::new(), &new).len(), new.len());
+        assert_eq!(between(&new, &new), []);
+    }
+
+    #[test]
+    fn the_content_of_a_file_counts_and_a_secret_does_not_show() {
+        let directory = tempfile::tempdir().unwrap();
+        let (ca, key) = (directory.path().join("ca.pem"), directory.path().join("hash.key"));
+        let write = |content: &str| {
+            std::fs::write(&ca, content).unwrap();
+            std::fs::write(&key, format!("secret of {content}")).unwrap();
+            values_of("[upstream.tls]\nca = \"ca.pem\"\n[log]\nhash_key = \"hash.key\"\n", directory.path())
+        };
+        let (old, new) = (write("one"), write("two"));
+        let changes = between(&old, &new);
+        let keys: Vec<_> = changes.iter().map(|change| &*change.key).collect();
+        assert_eq!(keys, ["log.hash_key", "upstream.tls.ca"]);
+        assert!(new["upstream.tls.ca"].ends_with(&Digest::of(b"two").to_string()));
+        assert!(new["log.hash_key"].starts_with("hmac:") && !new["log.hash_key"].contains("hash.key"));
     }
 }

@@ -9,6 +9,7 @@
 
 mod changes;
 mod digest;
+mod facts;
 pub mod merkle;
 pub mod note;
 pub mod number_keys;
@@ -19,9 +20,8 @@ mod service;
 mod time;
 mod writer;
 
+pub use changes::ConfigTrigger;
 pub use digest::{Digest, Hex, Mac};
-pub use service::{
-    Audit, AuditError, AuditGuard, AuditUnavailable, CallFacts, DecisionFacts, DecisionRef, Evidence, OutcomeFacts,
-    Settings, SharedGuard, ShownFacts, Status,
-};
+pub use facts::{CallFacts, DecisionFacts, DecisionRef, Evidence, OutcomeFacts, ShownFacts};
+pub use service::{Audit, AuditError, AuditGuard, AuditUnavailable, Settings, SharedGuard, Status};
 pub use writer::{Durability, WriterSettings};

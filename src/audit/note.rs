@@ -19,7 +19,7 @@ use data_encoding::BASE64;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::digest::Digest;
+use super::digest::{Digest, Mac};
 use crate::preview::Timestamp;
 
 /// The name of every signing key in notes.
@@ -88,6 +88,13 @@ impl Signer {
     /// The public half.
     pub fn verifier(&self) -> &Verifier {
         &self.verifier
+    }
+
+    /// A keyed hash of a secret: it changes when the secret does, and does not help to guess it. An Ed25519 signature is a
+    /// function of the key and the text.
+    pub(super) fn fingerprint_of_secret(&self, secret: &[u8]) -> Mac {
+        let text = [b"secret\n", &Digest::of(secret).0[..]].concat();
+        Mac::from_slice(&Digest::of(self.key.sign(&text).as_ref()).0)
     }
 
     /// The signed note of `checkpoint`.

@@ -44,6 +44,8 @@ label_enum! {
         Store = "store",
         /// Records could not be written.
         Lost = "lost",
+        /// Callouts that were refused, counted.
+        Refusals = "refusals",
         /// A signed checkpoint.
         Checkpoint = "checkpoint",
     }
@@ -102,6 +104,7 @@ records! {
     Call(Call<'a>),
     Store(Store<'a>),
     Lost(Lost),
+    Refusals(Refusals<'a>),
     Checkpoint(SignedCheckpoint<'a>),
 }
 
@@ -213,15 +216,20 @@ pub struct Close {
 /// The configuration in force from now on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConfigInForce<'a> {
-    /// The event that put it in force: `start`, `sighup`, `admin`, `certificates`.
+    /// The event that put it in force: `start`, `sighup`, `admin`, `certificates`; `segment` at the beginning of a further
+    /// segment, where it repeats what is in force already.
     #[serde(borrow)]
     pub trigger: Text<'a>,
+    /// The address of the client that asked for it, if `trigger` is `admin`.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<Text<'a>>,
     /// `validation.mode`
     #[serde(borrow)]
     pub mode: Text<'a>,
     /// The digest of the effective configuration, as `check` prints it.
     pub configuration: Digest,
-    /// Every key at the start, later those that changed.
+    /// With `start` and `segment` every key that is set, otherwise the keys that changed. A secret is `sha256:` or `hmac:` and
+    /// digits.
     #[serde(borrow)]
     pub changes: Vec<ChangedKey<'a>>,
 }
@@ -270,12 +278,14 @@ pub struct Shown<'a> {
     /// How the event reached the application.
     #[serde(borrow)]
     pub delivery: Text<'a>,
-    /// The digest of the event's bytes.
+    /// The digest of the bytes of the answer or push that carries the event, as CC-Gateway sent them.
     pub event: Digest,
+    /// The position of the event in that answer or push, from 0.
+    pub position: u64,
     /// When the platform made the event, by its own clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generated_at: Option<u64>,
-    /// The keyed hash of the session's GUID.
+    /// The keyed hash of the session's GUID, under the same key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Mac>,
     /// Members of `callData` that are kept (`audit.evidence`).
@@ -288,7 +298,8 @@ pub struct Shown<'a> {
 pub struct Delivered<'a> {
     /// The announcements in the answer.
     pub shown: Vec<RecordId>,
-    /// `written` or `client_gone`.
+    /// `written`: the last byte was handed to the socket, or the application answered the push. `client_gone`: it was not.
+    /// `unanswered`: the application did not answer the push, and may have it.
     #[serde(borrow)]
     pub result: Text<'a>,
 }
@@ -298,11 +309,14 @@ pub struct Delivered<'a> {
 pub struct Ended<'a> {
     /// The agent.
     pub agent: u32,
-    /// The preview's control ID.
-    pub control_id: i64,
-    /// Its announcements.
+    /// The preview's control ID; absent: every preview of the agent, whichever gateway showed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_id: Option<i64>,
+    /// Its announcements, as far as this gateway knows them.
     pub shown: Vec<RecordId>,
-    /// The reason: `release`, `cancel`, `sign_in`, `sign_out`, `expiry`, `eviction`.
+    /// The reason: `release`, `shut_down`, `cancel`, `sign_in`, `sign_out`, `no_session`, `unknown_outcome`; `expiry` and
+    /// `eviction` when the gateway forgets it; `outdated`, `earlier_session` and `failed_answer` when it was over before it
+    /// was shown, and never counted.
     #[serde(borrow)]
     pub cause: Text<'a>,
 }
@@ -324,7 +338,8 @@ pub struct Decision<'a> {
     /// `validation.mode` at that moment.
     #[serde(borrow)]
     pub mode: Text<'a>,
-    /// The setting that let an `unverified` callout through in `enforce` mode.
+    /// The setting that let an `unverified` callout through in `enforce` mode: `on_unknown_preview`, `warm_up`,
+    /// `on_store_failure` or `session`.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub allowed_by: Option<Text<'a>>,
     /// The number to call.
@@ -333,7 +348,7 @@ pub struct Decision<'a> {
     /// `callcontrolid`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control_id: Option<i64>,
-    /// The preview with that control ID, or all previews of the agent if none has it.
+    /// The preview with that control ID, or the newest previews of the agent if none has it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub previews: Vec<JudgedPreview>,
     /// `previews.ttl`
@@ -350,6 +365,12 @@ pub struct Decision<'a> {
     /// The keyed hash of the session's GUID, under the key of the current month.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Mac>,
+    /// What was known about that GUID and the agent: `own`, `foreign` or `unknown`.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub session_match: Option<Text<'a>>,
+    /// The callout was sent although this record was not written yet (`audit.on_failure`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unconfirmed: bool,
     /// The request's ID; a client can choose it.
     #[serde(borrow)]
     pub request_id: Text<'a>,
@@ -384,6 +405,9 @@ pub struct JudgedPreview {
     pub control_id: i64,
     /// The time since its latest announcement.
     pub age_ms: u64,
+    /// The time since the called number was announced, if the preview has that number: what `ttl_ms` is compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number_age_ms: Option<u64>,
     /// Its announcements. Empty: they were not recorded.
     pub shown: Vec<RecordId>,
 }
@@ -396,6 +420,9 @@ pub struct Outcome<'a> {
     /// `answered`, `failed` (it may have rung) or `not_sent` (it did not ring).
     #[serde(borrow)]
     pub result: Text<'a>,
+    /// The reason, as in the decision log, if it was not answered.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Text<'a>>,
     /// The HTTP status of the upstream's answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
@@ -456,6 +483,19 @@ pub struct Lost {
     pub since: Timestamp,
     /// How many of each kind.
     pub records: BTreeMap<String, u64>,
+}
+
+/// Callouts that were refused and have no `decision` of their own: so many that they would fill the disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refusals<'a> {
+    /// The first of them.
+    #[serde(with = "time")]
+    pub since: Timestamp,
+    /// The client's address without its port; absent for all other clients together.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<Text<'a>>,
+    /// How many for each reason.
+    pub reasons: BTreeMap<String, u64>,
 }
 
 /// A signed checkpoint of all lines before it in the segment.

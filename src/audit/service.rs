@@ -3,7 +3,6 @@
 //! Only [`Audit::decision`] waits, and only for as long as `audit.timeout` allows. Everything else copies its record into
 //! the queue of the [`writer`](super::writer) and returns.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,19 +12,19 @@ use std::time::Duration;
 
 use aws_lc_rs::rand;
 
-use super::changes;
-use super::digest::{Digest, Mac};
+use super::changes::{self, ConfigTrigger, Values};
+use super::digest::Mac;
+use super::facts::{CallFacts, DecisionFacts, DecisionRef, Evidence, OutcomeFacts, ShownFacts};
 use super::note::{KeyError, Signer};
 use super::number_keys::{NumberKey, NumberKeys, Subject};
 use super::record::{
-    Call, Called, ConfigInForce, Decision, Delivered, Ended, JudgedPreview, KeyedMac, Kind, Number, Outcome, Record,
-    Shown, Store,
+    Call, Called, Decision, Delivered, Ended, JudgedPreview, KeyedMac, Kind, Number, Outcome, Record, Refusals, Shown,
+    Store,
 };
 use super::writer::queue::Queue;
 use super::writer::{Writer, WriterSettings};
-use crate::preview::{
-    AgentId, Announcement, Clock, ControlId, DialedNumber, Preview, Reason, RecordId, ShownRef, Timestamp, Verdict,
-};
+use crate::config::Config;
+use crate::preview::{AgentId, Clock, ControlId, DialedNumber, Preview, Reason, RecordId, ShownRef, Timestamp};
 use crate::telemetry::sanitized;
 
 /// Longest text in a record that a client or the upstream chose.
@@ -82,116 +81,6 @@ pub struct AuditUnavailable {
     pub id: Option<RecordId>,
 }
 
-/// A decision that is recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DecisionRef {
-    /// Its name.
-    pub id: RecordId,
-    /// Its position in the chain; absent if nobody waited for it.
-    pub seq: Option<u64>,
-}
-
-/// An event that shows a preview.
-#[derive(Clone, Debug)]
-pub struct ShownFacts<'a> {
-    /// The agent.
-    pub agent: AgentId,
-    /// What is shown.
-    pub announcement: &'a Announcement,
-    /// The platform's name for the event.
-    pub event_type: &'a str,
-    /// How it reached the application.
-    pub delivery: &'a str,
-    /// The digest of the event's bytes.
-    pub event: Digest,
-    /// When the platform made it.
-    pub generated_at: Option<u64>,
-    /// The session's GUID.
-    pub guid: Option<&'a [u8]>,
-    /// What is kept of `callData`.
-    pub evidence: &'a BTreeMap<String, Evidence>,
-}
-
-/// A member of `callData` that is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Evidence {
-    /// As it is.
-    Value(String),
-    /// As its keyed hash.
-    Hash(String),
-}
-
-/// A callout that was judged.
-#[derive(Clone, Debug)]
-pub struct DecisionFacts<'a> {
-    /// The agent, if the path names one.
-    pub agent: Option<AgentId>,
-    /// The result.
-    pub verdict: Verdict,
-    /// The reason.
-    pub reason: Reason,
-    /// `validation.mode`
-    pub mode: &'a str,
-    /// The setting that let it through although the rule refused it, in `enforce` mode.
-    pub allowed_by: Option<&'a str>,
-    /// The number to call, if it could be read.
-    pub called: Option<&'a DialedNumber>,
-    /// The control ID, if it could be read.
-    pub control_id: Option<ControlId>,
-    /// The agent's previews that the callout was judged by.
-    pub previews: &'a [Preview],
-    /// When it was judged.
-    pub at: Timestamp,
-    /// `previews.ttl`
-    pub ttl: Duration,
-    /// Where the previews came from; absent if the rule was not applied.
-    pub judged_by: Option<&'a str>,
-    /// The client's address.
-    pub client: Option<&'a str>,
-    /// The SHA-256 of the client's certificate.
-    pub certificate: Option<Digest>,
-    /// The session's GUID.
-    pub guid: Option<&'a [u8]>,
-    /// The request's ID.
-    pub request_id: &'a str,
-    /// The request's trace ID.
-    pub trace_id: Option<&'a str>,
-}
-
-/// The result of a callout.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct OutcomeFacts<'a> {
-    /// `answered`, `failed` or `not_sent`.
-    pub result: &'a str,
-    /// The HTTP status of the upstream's answer.
-    pub status: Option<u16>,
-    /// `retcode`
-    pub retcode: Option<&'a str>,
-    /// The platform's name for the call.
-    pub call_id: Option<&'a str>,
-    /// The endpoint.
-    pub upstream: Option<&'a str>,
-    /// The upstream's part of the time.
-    pub upstream_duration: Option<Duration>,
-}
-
-/// What the platform reports on a call.
-#[derive(Clone, Copy, Debug)]
-pub struct CallFacts<'a> {
-    /// The agent.
-    pub agent: AgentId,
-    /// The platform's name for the call.
-    pub call_id: &'a str,
-    /// The platform's name for the event.
-    pub event_type: &'a str,
-    /// `alerting`, `talking`, `failed` or `released`.
-    pub phase: &'a str,
-    /// The digest of the event's bytes.
-    pub event: Digest,
-    /// When the platform made it.
-    pub generated_at: Option<u64>,
-}
-
 /// The state of the audit log, for `/readyz` and the metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
@@ -207,6 +96,9 @@ pub struct Status {
 pub struct Audit {
     queue: Arc<Queue>,
     keys: Arc<NumberKeys>,
+    signer: Arc<Signer>,
+    /// As the last `config` record has it.
+    configuration: Mutex<Values>,
     clock: Arc<dyn Clock>,
     instance: String,
     run: u64,
@@ -231,13 +123,13 @@ impl Audit {
     /// [`AuditError`]
     pub fn start(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(Arc<Self>, AuditGuard), AuditError> {
         let path = settings.signing_key.clone();
-        let signer = Signer::read(&path).map_err(|source| AuditError::SigningKey { path, source })?;
+        let signer = Arc::new(Signer::read(&path).map_err(|source| AuditError::SigningKey { path, source })?);
         let path = settings.number_keys.clone();
         let keys = NumberKeys::open(&path, clock.now()).map_err(|source| AuditError::NumberKeys { path, source })?;
         let (queue, keys) = (Arc::new(Queue::default()), Arc::new(keys));
         let mut writer = Writer::new(
             &settings.directory,
-            signer,
+            Arc::clone(&signer),
             Arc::clone(&keys),
             Arc::clone(&clock),
             settings.writer,
@@ -259,7 +151,8 @@ impl Audit {
         rand::fill(&mut run).map_err(|_| io::Error::other("the system has no random numbers"))?;
         let guard = AuditGuard { queue: Arc::clone(&queue), thread: Some(thread), exit: settings.exit };
         let (run, next, timeout) = (u64::from_be_bytes(run), AtomicU64::new(1), settings.timeout);
-        Ok((Arc::new(Self { queue, keys, clock, instance, run, next, timeout }), guard))
+        let configuration = Mutex::default();
+        Ok((Arc::new(Self { queue, keys, signer, configuration, clock, instance, run, next, timeout }), guard))
     }
 
     /// The name of the chain that this gateway writes; empty if the directory could not be opened at the start.
@@ -289,6 +182,7 @@ impl Audit {
             event_type: facts.event_type.into(),
             delivery: facts.delivery.into(),
             event: facts.event,
+            position: facts.position,
             generated_at: facts.generated_at,
             session: session(facts.guid, &key),
             evidence: evidence.collect(),
@@ -296,18 +190,23 @@ impl Audit {
         self.queue.push(at, &record).then(|| ShownRef { record: id, key: key.id() })
     }
 
-    /// The answer that shows these previews was handed to the client's socket, or was not.
-    pub fn delivered(&self, shown: &[ShownRef], written: bool) {
+    /// What became of the answer or push that shows these previews.
+    pub fn delivered(&self, shown: &[ShownRef], result: &str) {
         if !shown.is_empty() {
-            let result = if written { "written" } else { "client_gone" };
             self.push(&Record::Delivered(Delivered { shown: names(shown), result: result.into() }));
         }
     }
 
+    /// Callouts that were refused and only counted.
+    pub fn refusals(&self, since: Timestamp, client: Option<&str>, reasons: &[(Reason, u64)]) {
+        let reasons = reasons.iter().map(|(reason, count)| (reason.as_str().to_owned(), *count)).collect();
+        self.push(&Record::Refusals(Refusals { since, client: client.map(Into::into), reasons }));
+    }
+
     /// A preview of an agent is over.
-    pub fn ended(&self, agent: AgentId, control_id: ControlId, shown: &[ShownRef], cause: &str) {
-        let record =
-            Ended { agent: agent.as_u32(), control_id: control_id.0, shown: names(shown), cause: cause.into() };
+    pub fn ended(&self, agent: AgentId, control_id: Option<ControlId>, shown: &[ShownRef], cause: &str) {
+        let control_id = control_id.map(|id| id.0);
+        let record = Ended { agent: agent.as_u32(), control_id, shown: names(shown), cause: cause.into() };
         self.push(&Record::Ended(record));
     }
 
@@ -358,6 +257,10 @@ impl Audit {
         let judged = |preview: &&Preview| JudgedPreview {
             control_id: preview.control_id.0,
             age_ms: millis(facts.at.since(preview.announced_at)),
+            number_age_ms: facts
+                .called
+                .and_then(|called| preview.find(called))
+                .map(|number| millis(facts.at.since(number.shown_at))),
             shown: names(&preview.shown),
         };
         Decision {
@@ -375,6 +278,8 @@ impl Audit {
             client: facts.client.map(Into::into),
             certificate: facts.certificate,
             session: current.and_then(|key| session(facts.guid, &key)),
+            session_match: facts.session_match.map(Into::into),
+            unconfirmed: facts.unconfirmed,
             request_id: sanitized(facts.request_id, MAX_TEXT).to_string().into(),
             trace_id: facts.trace_id.map(|id| sanitized(id, MAX_TEXT).to_string().into()),
         }
@@ -412,6 +317,7 @@ impl Audit {
         self.push(&Record::Outcome(Outcome {
             decision,
             result: facts.result.into(),
+            reason: facts.reason.map(|reason| reason.as_str().into()),
             status: facts.status,
             retcode: facts.retcode.map(|text| sanitized(text, MAX_TEXT).to_string().into()),
             call_id: facts.call_id.map(|text| sanitized(text, MAX_TEXT).to_string().into()),
@@ -439,24 +345,16 @@ impl Audit {
         self.push(&Record::Store(Store { state: state.into(), since }));
     }
 
-    /// A configuration is in force from now on. Both are TOML texts as `check` prints them; `old` is empty at the start.
-    pub fn config(&self, trigger: &str, mode: &str, old: &str, new: &str) {
-        let changes = changes::between(old, new);
-        let configuration = Digest::of(new.as_bytes());
-        self.push(&Record::Config(ConfigInForce {
-            trigger: trigger.into(),
-            mode: mode.into(),
-            configuration,
-            changes,
-        }));
-    }
-
-    /// Certificate or key files were read again.
-    pub fn files_read_again(&self, mode: &str, configuration: &str, files: &[(String, Digest)]) {
-        let changes = files.iter().map(|(key, digest)| changes::file(key, *digest)).collect();
-        let configuration = Digest::of(configuration.as_bytes());
-        let trigger = "certificates".into();
-        self.push(&Record::Config(ConfigInForce { trigger, mode: mode.into(), configuration, changes }));
+    /// A configuration is in force from now on, or the files that it names have another content.
+    pub fn config(&self, trigger: ConfigTrigger, config: &Config) {
+        let values = changes::values(config, &|secret| self.signer.fingerprint_of_secret(secret));
+        let mut known = self.configuration.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = changes::between(&known, &values);
+        // Every segment begins with it, so that each can be read alone.
+        let all = changes::between(&Values::new(), &values);
+        self.queue.set_configuration(changes::in_force(ConfigTrigger::Segment, config, all));
+        self.push(&Record::Config(changes::in_force(trigger, config, changes)));
+        *known = values;
     }
 
     fn push(&self, record: &Record<'_>) {

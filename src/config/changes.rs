@@ -29,7 +29,29 @@ impl fmt::Display for Change {
     }
 }
 
+/// A key that is set, with its value as TOML.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The full name.
+    pub key: String,
+    /// The value. It may be a secret.
+    pub value: String,
+    /// Whether the value, or the file that it names, is a secret.
+    pub secret: bool,
+    /// Whether the value names a file that the gateway reads.
+    pub file: bool,
+}
+
 impl Config {
+    /// Every key that is set.
+    pub fn settings(&self) -> Vec<Setting> {
+        let setting = |(key, value): (String, super::writer::WrittenValue)| {
+            let super::writer::WrittenValue { toml: value, secret, file } = value;
+            Setting { key, value, secret, file }
+        };
+        keys::values(self).into_iter().map(setting).collect()
+    }
+
     /// Identifies the effective configuration: the first 16 hexadecimal digits of the SHA-256 of [`Config::to_toml`].
     /// Two gateways with the same values have the same hash. The content of the files that it names does not count.
     pub fn hash(&self) -> String {

@@ -65,6 +65,11 @@ pub(super) trait Kind: Sized {
         false
     }
 
+    /// Whether the value names a file that the gateway reads.
+    fn is_file(&self) -> bool {
+        false
+    }
+
     /// A key of this kind with a default.
     fn or(self, default: Self::Value) -> WithDefault<Self> {
         WithDefault(self, default)
@@ -82,7 +87,7 @@ pub(super) trait Kind: Sized {
 }
 
 fn written<K: Kind>(kind: &K, value: &K::Value) -> Option<WrittenValue> {
-    Some(WrittenValue { toml: kind.write(value), secret: kind.is_secret() })
+    Some(WrittenValue { toml: kind.write(value), secret: kind.is_secret(), file: kind.is_file() })
 }
 
 /// A key with a default.

@@ -75,6 +75,10 @@ impl Kind for FilePath {
         })
     }
 
+    fn is_file(&self) -> bool {
+        true
+    }
+
     /// Operators sometimes paste the secret itself in place of the path.
     fn is_secret(&self) -> bool {
         matches!(self.0, FileContent::PrivateKey | FileContent::HashKey | FileContent::PushKey | FileContent::Password)

@@ -41,7 +41,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use addresses::UpstreamEndpoint;
-pub use changes::Change;
+pub use changes::{Change, Setting};
 use document::Document;
 pub use document::Files;
 pub(crate) use files::password;

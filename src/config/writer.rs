@@ -20,6 +20,8 @@ pub(super) struct WrittenValue {
     pub(super) toml: String,
     /// The value must not reach a log.
     pub(super) secret: bool,
+    /// The value names a file that the gateway reads.
+    pub(super) file: bool,
 }
 
 impl Writer {
@@ -62,7 +64,7 @@ impl Writer {
                 Some((key, value?))
             }
             Item::Table { path, optional: true } => {
-                Some((path, WrittenValue { toml: "(set)".to_owned(), secret: false }))
+                Some((path, WrittenValue { toml: "(set)".to_owned(), secret: false, file: false }))
             }
             Item::Table { optional: false, .. } => None,
         };

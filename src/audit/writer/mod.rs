@@ -63,7 +63,7 @@ pub struct WriterSettings {
 pub(super) struct Writer {
     queue: Arc<Queue>,
     storage: Box<dyn Storage>,
-    signer: Signer,
+    signer: Arc<Signer>,
     keys: Arc<NumberKeys>,
     clock: Arc<dyn Clock>,
     settings: WriterSettings,
@@ -133,7 +133,7 @@ enum Unwritten {
 impl Writer {
     pub(super) fn new(
         directory: &Path,
-        signer: Signer,
+        signer: Arc<Signer>,
         keys: Arc<NumberKeys>,
         clock: Arc<dyn Clock>,
         settings: WriterSettings,
@@ -144,7 +144,7 @@ impl Writer {
 
     fn with_storage(
         storage: Box<dyn Storage>,
-        signer: Signer,
+        signer: Arc<Signer>,
         keys: Arc<NumberKeys>,
         clock: Arc<dyn Clock>,
         settings: WriterSettings,
@@ -317,8 +317,9 @@ impl Writer {
                 tail: end.tail,
             }),
         });
-        let mut body = Vec::new();
-        append_body(&mut body, now, &open);
+        let mut bodies = vec![body_of(now, &open)];
+        let configuration = self.queue.configuration();
+        bodies.extend(configuration.map(|configuration| body_of(now, &Record::Config(configuration))));
         chain.latest = Some(name.clone());
         self.segment = Some(OpenSegment {
             file,
@@ -329,7 +330,7 @@ impl Writer {
             unsealed: false,
             pending: None,
         });
-        let begun = self.write(std::iter::once(&body[..]), false).and_then(|_| self.seal(false));
+        let begun = self.write(bodies.iter().map(Vec::as_slice), false).and_then(|_| self.seal(false));
         begun.map_err(|(Unwritten::NotNow(error) | Unwritten::SegmentLost(error))| {
             // Nothing of it counts yet; the next attempt begins another file.
             if let Some(segment) = self.segment.take() {
@@ -338,6 +339,7 @@ impl Writer {
             error
         })?;
         self.queue.count(Kind::Open);
+        (1..bodies.len()).for_each(|_| self.queue.count(Kind::Config));
         Ok(())
     }
 
@@ -354,8 +356,7 @@ impl Writer {
             time: self.clock.now(),
         };
         let note = self.signer.sign(&checkpoint);
-        let mut body = Vec::new();
-        append_body(&mut body, checkpoint.time, &Record::Checkpoint(SignedCheckpoint { note: note.as_str().into() }));
+        let body = body_of(checkpoint.time, &Record::Checkpoint(SignedCheckpoint { note: note.as_str().into() }));
         self.write(std::iter::once(&body[..]), synced)?;
         if let Some(segment) = &mut self.segment {
             segment.unsealed = false;
@@ -400,8 +401,7 @@ impl Writer {
     fn report_losses(&mut self) {
         let Some(losses) = self.queue.take_losses() else { return };
         let records = losses.records.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
-        let mut body = Vec::new();
-        append_body(&mut body, self.clock.now(), &Record::Lost(Lost { since: losses.since, records }));
+        let body = body_of(self.clock.now(), &Record::Lost(Lost { since: losses.since, records }));
         match self.write(std::iter::once(&body[..]), false) {
             Ok(_) => self.queue.count(Kind::Lost),
             Err(unwritten) => {
@@ -424,8 +424,7 @@ impl Writer {
     }
 
     fn close(&mut self, stop: bool) {
-        let mut body = Vec::new();
-        append_body(&mut body, self.clock.now(), &Record::Close(Close { stop }));
+        let body = body_of(self.clock.now(), &Record::Close(Close { stop }));
         let closed = self.write(std::iter::once(&body[..]), false).and_then(|_| self.seal(true));
         match closed {
             Ok(()) => {
@@ -454,6 +453,12 @@ impl Writer {
             tracing::info!(target: "previewgate::audit", "the audit log is written again");
         }
     }
+}
+
+fn body_of(at: Timestamp, record: &Record<'_>) -> Vec<u8> {
+    let mut body = Vec::new();
+    append_body(&mut body, at, record);
+    body
 }
 
 /// Lets the callouts go on.

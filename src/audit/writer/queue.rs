@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::audit::record::{Kind, Record, append_body};
+use crate::audit::record::{ConfigInForce, Kind, Record, append_body};
 use crate::preview::Timestamp;
 
 /// Bytes of records that may wait. Enough for 20,000 callouts while a disk stands still.
@@ -80,6 +80,8 @@ pub(crate) struct Queue {
     lost: [AtomicU64; Kind::ALL.len()],
     /// The last write failed, or a callout waited too long.
     failing: AtomicBool,
+    /// The configuration in force: each segment begins with it.
+    configuration: Mutex<Option<ConfigInForce<'static>>>,
 }
 
 impl Default for Queue {
@@ -99,6 +101,7 @@ impl Queue {
             taken: [const { AtomicU64::new(0) }; Kind::ALL.len()],
             lost: [const { AtomicU64::new(0) }; Kind::ALL.len()],
             failing: AtomicBool::new(false),
+            configuration: Mutex::default(),
         }
     }
 
@@ -211,6 +214,16 @@ impl Queue {
     /// Whether records cannot be written at the moment.
     pub(crate) fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Relaxed)
+    }
+
+    /// Sets the configuration that further segments begin with.
+    pub(crate) fn set_configuration(&self, configuration: ConfigInForce<'static>) {
+        *self.configuration.lock().unwrap_or_else(PoisonError::into_inner) = Some(configuration);
+    }
+
+    /// The configuration in force, once it is known.
+    pub(super) fn configuration(&self) -> Option<ConfigInForce<'static>> {
+        self.configuration.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Counts a record that was not even offered.

@@ -120,7 +120,8 @@ impl Running {
             retention: Duration::from_secs(3600),
         };
         let storage = Box::new(disk.clone());
-        let mut writer = Writer::with_storage(storage, signer, keys, clock.clone(), settings, Arc::clone(&queue));
+        let mut writer =
+            Writer::with_storage(storage, Arc::new(signer), keys, clock.clone(), settings, Arc::clone(&queue));
         let _ = writer.open_first();
         let thread = Some(thread::spawn(move || writer.run()));
         Self { disk, queue, clock, thread, _keys: directory }
