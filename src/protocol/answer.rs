@@ -1,7 +1,7 @@
 //! An answer or push of the platform, read in one pass as it arrives: the envelope, and the events in it.
 //!
-//! Nothing is kept but what counts, within bounds by meaning: short scalars, [`MAX_NUMBERS`] numbers a preview, each of at
-//! most [`MAX_NUMBER`] bytes. So an answer may be of any size and depth. See `event` for what the events mean.
+//! The reader keeps only the members that matter, and bounds each: short scalars, [`MAX_NUMBERS`] numbers for a preview,
+//! each of at most [`MAX_NUMBER`] bytes. So an answer may have any size and depth. See `event` for what the events mean.
 
 use super::event::{Content, Draft, Event, EventError, Events, NumberList, trim_padding};
 use super::json_lexer::{Container, Handler, LeadBytes, Lexer, trim_bom};
@@ -10,10 +10,10 @@ use crate::preview::AgentId;
 /// The `retcode` of a success.
 pub(super) const SUCCESS: &str = "0";
 
-/// Longest scalar that counts: types, codes, IDs.
+/// Maximum length in bytes of a scalar that matters: types, codes, IDs.
 const MAX_SCALAR: usize = 128;
 
-/// How many bytes from the first one that is not ASCII must be valid UTF-8 for the text to count as UTF-8.
+/// A text counts as UTF-8 if this many bytes are valid UTF-8, counted from the first byte that is not ASCII.
 const MAX_UNDECIDED: usize = 64 * 1024;
 
 /// Reads the events in the body of a polling answer or of a push (docs/protocol.md 6): an envelope with `event` (an
@@ -38,16 +38,16 @@ pub(super) struct AnswerReader {
     charset: Charset,
 }
 
-/// What is known about the charset.
+/// The state of knowledge about the charset.
 #[derive(Clone)]
 enum Charset {
-    /// Only ASCII so far.
+    /// All bytes so far are ASCII.
     Ascii,
-    /// UTF-8 so far: what was read before the first other byte, and everything since.
+    /// All bytes so far are UTF-8. Holds the state before the first byte that is not ASCII, and the text since.
     Undecided { before: Box<Reading>, since: Vec<u8> },
-    /// UTF-8.
+    /// The text is UTF-8.
     Utf8,
-    /// Not UTF-8: further readings, with the lead bytes of other charsets.
+    /// The text is not UTF-8. It has further readings, with the lead bytes of other charsets.
     Other(Vec<Reading>),
 }
 
@@ -72,7 +72,7 @@ impl Reading {
 }
 
 impl AnswerReader {
-    /// At the beginning.
+    /// A reader at the beginning of a text.
     pub(super) fn new() -> Self {
         let main = Reading { lexer: Lexer::new(), answer: Answer::default() };
         Self { begun: false, main, charset: Charset::Ascii }
@@ -124,8 +124,8 @@ impl AnswerReader {
         }
     }
 
-    /// What was read. Where more than one reading of text in an unknown charset is complete, and they differ, only the
-    /// ends of previews count.
+    /// The result. If several readings of a text in an unknown charset are complete and differ, only the ends of previews
+    /// count.
     pub(super) fn finish(self) -> Option<Answer> {
         let others = match self.charset {
             Charset::Other(others) => others,
@@ -138,7 +138,7 @@ impl AnswerReader {
     }
 }
 
-/// What an envelope holds.
+/// The content of an envelope.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Answer {
     is_object: bool,
@@ -151,9 +151,9 @@ pub(super) struct Answer {
     content: Content,
     single: Found,
     list: Found,
-    /// Where the next value stands.
+    /// The position of the next value.
     path: Vec<Place>,
-    /// How many containers are open that do not count.
+    /// Count of open containers whose content does not matter.
     ignored: usize,
     member: Member,
     /// Whether events go to `list`, and not to `single`.
@@ -166,11 +166,11 @@ enum Retcode {
     #[default]
     Absent,
     Is(String),
-    /// Given twice, and not the same.
+    /// The member occurs twice with different values.
     Differs(String),
 }
 
-/// An agent that is named once, or each time the same.
+/// The agent, if the text names exactly one.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum OneAgent {
     #[default]
@@ -187,7 +187,7 @@ struct Found {
     dropped_numbers: usize,
 }
 
-/// An object or array that counts.
+/// An object or array whose content matters.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     Top,
@@ -198,7 +198,7 @@ enum Place {
     Content,
 }
 
-/// The members that count, wherever they stand.
+/// The members that matter, anywhere in the text.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Member {
     #[default]
@@ -351,7 +351,7 @@ impl Handler for Answer {
 }
 
 impl Answer {
-    /// `retcode`, unless it is given twice and not the same, and `result`, if it is a scalar.
+    /// `retcode`, unless the text has two that differ, and `result`, if it is a scalar.
     pub(super) fn retcode_and_result(self) -> (Option<String>, Option<String>) {
         let retcode = match self.retcode {
             Retcode::Is(retcode) => Some(retcode),
@@ -375,7 +375,7 @@ impl Answer {
             Retcode::Absent => None,
         };
         let mut all = Found::default();
-        // `workNo` beside an `eventList` is for its events that name nobody.
+        // `workNo` beside an `eventList` applies to those of its events that name no agent.
         let whose = self.top.agent;
         if self.top.event_type.is_some() {
             all.add(self.top);
@@ -398,7 +398,7 @@ impl Answer {
             found.events.retain(Event::is_end);
             found.unreadable += 1;
         }
-        // Of a bare event the type stays, and no content that could show a preview.
+        // A bare event keeps its type, and loses the content that could show a preview.
         self.top.content = None;
         self
     }
@@ -420,8 +420,8 @@ impl Answer {
         self.path.last() == Some(&Place::Content) && self.member == Member::DialedDigits
     }
 
-    /// A member gets a value: an earlier one of the same name does not count any more, as with the mappers of the
-    /// vendor's clients.
+    /// Notes that a member gets a value. It replaces an earlier one of the same name, as in the mappers of the vendor's
+    /// clients.
     fn forget_value(&mut self) {
         let member = self.member;
         if self.path.last() == Some(&Place::Content) {
@@ -442,7 +442,7 @@ impl Answer {
         }
     }
 
-    /// A value that is no event, where one should be.
+    /// Notes a value that is not an event, where an event is expected.
     fn misplaced(&mut self) {
         let is_event = matches!(self.member, Member::Event | Member::EventList);
         match self.path.last() {
@@ -452,7 +452,7 @@ impl Answer {
         }
     }
 
-    /// A string or number.
+    /// Takes a string or number.
     fn scalar(&mut self, text: &str) {
         let text = trim_padding(text);
         match (self.path.last(), self.member) {
@@ -492,7 +492,7 @@ impl Retcode {
         *self = match std::mem::take(self) {
             Self::Absent => Self::Is(text.to_owned()),
             Self::Is(same) if same == text => Self::Is(same),
-            // The one that is no success says more.
+            // The code that is not a success matters more.
             Self::Is(other) | Self::Differs(other) if other != SUCCESS => Self::Differs(other),
             Self::Is(_) | Self::Differs(_) => Self::Differs(text.to_owned()),
         };

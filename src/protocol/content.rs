@@ -1,5 +1,5 @@
-//! Content codings and charsets of the platform's answers (docs/protocol.md 5): undone to look inside, never on the way
-//! to the client, who gets byte for byte what the upstream sent.
+//! Content codings and charsets of the platform's answers (docs/protocol.md 5). The gateway decodes a copy to read it. The
+//! client gets the bytes that the upstream sent.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -8,23 +8,23 @@ use encoding_rs::{Encoding, UTF_8};
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::header::{self, HeaderMap, HeaderValue};
 
-/// Why a body cannot be looked into.
+/// Why a body cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ContentError {
-    /// A content coding that is not known here.
+    /// The gateway does not know the content coding.
     #[error("unknown content coding")]
     UnknownCoding,
     /// The coded data are damaged.
     #[error("damaged content coding")]
     Damaged,
-    /// More than the bound when decoded.
+    /// The decoded body exceeds the bound.
     #[error("too large when decoded")]
     TooLarge,
 }
 
-/// `body` without its content coding and in UTF-8, as its header fields describe it; at most `most` bytes before the
-/// charset is converted. Knows gzip and deflate, and every charset of the WHATWG Encoding standard; an unknown charset
-/// is read as UTF-8.
+/// Removes the content coding of `body` and converts it to UTF-8, as its header fields describe it. The bound `most` is in
+/// bytes and applies before the charset is converted. The codings are gzip and deflate, the charsets those of the WHATWG
+/// Encoding standard. A body in an unknown charset is read as UTF-8.
 ///
 /// # Errors
 /// [`ContentError`].
@@ -32,7 +32,7 @@ pub fn decoded<'a>(headers: &HeaderMap, body: &'a [u8], most: usize) -> Result<C
     let plain = match coding(headers).ok_or(ContentError::UnknownCoding)? {
         Coding::Identity => Cow::Borrowed(body),
         Coding::Gzip => read_bounded(MultiGzDecoder::new(body), most).map(Cow::Owned)?,
-        // zlib data by the standard (RFC 9110 8.4.1.2), raw deflate by some servers.
+        // The standard says zlib data (RFC 9110 8.4.1.2); some servers send raw deflate.
         Coding::Deflate => {
             let zlib = read_bounded(ZlibDecoder::new(body), most);
             zlib.or_else(|_| read_bounded(DeflateDecoder::new(body), most)).map(Cow::Owned)?
@@ -51,10 +51,10 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name).map(HeaderValue::to_str)?.ok()
 }
 
-/// The content codings that are known here.
+/// The content codings that the gateway can remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
-    /// None.
+    /// The body has no coding.
     Identity,
     /// `gzip`
     Gzip,
@@ -62,7 +62,7 @@ pub(super) enum Coding {
     Deflate,
 }
 
-/// The content coding that is declared; nothing if it is not known.
+/// The declared content coding; `None` if it is unknown.
 pub(super) fn coding(headers: &HeaderMap) -> Option<Coding> {
     let declared = text(headers, header::CONTENT_ENCODING).unwrap_or_default().trim().to_ascii_lowercase();
     match declared.as_str() {
@@ -73,7 +73,7 @@ pub(super) fn coding(headers: &HeaderMap) -> Option<Coding> {
     }
 }
 
-/// The charset that is declared; UTF-8 if none is, or one that is not known.
+/// The declared charset; UTF-8 if none is declared, or an unknown one.
 pub(super) fn charset(headers: &HeaderMap) -> &'static Encoding {
     text(headers, header::CONTENT_TYPE).map_or(UTF_8, charset_of)
 }

@@ -9,29 +9,29 @@ use crate::preview::Reason;
 /// The `retcode` of a success.
 pub const SUCCESS: &str = answer::SUCCESS;
 
-/// What the gateway reads of an envelope. Unknown members are ignored; `retcode` may be a string or a number.
+/// The parts of an envelope that the gateway reads. It ignores unknown members; `retcode` may be a string or a number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
-    /// `"0"` is success; absent when the answer is not an envelope.
+    /// `"0"` is success; `None` if the answer is not an envelope.
     pub retcode: Option<String>,
     /// The call ID in the answer to a `previewCallout`.
     pub result: Option<String>,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The upstream did what it was asked to.
+    /// The upstream executed the request.
     Success,
-    /// It did not, and says why.
+    /// The upstream refused the request, and its code says why.
     Failure(String),
-    /// The answer does not say: it is broken, or no envelope, or has two return codes that differ.
+    /// The answer does not show the outcome: it is broken, or no envelope, or has two different return codes.
     Unreadable,
 }
 
 impl Envelope {
-    /// Reads what can be read; an answer that is no envelope, or not a whole one, has neither member. As forgiving as with
-    /// events, and as little bounded: of any size and depth.
+    /// Reads an answer of any size and depth, as forgivingly as events. An answer that is no envelope, or not a whole one,
+    /// has neither member.
     pub fn read(body: &[u8]) -> Self {
         let mut reader = AnswerReader::new();
         reader.feed(body);
@@ -39,7 +39,7 @@ impl Envelope {
         Self { retcode, result }
     }
 
-    /// Whether the upstream did what it was asked to, or the answer does not say.
+    /// The outcome that the answer shows.
     pub fn outcome(&self) -> Outcome {
         match self.retcode.as_deref() {
             Some(SUCCESS) => Outcome::Success,
@@ -48,7 +48,7 @@ impl Envelope {
         }
     }
 
-    /// Whether the upstream did what it was asked to.
+    /// Whether the upstream executed the request.
     pub fn is_success(&self) -> bool {
         self.outcome() == Outcome::Success
     }
@@ -59,14 +59,14 @@ pub fn says_signed_out(retcode: &str) -> bool {
     matches!(retcode, "100-006" | "100-008")
 }
 
-/// An envelope that the gateway makes itself: without `result`, as for every failure.
+/// The envelope of a response that the gateway makes itself. It has no `result`, as every failure.
 pub fn refusal(message: &str, retcode: &str) -> Vec<u8> {
     #[derive(Serialize)]
     struct Members<'a> {
         message: &'a str,
         retcode: &'a str,
     }
-    // Serializing two strings into memory cannot fail; an empty body would be the least bad answer if it did.
+    // Serializing two strings into memory cannot fail. If it did, an empty body would do the least harm.
     serde_json::to_vec(&Members { message, retcode }).unwrap_or_default()
 }
 
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_an_answer_looks_like_its_outcome_is_one_of_three() {
+    fn every_answer_has_one_of_three_outcomes() {
         let outcome = |text: &str| Envelope::read(text.as_bytes()).outcome();
         let large = "x".repeat(70_000);
         let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));

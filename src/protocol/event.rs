@@ -1,29 +1,30 @@
-//! Events: what the platform shows an agent's application, and what that changes here.
+//! Events of the platform, and what each changes in the gateway's knowledge of an agent.
 //!
-//! Read forgivingly (docs/protocol.md 5): the upstream is trusted, its spelling is not. What cannot be understood is an
-//! error that the caller counts; it never stops the answer on its way to the client. `answer` finds the events in a text.
+//! Events are read forgivingly (docs/protocol.md 5), because the upstream is trusted but its spelling varies. The caller
+//! counts an event that cannot be understood, and the client gets the answer in any case. `answer` finds the events in a
+//! text.
 
 use std::collections::VecDeque;
 
 use crate::label_enum;
 use crate::preview::{AgentId, Announcement, Change, ControlId, DialedNumber};
 
-/// Most numbers of one preview that are kept; the newest stay. `dialeddigits` holds at most 60 (docs/protocol.md 5).
+/// Maximum count of numbers that are kept for one preview; the newest stay. `dialeddigits` holds at most 60 (docs/protocol.md 5).
 pub const MAX_NUMBERS: usize = 128;
 
-/// Longest number that is kept, in bytes. The longest documented one has 24.
+/// Maximum length of a number that is kept, in bytes. The longest documented one has 24.
 pub const MAX_NUMBER: usize = 64;
 
-/// One event, as far as the gateway is concerned.
+/// The parts of one event that the gateway uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// What kind of event.
+    /// The type of the event.
     pub event_type: EventType,
-    /// `workNo`, where it is an agent ID.
+    /// `workNo`, if it is an agent ID.
     pub agent: Option<AgentId>,
     /// `eventGenTime`: milliseconds since the epoch, by the platform's clock. Newer releases only.
     pub generated_at: Option<u64>,
-    /// What it changes for that agent; most events change nothing.
+    /// The change for that agent, if there is one. Most events change nothing.
     pub change: Option<Change>,
 }
 
@@ -33,9 +34,9 @@ impl Event {
         matches!(self.change, Some(Change::Ended | Change::Cancelled(_) | Change::EndedBefore(_)))
     }
 
-    /// Whose previews the event changes, if that is beyond doubt. `polled` is the agent who was asked about, if it was
-    /// one: then `workNo` can only say the same. An event that names somebody else was not meant for the one it was
-    /// shown to, and proves nothing about either.
+    /// The agent whose previews the event changes, if that is beyond doubt. `polled` is the agent whose events the client
+    /// asked for, if it asked for one agent. Then `workNo` must name the same agent: an event that names another one proves
+    /// nothing about either.
     pub fn whose(&self, polled: Option<AgentId>) -> Option<AgentId> {
         match (polled, self.agent) {
             (Some(polled), Some(named)) if polled != named => None,
@@ -55,20 +56,21 @@ pub enum EventError {
     UnreadablePreview,
 }
 
-/// What was found in one answer or push.
+/// The events of one answer or push.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Events {
-    /// In the order in which they stand there: oldest first.
+    /// In the order of the text: oldest first.
     pub events: Vec<Event>,
-    /// Events that could not be read; the others are good all the same.
+    /// Count of events that could not be read. The others are valid.
     pub unreadable: usize,
-    /// Numbers that are not kept: longer than [`MAX_NUMBER`], or older than the newest [`MAX_NUMBERS`] of a preview.
+    /// Count of numbers that are not kept: longer than [`MAX_NUMBER`], or older than the newest [`MAX_NUMBERS`] of a
+    /// preview.
     pub dropped_numbers: usize,
-    /// `retcode` of the envelope, where there is one. If it is given twice, the one that is no success.
+    /// `retcode` of the envelope, if it has one. Of two that differ, the one that is not a success.
     pub retcode: Option<String>,
 }
 
-/// An event whose members are being read.
+/// An event whose members are still being read.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Draft {
     pub(super) event_type: Option<String>,
@@ -77,7 +79,7 @@ pub(super) struct Draft {
     pub(super) content: Option<Content>,
 }
 
-/// The content of a preview event. An ID that is given and cannot be read is `Some(None)`.
+/// The content of a preview event. An ID that is present but unreadable is `Some(None)`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Content {
     /// `controlid`
@@ -89,7 +91,7 @@ pub(super) struct Content {
 }
 
 impl Draft {
-    /// How many of its numbers are not kept.
+    /// Count of its numbers that are not kept.
     pub(super) fn dropped_numbers(&self) -> usize {
         self.content.as_ref().map_or(0, |content| content.numbers.dropped)
     }
@@ -105,7 +107,7 @@ impl Draft {
                 let numbers = content.numbers.finish();
                 Some(Change::Shown(Announcement { control_id, numbers, shown: Vec::new() }))
             }
-            // A release that names one preview ends that one, any other ends them all.
+            // A release that names one preview ends that preview. Any other release ends all previews of the agent.
             EventType::ReleasePreview => {
                 let released = content.and_then(|content| content.control_id());
                 Some(released.map_or(Change::Ended, Change::Cancelled))
@@ -118,7 +120,7 @@ impl Draft {
 }
 
 impl Content {
-    /// The control ID. Two that differ leave no way to tell which one the client will use.
+    /// The control ID; `None` if two differ, because the client may use either of them.
     fn control_id(&self) -> Option<ControlId> {
         let mut ids = [self.control_id, self.controll_id].into_iter().flatten();
         let id = ids.next()??;
@@ -126,18 +128,18 @@ impl Content {
     }
 }
 
-/// The numbers in `dialeddigits`, read piece by piece: separated by commas, each without blanks and padding around it.
+/// Reads the numbers in `dialeddigits` piece by piece. Commas separate them; blanks and padding around them are removed.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct NumberList {
     numbers: VecDeque<DialedNumber>,
     current: Vec<u8>,
-    /// Blanks and padding behind `current`: part of the number only if more of it follows.
+    /// Blanks and padding behind `current`. They belong to the number only if more of it follows.
     padding: Vec<u8>,
     dropped: usize,
 }
 
 impl NumberList {
-    /// A part of the text.
+    /// Reads the next part of the text.
     pub(super) fn text(&mut self, piece: &[u8]) {
         piece.iter().for_each(|byte| self.byte(*byte));
     }
@@ -157,7 +159,7 @@ impl NumberList {
         }
     }
 
-    /// The end of a number.
+    /// Ends the current number.
     pub(super) fn end(&mut self) {
         self.padding.clear();
         let current = std::mem::take(&mut self.current);
@@ -187,7 +189,7 @@ pub(super) fn trim_padding(text: &str) -> &str {
 }
 
 label_enum! {
-    /// The event types that matter here (docs/protocol.md 5).
+    /// The event types that the gateway tells apart (docs/protocol.md 5).
     pub enum EventType {
         /// A preview starts, with or without numbers.
         Preview = "AgentEvent_Preview",
@@ -197,9 +199,9 @@ label_enum! {
         PreviewCallOutEx = "AgentEvent_Preview_CallOut_Ex",
         /// The agent's preview is over.
         ReleasePreview = "AgentEvent_Release_Preview",
-        /// The agent is logged out.
+        /// The platform signs the agent out.
         ShutdownService = "AgentOther_ShutdownService",
-        /// One of the hundreds that change nothing here.
+        /// Any other type. It changes nothing here.
         Other = "other",
     }
 }
@@ -211,15 +213,15 @@ impl EventType {
 }
 
 label_enum! {
-    /// How an event reached the application (docs/protocol.md 6).
+    /// How the platform delivered an event (docs/protocol.md 6).
     pub enum Delivery {
-        /// Polling one agent.
+        /// In the answer to a poll of one agent.
         Poll = "poll",
-        /// Polling all agents.
+        /// In the answer to a poll of all agents.
         PollAll = "poll_all",
-        /// Pushed, `eventList` form.
+        /// By push, in the `eventList` form.
         Push = "push",
-        /// Pushed, older `pushUrl` form.
+        /// By push, in the older `pushUrl` form.
         PushUrl = "push_url",
     }
 }

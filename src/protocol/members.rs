@@ -1,18 +1,18 @@
-//! The members of a JSON object, one by one and unread: for readers who want a few of them by name and have their own
-//! view of what a repeated name means.
+//! The members of a JSON object, one by one, with their values unparsed. The callers need a few members by name, and each
+//! decides for itself what a repeated name means.
 //!
-//! A derived struct would refuse repeated names, and a map would keep the last without saying so. Values stay as they
-//! stand in the text, so that one which cannot be read hides no other, and a reader can tell where it stands.
+//! A derived struct would refuse repeated names, and a map would silently keep the last one. Values stay as they are in
+//! the text, so an unreadable value does not hide the others, and the caller knows the position of each.
 
 use std::fmt;
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Calls `seen` with the name, in lower case, and the value of each member of the one object in `text`, in their order.
+/// Calls `seen` for each member of the object in `text`, in their order, with the name in lower case and the value.
 ///
 /// # Errors
-/// When `text` is anything else than one JSON object; `seen` may have been called by then.
+/// If `text` is not exactly one JSON object. `seen` may have been called before the error is found.
 pub(super) fn each_member<'a>(text: &'a str, seen: impl FnMut(&str, &'a RawValue)) -> serde_json::Result<()> {
     let mut json = serde_json::Deserializer::from_str(text);
     json.deserialize_map(Each(seen))?;

@@ -12,7 +12,7 @@ use crate::support::{API, Lab, Request, Setup, Wire};
 
 #[tokio::test]
 async fn health() {
-    // An upstream that is not there is nothing to be restarted or taken out of service for.
+    // A missing upstream must not make an orchestrator restart the gateway or take it out of service.
     let lab = Setup::plain().upstreams(&["127.0.0.1:1".parse().unwrap()]).start().await;
     assert_eq!(lab.send(&Request::get(format!("{API}/x"))).await.own().status, 502);
     for (path, text) in [("/livez", "ok\n"), ("/readyz", "ready\n")] {
@@ -22,7 +22,7 @@ async fn health() {
     }
 }
 
-/// OpenMetrics, each line of a known form, each family that operators rely on among them.
+/// Each line is valid OpenMetrics, and the families that operators rely on are there.
 #[tokio::test]
 async fn metrics_can_be_parsed() {
     let lab = lenient().start().await;
@@ -73,7 +73,7 @@ async fn metrics_can_be_parsed() {
     lab.metric_becomes("previewgate_requests_total{operation=\"previewCallout\",status_class=\"2xx\"}", 1.0).await;
 }
 
-/// What is shown can be written into a file and loaded again: it is the same configuration.
+/// The page can be written into a file and loaded again, and gives the same configuration.
 #[tokio::test]
 async fn the_configuration_loads_again() {
     for setup in [Setup::plain(), Setup::encrypted(), Setup::mutual()] {
@@ -118,9 +118,9 @@ async fn upstreams_are_shown() {
     assert_eq!(endpoints[0]["passed_over"], false);
 }
 
-/// Nothing is changed but by POST, and there is nothing that is not listed.
+/// Only POST changes something, and only listed paths exist.
 #[tokio::test]
-async fn other_paths_and_methods() {
+async fn unlisted_paths_and_other_methods_are_refused() {
     let lab = Lab::start().await;
     let index = lab.admin("/").await;
     assert_eq!(index.status, 200);
@@ -136,12 +136,12 @@ async fn other_paths_and_methods() {
         assert_eq!(wire.send(&request).await.status, 405, "{method} {path}");
     }
     assert_eq!(wire.send(&Request::new("HEAD", "/livez").header("Host", "localhost")).await.status, 200);
-    // The data path is not served here, nor this there.
+    // The admin listener does not serve the data path, and the data path does not serve the admin pages.
     assert_eq!(lab.admin(&format!("{API}/x")).await.status, 404);
     assert_eq!(lab.send(&Request::get("/metrics")).await.own().status, 404);
 }
 
-/// A site that has its own name resolve to the listener's address cannot read from it.
+/// A site whose own name resolves to the listener's address cannot read from it.
 #[tokio::test]
 async fn a_host_that_is_not_the_listeners_is_misdirected() {
     let hosts = vec!["gateway.example".to_owned()];
@@ -183,7 +183,7 @@ async fn pages_of_other_sites_cannot_post() {
     let lab = Lab::start().await;
     let own = format!("http://localhost:{}", lab.admin_address.port());
     let mut wire = Wire::plain(lab.admin_address).await.unwrap();
-    // 409: it is tried, and the file is bad.
+    // 409: the gateway tries the reload, and the file is bad.
     lab.site.configure("log.level = 3");
     for (name, value, status) in [
         ("Accept", "*/*", 409),

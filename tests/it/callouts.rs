@@ -1,4 +1,5 @@
-//! What may be called and what not: every reason of the closed list, produced by a real request, with all its traces.
+//! Callouts that are valid and callouts that are refused. A real request produces each reason of the closed list, and the
+//! tests check all its traces: answer, log and metrics.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,20 +12,20 @@ use serde_json::{Value, json};
 
 use crate::support::{API, Agent, Answer, Lab, MovableClock, Request, Setup, id};
 
-/// Every number that appears in these tests; no message to a client may name one.
+/// All numbers of these tests. No message to a client may name one.
 const NUMBERS: [&str; 4] = ["05712345", "05712346", "05719999", "05710000"];
 
-/// A platform that lets every callout through: what is refused was refused by the gateway.
+/// A platform that accepts every callout, so that each refusal is the gateway's.
 pub(crate) fn lenient() -> Setup {
     Setup::plain().lenient()
 }
 
-/// `ok` for an answer of the upstream, else the gateway's reason.
+/// `ok` for an answer of the upstream, otherwise the gateway's reason.
 pub(crate) fn verdict(answer: &Answer) -> String {
     answer.verdict()
 }
 
-/// The verdict on a callout over a connection of its own.
+/// Sends a callout over a new connection and returns the verdict.
 pub(crate) async fn judged(agent: &Agent, control_id: i64, number: &str) -> String {
     verdict(&agent.call(control_id, number).await)
 }
@@ -49,7 +50,7 @@ fn provokable() -> impl Iterator<Item = Reason> {
     Reason::ALL.iter().copied().filter(|reason| one_request_provokes(*reason))
 }
 
-/// What leads to each reason.
+/// The request that leads to each reason.
 struct Provoked {
     request: Request,
     answer: Answer,
@@ -80,7 +81,7 @@ fn configured_for(reason: Reason, config: &mut Config) {
     }
 }
 
-/// Sends the request that must be judged so. Agent 101 has been shown 05712345 under 7 and 05719999 under 8.
+/// Sends the request that leads to `reason`. Agent 101 was shown 05712345 under 7 and 05719999 under 8.
 async fn provoke(lab: &Lab, clock: &MovableClock, agent: &Agent, reason: Reason) -> Provoked {
     if reason != Reason::UnknownPreview {
         agent.shown(8, "05719999").await;
@@ -129,7 +130,7 @@ async fn provoke(lab: &Lab, clock: &MovableClock, agent: &Agent, reason: Reason)
     Provoked { request, answer }
 }
 
-/// Asks while another request of the agent is in flight.
+/// Sends a callout while another request of the agent is in flight.
 async fn beside_another(lab: &Lab, agent: &Agent, request: &Request) -> Answer {
     lab.simulator
         .misbehave(Misbehaviour::new(Fault::Break { at: Stage::AfterRequest, how: Ending::Stall }).on("handshake"));
@@ -140,7 +141,7 @@ async fn beside_another(lab: &Lab, agent: &Agent, request: &Request) -> Answer {
     lab.send(request).await
 }
 
-/// What a reason must lead to when it is enforced: status, retcode, decision.
+/// The expected status, retcode and decision of a reason in enforce mode.
 fn expected(reason: Reason, reject_status: u16) -> (u16, &'static str, &'static str) {
     match reason {
         Reason::Ok => (200, "0", "forwarded"),
@@ -207,7 +208,7 @@ fn json_of(request: &Request) -> Value {
     serde_json::from_slice(&bytes[head + 4..]).unwrap()
 }
 
-/// The fields of the decision log that depend on how far a request was understood.
+/// The fields of the decision line that depend on how much of the request could be read.
 fn fields_of(reason: Reason) -> BTreeSet<&'static str> {
     let always = [
         "ts",
@@ -231,7 +232,7 @@ fn fields_of(reason: Reason) -> BTreeSet<&'static str> {
     let rest: &[_] = match reason {
         Reason::UnknownPreview | Reason::ControlIdMismatch => &[],
         Reason::NumberNotInPreview | Reason::PreviewExpired => &["preview_age_ms"],
-        // The one that may have got it.
+        // The endpoint that may have received it.
         Reason::UpstreamFailure => &["preview_age_ms", "upstream"],
         Reason::Ok => &["preview_age_ms", "call_id", "upstream", "upstream_ms"],
         _ => return always.iter().chain(agent).copied().collect(),
@@ -260,15 +261,15 @@ async fn every_reason_has_its_answer_and_its_traces() {
 }
 
 #[tokio::test]
-async fn the_status_of_a_refusal_is_the_operators_choice() {
+async fn the_status_of_a_refusal_is_configurable() {
     for reason in provokable() {
         enforced(reason, 403).await;
     }
 }
 
-/// Monitor mode: everything goes through as it came, and is recorded as what it would have been refused for.
+/// Monitor mode forwards everything unchanged, and records the reason for which enforce mode would refuse it.
 #[tokio::test]
-async fn monitor_mode_forwards_everything_and_tells_why_not() {
+async fn monitor_mode_forwards_everything_and_logs_the_reason() {
     let judged = |reason: &Reason| !matches!(reason, Reason::Ok | Reason::Overloaded | Reason::UpstreamFailure);
     for reason in provokable().filter(judged) {
         let setup = lenient().config(move |config| {
@@ -302,7 +303,7 @@ async fn monitor_mode_forwards_everything_and_tells_why_not() {
     }
 }
 
-/// A method override would be refused, whatever the callout says: monitor mode must not record it as good.
+/// Enforce mode refuses a method override whatever the callout is. Monitor mode must not record such a callout as `ok`.
 #[tokio::test]
 async fn monitor_mode_keeps_the_first_objection() {
     let lab = lenient().config(|config| config.validation.mode = Mode::Monitor).start().await;
@@ -314,8 +315,8 @@ async fn monitor_mode_keeps_the_first_objection() {
     assert_eq!((&line["decision"], &line["reason"]), (&json!("unverified"), &json!("method_not_allowed")));
 }
 
-/// What a header or the query may turn into a callout is recorded as one where it is forwarded: by itself the request
-/// is for something else.
+/// A header field or the query may turn another request into a callout. Monitor mode forwards such a request, and records
+/// it as a callout.
 #[tokio::test]
 async fn monitor_mode_records_what_may_become_a_callout() {
     let lab = lenient().config(|config| config.validation.mode = Mode::Monitor).start().await;
@@ -348,7 +349,7 @@ async fn on_unknown_preview_forward_is_for_unknown_previews_only() {
     assert_eq!(lab.simulator.callouts().len(), 2);
 }
 
-/// What is forwarded is what was judged, byte for byte, spelled as the client spelled it.
+/// The upstream gets the bytes that were judged, in the client's own spelling.
 #[tokio::test]
 async fn valid_callouts_are_forwarded_as_they_are() {
     let lab = lenient().start().await;
@@ -379,7 +380,8 @@ async fn valid_callouts_are_forwarded_as_they_are() {
     }
 }
 
-/// What another charset or a more lenient mapper could read otherwise arrives in plain ASCII, with the same meaning.
+/// A body that another charset or a more lenient mapper could read differently arrives in plain ASCII with the same
+/// meaning.
 #[tokio::test]
 async fn callouts_arrive_in_a_spelling_with_one_reading() {
     let lab = lenient().start().await;
@@ -423,9 +425,9 @@ async fn the_numbers_of_a_list_one_after_the_other() {
     assert_eq!(lab.simulator.callouts().len(), 5);
 }
 
-/// The pair counts, and whose it is.
+/// Number, control ID and agent must belong together.
 #[tokio::test]
-async fn a_number_is_good_only_under_its_own_control_id_and_for_its_own_agent() {
+async fn a_number_is_valid_only_with_its_control_id_and_for_its_agent() {
     let lab = lenient().start().await;
     let (one, other, third) = (lab.agent(101).await, lab.agent(102).await, lab.agent(103).await);
     one.shown(7, "05712345").await;
@@ -462,7 +464,7 @@ async fn the_newest_previews_of_an_agent_stay() {
     assert_eq!(lab.metric("previewgate_previews_cached"), 2.0);
 }
 
-/// Announced twice, first without numbers: the numbers add up.
+/// A control ID is announced twice, first without numbers. The numbers add up.
 #[tokio::test]
 async fn announcements_of_one_control_id_add_up() {
     let lab = lenient().start().await;
@@ -478,9 +480,9 @@ async fn announcements_of_one_control_id_add_up() {
     }
 }
 
-/// The vendor's C# client: waits for `100 Continue`, closes after each answer.
+/// The vendor's C# client waits for `100 Continue`, and closes its connection after each answer.
 #[tokio::test]
-async fn a_callout_that_waits_to_be_asked_for_its_body() {
+async fn a_callout_with_expect_100_continue_is_forwarded() {
     let lab = lenient().start().await;
     let agent = lab.agent(101).await;
     agent.shown(7, "05712345").await;
@@ -517,7 +519,7 @@ async fn a_chunked_callout() {
     let answer = wire.send(&request.body(chunks + "0\r\n\r\n")).await.passed();
     assert_eq!(answer.retcode(), "0");
     assert_eq!(lab.simulator.callouts()[0].body, body.as_bytes());
-    // The connection is fit for the next request.
+    // The connection can take the next request.
     assert_eq!(
         verdict(&wire.send(&agent.callout_request(&json!({"called": "1", "callcontrolid": 7}))).await),
         "number_not_in_preview"
@@ -538,7 +540,7 @@ async fn poll_and_callout_on_one_connection() {
 }
 
 #[tokio::test]
-async fn concurrent_callouts_are_judged_each_for_itself() {
+async fn concurrent_callouts_are_judged_independently() {
     let lab = lenient().config(|config| config.runtime.workers = 2).start().await;
     let mut agents = Vec::new();
     for number in 101..117 {

@@ -1,4 +1,4 @@
-//! Connections of clients: what they are let in with, how long they may stay, and what one of them may cost.
+//! Connections of clients: TLS versions and certificates, time limits, and the share that one client may take.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::support::{API, Lab, Request, Setup, Wire, id, within};
 
-/// Long enough not to pass by accident, short enough to wait for.
+/// Long enough that it does not expire by accident, and short enough to wait for.
 const BRIEF: Duration = Duration::from_millis(150);
 
 fn x() -> Request {
@@ -44,7 +44,7 @@ async fn clients_that_ask_for_either_version_of_http_get_a_connection_and_others
 }
 
 #[tokio::test]
-async fn with_a_client_ca_nobody_gets_in_without_a_certificate() {
+async fn with_a_client_ca_a_client_without_a_certificate_is_refused() {
     let lab = Setup::mutual().start().await;
     for version in [&TLS12, &TLS13] {
         let mut wire = Wire::encrypted(lab.address, lab.site.pki.client(&[version], true)).await.unwrap();
@@ -58,7 +58,7 @@ async fn with_a_client_ca_nobody_gets_in_without_a_certificate() {
 }
 
 #[tokio::test]
-async fn who_speaks_no_tls_where_tls_is_spoken_gets_nothing() {
+async fn a_plain_http_client_gets_no_http_response_from_a_tls_listener() {
     let lab = Setup::encrypted().start().await;
     let mut wire = Wire::plain(lab.address).await.unwrap();
     wire.write(&x().bytes()).await;
@@ -89,14 +89,14 @@ async fn a_silent_connection_is_closed() {
 async fn an_idle_connection_is_closed_but_not_before_its_time() {
     let setup = Setup::plain().config(|config| {
         config.limits.idle_timeout = BRIEF;
-        // Neither of these may count once something was asked.
+        // Neither of these limits applies once a request was sent.
         config.limits.first_byte_timeout = Duration::from_millis(1000);
         config.limits.head_timeout = Duration::from_millis(1000);
     });
     let lab = setup.start().await;
     let slow = Fault::Delay { milliseconds: 400 };
     lab.simulator.misbehave(Misbehaviour::new(slow).on("slow"));
-    // The wait for an answer is not the client's.
+    // The wait for an answer does not count as the client's idle time.
     for request in [x(), Request::get(format!("{API}/slow"))] {
         let mut wire = lab.connect().await;
         wire.send(&request).await.passed();
@@ -165,7 +165,7 @@ async fn a_head_with_more_than_one_reading_is_refused_and_the_next_connection_se
     ];
     for (status, cause, fields) in &cases {
         let mut wire = lab.connect().await;
-        // What follows belongs to nobody: it must not be taken for a request.
+        // The bytes that follow belong to no request, and must not be read as one.
         let smuggled = String::from_utf8(x().bytes()).unwrap();
         wire.write(format!("GET {API}/x HTTP/1.1\r\n{fields}\r\n{smuggled}").as_bytes()).await;
         let own = wire.answer().await.own();
@@ -214,7 +214,7 @@ async fn a_refused_request_leaves_the_connection_usable() {
 }
 
 #[tokio::test]
-async fn a_refused_client_that_waits_to_be_told_to_continue_is_not_told() {
+async fn a_refused_client_gets_no_100_continue() {
     let lab = Lab::start().await;
     let mut wire = lab.connect().await;
     let path = format!("{API}/voicecall/101/previewCallou%74");
@@ -308,7 +308,7 @@ async fn too_many_polls_are_shed_and_callouts_go_on() {
 }
 
 #[tokio::test]
-async fn a_client_that_vanishes_takes_its_request_with_it() {
+async fn a_request_whose_client_leaves_is_cancelled_upstream() {
     let lab = Lab::start().await;
     let agent = lab.agent(101).await;
     lab.simulator.misbehave(Misbehaviour::new(Fault::Delay { milliseconds: 600_000 }).on("slow"));
@@ -322,12 +322,12 @@ async fn a_client_that_vanishes_takes_its_request_with_it() {
     }
     within("the poll to be let go", lab.simulator.wait_for_no_held_poll()).await;
     assert_eq!(lab.log.access("gone").await["cause"], "client_gone");
-    // The event was not swallowed by the poll that nobody waits for.
+    // The abandoned poll did not consume the event.
     agent.shown(1, "1").await;
 }
 
 #[tokio::test]
-async fn a_client_that_stops_reading_is_cut() {
+async fn a_client_that_stops_reading_is_disconnected() {
     for setup in [Setup::plain(), Setup::encrypted()] {
         let lab = setup.config(|config| config.limits.body_idle_timeout = BRIEF).start().await;
         let mut wire = lab.connect().await;
@@ -335,13 +335,13 @@ async fn a_client_that_stops_reading_is_cut() {
         wire.head().await;
         within("the upstream connection to be closed", lab.simulator.wait_for_connections_open(0)).await;
         lab.metric_becomes("previewgate_connections_open{side=\"downstream\"}", 0.0).await;
-        // What he has not taken does not go on filling the system's memory.
+        // The unread rest must not fill the memory of the system.
         wire.thrown_away().await;
     }
 }
 
 #[tokio::test]
-async fn a_callout_body_that_does_not_come_is_given_up() {
+async fn a_callout_whose_body_does_not_arrive_is_refused() {
     let lab = Setup::plain().config(|config| config.limits.callout_body_timeout = BRIEF).start().await;
     let mut wire = lab.connect().await;
     let head = format!("PUT {API}/voicecall/101/previewCallout HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{{");
@@ -352,11 +352,11 @@ async fn a_callout_body_that_does_not_come_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_held_poll_is_answered_the_moment_there_is_something_to_say() {
+async fn a_held_poll_is_answered_as_soon_as_there_is_an_event() {
     let wait = Duration::from_millis(800);
     let lab = Setup::encrypted()
         .simulator(move |simulator| simulator.poll_wait = wait)
-        // All far below the poll's wait, and none of its concern.
+        // These limits are far below the poll's wait, and do not concern it.
         .config(|config| {
             let limits = &mut config.limits;
             limits.idle_timeout = BRIEF;
@@ -369,11 +369,11 @@ async fn a_held_poll_is_answered_the_moment_there_is_something_to_say() {
         .start()
         .await;
     let agent = lab.agent(101).await;
-    // Without an event: as long as the upstream holds it.
+    // Without an event the poll lasts as long as the upstream holds it.
     let start = Instant::now();
     assert_eq!(agent.poll().await.passed().json()["event"], json!(null));
     assert!(start.elapsed() >= wait);
-    // With one: long before that.
+    // With an event it ends long before that.
     let mut wire = lab.connect().await;
     wire.write(&agent.poll_request().bytes()).await;
     within("the poll to be held", lab.simulator.wait_for_held_polls(1)).await;
@@ -392,7 +392,7 @@ async fn a_poll_for_longer_than_the_response_timeout_fails() {
 }
 
 #[tokio::test]
-async fn a_reset_in_the_middle_of_a_head_harms_nobody_else() {
+async fn a_reset_in_the_middle_of_a_head_affects_no_other_client() {
     let lab = Lab::start().await;
     let mut wire = lab.connect().await;
     wire.write(b"GET /agentgateway/res").await;
@@ -403,11 +403,11 @@ async fn a_reset_in_the_middle_of_a_head_harms_nobody_else() {
 }
 
 #[tokio::test]
-async fn what_one_worker_learns_all_know() {
+async fn workers_share_the_previews() {
     let lab = Setup::plain().config(|config| config.runtime.workers = 4).start().await;
     let agent = lab.agent(101).await;
     agent.shown(1, "1").await;
-    // The system spreads new connections over the workers; that all of 32 go to the same one is out of the question.
+    // The system spreads new connections over the workers. All 32 at the same one is practically impossible.
     for _ in 0..32 {
         assert_eq!(agent.call(1, "1").await.passed().retcode(), "0");
     }
@@ -438,7 +438,7 @@ async fn a_callout_whose_client_leaves_before_it_is_complete_is_client_gone() {
     assert_eq!(lab.simulator.callouts().len(), 0);
 }
 
-/// A clock with a defect, as long as the switch is on.
+/// A clock that panics as long as the switch is on.
 struct BrokenClock(SystemClock, Arc<AtomicBool>);
 
 impl Clock for BrokenClock {
@@ -465,14 +465,14 @@ async fn a_panic_is_answered_and_recorded_as_an_internal_error() {
     assert_eq!((&decision["decision"], &decision["reason"]), (&"rejected".into(), &"internal_error".into()));
     lab.metric_becomes("previewgate_panics_total", 1.0).await;
     broken.store(false, Ordering::Relaxed);
-    // The connection goes on.
+    // The connection stays usable.
     wire.write(&agent.callout_request(&callout).bytes()).await;
     assert_eq!(wire.answer().await.passed().retcode(), "0");
     assert_eq!(lab.simulator.callouts().len(), 1);
 }
 
 #[tokio::test]
-async fn a_callout_rings_although_its_client_has_gone() {
+async fn a_callout_is_completed_although_its_client_has_left() {
     let lab = Lab::start().await;
     let agent = lab.agent(101).await;
     agent.shown(1, "1").await;
@@ -482,7 +482,7 @@ async fn a_callout_rings_although_its_client_has_gone() {
     wire.write(&agent.callout_request(&json!({"called": "1", "callcontrolid": 1})).id("gone").bytes()).await;
     within("the callout to arrive", lab.simulator.wait_for_requests(arrived)).await;
     drop(wire);
-    // The telephone rings now: the record says what came of it.
+    // The telephone rings now, and the record has the outcome.
     let decision = lab.log.decision("gone").await;
     assert_eq!((&decision["decision"], &decision["retcode"]), (&"forwarded".into(), &"0".into()));
     assert_eq!(lab.simulator.callouts().len(), 1);

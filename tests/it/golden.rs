@@ -16,7 +16,7 @@ pub(crate) struct Index {
     callouts: Vec<CalloutFile>,
 }
 
-/// What the platform sent, and what it means.
+/// A payload of the platform, and its meaning.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EventFile {
@@ -33,20 +33,20 @@ pub(crate) struct EventFile {
     pub(crate) expected: Vec<ExpectedEvent>,
 }
 
-/// How such a body reaches an application.
+/// How the body reaches an application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Delivery {
-    /// To agent 101, who polls.
+    /// In the answer to a poll of agent 101.
     Poll,
-    /// The same, with an event of somebody else.
+    /// In such an answer, but with an event of another agent.
     Foreign,
     PollAll,
     Push,
     PushUrl,
 }
 
-/// One event as it must be understood.
+/// The expected reading of one event.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExpectedEvent {
@@ -87,7 +87,7 @@ impl EventFile {
         std::fs::read(data().join(&self.file)).unwrap_or_else(|error| panic!("{}: {error}", self.name()))
     }
 
-    /// The header fields that it comes with.
+    /// The header fields of its response.
     pub(crate) fn headers(&self) -> Vec<(&str, &str)> {
         let content_type = self.content_type.as_deref().unwrap_or("application/json;charset=UTF-8");
         let coding = self.content_encoding.as_deref().map(|coding| ("Content-Encoding", coding));

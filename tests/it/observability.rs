@@ -1,5 +1,5 @@
-//! What `deploy/` gives to Prometheus and Grafana names only metrics, labels and words that the gateway has, each alert
-//! has its section in the operators' manual, and the manual lists each metric.
+//! The files in `deploy/` for Prometheus and Grafana name only metrics, labels and values that the gateway has. Each alert
+//! has a section in the operators' manual, and the manual lists each metric.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -86,7 +86,7 @@ fn mentions(text: &str) -> Vec<(&str, Vec<(String, &str)>)> {
     starts.map(mention).collect()
 }
 
-/// What `text` mentions and the gateway does not have.
+/// The metrics, labels and values in `text` that the gateway does not have.
 fn unknown(page: &Page, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (metric, labels) in mentions(text) {
@@ -139,7 +139,7 @@ fn every_query_of_the_dashboard_is_valid() {
     promtool(["check", "rules"], &file);
 }
 
-/// All queries of a dashboard, wherever they are.
+/// All queries of a dashboard.
 fn expressions(value: &Value) -> Vec<String> {
     match value {
         Value::Object(members) => {

@@ -1,4 +1,4 @@
-//! What the gateway learns by watching, and that it has learnt it before the client can act on it.
+//! The gateway records previews and their ends from the answers that pass, before the client can act on them.
 
 use previewgate::preview::ControlId;
 use previewgate::simulator::{Fault, Misbehaviour};
@@ -31,10 +31,10 @@ pub(crate) fn success() -> Vec<u8> {
     answered(br#"{"message":"","retcode":"0","result":"1-1"}"#, &[("Content-Type", "application/json")])
 }
 
-/// Every documented shape, delivered through a poll byte for byte; then what was shown can be called.
+/// Every documented shape of a preview passes through a poll byte for byte, and its number can then be called.
 #[tokio::test]
-async fn every_golden_payload_counts_once_it_was_polled() {
-    // The releases between the files bear no time: by theirs, most of the files are older.
+async fn every_golden_payload_is_recorded_when_it_is_polled() {
+    // The releases between the files carry no time, because most of the files carry an older one.
     let lab = lenient().simulator(|simulator| simulator.events.generation_time = false).start().await;
     let agent = lab.agent(101).await;
     let mut wire = lab.connect().await;
@@ -64,7 +64,7 @@ async fn every_golden_payload_counts_once_it_was_polled() {
             let other = agent.callout_request(&json!({"called": "999", "callcontrolid": control_id}));
             assert_eq!(verdict(&wire.send(&other).await), "number_not_in_preview", "{name}");
         }
-        // Nothing is left for the next file.
+        // No preview is left for the next file.
         lab.simulator.release(id(101));
         wire.send(&agent.poll_request()).await.passed();
         assert_eq!(judged(&agent, 7, "88889039").await, "unknown_preview", "{name}");
@@ -72,9 +72,9 @@ async fn every_golden_payload_counts_once_it_was_polled() {
     assert!(called > 50, "{called}");
 }
 
-/// In a poll of all agents each event belongs to its `workNo`.
+/// In a poll of all agents, each event belongs to the agent in its `workNo`.
 #[tokio::test]
-async fn all_agents_polls_are_taken_apart() {
+async fn events_of_an_all_agents_poll_go_to_their_agents() {
     for file in golden::index().events.iter().filter(|file| file.delivery == Delivery::PollAll) {
         let fields = file.headers();
         let upstream = Scripted::start(&[&answered(&file.body(), &fields), &success()]).await;
@@ -102,7 +102,7 @@ async fn all_agents_polls_are_taken_apart() {
 }
 
 trait AfterTheLastEnd {
-    /// How many to skip so that only what came after the last end is left.
+    /// Count of previews to skip, so that only those after the last end are left.
     fn rposition_of_end(self) -> usize;
 }
 
@@ -112,7 +112,7 @@ impl<'e, I: Iterator<Item = &'e golden::ExpectedEvent>> AfterTheLastEnd for I {
     }
 }
 
-/// As soon as the client has the first byte of the answer, a callout over another connection is good.
+/// As soon as the client has the first byte of the answer, a callout over another connection is forwarded.
 #[tokio::test]
 async fn recorded_before_the_first_byte_goes_out() {
     let lab = lenient().config(|config| config.runtime.workers = 2).start().await;
@@ -130,7 +130,7 @@ async fn recorded_before_the_first_byte_goes_out() {
     }
 }
 
-/// Two polls of one agent that are answered at the same time do not lose each other's previews.
+/// When two polls of one agent are answered at the same time, no preview is lost.
 #[tokio::test]
 async fn two_polls_answered_at_once_are_both_recorded() {
     let lab = lenient().config(|config| config.runtime.workers = 2).start().await;
@@ -150,7 +150,7 @@ async fn two_polls_answered_at_once_are_both_recorded() {
 
 /// The platform counts an event as delivered once the answer has begun; so does the gateway.
 #[tokio::test]
-async fn a_poll_is_recorded_although_its_client_has_gone() {
+async fn a_poll_is_recorded_although_its_client_has_left() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let lab = lenient().upstreams(&[listener.local_addr().unwrap()]).start().await;
     let mut wire = lab.connect().await;
@@ -161,7 +161,7 @@ async fn a_poll_is_recorded_although_its_client_has_gone() {
     let answer = answered(body.as_bytes(), &[("Content-Type", "application/json")]);
     let (beginning, rest) = answer.split_at(answer.len() - body.len() / 2);
     platform.write_all(beginning).await.unwrap();
-    // Until the gateway has seen the head: it has then answered in the upstream metrics.
+    // Waits until the gateway has seen the head: the upstream metrics count the answer then.
     lab.metric_becomes("previewgate_upstream_duration_seconds_count{operation=\"getAgentEvent\"}", 1.0).await;
     drop(wire);
     lab.metric_becomes("previewgate_connections_open{side=\"downstream\"}", 0.0).await;
@@ -179,7 +179,7 @@ async fn until_blank_line(socket: &mut TcpStream) {
 }
 
 #[tokio::test]
-async fn a_single_poll_with_somebody_elses_event_proves_nothing() {
+async fn an_event_of_another_agent_in_a_single_poll_is_not_recorded() {
     let lab = lenient().start().await;
     let (one, other) = (lab.agent(101).await, lab.agent(102).await);
     other.shown(9, "100").await;
@@ -193,7 +193,7 @@ async fn a_single_poll_with_somebody_elses_event_proves_nothing() {
     assert_eq!(lab.metric(PARSE_FAILURES), 2.0);
 }
 
-/// An answer above the limit passes as it comes, and its previews count all the same.
+/// An answer above the limit passes unchanged, and its previews are recorded.
 #[tokio::test]
 async fn answers_above_the_limit_pass_and_are_read() {
     let lab = lenient().config(|config| config.limits.event_body = 1024).start().await;
@@ -206,14 +206,14 @@ async fn answers_above_the_limit_pass_and_are_read() {
         assert_eq!(answer.json()["event"]["content"], content);
         assert_eq!(judged(&agent, length as i64, "100").await, "ok", "{length}");
     }
-    // Without a Content-Length as well.
+    // This also holds without a Content-Length.
     let huge = Misbehaviour::new(Fault::HugeEvent { bytes: 100_000 }).on("agentevent");
     lab.simulator.misbehave(huge);
     assert!(agent.poll().await.passed().body.len() > 100_000);
     assert_eq!(lab.metric(UNREAD), 0.0);
 }
 
-/// A bomb is not inflated beyond the limit; it passes, and is counted.
+/// A compressed answer is not decoded beyond the limit. It passes, and is counted.
 #[tokio::test]
 async fn a_small_answer_cannot_become_a_large_one() {
     use std::io::Write;
@@ -227,7 +227,7 @@ async fn a_small_answer_cannot_become_a_large_one() {
     assert_eq!(lab.metric(PARSE_FAILURES), 1.0);
 }
 
-/// What ends an agent's previews, each with what it takes, and what leaves them alone.
+/// Each request that ends an agent's previews, and requests that do not.
 #[tokio::test]
 async fn ends_of_previews() {
     type Ending = (&'static str, fn(&Agent) -> Request, bool);
@@ -294,7 +294,7 @@ async fn cancelling_ends_that_preview_only() {
     assert_eq!(lab.send(&cancel(r#"{"callcontrolid":7}"#)).await.passed().retcode(), "0");
     assert_eq!(judged(&agent, 7, "100").await, "control_id_mismatch");
     assert_eq!(judged(&agent, 8, "101").await, "ok");
-    // Which one the platform gives back cannot be told: none can be trusted.
+    // The gateway cannot know which preview the platform takes back, so all end.
     agent.shown(7, "100").await;
     assert_eq!(lab.send(&cancel(r#"{"callcontrolid":9,"callcontrolid":7}"#)).await.passed().retcode(), "0");
     assert_eq!(judged(&agent, 8, "101").await, "unknown_preview");
@@ -313,9 +313,9 @@ async fn a_supervisor_signs_another_agent_out() {
     assert_eq!(judged(&supervisor, 8, "100").await, "ok");
 }
 
-/// A supervisor without a session is told so (100-006): that says nothing about the agent.
+/// A supervisor without a session gets 100-006, which says nothing about the agent.
 #[tokio::test]
-async fn a_supervisor_who_is_not_signed_in_ends_nobodys_previews() {
+async fn a_supervisor_without_a_session_ends_no_previews() {
     let lab = lenient().start().await;
     let agent = lab.agent(101).await;
     agent.shown(7, "100").await;
@@ -324,7 +324,7 @@ async fn a_supervisor_who_is_not_signed_in_ends_nobodys_previews() {
     assert_eq!(judged(&agent, 7, "100").await, "ok");
 }
 
-/// 100-006 and 100-008 say that the agent has no session, whatever was asked.
+/// 100-006 and 100-008 say that the agent has no session, in answer to any request.
 #[tokio::test]
 async fn answers_that_say_signed_out() {
     let paths = [
@@ -358,7 +358,7 @@ async fn answers_that_say_signed_out() {
     }
 }
 
-/// The same in an answer to a callout that is compressed: a client may ask for that.
+/// A client may ask for compressed answers, so the answer to a callout may be compressed.
 #[tokio::test]
 async fn compressed_answers_to_callouts_are_understood() {
     use std::io::Write;
@@ -389,9 +389,9 @@ async fn compressed_answers_to_callouts_are_understood() {
     assert_eq!(verdict(&lab.send(&callout("third")).await), "signed_out");
 }
 
-/// An answer that says failure changes nothing. One that may say success ends the previews.
+/// An answer that shows a failure changes nothing. One that may show a success ends the previews.
 #[tokio::test]
-async fn what_is_no_success_changes_nothing() {
+async fn an_answer_that_is_no_success_changes_nothing() {
     for (method, path) in [
         ("PUT", "onlineagent/101"),
         ("PUT", "onlineagent/101/loginex"),
@@ -423,7 +423,7 @@ async fn what_is_no_success_changes_nothing() {
     }
 }
 
-/// What is counted of events.
+/// Events are counted by type and delivery.
 #[tokio::test]
 async fn events_are_counted_by_type_and_delivery() {
     let lab = lenient().start().await;

@@ -1,4 +1,4 @@
-//! Nothing of a person and no credential leaves the gateway except to where it was sent.
+//! Personal data and credentials leave the gateway only towards their destination.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::callouts::lenient;
 use crate::support::{API, Lab, Request, Scripted, id};
 
-/// Planted where such things stand in the protocol.
+/// Secrets, planted where the protocol has them.
 const SECRETS: [&str; 12] = [
     "SecretPassword",
     "SecretServiceToken",
@@ -24,7 +24,7 @@ const SECRETS: [&str; 12] = [
     "SecretSetGuid",
     "SecretBody",
 ];
-/// Shown, asked for and refused.
+/// Numbers that are shown, called, and refused.
 const NUMBERS: [&str; 3] = ["88889039", "77778028", "66667017"];
 
 fn talkative(config: &mut Config) {
@@ -59,7 +59,7 @@ fn secretive(request: Request) -> Request {
 }
 
 #[tokio::test]
-async fn nothing_secret_in_logs_metrics_or_pages() {
+async fn no_secret_is_in_logs_metrics_or_pages() {
     let lab = lenient().config(talkative).simulator(|simulator| {
         simulator.events.call_data = "SecretCallData".to_owned();
     });
@@ -102,7 +102,7 @@ async fn nothing_secret_in_logs_metrics_or_pages() {
     }
     lab.simulator.misbehave(Misbehaviour::new(Fault::GarbageStatusLine).on("previewCallout"));
     lab.send(&callout("88889039", json!(7))).await;
-    // Answers that cannot be read are warned about, and not quoted.
+    // The log warns about unreadable answers, and does not quote them.
     let garbage =
         br#"{"retcode":"0","event":{"eventType":"AgentEvent_Preview_CallOut","content":{"dialeddigits":"88889039"#;
     lab.simulator.inject_raw(
@@ -115,13 +115,13 @@ async fn nothing_secret_in_logs_metrics_or_pages() {
     lab.simulator.preview(id(101), previewgate::preview::ControlId(9), "88889039");
     agent.poll().await.passed();
     assert_nothing_shows(&lab, &[agent.guid.clone(), lab.simulator.guid(id(102)).unwrap()]).await;
-    // The test would be worth nothing if nothing had been logged.
+    // Without log lines the test would prove nothing.
     assert!(lab.log.lines().len() > 40, "{}", lab.log.text());
     let masked = lab.admin("/previews/101").await.text();
     assert!(masked.contains("******39"), "{masked}");
 }
 
-/// What an upstream says that speaks no HTTP, or the wrong one, is not quoted either.
+/// The log does not quote an upstream that sends invalid HTTP either.
 #[tokio::test]
 async fn a_broken_upstream_is_not_quoted() {
     for said in [
@@ -155,9 +155,9 @@ async fn equal_numbers_have_equal_hashes() {
     assert!(a.len() == 16 && a.bytes().all(|byte| byte.is_ascii_hexdigit()), "{a}");
 }
 
-/// The operator's choice: whole numbers, in `called` and nowhere else.
+/// If the operator chooses whole numbers, they are in `called` only.
 #[tokio::test]
-async fn unmasked_numbers_stand_in_called_only() {
+async fn unmasked_numbers_are_in_called_only() {
     let lab = lenient().config(|config| {
         talkative(config);
         config.log.mask_numbers = false;

@@ -1,4 +1,4 @@
-//! What is refused: that nothing of it gets through, and that the connection is fit for what comes next.
+//! Refused requests: nothing of them reaches the upstream, and the connection stays usable.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ async fn shown(lab: &Lab) -> Agent {
     agent
 }
 
-/// The body of a refused request is read away: the next request on the connection is understood.
+/// The body of a refused request is read and dropped, so that the next request on the connection is understood.
 #[tokio::test]
 async fn the_connection_survives_a_refusal() {
     let lab = lenient().start().await;
@@ -55,7 +55,7 @@ async fn an_oversized_callout() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come() {
+async fn a_body_that_does_not_arrive_is_refused() {
     let lab = lenient().config(|config| config.limits.callout_body_timeout = Duration::from_millis(100)).start().await;
     let agent = shown(&lab).await;
     for path in ["previewCallout", "cancelPreviewCallout"] {
@@ -72,9 +72,9 @@ async fn a_body_that_does_not_come() {
     assert!(lab.simulator.callouts().is_empty());
 }
 
-/// A refused request that waits for `100 Continue` is not invited to send its body.
+/// A refused request that waits for `100 Continue` does not get it.
 #[tokio::test]
-async fn a_body_that_was_never_asked_for() {
+async fn a_refused_request_gets_no_100_continue() {
     let lab = lenient().start().await;
     let agent = shown(&lab).await;
     let request = Request::put(format!("{API}/voicecall/101/previewCallout;x")).guid(&agent.guid);
@@ -85,16 +85,16 @@ async fn a_body_that_was_never_asked_for() {
     assert_eq!((head.status, head.header("x-previewgate-reason")), (200, "ambiguous_path"));
     let next = Request::put(format!("{API}/voicecall/101/previewCallout")).guid(&agent.guid);
     let next = next.header("Content-Type", "application/json").body(r#"{"called":"100","callcontrolid":7}"#);
-    // Whether this is read as the body or not at all: it is never a request.
+    // Whether this is read as the body or not at all, it is never read as a request.
     let _ = wire.try_write(&next.bytes()).await;
     wire.finish().await;
     lab.metric_becomes("previewgate_connections_open{side=\"downstream\"}", 0.0).await;
     assert!(lab.simulator.callouts().is_empty());
 }
 
-/// However it is disguised, nothing that the upstream could take for the guarded resource gets there unjudged.
+/// No request that the upstream could take for the guarded resource arrives there unjudged, in any disguise.
 #[tokio::test]
-async fn disguised_paths_get_nowhere() {
+async fn disguised_paths_are_refused() {
     let lab = lenient().start().await;
     let agent = shown(&lab).await;
     for (path, expected) in [
@@ -156,7 +156,7 @@ async fn disguised_paths_get_nowhere() {
     assert_eq!(verdict(&lab.send(&callout(&agent)).await), "ok", "the previews are still there");
 }
 
-/// An absolute target names the same resource; its authority is no business of the upstream's.
+/// An absolute target names the same resource. The upstream does not get its authority.
 #[tokio::test]
 async fn absolute_targets_are_judged_too() {
     let lab = lenient().start().await;
@@ -194,9 +194,9 @@ async fn other_methods_and_methods_in_disguise() {
     );
 }
 
-/// A pre-flight can only ask.
+/// A preflight changes nothing, so it may pass.
 #[tokio::test]
-async fn a_browsers_pre_flight_passes() {
+async fn a_preflight_of_a_browser_passes() {
     let lab = lenient().start().await;
     let request = Request::new("OPTIONS", format!("{API}/voicecall/101/previewCallout"));
     let request = request.header("Origin", "https://cti.example").header("Access-Control-Request-Method", "PUT");
@@ -210,7 +210,7 @@ async fn a_browsers_pre_flight_passes() {
     assert!(!lab.log.lines().iter().any(|line| line["request_id"] == "pre-flight" && line["decision"].is_string()));
 }
 
-/// A WebSocket would carry callouts that nobody validates: not in monitor mode either.
+/// A WebSocket could carry callouts that the gateway cannot validate. Monitor mode refuses it too.
 #[tokio::test]
 async fn no_websocket() {
     for mode in [Mode::Enforce, Mode::Monitor] {
@@ -231,7 +231,7 @@ async fn no_websocket() {
     }
 }
 
-/// Java clients offer `h2c` with every request: left out, and the request served.
+/// Java clients offer `h2c` with every request. The gateway removes the offer and serves the request.
 #[tokio::test]
 async fn an_offer_of_h2c_is_declined() {
     let lab = lenient().start().await;

@@ -19,7 +19,7 @@ fn x() -> Request {
     Request::get(format!("{API}/x"))
 }
 
-/// Begins the agent's poll on this connection and waits until the simulator holds it.
+/// Starts the agent's poll on this connection, and waits until the simulator holds it.
 async fn hold(lab: &Lab, mut wire: Wire, agent: &Agent) -> Wire {
     let before = lab.simulator.held_polls();
     wire.write(&agent.poll_request().bytes()).await;
@@ -38,14 +38,14 @@ async fn the_mode_changes_and_nothing_is_lost() {
 
     lab.reload_with("validation.mode = \"monitor\"");
 
-    // A connection from before finds the new rule at its next request, and previews from before are still known.
+    // An older connection gets the new rule at its next request, and older previews are still known.
     assert_eq!(wire.send(&agent.callout(7, "5550199")).await.passed().retcode(), "0");
     assert_eq!((lab.scraped(MONITORING).await, lab.scraped(ENFORCING).await), (1.0, 0.0));
     lab.reload_with("");
     assert_eq!(wire.send(&agent.callout(7, "5550101")).await.verdict(), "ok");
     assert_eq!(wire.send(&agent.callout(7, "5550199")).await.verdict(), "number_not_in_preview");
 
-    // The poll that was held all the time gets its event, the gateway learns of it, and its connection goes on.
+    // The held poll gets its event, the gateway records it, and the connection stays open.
     lab.simulator.preview(id(102), ControlId(8), "5550102");
     assert_eq!(polling.answer().await.passed().json()["event"]["content"]["controlid"], 8);
     assert_eq!(polling.send(&other.callout(8, "5550102")).await.verdict(), "ok");
@@ -110,7 +110,7 @@ async fn the_upstream_moves() {
     assert_eq!((lab.simulator.requests(), new.handle().requests()), (3, 1));
     lab.simulator.preview(id(101), ControlId(7), "5550101");
     assert_eq!(polling.answer().await.passed().json()["event"]["content"]["controlid"], 7);
-    // Nothing keeps the old upstream's connections open, although the client is still connected.
+    // The connections to the old upstream are closed, although the client is still connected.
     within("the old connections to close", lab.simulator.wait_for_connections_open(0)).await;
     assert_eq!(polling.send(&agent.callout(7, "5550101")).await.verdict(), "ok");
     assert_eq!((lab.simulator.callouts().len(), new.handle().callouts().len()), (0, 1));
@@ -217,7 +217,7 @@ async fn a_certificate_is_renewed_by_a_swapped_link() {
     std::fs::rename(site.path("tls.next"), site.path("tls")).unwrap();
     gateway.look_at_certificates();
 
-    // Without a ticket of the old certificate, which would spare the server to show one.
+    // The client has no ticket of the old session; with one the server would not show its certificate.
     let fresh = Wire::encrypted(gateway.address, trusting(&authority.pem(), None)).await.unwrap();
     assert_eq!(fresh.certificate, leaf(&new));
     // A client with a ticket is served as well.
@@ -246,7 +246,7 @@ async fn a_half_written_pair_never_breaks_the_listener() {
             assert_eq!(shown().await, leaf(&old));
         }
     }
-    // A reload is refused now, and the listener goes on as well.
+    // A reload is refused now, and the listener still serves.
     let refusal = gateway.reload().unwrap_err().to_string();
     assert!(refusal.contains("private_key") || refusal.contains("key"), "{refusal}");
     assert_eq!(shown().await, leaf(&old));
@@ -257,7 +257,7 @@ async fn a_half_written_pair_never_breaks_the_listener() {
     site.write("tls/server.key", &new.private_key);
     gateway.look_at_certificates();
     assert_eq!(shown().await, leaf(&new));
-    // Each state of the files was complained about once, however often it was looked at.
+    // The log warns once about each state of the files, although they are read repeatedly.
     assert_eq!(gateway.logged().matches("new certificates cannot be used yet").count(), 4);
 }
 
@@ -345,7 +345,7 @@ async fn connections_without_a_certificate_are_closed_when_one_is_demanded() {
 }
 
 #[tokio::test]
-async fn the_identity_towards_the_upstream_changes() {
+async fn the_client_certificate_for_the_upstream_changes() {
     let (theirs, strangers) = (Authority::new().unwrap(), Authority::new().unwrap());
     let upstream = theirs.issue(&["127.0.0.1"]).unwrap();
     let tls = Some(upstream.mutual_server_config().unwrap());

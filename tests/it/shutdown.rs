@@ -18,7 +18,7 @@ async fn says(lab: &Lab, message: &str) {
 }
 
 #[tokio::test]
-async fn first_it_is_no_longer_ready_but_still_serves() {
+async fn a_stopping_gateway_is_not_ready_but_still_serves() {
     let lab = Setup::plain().config(|config| config.shutdown.delay = LONG).start().await;
     let ready = lab.admin("/readyz").await;
     assert_eq!((ready.status, ready.text().as_str()), (200, "ready\n"));
@@ -68,7 +68,7 @@ async fn what_was_begun_is_finished_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_does_not_end_is_cut() {
+async fn requests_that_outlast_the_drain_are_cut() {
     let mut lab = Setup::plain().config(|config| config.shutdown.drain = Duration::from_millis(300)).start().await;
     let agent = lab.agent(101).await;
     lab.simulator.misbehave(Misbehaviour::new(Fault::Delay { milliseconds: 600_000 }).on("slow"));
@@ -84,12 +84,12 @@ async fn what_does_not_end_is_cut() {
     lab.ended().await.unwrap();
     within("the upstream requests to be cancelled", lab.simulator.wait_for_connections_open(0)).await;
     says(&lab, "drain deadline").await;
-    // Cut, but not forgotten.
+    // The request is cut, and still recorded.
     assert_eq!(lab.log.access("cut").await["operation"], "getAgentEvent");
 }
 
 #[tokio::test]
-async fn a_gateway_that_nobody_uses_ends_at_once() {
+async fn an_idle_gateway_stops_at_once() {
     let mut lab = Setup::plain()
         .config(|config| {
             config.shutdown.drain = LONG;

@@ -1,4 +1,4 @@
-//! Bodies of any size pass in both directions as they come, and take no room.
+//! Bodies of any size pass in both directions as they arrive, with constant memory.
 
 use previewgate::simulator::{Fault, Misbehaviour};
 
@@ -8,14 +8,14 @@ use crate::support::{API, Broken, Lab, Request, Setup, id, within};
 async fn a_download_begins_before_it_ends() {
     let lab = Setup::encrypted().start().await;
     for chunked in [0, 1] {
-        // So long that neither sockets nor any buffer could hold it: whoever waited for its end would wait for ever.
+        // The body never ends, so a gateway that waited for its end would never answer.
         let request = Request::get(format!("{API}/x/download?bytes={}&chunked={chunked}", u64::MAX >> 4));
         let mut wire = lab.connect().await;
         wire.write(&request.bytes()).await;
         assert_eq!(wire.head().await.status, 200);
         assert!(!wire.some().await.is_empty());
     }
-    // Nobody reads on: the upstream is let go as well.
+    // The client stops reading, so the connection to the upstream is closed as well.
     within("the upstream connections to be closed", lab.simulator.wait_for_connections_open(0)).await;
 }
 
@@ -58,12 +58,12 @@ async fn a_huge_event_passes() {
     let answer = agent.poll().await.passed();
     assert_eq!(answer.json()["event"]["content"]["callData"].as_str().unwrap().len(), 3_000_000);
     assert_eq!(lab.metric("previewgate_event_bodies_unread_total"), 0.0);
-    // Its preview was recorded: the callout reaches the upstream, which knows nothing of it.
+    // Its preview was recorded, so the callout reaches the upstream, which does not know the preview.
     assert_eq!(agent.call(1, "1").await.passed().retcode(), "200-001");
 }
 
 #[tokio::test]
-async fn a_body_that_stalls_is_given_up_in_either_direction() {
+async fn a_stalled_body_is_ended_in_either_direction() {
     let brief = |config: &mut previewgate::config::Config| {
         config.limits.body_idle_timeout = std::time::Duration::from_millis(200);
     };

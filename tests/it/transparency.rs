@@ -1,4 +1,4 @@
-//! An application that behaves cannot tell that the gateway is there.
+//! A well-behaved application cannot see that the gateway is there.
 
 use crate::support::{API, Answer, Lab, Request, Scripted, Setup, Wire};
 use serde_json::json;
@@ -11,7 +11,7 @@ async fn in_front_of(answer: &[u8]) -> (Lab, Scripted) {
     (Setup::plain().upstreams(&[upstream.address]).start().await, upstream)
 }
 
-/// What the client reads when the upstream gives this answer.
+/// The bytes that the client reads when the upstream gives this answer.
 async fn relayed(answer: &[u8]) -> Answer {
     let (lab, _upstream) = in_front_of(answer).await;
     lab.send(&Request::get(format!("{API}/x"))).await.passed()
@@ -117,7 +117,7 @@ async fn fields_of_one_connection_stay_on_it() {
 }
 
 #[tokio::test]
-async fn the_upstream_learns_who_asks() {
+async fn the_upstream_gets_the_client_address() {
     let (lab, upstream) = in_front_of(EMPTY_SUCCESS).await;
     lab.send(&Request::get(format!("{API}/x"))).await;
     let request = Request::get(format!("{API}/x"))
@@ -159,7 +159,7 @@ async fn a_request_id_is_taken_over_or_made() {
         assert!((16..=64).contains(&made.len()) && made.bytes().all(plain), "{ids:?}");
         assert_eq!(ids.iter().filter(|id| id == &made).count(), 1, "{ids:?}");
     }
-    // The client is told where the upstream could not tell it.
+    // The client gets the ID in an answer that the upstream did not make.
     let own = lab.send(&Request::get("/elsewhere").id("mine-2")).await.own();
     assert_eq!(own.request_id, "mine-2");
 }
@@ -177,7 +177,7 @@ async fn the_host_is_the_endpoints_or_the_clients() {
 }
 
 #[tokio::test]
-async fn a_client_that_expects_to_be_told_to_continue_is_told() {
+async fn a_client_that_expects_100_continue_gets_it() {
     let (lab, upstream) = in_front_of(EMPTY_SUCCESS).await;
     let mut wire = lab.connect().await;
     let head = format!("PUT {API}/x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
@@ -238,7 +238,7 @@ async fn an_answer_that_ends_with_its_connection_is_passed_on() {
 }
 
 #[tokio::test]
-async fn pre_flights_pass_that_of_the_callout_too() {
+async fn preflights_pass_including_that_of_the_callout() {
     let lab = Lab::start().await;
     for resource in ["agentevent/101", "voicecall/101/previewCallout", "voicecall/101/previewcallout"] {
         let request = Request::new("OPTIONS", format!("{API}/{resource}"))
@@ -264,7 +264,7 @@ async fn one_connection_serves_many_requests() {
         let echo = Request::post(format!("{API}/chat/101/echo?n={number}")).json(&json!({ "n": number }));
         let answer = wire.send(&echo).await.passed();
         assert_eq!(answer.json()["result"]["body"], format!("{{\"n\":{number}}}"));
-        // Refused, and the connection goes on.
+        // The request is refused, and the connection stays usable.
         let callout = agent.callout_request(&json!({"called": "1", "callcontrolid": 1}));
         assert_eq!(wire.send(&callout).await.own().reason, "unknown_preview");
     }
@@ -273,7 +273,7 @@ async fn one_connection_serves_many_requests() {
 }
 
 #[tokio::test]
-async fn old_clients_are_served() {
+async fn http_1_0_clients_are_served() {
     let (lab, upstream) =
         in_front_of(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n").await;
     let mut wire = lab.connect().await;
@@ -295,7 +295,7 @@ async fn old_clients_are_served() {
 }
 
 #[tokio::test]
-async fn a_client_that_wants_to_close_is_let_go() {
+async fn a_client_that_asks_to_close_is_disconnected_after_its_response() {
     let lab = Lab::start().await;
     let mut wire = lab.connect().await;
     let answer = wire.send(&Request::get(format!("{API}/x")).header("Connection", "close")).await.passed();
@@ -355,7 +355,7 @@ async fn compressed_answers_arrive_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn what_is_outside_the_prefixes_is_not_there() {
+async fn a_path_outside_the_prefixes_is_not_found() {
     let (lab, upstream) = in_front_of(EMPTY_SUCCESS).await;
     let mut wire = lab.connect().await;
     for path in ["/", "/agentgateway", "/manager/html", "/AgentGateway/resource/x", "/simulator/journal", "*"] {

@@ -1,5 +1,5 @@
-//! One fault of the upstream after the other: what the client learns, what the next request gets, and that no
-//! telephone rings twice.
+//! Faults of the upstream, one test for each: the answer that the client gets, the state for the next request, and that no
+//! callout is sent twice.
 
 use previewgate::config::{Config, OnUnknownPreview};
 use previewgate::simulator::{Ending, Fault, Misbehaviour, Simulator, SimulatorConfig, Stage};
@@ -32,7 +32,7 @@ fn failed(answer: &Answer, status: u16) -> Own {
 }
 
 #[tokio::test]
-async fn where_nothing_listens_nothing_was_sent() {
+async fn a_refused_connection_means_not_sent() {
     let dead = Port::reserve();
     let lab = Setup::plain().upstreams(&[dead.address]).start().await;
     for request in [x(), Request::post(format!("{API}/x")).body("{}")] {
@@ -68,7 +68,7 @@ async fn even_a_callout_goes_to_the_next_endpoint_if_nothing_of_it_was_sent() {
     let unverified = |config: &mut Config| config.validation.on_unknown_preview = OnUnknownPreview::Forward;
     let first = Port::reserve();
     let lab = Setup::plain().upstreams(&[first.address, second.address()]).config(unverified).start().await;
-    // The very first request: nobody knows yet that the first endpoint is not there.
+    // This is the first request, so the gateway does not know yet that the first endpoint is missing.
     let callout = Request::put(format!("{API}/voicecall/101/previewCallout")).guid("g");
     let answer = lab.send(&callout.json(&json!({"called": "1", "callcontrolid": 1}))).await.passed();
     assert_eq!(answer.retcode(), "0");
@@ -77,19 +77,19 @@ async fn even_a_callout_goes_to_the_next_endpoint_if_nothing_of_it_was_sent() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_went_away_is_used_again_when_it_is_back() {
+async fn an_upstream_that_returns_is_used_again() {
     let mut lab = Lab::start().await;
     lab.send(&x()).await.passed();
     lab.site.stop_simulator().await;
     failed(&lab.send(&x()).await, 502);
     let back = SimulatorConfig { address: lab.site.upstream_address(), ..SimulatorConfig::default() };
     let _simulator = Simulator::start(back).await.unwrap();
-    // The only endpoint is never given up, however recently it failed.
+    // The only endpoint is never ejected, even if it has just failed.
     lab.send(&x()).await.passed();
 }
 
 #[tokio::test]
-async fn a_certificate_of_somebody_else_is_not_trusted() {
+async fn a_certificate_of_another_host_is_not_trusted() {
     let stranger = previewgate::simulator::self_signed(&["127.0.0.1"]).unwrap();
     let tls = stranger.server_config().unwrap();
     let lab = Setup::encrypted().simulator(|simulator| simulator.tls = Some(tls)).start().await;
@@ -98,14 +98,14 @@ async fn a_certificate_of_somebody_else_is_not_trusted() {
     assert_eq!(lab.simulator.requests(), 0);
 }
 
-/// What the client gets for each fault: a whole answer of the gateway's own, or a connection that breaks.
+/// The client's view of each fault: a whole answer of the gateway, or a broken connection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Expected {
     Status(u16),
     Cut,
 }
 
-/// Faults of exchanges, with the outcome for what is read whole and for what is streamed.
+/// Faults of exchanges, with the outcome for answers that are read whole and for streamed ones.
 fn faults() -> Vec<(Fault, Expected, Expected)> {
     use Ending::{Close, Reset, Stall};
     use Expected::{Cut, Status};
@@ -148,7 +148,7 @@ fn check(outcome: &Result<Answer, Broken>, expected: Expected, fault: &Fault) {
 async fn a_callout_is_sent_at_most_once_whatever_happens() {
     for encrypted in [false, true] {
         let setup = if encrypted { Setup::encrypted() } else { Setup::plain() };
-        // A second endpoint would be there to be tried.
+        // A second endpoint is available, and must not get the callout.
         let second = Simulator::start(SimulatorConfig { lenient_callouts: true, ..Default::default() }).await.unwrap();
         let address = second.address();
         let lab = setup
@@ -174,14 +174,14 @@ async fn a_callout_is_sent_at_most_once_whatever_happens() {
             assert_eq!(second.handle().requests(), 0, "{fault:?}");
             let decision = lab.log.decision(&answer.unwrap().own().request_id).await;
             assert_eq!((&decision["decision"], &decision["reason"]), (&"forwarded".into(), &"upstream_failure".into()));
-            // The upstream is as good as before; without an answer in between, a third timeout would have it passed over.
+            // The upstream works again. Without an answer in between, a third timeout would eject it.
             assert_eq!(agent.call(1, "1").await.passed().retcode(), "0");
         }
     }
 }
 
 #[tokio::test]
-async fn a_poll_that_fails_is_not_repeated_and_never_half_an_answer() {
+async fn a_failed_poll_is_not_repeated_and_its_answer_is_never_cut_short() {
     let lab = Setup::plain().config(impatient).start().await;
     let agent = lab.agent(101).await;
     for (fault, expected, _) in faults() {
@@ -267,7 +267,7 @@ async fn error_pages_pass_unchanged() {
             assert!(answer.text().starts_with("<html>") && answer.text().ends_with("</html>"), "{answer:?}");
         }
     }
-    // An error page says nothing about the preview.
+    // An error page does not change the preview.
     assert_eq!(agent.call(1, "1").await.passed().retcode(), "0");
 }
 
@@ -277,7 +277,7 @@ async fn an_answer_with_both_framings_is_never_passed_on_with_both() {
     let mut wire = lab.connect().await;
     for _ in 0..3 {
         lab.simulator.misbehave(Misbehaviour::new(Fault::LengthAndChunked));
-        // The strict client would fail on two framings, and on anything left over.
+        // The strict client fails on two framings and on surplus bytes.
         let answer = wire.send(&Request::post(format!("{API}/x/101/echo")).body("b")).await;
         assert!(answer.status == 502 || answer.json()["result"]["body"] == "b", "{answer:?}");
     }
@@ -285,7 +285,7 @@ async fn an_answer_with_both_framings_is_never_passed_on_with_both() {
 }
 
 #[tokio::test]
-async fn an_answer_that_nobody_asked_for_reaches_nobody() {
+async fn an_unsolicited_answer_reaches_no_client() {
     let lab = Lab::start().await;
     let agent = lab.agent(101).await;
     for number in 0..20 {

@@ -1,4 +1,4 @@
-//! WebSocket: refused by default, carried both ways where it is allowed, and never a way around the rule.
+//! WebSocket: refused by default, relayed in both directions where it is allowed, and never a way around the rule.
 
 use crate::support::{API, Setup, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,7 +9,7 @@ const HANDSHAKE: &str = "GET /agentgateway/ws HTTP/1.1\r\nHost: x\r\nConnection:
 const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
-/// A platform that agrees to every handshake and then sends back what it gets. Says what it was asked.
+/// A platform that accepts every handshake and then echoes. The channel has the requests that it got.
 async fn echoing_platform() -> (std::net::SocketAddr, tokio::sync::mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -49,7 +49,7 @@ async fn what_is_allowed_is_carried_both_ways_and_counted() {
     let asked = heads.recv().await.unwrap().to_ascii_lowercase();
     assert!(asked.contains("upgrade: websocket\r\n") && asked.contains("connection: upgrade\r\n"), "{asked}");
     assert_eq!(lab.metric("previewgate_websockets_open"), 1.0);
-    // Bytes that are no HTTP, in several pieces, and more than any head may have.
+    // These bytes are not HTTP, come in several pieces, and exceed the limit of a head.
     for piece in [&b"\x81\x05hello\r\n\n\0"[..], &[7; 100_000]] {
         socket.write_all(piece).await.unwrap();
         let mut echoed = vec![0; piece.len()];

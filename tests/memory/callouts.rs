@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::support::{API, MemorySetup, Request, id, within};
 
 #[tokio::test(start_paused = true)]
-async fn a_number_is_good_only_under_its_own_control_id_and_for_its_own_agent() {
+async fn a_number_is_valid_only_with_its_control_id_and_for_its_agent() {
     let lab = MemorySetup::new().simulator(|simulator| simulator.lenient_callouts = true).start();
     let (one, other) = (lab.agent(101).await, lab.agent(102).await);
     one.shown(7, "05712345").await;
@@ -49,7 +49,7 @@ async fn a_held_poll_is_answered_at_once_when_an_event_comes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_preview_is_good_for_half_an_hour() {
+async fn a_preview_is_valid_for_half_an_hour() {
     // The session lasts for as long as the test.
     let lab = MemorySetup::new().simulator(|simulator| {
         simulator.lenient_callouts = true;

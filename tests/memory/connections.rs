@@ -100,7 +100,7 @@ async fn too_many_connections_are_closed_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_begun_before_the_drain_is_finished() {
+async fn requests_from_before_the_drain_are_finished() {
     let mut lab = MemorySetup::new().start();
     let agent = lab.agent(101).await;
     let mut idle = lab.connect().await;

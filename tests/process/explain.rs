@@ -14,7 +14,7 @@ fn command(request: &Path, options: &[&str]) -> Command {
     command
 }
 
-/// What the program says of a request that it can explain.
+/// The program's output for a request that it can explain.
 fn explained(request: &Path, options: &[&str]) -> String {
     let output = command(request, options).assert().code(0).stderr("").get_output().stdout.clone();
     String::from_utf8(output).unwrap()
@@ -34,7 +34,7 @@ fn of(name: &str, options: &[&str]) -> String {
     explained(&data(name), options)
 }
 
-/// A request that does not stand in an example file.
+/// A request that is in no example file.
 fn of_text(text: &str, options: &[&str]) -> String {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
@@ -48,7 +48,7 @@ fn assert_says(explanation: &str, words: &[&str]) {
 }
 
 #[test]
-fn a_good_callout_is_forwarded() {
+fn a_valid_callout_is_forwarded() {
     let explanation = of("ok.http", &[]);
     assert_says(
         &explanation,
@@ -139,7 +139,7 @@ fn numbers_are_masked_unless_asked_for() {
 }
 
 #[test]
-fn requests_that_are_no_callouts_or_no_requests() {
+fn requests_that_are_not_callouts_or_not_http() {
     assert_says(&of("bad_host.http", &[]), &["bad_host", "status 400", "\"retcode\":\"000-002\"", "Connection: close"]);
     let text = |text: &str| of_text(text, &[]);
     let poll = "GET /agentgateway/resource/agentevent/101 HTTP/1.1\nHost: x\n\n";
@@ -163,7 +163,7 @@ fn requests_that_are_no_callouts_or_no_requests() {
 }
 
 #[test]
-fn what_cannot_be_explained_says_so() {
+fn input_that_cannot_be_explained_is_an_error() {
     let code = |command: &mut Command, code: i32, words: &str| {
         let output = command.assert().code(code).stdout("").get_output().stderr.clone();
         assert_says(&String::from_utf8(output).unwrap(), &[words]);

@@ -1,4 +1,4 @@
-//! The real program as a child process: its commands, its surroundings, systemd, and the memory that it takes.
+//! The real program as a child process: its commands, faults of its environment, systemd, and its use of memory.
 
 #![allow(
     clippy::unwrap_used,

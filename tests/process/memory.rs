@@ -1,4 +1,4 @@
-//! Bodies of any size pass in both directions as they come, and the gateway takes no room for them.
+//! Bodies of any size pass in both directions as they arrive, and the gateway's memory does not grow.
 
 use crate::support::{API, Process, Request, Setup};
 
@@ -46,7 +46,7 @@ async fn a_long_download_takes_no_room_and_loses_no_byte() {
         growth.look(position);
     };
     wire.skim(LARGE, check).await;
-    // The connection has not lost count.
+    // The framing of the connection is still correct.
     assert_eq!(wire.send(&Request::get(format!("{API}/x"))).await.passed().retcode(), "0");
 }
 

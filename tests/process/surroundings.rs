@@ -1,4 +1,4 @@
-//! Surroundings that fail: the log is not read, no file descriptor is left, a name cannot be resolved, clients are
+//! Faults of the environment: the log is not read, no file descriptor is left, a name cannot be resolved, clients are
 //! silent.
 
 use std::net::TcpStream;
@@ -18,7 +18,7 @@ fn x() -> Request {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_that_is_not_read_stops_nothing() {
+async fn a_log_that_is_not_read_does_not_stop_the_gateway() {
     // A stop that waits for the log would take longer than the test.
     let site = Setup::plain().lenient().settings("shutdown.drain = \"1h\"").site().await;
     let mut gateway = site.run().await;
@@ -45,7 +45,7 @@ async fn a_log_that_is_not_read_stops_nothing() {
 }
 
 #[tokio::test]
-async fn without_file_descriptors_it_waits_and_recovers() {
+async fn the_gateway_recovers_from_a_lack_of_file_descriptors() {
     let settings = "limits.first_byte_timeout = \"1h\"\nlimits.idle_timeout = \"1h\"";
     let site = Setup::plain().lenient().settings(settings).site().await;
     let mut gateway = site.run_with(site.shell(&format!("ulimit -n 64 && {RUN}"))).await;
@@ -58,7 +58,7 @@ async fn without_file_descriptors_it_waits_and_recovers() {
     gateway.says("connection cannot be accepted").await;
     // A client that is connected is served, over the upstream connection that was kept.
     assert_eq!(kept.send(&agent.callout(7, "5550101")).await.passed().retcode(), "0");
-    // Not a wait for something, but the time during which it is observed: a busy loop would use all of it.
+    // The test observes the gateway for this time: a busy loop would use all of it.
     let before = gateway.processor_time();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let used = gateway.processor_time() - before;
@@ -69,7 +69,7 @@ async fn without_file_descriptors_it_waits_and_recovers() {
 }
 
 #[tokio::test]
-async fn a_name_that_does_not_resolve_is_no_dead_end() {
+async fn an_endpoint_whose_name_does_not_resolve_is_skipped() {
     let nowhere = "http://cc-gateway.invalid:8000";
     let timeout = "upstream.connect_timeout = \"500ms\"";
     let settings = format!("upstream.endpoints = [\"{nowhere}\"]\n{timeout}");
@@ -81,7 +81,7 @@ async fn a_name_that_does_not_resolve_is_no_dead_end() {
     site.configure(&format!("upstream.endpoints = [\"{nowhere}\", \"http://{{upstream}}\"]\n{timeout}"));
     gateway.signal("HUP");
     eventually_async("the reload", async || gateway.send(&x()).await.status == 200).await;
-    // The resolver is not waited for.
+    // The gateway does not wait for the resolver.
     assert!(gateway.stop().await.success());
 }
 

@@ -114,7 +114,7 @@ impl Hammer {
 }
 
 #[tokio::test]
-async fn sockets_that_make_no_sense_are_refused() {
+async fn unsuitable_systemd_sockets_are_refused() {
     let site = Setup::plain().site().await;
     let [listener, admin] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let script = "exec 3<&0 4<&1 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=a:b";

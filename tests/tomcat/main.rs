@@ -1,7 +1,7 @@
-//! Nothing slips past: a corpus of requests through the gateway to a real Tomcat with forgiving layers behind it.
+//! No unjudged callout gets through: a corpus of requests passes the gateway to a real Tomcat with forgiving layers.
 //!
-//! For every hostile request: whatever reached the application and could be a `previewCallout` to *any* of its layers
-//! and mappers must have been shown. For every behaving one: it arrived as it was sent. See `corpus` and `app/`.
+//! For every hostile request: if it reached the application and could be a `previewCallout` for *any* of its layers and
+//! mappers, then its number was shown. Every behaving request arrives unchanged. See `corpus` and `app/`.
 //!
 //! `PREVIEWGATE_COMPARE=1` sends the same through nginx and HAProxy as well and prints the table.
 
@@ -47,7 +47,7 @@ fn nothing_slips_past(version: Version) {
     let plain = Gate::start(tomcat.lenient, "");
     let found = polled(&tomcat, &plain.target, &cases);
     let passing = polled(&tomcat, &Gate::start(tomcat.passing, "").target, &cases);
-    // Tomcat as it comes refuses characters that no URI has, whoever sends them.
+    // A Tomcat with its default settings refuses characters that a URI cannot have.
     let is_uri = |case: &&Case| case.is_hostile() || !case.bytes.contains(&b'|');
     let some: Vec<_> = all.iter().step_by(9).filter(is_uri).collect();
     let over_tls = polled(&tomcat, &Gate::start_with_tls(tomcat.standard).target, &some);
@@ -66,7 +66,7 @@ fn nothing_slips_past(version: Version) {
 
 /// An application that reads bodies in the default charset of its JVM.
 #[test]
-fn nothing_slips_past_whatever_the_default_charset() {
+fn nothing_slips_past_with_any_default_charset() {
     for charset in ["GB18030", "Big5", "Shift_JIS"] {
         let Some(tomcat) = Tomcat::start_with_charset(Version::Nine, charset) else { return };
         let all = corpus();
@@ -83,7 +83,7 @@ fn nothing_slips_past_whatever_the_default_charset() {
 fn nothing_slips_past_with_previews_in_redis() {
     let (Some(tomcat), Some(redis)) = (Tomcat::start(Version::Ten), RedisServer::start(Kind::Plain)) else { return };
     let all = corpus();
-    // All that change what is remembered, and some of the others.
+    // All cases that change the stored previews, and some of the others.
     let counts = |case: &&Case| !polls(case) && (case.ends_session_of.is_some() || case.number.is_multiple_of(3));
     let some: Vec<_> = all.iter().filter(counts).collect();
     let settings = redis.settings();
@@ -107,7 +107,7 @@ fn by_push(tomcat: &Tomcat, all: &[Case]) -> Outcome {
     let pushes = Pushes::new(tomcat, &gate.target);
     let forged = forged_pushes(all.len(), &pushes.address_of(STRANGER));
     let counts = |case: &&Case| !polls(case) && (case.ends_session_of.is_some() || case.number % 4 == 1);
-    // The behaving ones come last: what the forged ones have changed would show.
+    // The behaving requests come last, so that changes by the forged ones would show.
     let (behaving, hostile): (Vec<_>, Vec<_>) = all.iter().filter(counts).partition(|case| !case.is_hostile());
     let cases: Vec<_> = forged.iter().chain(hostile).chain(behaving).collect();
     enforced(&cases, &send(tomcat, &gate.target, &Shows::Push(&pushes), &cases))

@@ -1,4 +1,4 @@
-//! Monitor mode: everything but a broken head may pass, and everything that could be a callout is explained.
+//! Monitor mode: everything except a broken head may pass, and everything that could be a callout has a decision line.
 
 use std::collections::HashMap;
 
@@ -10,12 +10,13 @@ use crate::send::{Said, Sent, Shows, number, send};
 use crate::tomcat::Tomcat;
 use crate::verdict::{shown, slipped_past};
 
-/// Sends `cases` through a gateway that enforces and one that monitors, and compares what they did and said.
+/// Sends `cases` through a gateway in enforce mode and one in monitor mode, and compares their actions and logs.
 ///
 /// - What could be a callout to any layer of the application has exactly one decision line, which never says `ok` of
 ///   what was not shown, and gives the reason for which the other gateway refused.
-///   What a request in an odd spelling has ended stays a preview here: nobody can say what the application made of it.
-/// - What is broken beyond the question of callouts arrives in neither mode.
+///   A preview that a request in an odd spelling may have ended stays valid here, because the application's reading is
+///   not known.
+/// - A request with a broken head arrives in neither mode.
 pub(crate) fn assert_explained(tomcat: &Tomcat, cases: &[&Case]) {
     let enforcing = Gate::start(tomcat.lenient, "");
     let enforced = send(tomcat, &enforcing.target, &Shows::Poll(&enforcing.target), cases);
@@ -36,8 +37,8 @@ pub(crate) fn assert_explained(tomcat: &Tomcat, cases: &[&Case]) {
         callouts += 1;
         let case = entry["case"].as_str().and_then(number).and_then(|number| by_number.get(&number).copied());
         let said = lines.get(entry["id"].as_str().unwrap_or_default()).map(Vec::as_slice).unwrap_or_default();
-        // Of the case's own first request: what comes behind it has another history in the two runs. A mutation can put
-        // the marker of another case into its own.
+        // Only the first request of the case counts: later ones have another history in the two runs. A mutation can put the
+        // marker of another case into a request.
         let is_own = |case: &&Case| entry["case"] == case.number.to_string().as_str() && marked(entry) == 1;
         let refusal = case.filter(is_own).and_then(|case| refusal(&enforced, case));
         let slipped = slipped_past(entry, &shown);
@@ -87,7 +88,7 @@ fn refusal<'s>(enforced: &'s Sent, case: &Case) -> Option<&'s str> {
     enforced.heard[&case.number].first.as_ref()?.reason.as_deref()
 }
 
-/// Refused by the gateway, or by Tomcat, for something that has nothing to do with callouts.
+/// The gateway or Tomcat refused the request for a reason that does not concern callouts.
 fn is_broken(sent: &Sent, case: &Case) -> bool {
     matches!(sent.heard[&case.number].first, Some(Said { status: 400, case: None, reason: None }))
 }

@@ -1,4 +1,4 @@
-//! CC-Gateway that pushes, and the application that is pushed to: agents get their previews without a poll.
+//! A CC-Gateway that pushes, and the application that receives: agents get their previews without a poll.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -96,7 +96,7 @@ impl Drop for Application {
     }
 }
 
-/// Reads one push and thanks for it.
+/// Reads one push and answers it.
 fn answer(mut socket: &TcpStream) -> std::io::Result<()> {
     let mut reader = BufReader::new(socket);
     let (mut line, mut length) = (String::new(), 0);

@@ -1,4 +1,4 @@
-//! Sends cases, and watches what the client of each hears.
+//! Sends cases, and records the response that each client gets.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -12,16 +12,16 @@ use crate::push::Pushes;
 use crate::tomcat::Tomcat;
 use crate::wire::{Connection, NoAnswer, Target};
 
-/// More than any answer takes.
+/// Longer than any answer takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Enough for an answer, if there is one.
 const GLANCE: Duration = Duration::from_millis(250);
 /// Cases under way at once.
 const CLIENTS: usize = 16;
 
-/// How an agent is shown the preview that follows from his number.
+/// How an agent gets the preview that follows from the agent's number.
 pub(crate) enum Shows<'a> {
-    /// By an answer to a poll that goes this way.
+    /// In the answer to a poll that is sent to this address.
     Poll(&'a Target),
     /// By a push.
     Push(&'a Pushes<'a>),
@@ -41,20 +41,20 @@ impl Shows<'_> {
     }
 }
 
-/// What became of a run.
+/// The outcome of a run.
 pub(crate) struct Sent {
-    /// What each client heard, by the number of its case.
+    /// The response of each client, by the number of its case.
     pub(crate) heard: HashMap<usize, Heard>,
-    /// What arrived at the application.
+    /// The requests that arrived at the application.
     pub(crate) journal: Vec<Value>,
 }
 
-/// What the client of one case heard.
+/// The response that the client of one case got.
 #[derive(Default)]
 pub(crate) struct Heard {
     /// The first answer.
     pub(crate) first: Option<Said>,
-    /// Why the innocent request behind it was not answered as it should.
+    /// Why the harmless request behind it was not answered correctly.
     pub(crate) confused: Option<String>,
 }
 
@@ -95,7 +95,7 @@ fn send_one(target: &Target, shows: &Shows<'_>, case: &Case) -> Heard {
         shows.show(agent);
     }
     let mut connection = Connection::open(target);
-    // Some in pieces: where they end must not matter.
+    // Some requests are sent in pieces, because the boundaries must not matter.
     let piece =
         if case.number.is_multiple_of(4) && case.bytes.len() < 2000 { 1 + case.number % 61 } else { case.bytes.len() };
     case.bytes.chunks(piece).for_each(|piece| connection.send(piece));
@@ -118,7 +118,7 @@ fn send_one(target: &Target, shows: &Shows<'_>, case: &Case) -> Heard {
     heard
 }
 
-/// An innocent request on the same connection gets its own answer, or the connection is closed.
+/// A harmless request on the same connection gets its own answer, or the connection is closed.
 fn follow(connection: &mut Connection, case: &Case, patience: Duration) -> Option<String> {
     let marker = format!("{}-f", case.number);
     connection.send(&request("GET", "/agentgateway/resource/voicecall/101/status", &marker, "", b""));

@@ -1,4 +1,4 @@
-//! What may and what may not have arrived.
+//! The check of the requests that have arrived.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -8,15 +8,15 @@ use crate::corpus::{ATTACKER, Case, VICTIM};
 use crate::send::{Heard, Said, Sent, number};
 use crate::tomcat::ROUTERS;
 
-/// What became of the cases of one class.
+/// The outcome of the cases of one class.
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) sent: usize,
-    /// Arrived as a callout that nobody was shown.
+    /// Count of callouts that arrived without a preview.
     bypasses: Vec<String>,
-    /// Of behaving clients, not arrived as sent, or answered otherwise.
+    /// Count of behaving requests that did not arrive unchanged, or got another answer.
     refused: Vec<String>,
-    /// An answer went to the wrong request.
+    /// Count of answers that went to the wrong request.
     confused: Vec<String>,
 }
 
@@ -27,7 +27,7 @@ impl Counts {
     }
 }
 
-/// What became of a run, class by class.
+/// The outcome of a run, class by class.
 pub(crate) struct Outcome {
     pub(crate) classes: BTreeMap<String, Counts>,
 }
@@ -45,7 +45,7 @@ impl Outcome {
         self.classes.iter().map(row).collect()
     }
 
-    /// Fails with everything that should not have been.
+    /// Fails with a list of all exceptions.
     pub(crate) fn assert_clean(&self) {
         let all = |of: fn(&Counts) -> &Vec<String>| self.classes.values().flat_map(of).cloned().collect::<Vec<_>>();
         let wrong = [
@@ -62,7 +62,7 @@ impl Outcome {
     }
 }
 
-/// Judges a run in which nothing may pass that was not shown.
+/// Checks a run in which no callout without a preview may pass.
 pub(crate) fn enforced(cases: &[&Case], sent: &Sent) -> Outcome {
     let Sent { heard, journal } = sent;
     let arrived = by_case(journal);
@@ -108,7 +108,7 @@ fn by_case(journal: &[Value]) -> HashMap<Option<usize>, Vec<&Value>> {
     arrived
 }
 
-/// Whether an arrival could be a callout, and not one that was shown in every reading.
+/// Whether an arrival could be a callout without a preview, in any reading.
 pub(crate) fn slipped_past(entry: &Value, shown: &BTreeSet<u32>) -> bool {
     let texts = |value: &Value| value.as_array().into_iter().flatten().cloned().collect::<Vec<_>>();
     let agents = texts(&entry["callouts"]);
@@ -121,7 +121,7 @@ pub(crate) fn slipped_past(entry: &Value, shown: &BTreeSet<u32>) -> bool {
             id == format!("{agent}0") && (called == format!("7{agent}01") || called == format!("7{agent}02"))
         })
     };
-    // Without a number nobody is called; but an arrival without any number was not judged either.
+    // Without a number no call is made. But an arrival without any number was not judged either.
     let calls: Vec<_> =
         bodies.iter().filter(|body| body[0].as_str().is_some_and(|called| !called.is_empty())).collect();
     agents.iter().any(|agent| calls.is_empty() || calls.iter().any(|body| !valid(agent, body)))
@@ -155,13 +155,13 @@ fn wrong_refusal(case: &Case, heard: &Heard, entries: &[&Value]) -> Option<Strin
     if !same {
         return Some(format!("arrived changed: {entry}"));
     }
-    // Or the routers would have nothing to say about the hostile ones either.
+    // Otherwise the routers would not see the hostile requests either.
     let is_callout = case.class == "callout" && expected.method == "PUT";
     let routed = ROUTERS.iter().all(|(name, _)| entry["rest"][name].is_string());
     (is_callout && !routed).then(|| format!("a router did not find it: {entry}"))
 }
 
-/// Byte for byte; or with the same meaning in plain ASCII, if the body is not.
+/// Whether the body arrived byte for byte or, if it was not plain ASCII, with the same meaning in plain ASCII.
 fn arrived_as(entry: &Value, expected: &[u8]) -> bool {
     let mut crc = flate2::Crc::new();
     crc.update(expected);

@@ -1,8 +1,8 @@
-//! The faults, and the plan that picks them: drawn from the seed alone, so that a failure can be repeated.
+//! The faults, and the plan that picks them. The plan depends on the seed only, so that a failure can be repeated.
 
 macro_rules! faults {
     ($($Fault:ident),+ $(,)?) => {
-        /// What the upstream does with one request.
+        /// The upstream's behaviour for one request.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub(crate) enum Fault { $($Fault),+ }
         impl Fault {
@@ -12,15 +12,15 @@ macro_rules! faults {
 }
 
 faults! {
-    // The answer comes, and then or meanwhile something else happens.
+    // The upstream answers, and something else happens during or after the answer.
     AnswerThenClose, AnswerThenReset, AnswerThenCloseLater, AnswerSayingClose, AnswerAsHttp10, AnswerAfterInterim,
     AnswerChunked, AnswerInPieces, AnswerThenGarbage, AnswerBeforeBody,
-    // No answer, or not all of one.
+    // The upstream answers not at all, or not completely.
     ResetAfterHead, CloseAfterHead, ResetAfterBody, CloseAfterBody, HalfHeadThenReset, HalfHeadThenClose,
     HalfBodyThenReset, HalfBodyThenClose, HalfBodyThenSilence, Garbage, SwitchProtocols, Silence,
 }
 
-/// What happens to a connection before anything is read from it.
+/// A fault of a connection before the upstream reads from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum ConnectionFault {
     ResetAtOnce,
@@ -39,7 +39,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// None for nearly half of the requests. Waiting takes time, so it is rare.
+    /// Nearly half of the requests get no fault. Faults that wait take time, so they are rare.
     pub(crate) fn of_request(self, id: u32) -> Option<Fault> {
         let draw = self.draw(1, u64::from(id));
         if draw % 100 < 45 {
@@ -62,7 +62,7 @@ impl Plan {
         })
     }
 
-    /// How long until a connection is closed after its answer: around the time of the next request on it.
+    /// Time from an answer until its connection is closed: about when the next request arrives on it.
     pub(crate) fn microseconds(self, id: u32) -> u64 {
         self.draw(100, u64::from(id)) % 3000
     }

@@ -1,4 +1,4 @@
-//! An upstream's odd manners, one at a time.
+//! Unusual behaviour of an upstream, one test for each.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::upstream::send;
 use super::{before, callout, endpoint, poll, show};
 use crate::support::{Lab, Peer, Upstream, Wire, within};
 
-/// Answers every poll with `answer`, as often as it is asked.
+/// An upstream that gives `answer` to every poll.
 async fn always(mut peer: Peer, answer: &str) {
     while peer.request().await.is_some() {
         if send(&mut peer, &[answer]).await.is_none() {
@@ -23,7 +23,7 @@ async fn gateway_before(upstream: SocketAddr) -> Lab {
     before(&[endpoint(upstream)], "").start().await
 }
 
-/// A gateway that waits no longer than this for an answer.
+/// A gateway with this response timeout.
 async fn impatient(upstream: SocketAddr, patience: Duration) -> Lab {
     let setup = before(&[endpoint(upstream)], "");
     setup.config(move |config| config.upstream.response_timeout = patience).start().await
@@ -61,7 +61,7 @@ async fn connections_that_end_with_their_answer_are_not_used_again() {
 }
 
 #[tokio::test]
-async fn an_upgrade_that_nobody_asked_for_is_not_passed_on() {
+async fn an_unsolicited_upgrade_is_not_forwarded() {
     let upstream = Upstream::start(|peer| {
         always(peer, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
     });
@@ -84,7 +84,7 @@ fn upload(length: usize) -> String {
 
 #[tokio::test]
 async fn an_early_answer_reaches_the_client_although_the_upload_is_not_wanted() {
-    // Says no after the head and closes with most of the body unread: the system resets the connection.
+    // The upstream refuses after the head, and closes with most of the body unread, so the system resets the connection.
     let upstream = Upstream::start(|mut peer| async move {
         if peer.head().await.is_some() {
             send(&mut peer, &["HTTP/1.1 413 Too Large\r\nContent-Length: 9\r\nConnection: close\r\n\r\n", "too large"])
@@ -97,7 +97,7 @@ async fn an_early_answer_reaches_the_client_although_the_upload_is_not_wanted() 
         let (from, mut to) = socket.into_split();
         let sending = tokio::spawn(async move {
             let _ = to.write_all(upload(8 << 20).as_bytes()).await;
-            // Ends with an error when the gateway has had enough.
+            // Fails when the gateway closes the connection.
             while to.write_all(&[b'x'; 64 * 1024]).await.is_ok() {}
         });
         let mut client = Wire::over(tokio::io::join(from, tokio::io::sink()));
@@ -111,7 +111,8 @@ async fn an_early_answer_reaches_the_client_although_the_upload_is_not_wanted() 
 
 #[tokio::test]
 async fn an_answer_during_an_upload_does_not_free_the_connection() {
-    // Answers at the head, then reads the rest: until it has all of it, no other request may use the connection.
+    // The upstream answers after the head, then reads the rest. Until it has read all, no other request may use the
+    // connection.
     let upstream = Upstream::start(|mut peer| async move {
         while let Some(request) = peer.head().await {
             let _ = send(&mut peer, &["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"]).await;
@@ -152,7 +153,7 @@ async fn an_upload_may_take_longer_than_an_answer() {
     }
     let told = client.answer().await;
     assert_eq!((told.status, told.text().as_str()), (200, "done"));
-    // And the other way round: all of it is there, and no answer comes.
+    // In the opposite case the upload is complete, and no answer comes.
     let silent_upstream = Upstream::start(|mut peer| async move { peer.until_closed().await });
     let silent = impatient(silent_upstream.address, Duration::from_millis(300)).await;
     let mut client = silent.connect().await;
@@ -163,14 +164,14 @@ async fn an_upload_may_take_longer_than_an_answer() {
 }
 
 #[tokio::test]
-async fn a_poll_whose_client_has_gone_is_taken_back() {
+async fn a_poll_whose_client_has_left_is_cancelled_upstream() {
     let (ended, mut endings) = tokio::sync::mpsc::channel::<()>(2);
     let upstream = Upstream::start(move |mut peer| {
         let ended = ended.clone();
         async move {
             if peer.request().await.is_some() {
                 let _ = ended.send(()).await;
-                // Ends when the gateway closes; nothing may come before that.
+                // The read ends when the gateway closes. No byte may come before that.
                 assert!(peer.head().await.is_none());
                 let _ = ended.send(()).await;
             }

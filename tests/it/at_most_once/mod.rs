@@ -1,5 +1,5 @@
 //! "A previewCallout and an event poll reach an upstream at most once, whatever fails": an upstream that counts what
-//! arrives, thousands of injected faults, and the gateway in between. Then the upstream's odd manners, one at a time.
+//! arrives, thousands of injected faults, and the gateway in between. Then unusual behaviour of an upstream, one at a time.
 
 mod faults;
 mod manners;

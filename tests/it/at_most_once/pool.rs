@@ -1,4 +1,4 @@
-//! Several endpoints: which one gets a request, when one is passed over, and how it comes back.
+//! Several endpoints: which one gets a request, when one is ejected, and how it is used again.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use super::upstream::{Request, send};
 use super::{before, endpoint, poll};
 use crate::support::{Lab, Peer, Port, Upstream, eventually_async};
 
-/// An honest upstream that records the agents whose requests it gets.
+/// A working upstream that records the agents whose requests it gets.
 fn honest_on(listener: TcpListener) -> (Upstream, Arc<Mutex<Vec<u32>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&seen);
@@ -34,7 +34,7 @@ fn honest() -> (Upstream, Arc<Mutex<Vec<u32>>>) {
     honest_on(Port::reserve().listen())
 }
 
-/// What `GET /upstreams` says.
+/// The response to `GET /upstreams`.
 async fn upstreams(lab: &Lab) -> Vec<Value> {
     lab.admin("/upstreams").await.json()["upstreams"].as_array().unwrap().clone()
 }
@@ -50,7 +50,7 @@ fn seen(upstream: &Arc<Mutex<Vec<u32>>>) -> usize {
 }
 
 #[tokio::test]
-async fn what_is_refused_is_passed_over_and_a_probe_brings_it_back() {
+async fn an_endpoint_that_refuses_is_ejected_and_a_probe_readmits_it() {
     let absent = Port::reserve();
     let dead = absent.address;
     let (second, at_second) = honest();
@@ -79,7 +79,7 @@ async fn what_is_refused_is_passed_over_and_a_probe_brings_it_back() {
 }
 
 #[tokio::test]
-async fn without_probes_a_request_finds_out() {
+async fn without_probes_a_request_readmits_the_endpoint() {
     let absent = Port::reserve();
     let dead = absent.address;
     let (second, _) = honest();
@@ -99,7 +99,7 @@ async fn without_probes_a_request_finds_out() {
 }
 
 #[tokio::test]
-async fn the_last_endpoint_is_never_given_up() {
+async fn the_last_endpoint_is_never_ejected() {
     let absent = Port::reserve();
     let dead = absent.address;
     let gateway = before(&[endpoint(dead)], "").start().await;
@@ -109,18 +109,18 @@ async fn the_last_endpoint_is_never_given_up() {
     }
     assert_eq!(upstreams(&gateway).await[0]["state"], "last_resort");
     let (_last, at_last) = honest_on(absent.listen());
-    // No probe needs to have noticed.
+    // This does not depend on a probe.
     assert_eq!(gateway.send(&poll(20000, "g.n")).await.status, 200);
     assert_eq!(seen(&at_last), 1);
     gateway.close().await;
 }
 
 #[tokio::test]
-async fn what_stays_silent_three_times_is_passed_over() {
+async fn an_endpoint_that_times_out_three_times_is_ejected() {
     let mute = Upstream::start(|mut peer| async move { peer.until_closed().await });
     let (second, _) = honest();
     let setup = before(&[endpoint(mute.address), endpoint(second.address)], "");
-    // Long for the second endpoint, which answers; the first one takes all of it three times.
+    // The second endpoint answers well within this time. The first one uses it up three times.
     let gateway = setup.config(|config| config.upstream.response_timeout = Duration::from_millis(500)).start().await;
     let mut statuses = Vec::new();
     for _ in 0..5 {

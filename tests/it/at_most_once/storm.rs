@@ -1,4 +1,4 @@
-//! Thousands of callouts and polls through a gateway whose two upstreams break in every way there is.
+//! Thousands of callouts and polls through a gateway whose two upstreams fail in all known ways.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::support::{Answer, Client, Request};
 const REQUESTS: u32 = 4000;
 const CLIENTS: u32 = 16;
 const FIRST: u32 = 10_000;
-/// Another one with `PREVIEWGATE_SEED`.
+/// The seed; `PREVIEWGATE_SEED` replaces it.
 const SEED: u64 = 20_261_122;
 
-/// What the client was told.
+/// The answer that the client got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Told {
     Success,
@@ -58,13 +58,13 @@ async fn ask_all(mut client: Client, next: Arc<AtomicU32>) -> Vec<(u32, Told)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_arrives_twice_and_nothing_is_claimed_that_is_not_so() {
+async fn no_request_arrives_twice_and_each_answer_tells_the_outcome() {
     let seed = std::env::var("PREVIEWGATE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(SEED);
     println!("seed {seed} (PREVIEWGATE_SEED)");
     let (plan, evidence, began) = (Plan { seed }, Arc::new(Evidence::default()), Instant::now());
     let endpoints = [upstream::start(0, plan, &evidence), upstream::start(1, plan, &evidence)];
     let setup = before(&endpoints.map(endpoint), "upstream.balance = \"agent\"").config(|config| {
-        // Shorter than a configuration file may say: no poll of this test is held.
+        // This is shorter than a configuration file may set it; no poll of this test is held.
         config.upstream.response_timeout = Duration::from_millis(400);
         config.limits.body_idle_timeout = Duration::from_millis(400);
     });

@@ -1,4 +1,4 @@
-//! An upstream that owns its sockets, counts what arrives on them, and breaks them as planned.
+//! An upstream that owns its sockets, counts the requests that arrive, and injects the planned faults.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use super::faults::{ConnectionFault, Fault, Plan};
 use crate::support::{Peer, Port, Seen};
 
-/// What has arrived at any upstream.
+/// The requests that have arrived at any upstream.
 #[derive(Default)]
 pub(super) struct Evidence {
     arrivals: Mutex<BTreeMap<u32, u32>>,
@@ -101,7 +101,7 @@ impl Upstream {
         }
     }
 
-    /// Nothing when the connection is over.
+    /// `None` when the connection has ended.
     async fn treat(&self, peer: &mut Peer, request: &Request, fault: Option<Fault>) -> Option<()> {
         match fault {
             Some(Fault::ResetAfterHead) => {
@@ -109,7 +109,7 @@ impl Upstream {
                 return None;
             }
             Some(Fault::CloseAfterHead) => return None,
-            // An answer in spite of a body that is not read; closing then resets the connection.
+            // Answers without reading the body. Closing then resets the connection.
             Some(Fault::AnswerBeforeBody) => {
                 send(peer, &[&request.answer()]).await?;
                 return None;
@@ -183,7 +183,7 @@ fn reset(socket: &TcpStream) {
 pub(super) async fn send(peer: &mut Peer, pieces: &[&str]) -> Option<()> {
     for piece in pieces {
         peer.write(piece).await?;
-        // Lets the gateway see the pieces one by one, more often than not.
+        // Usually lets the gateway read the pieces one by one.
         tokio::task::yield_now().await;
     }
     Some(())

@@ -1,4 +1,4 @@
-//! What is not relayed: addresses that the gateway has not issued, and targets that it may not push to.
+//! Pushes that are not relayed: to addresses that the gateway has not issued, and for targets that are not allowed.
 
 use serde_json::json;
 
@@ -28,7 +28,7 @@ async fn a_tampered_address_is_refused() {
         assert_eq!((answer.status, answer.retcode().as_str()), (403, "000-002"), "{url}");
     }
     assert_eq!(gateway.metric(&pushes("refused_signature")), tampered.len() as f64);
-    // What is no push address at all, or no push, finds nothing; and nothing of it reaches the upstream.
+    // A path that is not a push address, or a request that is not a push, gets 404 and does not reach the upstream.
     let requests = site.handle.requests();
     let path = site.push_path();
     for (method, path) in [("GET", path.as_str()), ("POST", "/previewgate/push/push/x/y"), ("POST", "/previewgate/")] {
@@ -87,7 +87,7 @@ async fn a_target_must_still_be_allowed_when_it_is_pushed_to() {
 }
 
 #[tokio::test]
-async fn a_name_that_leads_to_this_machine_needs_its_address_allowed_too() {
+async fn a_name_that_resolves_to_this_machine_needs_its_address_allowed_too() {
     let site = PushSite::new().await;
     let url = format!("https://localhost:{}/", site.application.address.port());
     let sign_in = json!({"pushUrl": url}).to_string();
@@ -103,10 +103,10 @@ async fn a_name_that_leads_to_this_machine_needs_its_address_allowed_too() {
     gateway.close().await;
 }
 
-/// A network that is allowed may hold CC-Gateway too. A push to its interface would be a request that nobody has
-/// judged: with the method and the number in the query, a callout to forgiving frameworks.
+/// An allowed network may contain CC-Gateway too. A push to its interface would be an unjudged request. With method and
+/// number in the query, a forgiving framework could take it for a callout.
 #[tokio::test]
-async fn the_upstream_is_no_application_under_whatever_name() {
+async fn the_upstream_is_never_a_push_target_under_any_name() {
     let site = PushSite::new().await;
     let callout = "agentgateway/resource/voicecall/101/previewCallout?_method=PUT&called=1&callcontrolid=1";
     let gateway = site.start_with(&PushSite::push("\"localhost\", \"https://127.0.0.0/8\""));

@@ -1,4 +1,4 @@
-//! What is relayed: heads and bodies as they are, recorded before the application sees them.
+//! Relayed pushes: heads and bodies pass unchanged, and are recorded before the application sees them.
 
 use previewgate::preview::ControlId;
 use serde_json::json;
@@ -7,7 +7,7 @@ use super::site::{PushSite, TOKEN, pushes, sign_in as sign_in_request, sign_ins}
 use super::{NUMBER, preview};
 use crate::support::{Application, Request, id, within};
 
-/// Sign-in → event → push → recorded → callout from inside the application's handler → its answer back.
+/// From the sign-in over event, push and record to the callout from inside the application's handler, and its answer.
 async fn end_to_end(sign_in: impl Fn(&PushSite) -> String, form: &str, token: &str) {
     let site = PushSite::new().await;
     let gateway = site.start();
@@ -36,7 +36,7 @@ async fn end_to_end(sign_in: impl Fn(&PushSite) -> String, form: &str, token: &s
     assert_eq!(seen.request.header("host"), site.application.address.to_string());
     assert_eq!(seen.callouts, ["ok"], "recorded before the application saw it");
 
-    // Release: the preview is over.
+    // A release ends the preview.
     simulated.release(id(101));
     let follow_ups = 3.0;
     let released =
@@ -150,7 +150,7 @@ async fn events_count_in_their_order_and_for_their_agent_only() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_to_look_into_is_relayed_unseen() {
+async fn a_push_too_large_to_read_is_relayed_unread() {
     let site = PushSite::new().await;
     let gateway = site.start_with(&format!("limits.event_body = \"4KiB\"\n{}", PushSite::loopback()));
     site.sign_in(site.call_back_sign_in()).await;

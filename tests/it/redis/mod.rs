@@ -43,7 +43,7 @@ async fn an_agent_polls_through_one_gateway_and_calls_through_another() {
 }
 
 #[tokio::test]
-async fn what_ends_at_one_gateway_ends_at_the_other() {
+async fn an_end_at_one_gateway_counts_at_the_other() {
     let Some(lab) = RedisLab::start(&[LOCAL, LOCAL]).await else { return };
     let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
     lab.shown(one, 101, 7, "100").await;
@@ -52,7 +52,7 @@ async fn what_ends_at_one_gateway_ends_at_the_other() {
     assert_eq!(one.call(101, 7, "100").await.verdict(), "control_id_mismatch");
     assert_eq!(one.call(101, 8, "200").await.verdict(), "ok");
     lab.released(one, 101).await;
-    // It was this one that saw the preview, and its own memory still holds it.
+    // This gateway saw the preview, and its own memory still has it.
     assert_eq!(other.call(101, 8, "200").await.verdict(), "unknown_preview");
 
     lab.shown(one, 101, 9, "300").await;
@@ -108,7 +108,7 @@ async fn a_snapshot_is_of_what_this_gateway_saw_and_stands_in_for_a_redis_that_k
 }
 
 #[tokio::test]
-async fn monitor_mode_forwards_what_nobody_can_look_up() {
+async fn monitor_mode_forwards_a_callout_that_cannot_be_looked_up() {
     let Some(mut lab) = RedisLab::start(&["on_store_failure = \"reject\"\n[validation]\nmode = \"monitor\""]).await
     else {
         return;
@@ -143,13 +143,13 @@ async fn without_redis_events_arrive_and_callouts_follow_the_policy() {
         assert!(gateway.counted("read", "failed") > 0.0);
     }
 
-    // Back, and empty: what was shown in the meantime is written, and each goes on.
+    // Redis is back and empty. The gateways write the previews that were shown in the meantime.
     lab.redis.restart();
     lab.all_well().await;
     let [local, reject, forward] = &lab.gateways[..] else { unreachable!() };
     assert_eq!(reject.call(101, 7, "100").await.verdict(), "ok");
     assert_eq!(forward.call(102, 7, "999").await.verdict(), "number_not_in_preview");
-    // Redis has forgotten this one. Who goes by nothing else refuses.
+    // Redis has lost this preview. A gateway that uses only Redis refuses the callout.
     assert_eq!(reject.call(103, 9, "300").await.verdict(), "unknown_preview");
     lab.shown(local, 105, 7, "100").await;
     assert_eq!(reject.call(105, 7, "100").await.verdict(), "ok");
@@ -165,7 +165,7 @@ async fn a_redis_that_lost_its_memory_costs_no_preview_at_the_gateway_that_saw_i
     lab.all_well().await;
     let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
     assert_eq!(one.call(101, 7, "100").await.verdict(), "ok");
-    // The next event of the agent takes the earlier ones along.
+    // The next event of the agent writes the earlier previews too.
     lab.shown(one, 101, 8, "200").await;
     assert_eq!(other.call(101, 7, "100").await.verdict(), "ok");
     assert_eq!(other.call(101, 8, "200").await.verdict(), "ok");
@@ -182,7 +182,7 @@ async fn a_redis_that_hangs_delays_by_its_time_limit_and_ends_arrive_when_it_is_
     assert!(one.counted("write", "timeout") > 0.0);
     assert_eq!(other.call(101, 7, "100").await.verdict(), "store_unavailable");
     assert!(other.counted("read", "timeout") > 0.0);
-    // Found out: from now on it costs nobody any time.
+    // The gateway knows now that Redis hangs, so it waits no longer.
     eventually("the hanging connection to be given up", || !one.is_well() && !other.is_well()).await;
     lab.shown(one, 101, 8, "200").await;
 
@@ -258,7 +258,7 @@ async fn tls_and_an_acl_user_with_the_documented_rights_and_no_secret_in_sight()
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_said_without_saying_it() {
+async fn a_wrong_password_is_reported_without_showing_it() {
     let Some(server) = RedisServer::start(Kind::Protected) else { return };
     std::fs::write(server.directory.path().join("redis.password"), "hunter2\n").unwrap();
     let lab = RedisLab::unconnected(server, &[LOCAL]).await;
@@ -268,7 +268,7 @@ async fn a_wrong_password_is_said_without_saying_it() {
     lab.shown(one, 101, 7, "100").await;
     assert_eq!(one.call(101, 7, "100").await.verdict(), "ok");
 
-    // Read at every connection: mended without a restart.
+    // The password file is read for every connection, so a correction needs no restart.
     std::fs::write(lab.redis.directory.path().join("redis.password"), SECRET).unwrap();
     eventually("what was late to be written", || one.is_well()).await;
     assert_eq!(one.call(101, 7, "100").await.verdict(), "ok");

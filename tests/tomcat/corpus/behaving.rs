@@ -1,4 +1,4 @@
-//! Requests of clients that behave, in all the ways in which they are known to write them.
+//! Requests of well-behaved clients, in all known spellings.
 
 use super::{CALLOUT, Corpus, Expected, JSON, VALID, chunked, request};
 
@@ -61,7 +61,7 @@ impl Corpus {
         }
     }
 
-    /// What looks like a trick and is none.
+    /// Harmless requests that look like an attack.
     pub(super) fn behaving_oddly(&mut self) {
         for body in [
             r#"{"called":"710101","callcontrolid":1010,"callData":"{\"name\":\"王\",\"city\":\"北京\"}"}"#,
@@ -82,7 +82,7 @@ impl Corpus {
     }
 
     pub(super) fn behaving_sessions(&mut self) {
-        // As old clients behind an old proxy write it, and as a load balancer probes.
+        // Old clients behind an old proxy and load balancers' probes use this form.
         for target in ["http://cc.example:8043", "HTTP://cc.example", "https://cc.example:8043"] {
             let path = "/agentgateway/resource/agentevent/101?calldata=x%2Fy";
             self.behaving("session and events", "GET", path, "", b"");

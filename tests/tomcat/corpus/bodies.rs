@@ -133,7 +133,7 @@ impl Corpus {
                     4 => text.chars().flat_map(|c| u32::from(c).to_be_bytes()).collect(),
                     5 => ebcdic(&text),
                     6 => text.replace('{', "+AHs-").replace('"', "+ACI-").into_bytes(),
-                    // Valid to one who reads UTF-8, with more behind it for one who does not.
+                    // The body is valid in UTF-8, and has more content in another charset.
                     _ => [VALID.as_bytes(), &ebcdic(&text)].concat(),
                 };
                 self.hostile_body("body: charsets", &fields, &body);
@@ -245,7 +245,7 @@ impl Corpus {
         }
     }
 
-    /// Behind more parameters than Tomcat 10 reads unless it is told to.
+    /// The parameter comes after more parameters than Tomcat 10 reads by default.
     pub(super) fn many_parameters(&mut self) {
         for count in [999, 1000, 1001, 5000] {
             let target = format!("{CALLOUT}?{}called={}", "a&".repeat(count), self.unshown());

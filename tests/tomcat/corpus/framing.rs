@@ -113,7 +113,7 @@ impl Corpus {
 
     fn broken_heads(&mut self) {
         for (from, to) in HEAD_EDITS {
-            // What is odd about a callout must not make it another request, nor hide one.
+            // An oddity of a callout must neither change it into another request nor hide one.
             let body = self.unshown_body();
             let text = request("PUT", CALLOUT, &self.number().to_string(), JSON, body.as_bytes());
             let text = String::from_utf8(text).unwrap().replacen(from, to, 1);

@@ -1,8 +1,8 @@
 //! The requests: hostile ones, all of which ask for a call that no preview allows, and those of behaving clients.
 //!
-//! Deterministic. Every hostile request carries a number that nobody was shown, or one shown to somebody else; should
-//! it arrive as a `previewCallout` in whatever reading, something slipped past. Every behaving request must arrive as
-//! it was sent.
+//! The corpus is deterministic. Every hostile request carries a number that no agent was shown, or that another agent was
+//! shown. If it arrives as a `previewCallout` in any reading, the gateway was bypassed. Every behaving request must arrive
+//! unchanged.
 
 mod behaving;
 mod bodies;
@@ -14,9 +14,9 @@ mod pushes;
 mod readings;
 mod sessions;
 
-/// Polls before the corpus is sent; so was shown 710101, 710102 under 1010.
+/// This agent polls before the corpus is sent, and is shown 710101 and 710102 under 1010.
 pub(crate) const ATTACKER: u32 = 101;
-/// Polls too; was shown 710201, 710202 under 1020.
+/// This agent polls too, and is shown 710201 and 710202 under 1020.
 pub(crate) const VICTIM: u32 = 102;
 
 const CALLOUT: &str = "/agentgateway/resource/voicecall/101/previewCallout";
@@ -31,11 +31,11 @@ pub(crate) struct Case {
     pub(crate) class: &'static str,
     /// The bytes.
     pub(crate) bytes: Vec<u8>,
-    /// The application may wait for more, so that silence says nothing.
+    /// The application may wait for more bytes, so that a missing answer proves nothing.
     pub(crate) may_hang: bool,
     /// The answer has no body.
     pub(crate) to_head: bool,
-    /// What must arrive, for a behaving request; nothing for a hostile one.
+    /// The expected arrival of a behaving request; `None` for a hostile one.
     pub(crate) expected: Option<Expected>,
     /// For requests that end a preview in an odd way: the agent, who polls before.
     pub(crate) ends_session_of: Option<u32>,
@@ -52,7 +52,7 @@ pub(crate) struct Expected {
 }
 
 impl Case {
-    /// Whether something slips past if this arrives as a callout.
+    /// Whether an arrival of this as a callout is a bypass.
     pub(crate) fn is_hostile(&self) -> bool {
         self.expected.is_none()
     }
@@ -154,7 +154,7 @@ impl Corpus {
         self.first + self.cases.len()
     }
 
-    /// A number that nobody was shown.
+    /// A number that no agent was shown.
     fn unshown(&self) -> String {
         format!("666{:06}", self.number())
     }
@@ -173,7 +173,7 @@ impl Corpus {
 
     fn hostile_path(&mut self, class: &'static str, target: &str) {
         let bytes = request("PUT", target, &self.number().to_string(), JSON, self.unshown_body().as_bytes());
-        // Not a target at all for some servers: they may wait for the rest of something.
+        // Some servers do not take this for a target, and may wait for more bytes.
         self.hostile(class, bytes).may_hang = target.contains([' ', '\r', '\n']);
     }
 

@@ -8,7 +8,7 @@ impl Corpus {
         let (target, mac) = signed.split_once('.').unwrap();
         let to = |agent: &str| format!("{}/{agent}/{signed}", head.rsplit_once('/').unwrap().0);
         let mut addresses = vec![
-            // Its own, and what it says of another agent.
+            // The address of the agent itself, and one of another agent.
             stolen.to_owned(),
             to("101"),
             to("0101"),
@@ -69,7 +69,7 @@ impl Corpus {
     }
 }
 
-/// What a forged push says: a preview more, a preview instead, no preview any more, no session any more.
+/// The content of forged pushes: another preview, a replaced preview, the end of a preview, the end of a session.
 const EVENTS: &[&str] = &[
     r#"{"eventType":"AgentEvent_Preview_CallOut","workNo":"AGENT","content":{"controlid":AGENT0,"dialeddigits":"NUMBER"}}"#,
     r#"{"eventType":"AgentEvent_Release_Preview","workNo":"AGENT","content":null}"#,

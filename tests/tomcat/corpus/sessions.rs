@@ -1,4 +1,4 @@
-//! Callouts of what somebody else was shown, and of what has ended in a spelling that may be missed.
+//! Callouts of another agent's preview, and of previews that ended in a spelling that may be missed.
 
 use super::methods::OVERRIDES;
 use super::{CALLOUT, Corpus, JSON, request};
@@ -20,7 +20,7 @@ impl Corpus {
         for (agent, of) in [(101, 102), (102, 101), (103, 101), (101, 103), (999_999, 101), (104, 102)] {
             for (called, id) in [(of, of), (of, agent), (agent, of)] {
                 for quoted in [false, true] {
-                    // The agent's own number under the agent's own ID is nobody's attack.
+                    // The agent's own number with the agent's own ID is not an attack.
                     let id = if quoted { format!("\"{id}0\"") } else { format!("{id}0") };
                     let body =
                         format!(r#"{{"called":"7{called}01","callcontrolid":{id},"workNo":"{of}","agentId":{of}}}"#);
