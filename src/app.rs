@@ -30,13 +30,13 @@ use crate::store::snapshot::SnapshotFile;
 use crate::systemd::{Inherited, Notifier};
 use crate::telemetry::{Logging, Metrics};
 
-/// How often the cache's housekeeping is done.
+/// Interval of the ledger's housekeeping.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
-/// How often certificate files are looked at.
+/// Interval of the check for changed certificate files.
 const CERTIFICATES: Duration = Duration::from_secs(5);
-/// How often it is asked whether a probe is due.
+/// Interval of the check for probes that are due.
 const PROBES: Duration = Duration::from_millis(100);
-/// What is cut at the drain deadline gets this long to be recorded.
+/// Time to record the requests that are cut at the drain deadline.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why the gateway does not start.
@@ -45,7 +45,7 @@ pub enum StartError {
     /// An address cannot be bound.
     #[error("{key} {address} cannot be bound: {source}")]
     Bind {
-        /// Where the address is configured.
+        /// The key of the address.
         key: &'static str,
         /// The address.
         address: SocketAddr,
@@ -66,7 +66,7 @@ pub enum StartError {
     Thread(#[from] io::Error),
 }
 
-/// A gateway that is bound to its addresses and serves nobody yet.
+/// A gateway that is bound to its addresses and does not serve yet.
 pub struct App {
     active: ActiveGeneration,
     reloader: Reloader,
@@ -134,7 +134,7 @@ impl App {
         self
     }
 
-    /// Where applications connect to; who does so now has to wait for [`App::start`].
+    /// The address that applications connect to. Connections wait until [`App::start`].
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -214,9 +214,9 @@ impl App {
 
 /// A gateway that serves.
 pub struct Running {
-    /// Where applications connect to.
+    /// The address that applications connect to.
     pub address: SocketAddr,
-    /// Where operators look.
+    /// The address of the admin listener.
     pub admin_address: SocketAddr,
     /// The services of the process; for tests.
     pub services: Arc<Services>,
@@ -224,7 +224,7 @@ pub struct Running {
     reloader: Arc<Reloader>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<io::Result<()>>>,
-    /// Whoever calls has a log of its own, or none.
+    /// The caller provides the log, if it wants one.
     dispatch: Dispatch,
 }
 
@@ -242,7 +242,7 @@ impl Running {
     /// Reads the configuration file again, as after SIGHUP. The result is also logged.
     ///
     /// # Errors
-    /// Whatever is wrong with it; then nothing has changed.
+    /// All faults of the configuration. Nothing has changed then.
     pub fn reload(&self) -> Result<(), ReloadError> {
         tracing::dispatcher::with_default(&self.dispatch, || self.reloader.reload(Trigger::Signal))
     }
@@ -296,7 +296,7 @@ impl Supervisor {
         if let Some(saving) = saving {
             saving.abort();
         }
-        // After the last worker: whatever was shown to an agent is in it.
+        // The save follows the end of the last worker, so it contains every preview that was shown.
         if let Some(keeper) = &self.keeper {
             keeper.finish().await;
         }
@@ -343,7 +343,7 @@ fn thread(
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         let _log = tracing::dispatcher::set_default(&dispatch);
         let outcome = runtime.block_on(work);
-        // What had to be waited for has been: a disk that hangs or a name server that is away must not keep the process.
+        // All necessary work has ended. A hanging disk or name server must not keep the process alive.
         runtime.shutdown_background();
         outcome
     })
@@ -379,7 +379,7 @@ mod tests {
         });
         let mut answer = String::new();
         client.read_to_string(&mut answer).unwrap();
-        // Nobody is at port 1: that is the gateway's own word.
+        // Nothing listens at port 1, so the answer is the gateway's own.
         assert!(answer.starts_with("HTTP/1.1 502 "), "{answer:?}");
     }
 }

@@ -1,10 +1,10 @@
-//! What went wrong with a request, and who caused it: the words that the upstream client, the gateway, the access log and
+//! The causes of failed requests, and who is to blame: the words that the upstream client, the gateway, the access log and
 //! the metrics share. This module imports no other.
 
 use crate::label_enum;
 
 label_enum! {
-    /// Who caused a request to fail.
+    /// The party that caused a request to fail.
     pub enum Blame {
         /// The request did not fail.
         None = "none",
@@ -18,7 +18,7 @@ label_enum! {
 }
 
 label_enum! {
-    /// How an attempt at an endpoint failed.
+    /// The kind of failure of an attempt at an endpoint.
     pub enum FailureKind {
         /// The endpoint's name has no address.
         Resolve = "resolve",

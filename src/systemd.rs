@@ -17,7 +17,7 @@ use sd_notify::NotifyState;
 /// setting, systemd names a socket after its unit.
 const ADMIN: &str = "admin";
 
-/// How long a notification may wait for systemd to read earlier ones. Signals and reloads wait meanwhile.
+/// How long a notification may wait for systemd to read earlier ones. Signals and reloads wait during this time.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Listening sockets that systemd holds. They stay open while the process restarts: clients wait in their backlog

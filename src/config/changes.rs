@@ -1,4 +1,4 @@
-//! What differs between two configurations, and whether a reload may apply it.
+//! The differences between two configurations, and whether a reload may apply them.
 
 use std::fmt;
 

@@ -140,7 +140,7 @@ impl FilePath {
 }
 
 impl FileContent {
-    /// What is wrong with `content`, and the cure.
+    /// The fault of `content`, and its cure.
     fn fault(self, content: &[u8]) -> Option<(&'static str, &'static str)> {
         const CERTIFICATE_CURE: &str = "name a file with `-----BEGIN CERTIFICATE-----`";
         const KEY_CURE: &str = "name a file with `-----BEGIN PRIVATE KEY-----` (or RSA or EC)";

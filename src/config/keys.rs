@@ -279,7 +279,7 @@ impl Kind for Workers {
         number(0..=MAX_WORKERS).describe()
     }
 
-    /// The same on every machine.
+    /// The default does not depend on the machine.
     fn describe_default(&self, _: &usize) -> String {
         "0".to_owned()
     }

@@ -68,7 +68,7 @@ pub struct Upstream {
     pub balance: Balance,
     /// Name resolution, TCP and TLS together, for one endpoint.
     pub connect_timeout: Duration,
-    /// From the request sent to the response head. Longer than the server's long poll (10 s by default).
+    /// Maximum time from the end of the request to the response head. Longer than the server's long poll (10 s by default).
     pub response_timeout: Duration,
     /// How long an idle connection is kept. Must be below the upstream's own keep-alive (Tomcat: 20 s or 60 s).
     pub idle_timeout: Duration,
@@ -265,9 +265,9 @@ pub struct Log {
 label_enum! {
     /// `log.format`
     pub enum LogFormat {
-        /// For machines.
+        /// JSON lines, for programs.
         Json = "json",
-        /// For people.
+        /// Short lines, for people.
         Text = "text",
     }
 }

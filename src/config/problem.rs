@@ -13,9 +13,9 @@ pub struct Problem {
     pub key: String,
     /// The value as written; `None` if there is none. Secrets are replaced, long values are cut.
     pub value: Option<String>,
-    /// What is wrong; continues a sentence that begins with the key.
+    /// The fault, as the rest of a sentence that begins with the key.
     pub message: String,
-    /// How to correct it.
+    /// The cure: how to correct it.
     pub cure: String,
 }
 

@@ -27,7 +27,7 @@ pub struct RedisStore {
     /// Maximum time that a callout or an event waits for Redis. It is at most one second: an application may cancel a
     /// poll that takes longer than the platform's 10 s and this second (docs/protocol.md 9).
     pub timeout: Duration,
-    /// What happens to a callout if Redis does not respond in time.
+    /// The action for a callout if Redis does not respond in time.
     pub on_store_failure: OnStoreFailure,
 }
 

@@ -1,4 +1,4 @@
-//! What is known of each key apart from its value: kind, range, default, and whether a reload can change it.
+//! The facts about each key apart from its value: kind, range, default, and whether a reload can change it.
 //!
 //! [`super::describe_keys`] yields one [`KeyDescription`] for each key, generated from [`super::keys`]. The list of
 //! changes that a reload must refuse comes from here, and so can a printed reference or a schema.
@@ -14,9 +14,9 @@ use crate::label_enum;
 pub struct KeyDescription {
     /// The full name, such as `upstream.tls.ca`.
     pub key: String,
-    /// What the value must be.
+    /// The kind and range of the value.
     pub kind: ValueKind,
-    /// What happens if the key is absent.
+    /// The effect of leaving the key out.
     pub presence: Presence,
     /// Whether a reload can change the value.
     pub reload: Reload,
@@ -34,7 +34,7 @@ label_enum! {
     }
 }
 
-/// What happens if a key is absent.
+/// The effect of leaving a key out.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Presence {
     /// The configuration is refused. In an optional table: only if the table is present.

@@ -38,7 +38,7 @@ pub struct Connection {
     served: AtomicBool,
     fault: OnceLock<HeadFault>,
     raw: AtomicBool,
-    /// Held while anything goes on for this connection: a worker waits for the last one before it ends.
+    /// Held while the connection has work. A worker ends only after the last of these is dropped.
     _alive: mpsc::Sender<()>,
 }
 

@@ -44,7 +44,7 @@ pub struct Options {
     show_numbers: bool,
 }
 
-/// Writes the explanation to `out`. Whatever the verdict, having explained it is a success.
+/// Writes the explanation to `out`. The result is a success with any verdict, because it was explained.
 ///
 /// # Errors
 /// When a file cannot be read or the explanation not be written.

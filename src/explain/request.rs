@@ -111,7 +111,7 @@ pub(super) fn arrive(bytes: &[u8], config: &Config) -> Result<Arrived, Fault> {
         // The head of a body with a fault passes alone: the next step finds the fault.
         passed += framer.advance(bytes.get(passed..).unwrap_or_default())?.bytes;
     }
-    // A head that does not end is waited for, in vain.
+    // A head that does not end is an error: more bytes will not come.
     let message = bytes.get(..passed).filter(|passed| !passed.is_empty()).ok_or(Fault::Head(HeadFault::Timeout))?;
     let (head, body) = split_head(message).ok_or(Fault::Head(HeadFault::LineEnd))?;
     let (method, uri, headers) = head_of(head).ok_or(Fault::Head(HeadFault::RequestLine))?;

@@ -1,4 +1,4 @@
-//! What is known of a request when its head has arrived. It never changes afterwards.
+//! The context of a request: everything that its head shows. It never changes afterwards.
 
 use std::sync::Arc;
 
@@ -18,15 +18,15 @@ use crate::protocol::{Classified, ClassifyRules, RequestHead, classify};
 /// Longest request ID that is accepted from a client, in bytes.
 const MAX_REQUEST_ID: usize = 64;
 
-/// What is known of one request before anything is done about it.
+/// Everything that is known of a request when its head has arrived.
 pub(super) struct RequestContext {
     /// The configuration that handles the request from its first byte to its last.
     pub(super) generation: Arc<Generation>,
     /// The client's connection.
     pub(super) connection: Arc<Connection>,
-    /// For the upstream, the logs and the client: printable and bounded.
+    /// The ID for the upstream, the logs and the client: printable and bounded.
     pub(super) request_id: HeaderValue,
-    /// As the client spelled it.
+    /// The method in the client's spelling.
     pub(super) method: Method,
     /// The credential that the request carries. It is never logged.
     pub(super) guid: Option<HeaderValue>,
@@ -34,7 +34,7 @@ pub(super) struct RequestContext {
     pub(super) origin: Option<HeaderValue>,
     /// Why the framer refused the head, if it did.
     pub(super) head_fault: Option<HeadFault>,
-    /// What the request is for, and whether it may be a callout.
+    /// The operation, and whether the request may be a callout.
     pub(super) classified: Classified,
     /// When the head arrived.
     pub(super) started: Instant,

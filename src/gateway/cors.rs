@@ -19,7 +19,7 @@ const MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 /// What a page may read besides the body.
 const EXPOSED: HeaderValue = HeaderValue::from_static("X-Previewgate-Reason, X-Request-Id");
 
-/// What the upstream has granted to which origin.
+/// The grants of the upstream, by origin.
 pub struct Origins(Cache<HeaderValue, Grant>);
 
 #[derive(Clone, PartialEq)]

@@ -8,7 +8,7 @@ use crate::preview::AgentId;
 use crate::protocol::{Delivery, Events, content, parse_events};
 use crate::store::{Moment, Source};
 
-/// How events came.
+/// How the events were delivered.
 #[derive(Clone, Copy)]
 pub(super) struct Arrival {
     /// The agent who was polled or who signed in for the push, if it is one.

@@ -18,7 +18,7 @@ use crate::upstream::UpstreamBody;
 
 /// A body that passes while its events are read.
 pub(super) struct EventWatch {
-    /// What was read before it was known to be too large.
+    /// The bytes that were read before the answer proved too large.
     beginning: Option<Bytes>,
     body: UpstreamBody,
     held: Option<Frame<Bytes>>,

@@ -67,7 +67,7 @@ enum Routed {
     Tunnel(Response<ResponseBody>, Tunnel),
 }
 
-/// The outer part: whatever happens further in is answered, timed, counted and logged exactly once.
+/// The outer part. Every outcome of the inner part is answered, timed, counted and logged exactly once.
 async fn handle(
     context: Arc<RequestContext>,
     client: Arc<Client>,

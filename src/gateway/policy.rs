@@ -68,14 +68,14 @@ impl From<Refusal> for Objection {
     }
 }
 
-/// What is known of the agent that makes a callout.
+/// The gateway's knowledge of the agent that makes a callout.
 #[derive(Clone, Copy)]
 pub(crate) struct AgentState<'a> {
     /// The previews of this instant.
     pub(crate) previews: &'a AgentPreviews,
     /// Whether the agent has signed out and has no preview.
     pub(crate) signed_out: bool,
-    /// What is known about the GUID of the request.
+    /// The gateway's knowledge of the request's GUID.
     pub(crate) session: SessionMatch,
 }
 

@@ -58,7 +58,7 @@ pub(super) struct PushClient {
     /// Never a target, whatever is allowed: a push to the upstream's own interface would be a request without
     /// validation, from the one address that may reach it. A push to a gateway's public URL would do the same in a circle.
     forbidden: Vec<EndpointUrl>,
-    /// This gateway's own listeners. The admin listener trusts whoever reaches it.
+    /// This gateway's own listeners. The admin listener trusts every client that reaches it.
     own: Vec<SocketAddr>,
     timeout: Duration,
     tls: Option<TlsConnector>,

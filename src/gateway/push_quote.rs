@@ -1,4 +1,4 @@
-//! Keeps the gateway's push addresses from clients: whoever holds one can show an agent false previews.
+//! Keeps the gateway's push addresses from clients. A client that has one can show an agent false previews.
 //!
 //! The platform gets such an address in a sign-in and may repeat it in an answer. The secret is its last part, the
 //! signature. So a response is cut before the bytes that complete the beginning of an address.

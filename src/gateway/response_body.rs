@@ -15,13 +15,13 @@ use crate::upstream::UpstreamBody;
 pub(super) enum ResponseBody {
     /// In memory.
     Whole(Bytes),
-    /// As it arrives from the upstream.
+    /// Passes as it arrives from the upstream.
     Streamed(UpstreamBody),
     /// The beginning was read, the rest follows as it arrives.
     Resumed(Option<Bytes>, UpstreamBody),
-    /// As it arrives, and its events are recorded before it is complete.
+    /// Passes as it arrives. Its events are recorded before it is complete.
     Events(Box<EventWatch>),
-    /// As it arrives, and its `retcode` is read on the way.
+    /// Passes as it arrives, and its `retcode` is read on the way.
     Watched(Box<SessionWatch>),
 }
 

@@ -1,4 +1,5 @@
-//! What all requests share: [`Services`] for the life of the process, [`Generation`] for the life of one configuration.
+//! The state that all requests share: [`Services`] lives as long as the process, [`Generation`] as long as one
+//! configuration.
 //!
 //! A reload builds the next generation over the same services and puts it in force in one step. A request belongs to
 //! the generation that was in force when its head arrived.
@@ -28,7 +29,7 @@ use crate::upstream::{Dial, TcpDial, Upstream};
 /// Minimum interval between two warnings about events, and between two about the upstream.
 const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What lives as long as the process, shared by all workers.
+/// The state that lives as long as the process. All workers share it.
 pub struct Services {
     /// The state of all agents: previews, sessions, recent ends.
     pub ledger: Arc<Ledger>,

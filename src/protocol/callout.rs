@@ -1,7 +1,7 @@
 //! The body of a `previewCallout`: one strict reading, or none.
 //!
-//! The upstream reads what is forwarded with a JSON mapper of its own, in a charset of its own. So whatever two parsers
-//! could read differently is refused: repeated keys however escaped, keys that a forgiving mapper folds onto the two that
+//! The upstream reads the forwarded body with its own JSON mapper, in its own charset. So the gateway refuses every body
+//! that two parsers could read differently: repeated keys however escaped, keys that a forgiving mapper folds onto the two that
 //! count, numbers that are not integers, anything but UTF-8, anything after the object. A body whose bytes could be read
 //! in another way although it is strict JSON is forwarded in another spelling with the same meaning: see `one_reading`.
 
@@ -23,7 +23,7 @@ pub const MAX_CALLED: usize = 120;
 /// A body that has one reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParsedCallout {
-    /// What it asks for.
+    /// The number and the control ID.
     pub callout: Callout,
     /// The body to forward in place of the one received; nothing if that one has one reading for everybody as it stands.
     pub rewritten: Option<Bytes>,
@@ -46,7 +46,7 @@ pub enum ParsedCancel {
 /// Why a body is not a callout. The text is for the client: it names fields, never values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CalloutError {
-    /// Not one JSON object in UTF-8, or one with more than one reading.
+    /// The body is not one JSON object in UTF-8, or has more than one reading.
     #[error("the message body is not valid: {0}")]
     Malformed(Cow<'static, str>),
     /// A mandatory field is absent, null or empty.

@@ -12,7 +12,7 @@ pub(super) fn trim_bom(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
-/// What is told of a JSON text, in its order.
+/// Receives the parts of a JSON text, in their order.
 pub(super) trait Handler {
     /// A value begins that is an object or an array.
     fn begin(&mut self, container: Container);
@@ -30,7 +30,7 @@ pub(super) trait Handler {
     fn literal(&mut self, literal: &str);
 }
 
-/// What holds values.
+/// The kinds of containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Container {
     /// `{…}`
@@ -60,7 +60,7 @@ impl LeadBytes {
     }
 }
 
-/// What may come next outside of a token.
+/// The tokens that may come next.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Expect {
     Value,
@@ -163,7 +163,7 @@ impl Lexer {
         }
     }
 
-    /// How many bytes of text stand in front of the next special one.
+    /// Count of ordinary bytes before the next special one.
     fn text_length(&self, rest: &[u8]) -> usize {
         let is_lead = |byte: &u8| self.lead_bytes.has(*byte);
         let special = match self.lead_bytes {
@@ -351,7 +351,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Writes down what it is told.
+    /// Records the calls that it gets.
     #[derive(Default)]
     struct Recorder(String);
 

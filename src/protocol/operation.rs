@@ -1,62 +1,62 @@
-//! What a request can be for. [`classify`](super::classify()) decides which of these it is, once, from the request head.
+//! The operations of requests. [`classify`](super::classify()) chooses one from the request head, once.
 
 use super::push_address::PushForm;
 use crate::label_enum;
 use crate::preview::{AgentId, Reason};
 
-/// What a request is for.
+/// The operation of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// `PUT voicecall/{agent}/previewCallout`: to be judged.
+    /// `PUT voicecall/{agent}/previewCallout`, which the gateway must judge.
     PreviewCallout {
-        /// Who calls.
+        /// The agent who calls.
         agent: AgentId,
     },
     /// `OPTIONS` of the guarded resource: passes if it is a CORS pre-flight.
     CalloutPreflight,
     /// `PUT voicecall/{agent}/cancelPreviewCallout`
     CancelPreviewCallout {
-        /// Whose preview it is.
+        /// The agent whose preview it is.
         agent: AgentId,
     },
     /// `GET agentevent/{agent}`: a long poll.
     PollEvents {
-        /// Whose events are asked for.
+        /// The agent whose events the client asks for.
         agent: AgentId,
     },
     /// `GET agentevent/allagentevent`: a long poll for many agents.
     PollAllEvents,
     /// A new session; on success the agent's earlier previews are void (docs/protocol.md 7).
     SignIn {
-        /// Who signs in.
+        /// The agent who signs in.
         agent: AgentId,
-        /// Which of the three sign-ins.
+        /// The interface that was used.
         name: OperationName,
     },
     /// `PUT onlineagent/loginbyaccount`: a new session of the agent that only the answer names (docs/protocol.md 7).
     SignInByAccount,
     /// The end of a session; on success the agent's previews are void (docs/protocol.md 7).
     SignOut {
-        /// Who is signed out: the agent himself, or the one a supervisor signs out.
+        /// The agent whose session ends. A supervisor can end the session of another agent.
         agent: AgentId,
-        /// Which of the sign-outs.
+        /// The interface that was used.
         name: OperationName,
-        /// Who asks for it: the same agent, or the supervisor in the path, where that is an agent ID.
+        /// The agent who asks for it: the same one, or the supervisor in the path, if that is an agent ID.
         by: Option<AgentId>,
     },
     /// `POST` to one of the gateway's own push addresses, its signature not yet looked at.
     Push {
-        /// Whose events, as the address claims; `None` if the agent signed in by account.
+        /// The agent that the address names; `None` if the agent signed in by account.
         agent: Option<AgentId>,
-        /// Which form, as the address claims.
+        /// The form of push that the address names.
         form: PushForm,
     },
-    /// Anything else: streamed through.
+    /// Any other request. It is streamed through.
     Other {
         /// The agent in the path, where there is one.
         agent: Option<AgentId>,
     },
-    /// Not known: the head has no reading, or more than one.
+    /// The operation is not known, because the head has no reading or more than one.
     Unroutable,
 }
 
@@ -144,9 +144,9 @@ impl Unclassified {
 label_enum! {
     /// The operations that the gateway tells apart, by the vendor's method names in logs.
     pub enum OperationName {
-        /// The guarded resource, whatever the method.
+        /// The guarded resource, with any method.
         PreviewCallout = "previewCallout",
-        /// Gives a preview back.
+        /// Cancels a preview.
         CancelPreviewCallout = "cancelPreviewCallout",
         /// Event poll of one agent.
         GetAgentEvent = "getAgentEvent",
@@ -166,9 +166,9 @@ label_enum! {
         ForceLogout = "forceLogout",
         /// Events that CC-Gateway pushes.
         PushEvents = "pushEvents",
-        /// Everything else below the allowed prefixes.
+        /// Any other path below the allowed prefixes.
         Other = "other",
-        /// Refused before it was known what for, or outside the allowed prefixes.
+        /// A request that was refused before its operation was known, or is outside the allowed prefixes.
         Unroutable = "unroutable",
     }
 }

@@ -6,7 +6,7 @@
 //! knowing of the sign-in. The time of issue ties the address to its session.
 //!
 //! The signature (HMAC-SHA256 over all parts) has two purposes: the gateway must not reach addresses of a stranger's
-//! choice, and an agent must not be shown what the platform never said. Whoever holds a signed address may post events
+//! choice, and an agent must not be shown what the platform never said. A client that has a signed address can post events
 //! for that one agent to that one target. The address travels from the gateway to CC-Gateway and back, never to the
 //! application, and no log holds it: nothing here has a `Debug` that shows it.
 
@@ -21,7 +21,8 @@ use crate::endpoint_url::EndpointUrl;
 use crate::label_enum;
 use crate::preview::{AgentId, Timestamp};
 
-/// The gateway's own paths: never forwarded to the upstream, whatever `upstream.path_prefixes` says.
+/// Prefix of the gateway's own paths. They are never forwarded to the upstream, even if `upstream.path_prefixes` allows
+/// them.
 pub const RESERVED: &str = "/previewgate/";
 const PUSH: &str = "/previewgate/push/";
 
@@ -55,13 +56,13 @@ impl PushForm {
     }
 }
 
-/// Where an application wants its pushes.
+/// The address where an application wants its pushes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target {
     url: String,
     /// Scheme, host and port.
     pub origin: EndpointUrl,
-    /// What to ask the application for.
+    /// Path and query of the push.
     pub path: PathAndQuery,
 }
 

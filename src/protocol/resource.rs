@@ -49,7 +49,7 @@ enum Resource {
     AllEvents,
     Session(AgentId, OperationName),
     AccountSignIn,
-    /// Of whom, by whom.
+    /// The agent whose session ends, and the agent who asks for it.
     ForcedSignOut(AgentId, Option<AgentId>),
     Other(Option<AgentId>),
 }

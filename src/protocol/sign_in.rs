@@ -22,14 +22,14 @@ pub struct PushAddress {
     pub form: PushForm,
     /// Its text, unescaped.
     pub url: String,
-    /// Where its JSON string stands in the body, quotes included.
+    /// Position of its JSON string in the body, quotes included.
     pub range: Range<usize>,
 }
 
-/// Why the addresses in a sign-in cannot be told.
+/// Why the addresses in a sign-in cannot be determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignInFault {
-    /// Not a JSON object in UTF-8: it cannot be said whether it asks for push.
+    /// The body is not a JSON object in UTF-8, so it may or may not ask for push.
     #[error("the sign-in is not a JSON object in UTF-8")]
     NotAnObject,
     /// It asks for push, and the upstream might take either of two values.
@@ -89,7 +89,7 @@ pub fn signed_in_agent(answer: &[u8]) -> Option<AgentId> {
     reader.finish()?.signed_in_agent()
 }
 
-/// `null` and `""` are as good as absent.
+/// `null` and `""` count as absent.
 fn is_given(value: &RawValue) -> bool {
     !matches!(value.get(), "null" | "\"\"")
 }

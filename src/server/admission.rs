@@ -1,4 +1,4 @@
-//! How many connections are open at a time, in all and by each client.
+//! Limits on open connections, in all and for each client.
 //!
 //! Admission has two steps. An accepted connection counts for `limits.connections`. It counts for
 //! `limits.connections_per_client` when its client is identified, which may take some bytes from the peer.

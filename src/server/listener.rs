@@ -1,4 +1,4 @@
-//! Where a worker's connections come from: a listening TCP socket, or in-memory pipes.
+//! The source of a worker's connections: a listening TCP socket, or in-memory pipes.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::stream::Stream;
 /// Connections that wait to be accepted, for each worker. The system may allow fewer.
 const BACKLOG: i32 = 4096;
 
-/// Where a worker's connections come from.
+/// The source of a worker's connections.
 #[derive(Debug)]
 pub enum Listener {
     /// A listening TCP socket.

@@ -27,12 +27,12 @@ pub use phase::{Phase, PhaseControl, PhaseWatch};
 use crate::log_throttle::LogThrottle;
 use crate::stream::Stream;
 
-/// How long to wait when the system has no file descriptor or no memory for another connection.
+/// Pause when the system has no file descriptor or no memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often upstream connections that have been idle for too long are closed.
+/// Interval of the check for upstream connections that have been idle for too long.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
-/// What one worker serves connections with.
+/// Everything that one worker needs to serve connections.
 pub struct Worker {
     generation: WorkerGeneration,
     admission: Arc<Admission>,

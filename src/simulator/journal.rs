@@ -23,7 +23,7 @@ const SECRET_HEADERS: [&str; 6] =
 /// One request that arrived.
 #[derive(Clone)]
 pub struct JournalEntry {
-    /// As it was spelled.
+    /// The target in its original spelling.
     pub method: String,
     /// Path and query, as they were spelled.
     pub target: String,
@@ -40,7 +40,7 @@ pub struct JournalEntry {
     pub body_length: u64,
     /// Whether the whole body arrived.
     pub complete: bool,
-    /// Who sent it.
+    /// The address of the client.
     pub peer: SocketAddr,
     /// When it was read completely.
     pub time: SystemTime,

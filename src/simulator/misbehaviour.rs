@@ -51,7 +51,7 @@ pub enum Fault {
     },
 }
 
-/// How far an exchange gets before it breaks.
+/// The point at which an exchange breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
@@ -70,7 +70,7 @@ pub enum Stage {
     InsideBody,
 }
 
-/// How an exchange that breaks ends.
+/// How a broken exchange ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
@@ -126,13 +126,13 @@ impl Misbehaviour {
         self
     }
 
-    /// For this number of matching requests.
+    /// The rule applies to this number of matching requests.
     pub fn times(mut self, times: u32) -> Self {
         self.times = times;
         self
     }
 
-    /// For every matching request until it is cleared.
+    /// The rule applies to every matching request until it is cleared.
     pub fn always(self) -> Self {
         self.times(u32::MAX)
     }

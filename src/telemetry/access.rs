@@ -18,7 +18,7 @@ pub struct AccessRecord<'a> {
     pub operation: OperationName,
     /// The HTTP method.
     pub method: &'a str,
-    /// From the path, if it contains a valid agent ID.
+    /// The agent in the path, if its ID is valid.
     pub agent_id: Option<AgentId>,
     /// The HTTP status that the client received; `None` if the client left before.
     pub status: Option<u16>,
@@ -26,7 +26,7 @@ pub struct AccessRecord<'a> {
     pub bytes_in: u64,
     /// Bytes of the response body that were written to the client's connection.
     pub bytes_out: u64,
-    /// From the request head to the end of the response.
+    /// Time from the request head to the end of the response.
     pub duration: Duration,
     /// The time that the upstream took.
     pub upstream_duration: Option<Duration>,
@@ -38,7 +38,7 @@ pub struct AccessRecord<'a> {
     pub upstream: Option<&'a str>,
     /// Who caused the failure, if the request failed.
     pub blame: Blame,
-    /// What went wrong, as one of the gateway's own words.
+    /// The cause of the failure, as one of the gateway's own words.
     pub cause: Option<&'static str>,
 }
 

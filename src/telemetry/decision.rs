@@ -15,9 +15,9 @@ const MAX_TEXT: usize = 128;
 /// The content of one decision line. A value that is `None` has no field.
 #[derive(Clone, Debug)]
 pub struct DecisionRecord<'a> {
-    /// From the path, if it contains a valid agent ID.
+    /// The agent in the path, if its ID is valid.
     pub agent_id: Option<AgentId>,
-    /// What happened to the request.
+    /// The verdict on the request.
     pub verdict: Verdict,
     /// The reason for the verdict.
     pub reason: Reason,
@@ -37,7 +37,7 @@ pub struct DecisionRecord<'a> {
     pub upstream: Option<&'a str>,
     /// The HTTP status that the client received; `None` if the client left before.
     pub status: Option<u16>,
-    /// From the request head to the end of the response.
+    /// Time from the request head to the end of the response.
     pub duration: Duration,
     /// The time that the upstream took.
     pub upstream_duration: Option<Duration>,

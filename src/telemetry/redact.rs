@@ -152,7 +152,7 @@ impl Write for Bounded<'_, '_> {
 }
 
 /// Control characters (C0, DEL, C1), line and paragraph separators, and characters that change the direction of text.
-/// With these, a terminal or viewer could show text that was not logged.
+/// Characters with which a terminal or viewer could show text that was not logged.
 pub(super) fn is_unprintable(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')

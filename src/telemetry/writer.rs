@@ -29,7 +29,7 @@ pub struct WriterLimits {
     pub buffer: usize,
     /// Minimum time between two batches: a busy gateway then makes one write per batch instead of one per line.
     pub pause: Duration,
-    /// How long the exit waits for lines that are still in the buffer.
+    /// Time that the exit waits for lines that are still in the buffer.
     pub exit: Duration,
 }
 
@@ -143,7 +143,7 @@ struct State {
     buffer: Vec<u8>,
     /// Calls of `write` whose lines entered the buffer.
     accepted: u64,
-    /// Of these, the number that the thread has written or lost.
+    /// Count of lines among these that the thread has written or lost.
     settled: u64,
     /// The thread waits for the first line.
     waiting: bool,

@@ -151,7 +151,7 @@ impl Client {
     }
 }
 
-/// Where an attempt is made.
+/// The endpoint and connection of one attempt.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     position: usize,

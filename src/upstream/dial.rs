@@ -1,4 +1,4 @@
-//! How a connection to an endpoint begins: name resolution and TCP, or whatever a test puts in their place.
+//! How a connection to an endpoint begins: name resolution and TCP, or a replacement in tests.
 
 use std::io;
 use std::time::Duration;

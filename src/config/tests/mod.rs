@@ -53,7 +53,7 @@ fn example(name: &str) -> String {
     fs::read_to_string(example_directory().join(name)).unwrap()
 }
 
-/// With every `# key = value` and `# [table]` line in effect, and previews where every key of theirs means something.
+/// The example with every `# key = value` and `# [table]` line in effect, and a store for which every key has a meaning.
 fn uncommented(text: &str) -> String {
     let text = text.replace("kind = \"memory\"", "kind = \"redis\"");
     let line = |line: &str| match line.strip_prefix("# ") {

@@ -1,4 +1,4 @@
-//! Whatever the file holds, the answer is a list of problems.
+//! For any content of the file, the result is a list of problems or a configuration, never a panic.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! What each kind of request does, after its head was classified and admitted.
+//! The handling of each kind of request, after its head was classified and admitted.
 
 pub(super) mod callout;
 pub(super) mod events;

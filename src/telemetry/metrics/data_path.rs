@@ -53,7 +53,7 @@ impl StatusClass {
 }
 
 label_enum! {
-    /// What was refused under load.
+    /// The kind of request or connection that was refused under load.
     pub enum ShedKind {
         /// An event poll, above `limits.held_polls`.
         Poll = "poll",
@@ -122,9 +122,9 @@ label_enum! {
 /// Connections that are open now.
 #[derive(Debug)]
 pub struct ConnectionMetrics {
-    /// From clients.
+    /// Connections from clients.
     pub downstream: OpenConnections,
-    /// To endpoints.
+    /// Connections to endpoints.
     pub upstream: OpenConnections,
     /// WebSockets. Their content is not validated.
     pub websockets: OpenConnections,

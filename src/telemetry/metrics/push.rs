@@ -11,7 +11,7 @@ const PUSHES: &str = "previewgate_pushes";
 const SIGN_INS: &str = "previewgate_push_sign_ins";
 
 label_enum! {
-    /// How a push ended.
+    /// The outcome of a push.
     pub enum PushOutcome {
         /// The application responded, with success or failure.
         Relayed = "relayed",
@@ -29,7 +29,7 @@ label_enum! {
 }
 
 label_enum! {
-    /// How a sign-in that asks for push was handled.
+    /// The handling of a sign-in that asks for push.
     pub enum SignInHandling {
         /// It was rewritten: its pushes come through the gateway.
         Rewritten = "rewritten",

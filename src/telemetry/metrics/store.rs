@@ -27,7 +27,7 @@ label_enum! {
         Ok = "ok",
         /// Redis was not connected, or returned an error.
         Failed = "failed",
-        /// Not done within `previews.store.timeout`.
+        /// The operation exceeded `previews.store.timeout`.
         Timeout = "timeout",
         /// Other gateways changed the same agent at each attempt.
         Conflict = "conflict",
