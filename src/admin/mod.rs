@@ -4,6 +4,7 @@
 //! The only request that changes something is `POST /reload`, and that reads only the configuration file.
 
 mod connections;
+mod decisions;
 mod page;
 mod site;
 mod stack;
@@ -24,6 +25,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use self::connections::Connections;
+use self::decisions::Filter;
 use self::page::{JSON, TEXT, answer};
 use self::site::{Refusal, Site};
 use self::stack::stack;
@@ -51,12 +53,13 @@ pub struct Admin {
 }
 
 /// Every path, in the order in which `/` lists them.
-const PATHS: [(&str, &str); 7] = [
+const PATHS: [(&str, &str); 8] = [
     ("GET /livez", "200 while the process runs"),
     ("GET /readyz", "200 when this gateway should get traffic, else 503; independent of the upstream"),
     ("GET /metrics", "OpenMetrics"),
     ("GET /config", "the effective configuration, secrets redacted"),
     ("GET /upstreams", "the endpoints: whether they are in use, since when and why"),
+    ("GET /decisions", "the last 1,000 callouts and why; ?agent=, ?id=, ?reason=, ?limit= choose among them"),
     ("GET /previews/{agentid}", "the previews of an agent, numbers masked, and the state of the store"),
     ("POST /reload", "read the configuration file again; the answer lists its errors, if there are any"),
 ];
@@ -100,7 +103,7 @@ impl Admin {
         let path = request.uri().path();
         match (request.method(), path) {
             (&Method::POST, "/reload") => self.reload(peer),
-            (&Method::GET | &Method::HEAD, path) if path != "/reload" => self.show(path),
+            (&Method::GET | &Method::HEAD, path) if path != "/reload" => self.show(path, request.uri().query()),
             _ => answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, index()),
         }
     }
@@ -113,7 +116,7 @@ impl Admin {
         }
     }
 
-    fn show(&self, path: &str) -> Response<Full<Bytes>> {
+    fn show(&self, path: &str, query: Option<&str>) -> Response<Full<Bytes>> {
         let generation = self.active.current();
         match path {
             "/" => answer(StatusCode::OK, TEXT, index()),
@@ -122,6 +125,7 @@ impl Admin {
             "/metrics" => answer(StatusCode::OK, Metrics::CONTENT_TYPE, generation.services.metrics.encode()),
             "/config" => answer(StatusCode::OK, "application/toml", generation.config.to_toml()),
             "/upstreams" => upstreams(&generation.upstream),
+            "/decisions" => decisions(&generation, query),
             path => match path.strip_prefix("/previews/") {
                 Some(agent) => previews(&generation, agent),
                 None => answer(StatusCode::NOT_FOUND, TEXT, index()),
@@ -180,6 +184,15 @@ fn upstreams(upstream: &Upstream) -> Response<Full<Bytes>> {
     };
     let endpoints: Vec<_> = seen.iter().map(shown).collect();
     answer(StatusCode::OK, JSON, format!("{}\n", json!({ "upstreams": endpoints })))
+}
+
+fn decisions(generation: &Generation, query: Option<&str>) -> Response<Full<Bytes>> {
+    match Filter::parse(query) {
+        Ok(filter) => {
+            answer(StatusCode::OK, JSON, decisions::page(&filter.apply(&generation.services.flight_recorder)))
+        }
+        Err(error) => answer(StatusCode::BAD_REQUEST, JSON, format!("{}\n", json!({ "error": error.to_string() }))),
+    }
 }
 
 fn previews(generation: &Generation, agent: &str) -> Response<Full<Bytes>> {

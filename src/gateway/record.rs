@@ -11,13 +11,21 @@ use http::StatusCode;
 
 use super::context::RequestContext;
 use super::finish_on_drop::Commitment;
+use super::flight_recorder::{Decision, Evidence};
 use super::load::Permit;
 use crate::config::AccessLog;
 use crate::downstream::Serving;
 use crate::failure::Blame;
-use crate::preview::{Callout, Reason, Verdict};
+use crate::preview::{AgentPreviews, Callout, Reason, Timestamp, Verdict};
 use crate::protocol::Envelope;
 use crate::telemetry::{AccessRecord, DecisionRecord};
+
+/// The previews of an agent at one moment.
+#[derive(Clone)]
+pub(super) struct Basis {
+    pub(super) previews: Option<Arc<AgentPreviews>>,
+    pub(super) at: Timestamp,
+}
 
 /// The record of one request.
 pub(super) struct Recorder {
@@ -27,6 +35,8 @@ pub(super) struct Recorder {
     pub(super) callout: Option<Callout>,
     /// The age of the preview that the callout names.
     pub(super) preview_age: Option<Duration>,
+    /// What the callout was evaluated by.
+    pub(super) basis: Option<Basis>,
     /// `retcode` and `result` that the client gets.
     pub(super) envelope: Envelope,
     /// Whose fault it was, and the word for it.
@@ -54,6 +64,7 @@ impl Recorder {
             commitment,
             callout: None,
             preview_age: None,
+            basis: None,
             envelope: Envelope::default(),
             blame: None,
             decision: None,
@@ -131,12 +142,20 @@ impl Recorder {
         }
         // Without a verdict: the client left before its request was complete.
         let (verdict, reason) = self.decision.unwrap_or((Verdict::Rejected, Reason::ClientGone));
-        let callouts = &context.services().metrics.callouts;
+        let services = context.services();
+        let callouts = &services.metrics.callouts;
         callouts.decided(verdict, reason);
         if let Some(age) = self.preview_age {
             callouts.preview_age(age);
         }
-        let record = DecisionRecord {
+        let record = self.decision_record(verdict, reason);
+        record.emit(&services.redactor);
+        services.flight_recorder.keep(context.connection.client.address.ip(), self.explained(&record));
+    }
+
+    fn decision_record(&self, verdict: Verdict, reason: Reason) -> DecisionRecord<'_> {
+        let context = &*self.context;
+        DecisionRecord {
             agent_id: context.agent(),
             verdict,
             reason,
@@ -152,8 +171,21 @@ impl Recorder {
             upstream_duration: self.upstream_duration,
             request_id: context.id(),
             client: Some(&context.connection.client.text),
+        }
+    }
+
+    /// The decision with what was known of the agent. A callout that was refused before its previews were looked up is
+    /// shown with the previews of this moment.
+    fn explained(&self, record: &DecisionRecord<'_>) -> Decision {
+        let services = self.context.services();
+        let ledger = &services.ledger;
+        let present = || Basis {
+            previews: record.agent_id.and_then(|agent| ledger.local().previews(agent)),
+            at: services.clock.now(),
         };
-        record.emit(&context.services().redactor);
+        let basis = self.basis.clone().unwrap_or_else(present);
+        let ended = record.agent_id.map(|agent| ledger.recent_ends(agent)).unwrap_or_default();
+        Decision::new(record, &Evidence { previews: basis.previews.as_deref(), ended: &ended, at: basis.at })
     }
 
     fn write_access(&self, duration: Duration) {

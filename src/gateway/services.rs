@@ -14,6 +14,7 @@ use super::account_sign_ins::AccountSignIns;
 use super::certificates::report_expiry;
 use super::cors::Origins;
 use super::finish_on_drop::KeptPolls;
+use super::flight_recorder::FlightRecorder;
 use super::load::Load;
 use super::push_relay::{Push, PushSetupError};
 use super::request_ids::RequestIds;
@@ -49,6 +50,8 @@ pub struct Services {
     pub redactor: Redactor,
     /// The CORS grants of the upstream.
     pub origins: Origins,
+    /// The last decisions on callouts.
+    pub flight_recorder: FlightRecorder,
     /// Makes the IDs of requests that come without one.
     pub request_ids: RequestIds,
     /// The number of requests in flight.
@@ -93,6 +96,7 @@ impl Services {
             metrics,
             redactor: Redactor::new(config.log.mask_numbers, hash_key(&config.log)?),
             origins: Origins::new(),
+            flight_recorder: FlightRecorder::default(),
             request_ids: RequestIds::new(),
             load: Arc::new(Load::default()),
             kept_polls: KeptPolls::default(),

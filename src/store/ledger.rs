@@ -18,12 +18,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use super::fences::{Fence, Fences, TimedEnd};
 use super::journal::{End, Journal};
 use super::moment::{Moment, Sequence};
-use super::preview_log::log_shown;
+use super::preview_log::{log_ended, log_shown};
+use super::recent_ends::{EndCause, MADE_ROOM, RecentEnd, RecentEnds, ended_control_ids};
 use super::redis::{Known, SessionRelation, SharedStore, TimedChange};
 use super::sessions::{SessionMatch, Sessions};
 use super::{MemoryStore, StoreState, Unavailable};
 use crate::config::{OnStoreFailure, Previews, StoreKind};
-use crate::label_enum;
 use crate::preview::{AgentId, AgentPreviews, Announcement, Change, Clock, ControlId, Surplus, Timestamp};
 use crate::protocol::envelope::{SUCCESS, says_signed_out};
 use crate::protocol::{Delivery, Event, EventType, Events};
@@ -39,6 +39,7 @@ pub struct Ledger {
     shared: Option<SharedStore>,
     sessions: Sessions,
     fences: Fences,
+    recent_ends: RecentEnds,
     locks: Vec<Mutex<()>>,
     /// Where ends are appended to, if a snapshot is kept.
     journal: OnceLock<Journal>,
@@ -93,26 +94,6 @@ pub enum Outcome {
     Dropped(AgentId, DropCause),
 }
 
-label_enum! {
-    /// Why previews ended, as debug lines name it.
-    pub enum EndCause {
-        /// The platform released the preview.
-        Released = "released",
-        /// The platform logged the agent out (`AgentOther_ShutdownService`).
-        ShutDown = "shut_down",
-        /// The agent signed in: a new session.
-        SignedIn = "signed_in",
-        /// The agent signed out, or was signed out.
-        SignedOut = "signed_out",
-        /// The application gave the preview back (`cancelPreviewCallout`).
-        Cancelled = "cancelled",
-        /// The platform answered that the agent has no session (100-006, 100-008).
-        NoSession = "no_session",
-        /// A request that may have ended previews has an unknown outcome.
-        UnknownOutcome = "unknown_outcome",
-    }
-}
-
 /// A sign-in that succeeded.
 #[derive(Clone, Copy, Debug)]
 pub struct SignIn<'a> {
@@ -152,6 +133,7 @@ impl Ledger {
             shared,
             sessions,
             fences,
+            recent_ends: RecentEnds::new(),
             locks,
             journal: OnceLock::new(),
             sequence: Sequence::default(),
@@ -269,7 +251,7 @@ impl Ledger {
                     fence.note_end(ended_preview(&change), TimedEnd { generated_at, recorded_at: now });
                     changed_fence = true;
                 }
-                self.log_ended(agent, &change, cause_of(event_type));
+                self.note_ended(agent, &change, cause_of(event_type));
                 recorded.note(position, Outcome::Ended(agent, ended_preview(&change)));
             }
             valid.0.push(position);
@@ -314,7 +296,7 @@ impl Ledger {
             | EndCause::Cancelled
             | EndCause::UnknownOutcome => {}
         }
-        self.log_ended(agent, &change, cause);
+        self.note_ended(agent, &change, cause);
         self.apply(agent, vec![change], SessionRelation::Any);
     }
 
@@ -333,7 +315,7 @@ impl Ledger {
             self.sessions.learn(agent, guid);
         }
         let change = if sign_in.pushes { Change::EndedBefore(sign_in.began.at()) } else { Change::Ended };
-        self.log_ended(agent, &change, EndCause::SignedIn);
+        self.note_ended(agent, &change, EndCause::SignedIn);
         self.apply(agent, vec![change], SessionRelation::Begins);
     }
 
@@ -384,10 +366,18 @@ impl Ledger {
         }
     }
 
+    /// What ended previews of `agent` lately in this gateway, the newest first. No decision depends on it.
+    pub fn recent_ends(&self, agent: AgentId) -> Vec<RecentEnd> {
+        self.recent_ends.of(agent)
+    }
+
     /// Applies changes of one agent in order. The caller holds the agent's lock. Returns for each change what was not kept.
     fn apply(&self, agent: AgentId, changes: Vec<Change>, session: SessionRelation) -> Vec<Surplus> {
         let at = self.clock.now();
         let surplus = self.local.apply(agent, changes.iter().cloned());
+        for _ in surplus.iter().filter(|surplus| surplus.previews > 0) {
+            self.recent_ends.note(agent, RecentEnd { control_id: None, cause: MADE_ROOM, at });
+        }
         // After the previews: an end in a journal that a snapshot does not need is in the previews of that snapshot.
         if let Some(journal) = self.journal.get() {
             changes.iter().filter_map(|change| End::of(agent, change, at)).for_each(|end| journal.append(end));
@@ -471,32 +461,27 @@ impl Ledger {
 
     fn note_dropped(&self, agent: AgentId, announcement: &Announcement, cause: DropCause) {
         self.metrics.previews.dropped(cause);
+        let (control_id, at) = (announcement.control_id, self.clock.now());
+        self.recent_ends.note(agent, RecentEnd { control_id: Some(control_id), cause: cause.as_str(), at });
         tracing::debug!(
             target: "previewgate::previews",
-            agent_id = agent.as_u32(), control_id = announcement.control_id.0, cause = cause.as_str(),
+            agent_id = agent.as_u32(), control_id = control_id.0, cause = cause.as_str(),
             "preview is not recorded: it is over already"
         );
     }
 
-    /// One line for each preview that ends. Looks the previews up only if the lines are wanted.
-    fn log_ended(&self, agent: AgentId, change: &Change, cause: EndCause) {
-        if !tracing::enabled!(target: "previewgate::previews", tracing::Level::DEBUG) {
-            return;
+    /// Remembers each preview that ends. A session that ends without a preview is remembered too.
+    fn note_ended(&self, agent: AgentId, change: &Change, cause: EndCause) {
+        let at = self.clock.now();
+        let note = |control_id| self.recent_ends.note(agent, RecentEnd { control_id, cause: cause.as_str(), at });
+        let previews = self.local.previews(agent);
+        let mut ended = ended_control_ids(change, previews.as_deref()).peekable();
+        if ended.peek().is_none() {
+            note(ended_preview(change));
         }
-        for preview in self.local.previews(agent).iter().flat_map(|previews| previews.iter()) {
-            let ends = match change {
-                Change::Shown(_) => false,
-                Change::Cancelled(control_id) => preview.control_id == *control_id,
-                Change::Ended => true,
-                Change::EndedBefore(moment) => preview.announced_at < *moment,
-            };
-            if ends {
-                tracing::debug!(
-                    target: "previewgate::previews",
-                    agent_id = agent.as_u32(), control_id = preview.control_id.0, cause = cause.as_str(),
-                    "preview ended"
-                );
-            }
+        for control_id in ended {
+            note(Some(control_id));
+            log_ended(agent, control_id, cause);
         }
     }
 }

@@ -11,6 +11,7 @@ mod ledger;
 mod memory;
 mod moment;
 mod preview_log;
+mod recent_ends;
 mod redis;
 mod sessions;
 pub mod snapshot;
@@ -18,9 +19,10 @@ mod state_files;
 
 use crate::label_enum;
 
-pub use ledger::{EndCause, Ledger, Outcome, Recorded, SignIn, Source};
+pub use ledger::{Ledger, Outcome, Recorded, SignIn, Source};
 pub use memory::MemoryStore;
 pub use moment::Moment;
+pub use recent_ends::{EndCause, RecentEnd};
 pub use sessions::SessionMatch;
 pub use state_files::StateFileError;
 

@@ -1,8 +1,9 @@
-//! The debug line of a preview that reached its agent, its numbers masked.
+//! The debug lines of a preview that reached its agent, its numbers masked, and of one that ended.
 
 use std::fmt;
 
-use crate::preview::{AgentId, Announcement, DialedNumber};
+use super::recent_ends::EndCause;
+use crate::preview::{AgentId, Announcement, ControlId, DialedNumber};
 use crate::protocol::Delivery;
 use crate::telemetry::sanitized;
 
@@ -18,6 +19,15 @@ pub(super) fn log_shown(agent: AgentId, announcement: &Announcement, delivery: D
         agent_id = agent.as_u32(), control_id = announcement.control_id.0, delivery = delivery.as_str(),
         numbers = %MaskedNumbers(&announcement.numbers),
         "preview {} reached agent {agent}", announcement.control_id
+    );
+}
+
+/// Logs that a preview of `agent` ended.
+pub(super) fn log_ended(agent: AgentId, control_id: ControlId, cause: EndCause) {
+    tracing::debug!(
+        target: "previewgate::previews",
+        agent_id = agent.as_u32(), control_id = control_id.0, cause = cause.as_str(),
+        "preview ended"
     );
 }
 

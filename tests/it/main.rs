@@ -21,6 +21,7 @@ mod admin;
 mod at_most_once;
 mod callouts;
 mod connections;
+mod decisions;
 mod examples;
 mod golden;
 mod observability;

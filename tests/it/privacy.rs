@@ -36,7 +36,7 @@ fn talkative(config: &mut Config) {
 async fn visible(lab: &Lab) -> Vec<(&'static str, String)> {
     lab.flush_log();
     let mut pages = vec![("log", lab.log.text())];
-    for page in ["/metrics", "/config", "/previews/101", "/previews/102", "/upstreams", "/"] {
+    for page in ["/metrics", "/config", "/previews/101", "/previews/102", "/upstreams", "/decisions", "/"] {
         pages.push((page, lab.admin(page).await.text()));
     }
     pages

@@ -11,7 +11,7 @@ use crate::gateway::headers::replace_length;
 use crate::gateway::policy::{
     AgentState, Evaluation, Objection, apply_policy, evaluate, is_refused_as_foreign, parse_request,
 };
-use crate::gateway::record::Recorder;
+use crate::gateway::record::{Basis, Recorder};
 use crate::gateway::response_body::ResponseBody;
 use crate::gateway::signed_out::share_if_signed_out;
 use crate::preview::{AgentId, AgentPreviews};
@@ -28,7 +28,7 @@ pub(in crate::gateway) async fn handle(
     let (mut head, body) = request.into_parts();
     let limits = context.limits();
     let (evaluation, mut body) = match body.read(limits.callout_body, limits).await? {
-        BodyRead::Whole(bytes) => (evaluated(context, agent, &head, &bytes).await, RequestBody::Whole(bytes)),
+        BodyRead::Whole(bytes) => (evaluated(context, record, agent, &head, &bytes).await, RequestBody::Whole(bytes)),
         BodyRead::TooLarge(body) => (Evaluation::too_large(), body),
     };
     if let Some(rewritten) = evaluation.rewritten {
@@ -55,7 +55,13 @@ pub(in crate::gateway) async fn forward_unverified(
 
 /// The rule, applied to the previews of this instant. A release that arrives a moment later does not revoke it, just as
 /// it would not revoke a callout that reached the platform a moment earlier.
-async fn evaluated(context: &RequestContext, agent: AgentId, head: &request::Parts, body: &[u8]) -> Evaluation {
+async fn evaluated(
+    context: &RequestContext,
+    record: &mut Recorder,
+    agent: AgentId,
+    head: &request::Parts,
+    body: &[u8],
+) -> Evaluation {
     // The checks that need no previews come first: a request that fails them costs no query to a shared store.
     let parsed = match parse_request(head.uri.query(), &head.headers, body) {
         Ok(parsed) => parsed,
@@ -70,13 +76,15 @@ async fn evaluated(context: &RequestContext, agent: AgentId, head: &request::Par
         Ok(previews) => previews,
         Err(unavailable) => return Evaluation::refused(parsed, Objection::Unknowable(unavailable)),
     };
-    let none = AgentPreviews::default();
+    let (none, now) = (AgentPreviews::default(), services.clock.now());
     let state = AgentState {
         previews: previews.as_deref().unwrap_or(&none),
         signed_out: services.ledger.is_signed_out(agent),
         session,
     };
-    evaluate(parsed, state, services.clock.now(), context.config().previews.ttl)
+    let evaluation = evaluate(parsed, state, now, context.config().previews.ttl);
+    record.basis = Some(Basis { previews, at: now });
+    evaluation
 }
 
 /// Sends the evaluated bytes once, and records what the upstream answers.

@@ -1,0 +1,398 @@
+//! The last decisions on callouts, for operators who ask what just happened and why.
+//!
+//! Each decision is kept with what was known of the agent at that moment, so that a refusal can be explained although
+//! the previews have changed since. Numbers are masked before they are kept. The log and the audit are the records that
+//! last; this one is bounded in entries and in bytes, and ends with the process.
+//!
+//! Only callouts come here. A decision is built before the lock is taken, and what makes room for it is dropped after the
+//! lock is released, so that workers hardly ever wait for each other.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use crate::config::Mode;
+use crate::preview::{AgentId, AgentPreviews, ControlId, Preview, Reason, Timestamp, Verdict};
+use crate::store::RecentEnd;
+use crate::telemetry::{DecisionRecord, sanitized};
+
+/// Decisions that are kept.
+pub const MAX_DECISIONS: usize = 1000;
+/// Memory for all of them. One takes about 600 bytes; one whose agent has many previews takes some KiB.
+const MAX_BYTES: usize = 4 << 20;
+/// One client may fill this part of the callouts that were not forwarded, as soon as there is no room left.
+const CLIENT_SHARE: usize = 4;
+/// Previews that are kept with a decision: the newest, and the one that the callout names.
+const MAX_PREVIEWS: usize = 8;
+/// Numbers that are kept of one preview.
+const MAX_NUMBERS: usize = 8;
+/// Characters that are kept of one masked number.
+const MAX_NUMBER: usize = 32;
+/// Characters that are kept of text that a client or the upstream chose.
+const MAX_TEXT: usize = 128;
+/// Minutes that are counted.
+const MINUTES: usize = 60;
+const MINUTE: u64 = 60;
+
+/// One decision, and what it was based on.
+#[derive(Debug)]
+pub struct Decision {
+    /// Its position among all decisions since the start.
+    pub number: u64,
+    /// When the response was known.
+    pub at: SystemTime,
+    /// From the path, if it contains a valid agent ID.
+    pub agent_id: Option<AgentId>,
+    /// What happened to the request.
+    pub verdict: Verdict,
+    /// The reason for the verdict.
+    pub reason: Reason,
+    /// The validation mode at the time of the decision.
+    pub mode: Mode,
+    /// The masked number, if it could be read.
+    pub called: Option<Box<str>>,
+    /// `callcontrolid`, if it could be read.
+    pub control_id: Option<ControlId>,
+    /// Time since the matching preview was announced.
+    pub preview_age: Option<Duration>,
+    /// The `retcode` that the client received.
+    pub retcode: Option<Box<str>>,
+    /// The `result` of a successful response.
+    pub call_id: Option<Box<str>>,
+    /// The endpoint that answered, or may have received the request.
+    pub upstream: Option<Box<str>>,
+    /// The HTTP status that the client received; `None` if the client left before.
+    pub status: Option<u16>,
+    /// From the request head to the response.
+    pub duration: Duration,
+    /// The time that the upstream took.
+    pub upstream_duration: Option<Duration>,
+    /// The request ID, which the client received too.
+    pub request_id: Box<str>,
+    /// The client's address.
+    pub client: Box<str>,
+    /// The agent's previews at that moment, the newest first.
+    pub previews: Vec<SeenPreview>,
+    /// Further previews that the agent had.
+    pub more_previews: usize,
+    /// What had ended earlier previews, the newest first.
+    pub ended: Vec<SeenEnd>,
+}
+
+/// A preview of the agent at the moment of a decision.
+#[derive(Debug)]
+pub struct SeenPreview {
+    /// The platform's name for it.
+    pub control_id: ControlId,
+    /// Masked numbers, the newest first.
+    pub numbers: Vec<Box<str>>,
+    /// Further numbers that it had.
+    pub more_numbers: usize,
+    /// Time since it was announced.
+    pub age: Duration,
+}
+
+/// The end of an earlier preview, or of the agent's session.
+#[derive(Clone, Copy, Debug)]
+pub struct SeenEnd {
+    /// The preview, if it was one.
+    pub control_id: Option<ControlId>,
+    /// The word for the cause.
+    pub cause: &'static str,
+    /// Time from the end to the decision.
+    pub age: Duration,
+}
+
+/// What was known of the agent when the callout was evaluated.
+pub(super) struct Evidence<'a> {
+    pub(super) previews: Option<&'a AgentPreviews>,
+    pub(super) ended: &'a [RecentEnd],
+    pub(super) at: Timestamp,
+}
+
+impl Decision {
+    pub(super) fn new(record: &DecisionRecord<'_>, evidence: &Evidence<'_>) -> Self {
+        let (previews, more_previews) = evidence.previews(record.control_id);
+        Self {
+            number: 0,
+            at: SystemTime::now(),
+            agent_id: record.agent_id,
+            verdict: record.verdict,
+            reason: record.reason,
+            mode: record.mode,
+            called: record.called.map(|number| shortened(number.masked(), MAX_NUMBER)),
+            control_id: record.control_id,
+            preview_age: record.preview_age,
+            retcode: record.retcode.map(|text| shortened(text, MAX_TEXT)),
+            call_id: record.call_id.map(|text| shortened(text, MAX_TEXT)),
+            upstream: record.upstream.map(Into::into),
+            status: record.status,
+            duration: record.duration,
+            upstream_duration: record.upstream_duration,
+            request_id: shortened(record.request_id, MAX_TEXT),
+            client: record.client.unwrap_or_default().into(),
+            previews,
+            more_previews,
+            ended: evidence.ended(),
+        }
+    }
+
+    /// The memory that it takes, about.
+    fn bytes(&self) -> usize {
+        let texts = [&self.called, &self.retcode, &self.call_id, &self.upstream];
+        let texts = texts.into_iter().flatten().map(|text| text.len()).sum::<usize>();
+        let previews = self.previews.iter().map(SeenPreview::bytes).sum::<usize>();
+        let ended = self.ended.capacity() * size_of::<SeenEnd>();
+        size_of::<Self>() + texts + self.request_id.len() + self.client.len() + previews + ended
+    }
+}
+
+impl Evidence<'_> {
+    fn previews(&self, named: Option<ControlId>) -> (Vec<SeenPreview>, usize) {
+        let Some(known) = self.previews else { return (Vec::new(), 0) };
+        let excess = known.len().saturating_sub(MAX_PREVIEWS);
+        let wanted = |(position, preview): &(usize, &Preview)| *position >= excess || Some(preview.control_id) == named;
+        let kept = known.iter().enumerate().filter(wanted).map(|(_, preview)| SeenPreview::of(preview, self.at));
+        let mut previews: Vec<_> = kept.collect();
+        previews.reverse();
+        let more = known.len().saturating_sub(previews.len());
+        (previews, more)
+    }
+
+    /// Ends that came after the evaluation did not decide about it.
+    fn ended(&self) -> Vec<SeenEnd> {
+        let before = self.ended.iter().filter(|end| end.at <= self.at);
+        before.map(|end| SeenEnd { control_id: end.control_id, cause: end.cause, age: self.at.since(end.at) }).collect()
+    }
+}
+
+impl SeenPreview {
+    fn of(preview: &Preview, now: Timestamp) -> Self {
+        let newest = preview.numbers.iter().rev().take(MAX_NUMBERS);
+        Self {
+            control_id: preview.control_id,
+            numbers: newest.map(|shown| shortened(shown.number.masked(), MAX_NUMBER)).collect(),
+            more_numbers: preview.numbers.len().saturating_sub(MAX_NUMBERS),
+            age: now.since(preview.announced_at),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let numbers = self.numbers.iter().map(|number| size_of::<Box<str>>() + number.len());
+        size_of::<Self>() + numbers.sum::<usize>()
+    }
+}
+
+fn shortened(text: impl std::fmt::Display, max: usize) -> Box<str> {
+    sanitized(text, max).to_string().into()
+}
+
+/// The last decisions, and the number of decisions in each of the last 60 minutes.
+pub struct FlightRecorder {
+    kept: Mutex<Kept>,
+    number: AtomicU64,
+    started: Instant,
+}
+
+struct Kept {
+    forwarded: Queue,
+    /// Refused or unverified.
+    others: Queue,
+    /// By client, how many of `others` there are.
+    clients: HashMap<IpAddr, usize>,
+    minutes: VecDeque<Minute>,
+}
+
+/// Decisions, the oldest first.
+#[derive(Default)]
+struct Queue {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+}
+
+struct Entry {
+    client: IpAddr,
+    bytes: usize,
+    decision: Arc<Decision>,
+}
+
+/// How many decisions of each kind there were in one minute.
+#[derive(Clone, Debug)]
+pub struct Minute {
+    /// Minutes since the start of the process.
+    number: u64,
+    counts: [[u32; Reason::ALL.len()]; Verdict::ALL.len()],
+}
+
+impl Minute {
+    fn new(number: u64) -> Self {
+        Self { number, counts: [[0; Reason::ALL.len()]; Verdict::ALL.len()] }
+    }
+
+    /// Decisions with this verdict.
+    pub fn with_verdict(&self, verdict: Verdict) -> u64 {
+        self.counts.get(verdict.index()).map_or(0, |counts| counts.iter().map(|count| u64::from(*count)).sum())
+    }
+
+    /// Decisions with this verdict and this reason.
+    pub fn with_reason(&self, verdict: Verdict, reason: Reason) -> u64 {
+        let counts = self.counts.get(verdict.index()).and_then(|counts| counts.get(reason.index()));
+        counts.copied().map_or(0, u64::from)
+    }
+
+    fn count(&mut self, verdict: Verdict, reason: Reason) {
+        let counts = self.counts.get_mut(verdict.index()).and_then(|counts| counts.get_mut(reason.index()));
+        if let Some(count) = counts {
+            *count = count.saturating_add(1);
+        }
+    }
+}
+
+impl Default for FlightRecorder {
+    fn default() -> Self {
+        let kept = Kept {
+            forwarded: Queue::default(),
+            others: Queue::default(),
+            clients: HashMap::new(),
+            minutes: VecDeque::with_capacity(MINUTES),
+        };
+        Self { kept: Mutex::new(kept), number: AtomicU64::new(1), started: Instant::now() }
+    }
+}
+
+impl FlightRecorder {
+    /// Keeps a decision on a callout of `client`.
+    pub(super) fn keep(&self, client: IpAddr, decision: Decision) {
+        let minute = self.minute();
+        let decision = Decision { number: self.number.fetch_add(1, Ordering::Relaxed), ..decision };
+        let entry = Entry { client, bytes: decision.bytes(), decision: Arc::new(decision) };
+        let mut kept = self.lock();
+        kept.count(minute, &entry.decision);
+        let dropped = kept.push(entry);
+        drop(kept);
+        // Without the lock: freeing memory takes as long as making the entry.
+        drop(dropped);
+    }
+
+    /// Every decision that is kept, the newest first.
+    pub fn decisions(&self) -> Vec<Arc<Decision>> {
+        let kept = self.lock();
+        let entries = kept.forwarded.entries.iter().chain(&kept.others.entries);
+        let mut decisions: Vec<_> = entries.map(|entry| Arc::clone(&entry.decision)).collect();
+        drop(kept);
+        decisions.sort_unstable_by_key(|decision| Reverse(decision.number));
+        decisions
+    }
+
+    /// The last 60 minutes, the present one last.
+    pub fn last_hour(&self) -> Vec<Minute> {
+        let now = self.minute();
+        let counted = self.lock().minutes.clone();
+        let first = (now + 1).saturating_sub(MINUTES as u64);
+        let of = |number| counted.iter().find(|minute| minute.number == number).cloned();
+        (first..=now).map(|number| of(number).unwrap_or_else(|| Minute::new(number))).collect()
+    }
+
+    /// How long the process has been running.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn minute(&self) -> u64 {
+        self.started.elapsed().as_secs() / MINUTE
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn count(&mut self, minute: u64, decision: &Decision) {
+        // Two workers may come in either order at the turn of a minute.
+        if self.minutes.back().is_none_or(|last| last.number < minute) {
+            if self.minutes.len() == MINUTES {
+                self.minutes.pop_front();
+            }
+            self.minutes.push_back(Minute::new(minute));
+        }
+        if let Some(last) = self.minutes.back_mut() {
+            last.count(decision.verdict, decision.reason);
+        }
+    }
+
+    /// Adds an entry, and returns what had to make room.
+    fn push(&mut self, entry: Entry) -> Vec<Entry> {
+        let client = entry.client;
+        if entry.decision.verdict == Verdict::Forwarded {
+            self.forwarded.push(entry);
+        } else {
+            *self.clients.entry(client).or_default() += 1;
+            self.others.push(entry);
+        }
+        let mut dropped = Vec::new();
+        while self.is_over() {
+            match self.evict(client) {
+                Some(entry) => dropped.push(entry),
+                None => break,
+            }
+        }
+        dropped
+    }
+
+    fn is_over(&self) -> bool {
+        let count = self.forwarded.entries.len() + self.others.entries.len();
+        count > MAX_DECISIONS || self.forwarded.bytes + self.others.bytes > MAX_BYTES
+    }
+
+    /// The larger kind makes room, so that a flood of refusals never takes more than half of the place from callouts that
+    /// were forwarded. Among the others, a client above its share makes room for itself.
+    fn evict(&mut self, client: IpAddr) -> Option<Entry> {
+        let over_count = self.forwarded.entries.len() + self.others.entries.len() > MAX_DECISIONS;
+        let size = |queue: &Queue| if over_count { queue.entries.len() } else { queue.bytes };
+        if size(&self.forwarded) > size(&self.others) {
+            return self.forwarded.pop();
+        }
+        let of_client = self.clients.get(&client).copied().unwrap_or_default();
+        let entry = match of_client > self.others.entries.len() / CLIENT_SHARE {
+            true => self.others.pop_of(client),
+            false => self.others.pop(),
+        }?;
+        if let Some(count) = self.clients.get_mut(&entry.client) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.clients.remove(&entry.client);
+            }
+        }
+        Some(entry)
+    }
+}
+
+impl Queue {
+    fn push(&mut self, entry: Entry) {
+        self.bytes += entry.bytes;
+        self.entries.push_back(entry);
+    }
+
+    fn pop(&mut self) -> Option<Entry> {
+        let entry = self.entries.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(entry.bytes);
+        Some(entry)
+    }
+
+    /// The oldest of one client.
+    fn pop_of(&mut self, client: IpAddr) -> Option<Entry> {
+        let position = self.entries.iter().position(|entry| entry.client == client)?;
+        let entry = self.entries.remove(position)?;
+        self.bytes = self.bytes.saturating_sub(entry.bytes);
+        Some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! What ended the previews of each agent lately, for operators who ask why a callout was refused.
+//!
+//! No decision depends on it. It is bounded twice: by agents, and by ends of one agent.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use crate::label_enum;
+use crate::preview::{AgentId, AgentPreviews, Change, ControlId, Preview, Timestamp};
+
+/// Ends that are remembered of one agent.
+const MAX_ENDS: usize = 8;
+/// The cause of an end that is no [`EndCause`]: `previews.per_agent` was reached.
+pub(super) const MADE_ROOM: &str = "made_room";
+/// Agents share the locks, so that their number is bounded.
+const SHARDS: usize = 64;
+/// Agents that are remembered under one lock: 8,192 in all, about 3 MiB.
+const MAX_AGENTS: usize = 128;
+
+label_enum! {
+    /// Why previews ended, as debug lines and the flight recorder name it.
+    pub enum EndCause {
+        /// The platform released the preview.
+        Released = "released",
+        /// The platform logged the agent out (`AgentOther_ShutdownService`).
+        ShutDown = "shut_down",
+        /// The agent signed in: a new session.
+        SignedIn = "signed_in",
+        /// The agent signed out, or was signed out.
+        SignedOut = "signed_out",
+        /// The application gave the preview back (`cancelPreviewCallout`).
+        Cancelled = "cancelled",
+        /// The platform answered that the agent has no session (100-006, 100-008).
+        NoSession = "no_session",
+        /// A request that may have ended previews has an unknown outcome.
+        UnknownOutcome = "unknown_outcome",
+    }
+}
+
+/// The end of a preview, or of an agent's session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecentEnd {
+    /// The preview; none for a session that ended without a known preview, and for previews that made room for others.
+    pub control_id: Option<ControlId>,
+    /// The word of an [`EndCause`] or [`DropCause`](crate::telemetry::metrics::DropCause), or `made_room`.
+    pub cause: &'static str,
+    /// When the gateway learnt of it.
+    pub at: Timestamp,
+}
+
+/// The recent ends of all agents.
+pub(super) struct RecentEnds(Vec<Mutex<Shard>>);
+
+type Shard = HashMap<AgentId, VecDeque<RecentEnd>>;
+
+impl RecentEnds {
+    pub(super) fn new() -> Self {
+        Self(std::iter::repeat_with(Mutex::default).take(SHARDS).collect())
+    }
+
+    /// Remembers an end. The oldest end of the same agent makes room, or the agent whose last end is the oldest.
+    pub(super) fn note(&self, agent: AgentId, end: RecentEnd) {
+        let Some(mut shard) = self.shard(agent) else { return };
+        if shard.len() >= MAX_AGENTS && !shard.contains_key(&agent) {
+            let last = |ends: &VecDeque<RecentEnd>| ends.back().map(|end| end.at);
+            let oldest = shard.iter().min_by_key(|(_, ends)| last(ends)).map(|(agent, _)| *agent);
+            oldest.and_then(|agent| shard.remove(&agent));
+        }
+        let ends = shard.entry(agent).or_default();
+        if ends.len() == MAX_ENDS {
+            ends.pop_front();
+        }
+        ends.push_back(end);
+    }
+
+    /// What ended lately for this agent, the newest first.
+    pub(super) fn of(&self, agent: AgentId) -> Vec<RecentEnd> {
+        let Some(shard) = self.shard(agent) else { return Vec::new() };
+        shard.get(&agent).map(|ends| ends.iter().rev().copied().collect()).unwrap_or_default()
+    }
+
+    fn shard(&self, agent: AgentId) -> Option<std::sync::MutexGuard<'_, Shard>> {
+        let shard = self.0.get(agent.as_u32() as usize % SHARDS)?;
+        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The control IDs of the previews that a change ends.
+pub(super) fn ended_control_ids(change: &Change, previews: Option<&AgentPreviews>) -> impl Iterator<Item = ControlId> {
+    let ends = move |preview: &&Preview| match change {
+        Change::Shown(_) => false,
+        Change::Cancelled(control_id) => preview.control_id == *control_id,
+        Change::Ended => true,
+        Change::EndedBefore(moment) => preview.announced_at < *moment,
+    };
+    previews.into_iter().flat_map(AgentPreviews::iter).filter(ends).map(|preview| preview.control_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(number: i64) -> RecentEnd {
+        RecentEnd { control_id: Some(ControlId(number)), cause: "released", at: Timestamp(number.unsigned_abs()) }
+    }
+
+    fn agent(number: u32) -> AgentId {
+        AgentId::try_from(number).unwrap()
+    }
+
+    #[test]
+    fn the_newest_ends_of_an_agent_stay() {
+        let ends = RecentEnds::new();
+        (0..20).for_each(|number| ends.note(agent(101), end(number)));
+        let kept: Vec<_> = ends.of(agent(101)).iter().map(|end| end.at.0).collect();
+        assert_eq!(kept, [19, 18, 17, 16, 15, 14, 13, 12]);
+        assert!(ends.of(agent(102)).is_empty());
+    }
+
+    #[test]
+    fn the_number_of_agents_is_bounded_and_the_newest_stay() {
+        let ends = RecentEnds::new();
+        (101..=100_000).for_each(|number| ends.note(agent(number), end(i64::from(number))));
+        let kept: usize = ends.0.iter().map(|shard| shard.lock().unwrap().len()).sum();
+        assert_eq!(kept, SHARDS * MAX_AGENTS);
+        assert_eq!(ends.of(agent(100_000)).len(), 1);
+        assert!(ends.of(agent(101)).is_empty());
+    }
+}
