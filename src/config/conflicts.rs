@@ -18,6 +18,7 @@ pub(super) fn find(config: &Config, document: &mut Document<'_>) {
     incomplete_identity(document);
     redis_keys_without_redis(config, document);
     redis_settings(config, document);
+    audit_keys_among_records(config, document);
     if let Some(tls) = &config.listener.tls {
         let keys = ["listener.tls.certificate", "listener.tls.private_key"];
         mismatched_key(keys, &tls.certificate, &tls.private_key, document);
@@ -30,6 +31,17 @@ pub(super) fn find(config: &Config, document: &mut Document<'_>) {
             key,
             document,
         );
+    }
+}
+
+/// Who is given the records to verify them must not get the keys with them.
+fn audit_keys_among_records(config: &Config, document: &mut Document<'_>) {
+    let Some(audit) = &config.audit else { return };
+    for (key, path) in [("audit.signing_key", &audit.signing_key), ("audit.number_keys", &audit.number_keys)] {
+        if document.is_sound("audit.directory") && document.is_sound(key) && path.starts_with(&audit.directory) {
+            let cure = "keep keys elsewhere: records are copied and handed to others";
+            document.conflict(key, "is inside audit.directory", cure);
+        }
     }
 }
 

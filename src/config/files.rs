@@ -1,8 +1,10 @@
 //! Files that the configuration names: they must exist, be readable and have the right content.
 
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use ::aws_lc_rs::signature::Ed25519KeyPair;
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -29,6 +31,8 @@ pub(super) enum FileContent {
     Password,
     /// At least 32 bytes.
     PushKey,
+    /// An Ed25519 key, PEM. Other users must not be able to read it: whoever has it can forge records.
+    SigningKey,
 }
 
 /// A path, relative to the directory of the configuration file.
@@ -44,11 +48,7 @@ impl Kind for FilePath {
 
     fn read(&self, value: &mut ValueRef<'_, '_>) -> Option<PathBuf> {
         // Some write the secret itself here. Until a file of that name is found, the value may be one.
-        let secret = matches!(
-            self.0,
-            FileContent::PrivateKey | FileContent::HashKey | FileContent::PushKey | FileContent::Password
-        );
-        value.withhold(secret);
+        value.withhold(self.0.is_secret());
         let text = value.text("the path of a file in quotes")?;
         if text.is_empty() || text.contains(['\0', '\n']) || text.contains("-----BEGIN") {
             return value.wrong("is not a path", "write the path of a file, not its content");
@@ -72,6 +72,7 @@ impl Kind for FilePath {
             FileContent::HashKey => "file with at least 16 bytes",
             FileContent::Password => "file with a password in its only line",
             FileContent::PushKey => "file with at least 32 bytes",
+            FileContent::SigningKey => "PEM file with an Ed25519 private key",
         })
     }
 
@@ -81,7 +82,7 @@ impl Kind for FilePath {
 
     /// Operators sometimes paste the secret itself in place of the path.
     fn is_secret(&self) -> bool {
-        matches!(self.0, FileContent::PrivateKey | FileContent::HashKey | FileContent::PushKey | FileContent::Password)
+        self.0.is_secret()
     }
 }
 
@@ -132,6 +133,9 @@ impl FilePath {
             }
         };
         value.withhold(false);
+        if self.0 == FileContent::SigningKey && is_open_to_others(path) {
+            return value.wrong("can be read by every user of this machine", "`chmod 600` it");
+        }
         match self.0.fault(&content) {
             None => Some(()),
             Some((message, cure)) => value.wrong(message, cure),
@@ -139,7 +143,18 @@ impl FilePath {
     }
 }
 
+fn is_open_to_others(path: &Path) -> bool {
+    path.metadata().is_ok_and(|found| found.permissions().mode() & 0o006 != 0)
+}
+
 impl FileContent {
+    fn is_secret(self) -> bool {
+        match self {
+            Self::PrivateKey | Self::HashKey | Self::PushKey | Self::Password | Self::SigningKey => true,
+            Self::Certificates | Self::Roots => false,
+        }
+    }
+
     /// The fault of `content`, and its cure.
     fn fault(self, content: &[u8]) -> Option<(&'static str, &'static str)> {
         const CERTIFICATE_CURE: &str = "name a file with `-----BEGIN CERTIFICATE-----`";
@@ -156,6 +171,10 @@ impl FileContent {
                 "decrypt it with `openssl pkey` and restrict the file's permissions",
             )),
             Self::PrivateKey => Some(("is a file without a readable PEM private key", KEY_CURE)),
+            Self::SigningKey => (!is_ed25519(content)).then_some((
+                "is a file without a readable Ed25519 private key",
+                "make one with `openssl genpkey -algorithm ed25519 -out FILE` or `previewgate audit keygen`",
+            )),
             Self::PushKey => (content.len() < 32)
                 .then_some(("is a file of less than 32 bytes", "make one with `openssl rand -out FILE 32`")),
             Self::HashKey => (content.len() < 16)
@@ -204,6 +223,11 @@ pub(crate) fn password(content: &[u8]) -> Option<&str> {
 
 fn private_key(content: &[u8]) -> Option<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_slice(content).ok()
+}
+
+fn is_ed25519(content: &[u8]) -> bool {
+    let Some(PrivateKeyDer::Pkcs8(key)) = private_key(content) else { return false };
+    Ed25519KeyPair::from_pkcs8_maybe_unchecked(key.secret_pkcs8_der()).is_ok()
 }
 
 fn is_encrypted(content: &[u8]) -> bool {

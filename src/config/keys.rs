@@ -14,13 +14,15 @@ use std::time::Duration;
 use tracing::Level;
 
 use super::addresses::{Endpoint, PathPrefix, ProbePath, Url, VerifiedName};
+use super::audit::{Evidence, audit_directory, key_directory};
 use super::document::{Document, TableReader, ValueRef};
 use super::entry::{Entry, Kind, Table, optional_table, table};
 use super::files::{FileContent, file, written_file};
 use super::kinds::{Address, Flag, list, number, size, span, word};
 use super::model::{
-    AccessLog, Admin, Balance, Config, Limits, Listener, ListenerTls, Log, LogFormat, Mode, OnUnknownPreview, Previews,
-    Probe, ProbeKind, Push, PushTls, Runtime, SessionPolicy, Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
+    AccessLog, Admin, Audit, Balance, Config, Durability, Limits, Listener, ListenerTls, Log, LogFormat, Mode,
+    OnAuditFailure, OnUnknownPreview, Previews, Probe, ProbeKind, Push, PushTls, Runtime, SessionPolicy, Shutdown,
+    StoreKind, Upstream, UpstreamTls, Validation,
 };
 use super::network::NetworkKind;
 use super::redis::{OnStoreFailure, PlainText, RedisAddress, RedisStore};
@@ -102,6 +104,7 @@ keys!(Config {
     previews: table(),
     admin: table(),
     log: table(),
+    audit: optional_table().fixed_presence(),
     runtime: table(),
     shutdown: table(),
     limits: table(),
@@ -250,6 +253,31 @@ fn level_word(level: Level) -> &'static str {
         Level::DEBUG => "debug",
         Level::TRACE => "trace",
     }
+}
+
+keys!(Audit {
+    directory: audit_directory()
+        .required("name a directory of its own, such as \"/var/lib/previewgate/audit\"")
+        .fixed(),
+    durability: word(Durability::ALL, Durability::as_str).or(Durability::Written).fixed(),
+    on_failure: word(OnAuditFailure::ALL, OnAuditFailure::as_str).or(OnAuditFailure::Refuse),
+    timeout: span(MILLISECOND..=seconds(30)).or(seconds(1)),
+    signing_key: file(FileContent::SigningKey)
+        .required("make one with `openssl genpkey -algorithm ed25519 -out FILE` or `previewgate audit keygen`")
+        .fixed(),
+    number_keys: key_directory()
+        .required("name a directory outside of audit.directory; the gateway makes it and its keys")
+        .fixed(),
+    checkpoint_interval: span(seconds(1)..=DAY).or(seconds(60)).fixed(),
+    segment: span(seconds(60)..=DAY).or(DAY).fixed(),
+    segment_size: size(64 * KIB..=4096 * MIB).or(256 * MIB).fixed(),
+    retention: span(DAY..=years(100)).or(years(5)).fixed(),
+    evidence: list(Evidence, "a list of members of callData, such as [\"callData:/consentId\"]").optional(),
+});
+
+/// As `humantime` counts them: 365.25 days.
+const fn years(years: u64) -> Duration {
+    seconds(years * 31_557_600)
 }
 
 keys!(Runtime { workers: Workers.or(one_per_core()).fixed() });

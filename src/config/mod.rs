@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`keys`] | **every key: kind, range, default, reloadable or not. Look here first** |
 //! | [`model`] | the checked configuration: one struct for each table of the file |
-//! | [`kinds`], [`addresses`], [`targets`], [`files`], [`redis`] | how a duration, an endpoint, a push target … is read and written |
+//! | [`kinds`], [`addresses`], [`targets`], [`files`], [`redis`], [`audit`] | how a duration, an endpoint, a push target … is read and written |
 //! | [`conflicts`] | contradictions between two keys |
 //! | [`warnings`](mod@warnings) | settings that are allowed but risky |
 //! | [`changes`], [`reference`](mod@reference) | what differs between two configurations; a description of every key |
@@ -18,6 +18,7 @@
 //! and no code in it uses the network.
 
 mod addresses;
+mod audit;
 mod changes;
 mod conflicts;
 mod document;
@@ -41,13 +42,15 @@ use std::io::Read;
 use std::path::Path;
 
 pub use addresses::UpstreamEndpoint;
+pub use audit::EvidenceMember;
 pub use changes::{Change, Setting};
 use document::Document;
 pub use document::Files;
 pub(crate) use files::password;
 pub use model::{
-    AccessLog, Admin, Balance, Config, Limits, Listener, ListenerTls, Log, LogFormat, Mode, OnUnknownPreview, Previews,
-    Probe, ProbeKind, Push, PushTls, Runtime, SessionPolicy, Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
+    AccessLog, Admin, Audit, Balance, Config, Durability, Limits, Listener, ListenerTls, Log, LogFormat, Mode,
+    OnAuditFailure, OnUnknownPreview, Previews, Probe, ProbeKind, Push, PushTls, Runtime, SessionPolicy, Shutdown,
+    StoreKind, Upstream, UpstreamTls, Validation,
 };
 pub use network::Network;
 pub use problem::{Problem, Problems};

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::addresses::UpstreamEndpoint;
+use super::audit::EvidenceMember;
 use super::network::Network;
 use super::redis::RedisStore;
 use super::targets::AllowedTarget;
@@ -31,6 +32,8 @@ pub struct Config {
     pub admin: Admin,
     /// The log.
     pub log: Log,
+    /// The audit log; off if absent.
+    pub audit: Option<Audit>,
     /// Threads.
     pub runtime: Runtime,
     /// The end of the process.
@@ -281,6 +284,53 @@ label_enum! {
         Callouts = "callouts",
         /// Every request.
         All = "all",
+    }
+}
+
+/// `[audit]`; paths are absolute.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Audit {
+    /// Where the records are written. It exists, and only the gateway's user can write to it.
+    pub directory: PathBuf,
+    /// When a record counts as written.
+    pub durability: Durability,
+    /// What happens to a callout that cannot be recorded.
+    pub on_failure: OnAuditFailure,
+    /// Longest time that a callout waits for its record.
+    pub timeout: Duration,
+    /// PEM file with the Ed25519 key that signs checkpoints.
+    pub signing_key: PathBuf,
+    /// The directory of the keys under which numbers are hashed, one a month. Missing keys are made.
+    pub number_keys: PathBuf,
+    /// Longest time between two checkpoints while records are written.
+    pub checkpoint_interval: Duration,
+    /// A new file begins at each multiple of this since midnight UTC.
+    pub segment: Duration,
+    /// A new file begins when one is longer than this many bytes.
+    pub segment_size: usize,
+    /// Files that are older are removed.
+    pub retention: Duration,
+    /// Members of `callData` that are kept with a preview.
+    pub evidence: Option<Vec<EvidenceMember>>,
+}
+
+label_enum! {
+    /// `audit.durability`
+    pub enum Durability {
+        /// The system has the record: it survives a crash of the gateway.
+        Written = "written",
+        /// The disk has it: it survives a power failure too.
+        Synced = "synced",
+    }
+}
+
+label_enum! {
+    /// `audit.on_failure`
+    pub enum OnAuditFailure {
+        /// The callout is refused as `audit_unavailable`.
+        Refuse = "refuse",
+        /// The callout is forwarded, counted, and recorded as soon as that is possible.
+        Forward = "forward",
     }
 }
 

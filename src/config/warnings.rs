@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::model::{Config, Mode, OnUnknownPreview, Push, StoreKind};
+use super::model::{Config, Mode, OnAuditFailure, OnUnknownPreview, Push, StoreKind};
 use super::redis::OnStoreFailure;
 use super::targets::AllowedTarget;
 use crate::endpoint_url::{EndpointUrl, Scheme};
@@ -20,6 +20,7 @@ impl Config {
             StoreKind::Memory => None,
             StoreKind::Redis(redis) => Some(redis),
         };
+        let audit = self.audit.as_ref();
         let listener_plain = self.listener.tls.is_none() && !self.listener.address.ip().is_loopback();
         [
             (
@@ -60,6 +61,14 @@ impl Config {
             (
                 redis.is_some_and(|redis| redis.on_store_failure == OnStoreFailure::Forward),
                 "previews.store.on_store_failure: \"forward\" lets every agent call any number while Redis is away",
+            ),
+            (
+                audit.is_none() && self.validation.mode == Mode::Enforce,
+                "audit: not set; nothing can be proved afterwards about the callouts of this gateway",
+            ),
+            (
+                audit.is_some_and(|audit| audit.on_failure == OnAuditFailure::Forward),
+                "audit.on_failure: \"forward\" sends callouts that no record shows while the disk fails",
             ),
         ]
         .into_iter()

@@ -1,5 +1,6 @@
 //! One case per bad value; several problems at once; files; the example against the code.
 
+mod audit;
 mod changes;
 mod endpoints;
 mod examples;

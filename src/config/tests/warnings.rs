@@ -5,8 +5,16 @@ use super::*;
 
 #[test]
 fn warnings_name_the_key() {
-    let quiet = skip(&document("listener", "address = \"127.0.0.1:8043\"")).unwrap();
-    assert_eq!(quiet.warnings(), Vec::<String>::new());
+    let quiet = document("listener", "address = \"127.0.0.1:8043\"");
+    let quiet = quiet + "[audit]\ndirectory = \"audit\"\nsigning_key = \"audit.key\"\nnumber_keys = \"numbers\"\n";
+    assert_eq!(skip(&quiet).unwrap().warnings(), Vec::<String>::new());
+    let forwarding = skip(&(quiet + "on_failure = \"forward\"\n")).unwrap().warnings();
+    assert!(matches!(&forwarding[..], [one] if one.starts_with("audit.on_failure:")), "{forwarding:?}");
+    let unproved = |mode: &str| {
+        let warnings = skip(&document("validation", mode)).unwrap().warnings();
+        warnings.iter().any(|warning| warning.starts_with("audit:"))
+    };
+    assert!(unproved("mode = \"enforce\"") && !unproved("mode = \"monitor\""));
     for (table, line, key) in [
         ("listener", "address = \"[::]:8043\"", "listener.tls:"),
         ("admin", "address = \"10.0.0.1:9043\"", "admin.address:"),
