@@ -280,7 +280,7 @@ pub struct Shown<'a> {
     pub delivery: Text<'a>,
     /// The digest of the bytes of the answer or push that carries the event, as CC-Gateway sent them.
     pub event: Digest,
-    /// The position of the event in that answer or push, from 0.
+    /// The position of the event among those of that answer or push that can be read, from 0.
     pub position: u64,
     /// When the platform made the event, by its own clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -314,9 +314,9 @@ pub struct Ended<'a> {
     pub control_id: Option<i64>,
     /// Its announcements, as far as this gateway knows them.
     pub shown: Vec<RecordId>,
-    /// The reason: `release`, `shut_down`, `cancel`, `sign_in`, `sign_out`, `no_session`, `unknown_outcome`; `expiry` and
-    /// `eviction` when the gateway forgets it; `outdated`, `earlier_session` and `failed_answer` when it was over before it
-    /// was shown, and never counted.
+    /// The reason, as in the log: `released`, `shut_down`, `cancelled`, `signed_in`, `signed_out`, `no_session`,
+    /// `unknown_outcome`; `expired`, `per_agent` and `capacity` when the gateway forgets it; `outdated`, `earlier_session`
+    /// and `failed_answer` when it was over before it was shown, and never counted.
     #[serde(borrow)]
     pub cause: Text<'a>,
 }
@@ -457,7 +457,7 @@ pub struct Call<'a> {
     /// The phase of the call: `alerting`, `talking`, `failed` or `released`.
     #[serde(borrow)]
     pub phase: Text<'a>,
-    /// The digest of the event's bytes.
+    /// The digest of the bytes of the answer or push that carries the event, as CC-Gateway sent them.
     pub event: Digest,
     /// When the platform made the event, by its own clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -83,6 +83,26 @@ pub enum Change {
     EndedBefore(Timestamp),
 }
 
+impl Change {
+    /// Whether it ends this preview.
+    pub fn ends(&self, preview: &Preview) -> bool {
+        match self {
+            Self::Shown(_) => false,
+            Self::Cancelled(control_id) => preview.control_id == *control_id,
+            Self::Ended => true,
+            Self::EndedBefore(moment) => preview.announced_at < *moment,
+        }
+    }
+
+    /// The one preview that it ends; none if it ends all.
+    pub fn ended_preview(&self) -> Option<ControlId> {
+        match self {
+            Self::Cancelled(control_id) => Some(*control_id),
+            Self::Shown(_) | Self::Ended | Self::EndedBefore(_) => None,
+        }
+    }
+}
+
 /// How much is kept for one agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -118,8 +138,19 @@ pub struct AgentPreviews {
 impl AgentPreviews {
     /// Applies one change that was seen at `now`; returns what was not kept.
     pub fn apply(&mut self, change: Change, now: Timestamp, bounds: Bounds) -> Surplus {
+        self.apply_and_collect(change, now, bounds, &mut Vec::new())
+    }
+
+    /// Like [`Self::apply`]; adds the previews that had to make room to `evicted`.
+    pub fn apply_and_collect(
+        &mut self,
+        change: Change,
+        now: Timestamp,
+        bounds: Bounds,
+        evicted: &mut Vec<Preview>,
+    ) -> Surplus {
         match change {
-            Change::Shown(announcement) => return self.show(announcement, now, bounds),
+            Change::Shown(announcement) => return self.show(announcement, now, bounds, evicted),
             Change::Cancelled(control_id) => _ = self.take(control_id),
             Change::Ended => *self = Self::default(),
             Change::EndedBefore(moment) => {
@@ -135,12 +166,18 @@ impl AgentPreviews {
 
     /// The same control ID may be announced twice, first without and then with numbers: they add up (docs/protocol.md
     /// 5). A repeated announcement is the newest one again, and renews the numbers that it names.
-    fn show(&mut self, announcement: Announcement, now: Timestamp, bounds: Bounds) -> Surplus {
+    fn show(
+        &mut self,
+        announcement: Announcement,
+        now: Timestamp,
+        bounds: Bounds,
+        evicted: &mut Vec<Preview>,
+    ) -> Surplus {
         let Announcement { control_id, numbers, shown: references } = announcement;
         let shown = numbers.into_iter().map(|number| ShownNumber { number, shown_at: now });
         let (numbers, mut surplus) = newest(shown);
         let preview = Preview { control_id, numbers, announced_at: now, shown: references };
-        self.add(preview, bounds, &mut surplus);
+        self.add(preview, bounds, &mut surplus, evicted);
         surplus
     }
 
@@ -148,11 +185,11 @@ impl AgentPreviews {
     /// of their announcements.
     pub fn restore(&mut self, preview: Preview, bounds: Bounds) -> Surplus {
         let (numbers, mut surplus) = newest(preview.numbers.into_iter());
-        self.add(Preview { numbers, ..preview }, bounds, &mut surplus);
+        self.add(Preview { numbers, ..preview }, bounds, &mut surplus, &mut Vec::new());
         surplus
     }
 
-    fn add(&mut self, mut preview: Preview, bounds: Bounds, surplus: &mut Surplus) {
+    fn add(&mut self, mut preview: Preview, bounds: Bounds, surplus: &mut Surplus, evicted: &mut Vec<Preview>) {
         if let Some(known) = self.take(preview.control_id) {
             surplus.numbers += merge(known.numbers, &mut preview.numbers);
             let mut references = known.shown;
@@ -163,18 +200,20 @@ impl AgentPreviews {
         self.bytes += preview.bytes();
         self.previews.push(preview);
         let excess = self.previews.len().saturating_sub(bounds.per_agent);
-        let mut evicted = self.evict(excess);
+        let before = evicted.len();
+        self.evict(excess, evicted);
         while self.bytes > bounds.max_bytes() && self.previews.len() > 1 {
-            evicted += self.evict(1);
+            self.evict(1, evicted);
         }
-        surplus.previews += evicted;
+        surplus.previews += evicted.len() - before;
     }
 
     /// Removes the oldest previews.
-    fn evict(&mut self, count: usize) -> usize {
-        let bytes: usize = self.previews.drain(..count).map(|preview| preview.bytes()).sum();
-        self.bytes = self.bytes.saturating_sub(bytes);
-        count
+    fn evict(&mut self, count: usize, evicted: &mut Vec<Preview>) {
+        for preview in self.previews.drain(..count) {
+            self.bytes = self.bytes.saturating_sub(preview.bytes());
+            evicted.push(preview);
+        }
     }
 
     fn take(&mut self, control_id: ControlId) -> Option<Preview> {

@@ -214,6 +214,7 @@ enum Member {
     ControlId,
     ControllId,
     DialedDigits,
+    CallId,
 }
 
 impl Member {
@@ -230,6 +231,7 @@ impl Member {
             "controlid" => Self::ControlId,
             "controllid" => Self::ControllId,
             "dialeddigits" => Self::DialedDigits,
+            "callid" => Self::CallId,
             _ => Self::Other,
         }
     }
@@ -429,6 +431,7 @@ impl Answer {
                 Member::ControlId => self.content.control_id = Default::default(),
                 Member::ControllId => self.content.controll_id = Default::default(),
                 Member::DialedDigits => self.content.numbers = NumberList::default(),
+                Member::CallId => self.content.call_id = None,
                 _ => {}
             }
         } else if let Some(draft) = self.draft() {
@@ -461,6 +464,9 @@ impl Answer {
             (Some(Place::Result), Member::WorkNo) => self.work_no.note(text),
             (Some(Place::Content), Member::ControlId) => self.content.control_id = Some(text.parse().ok()),
             (Some(Place::Content), Member::ControllId) => self.content.controll_id = Some(text.parse().ok()),
+            (Some(Place::Content), Member::CallId) => {
+                self.content.call_id = Some(text.to_owned()).filter(|id| !id.is_empty());
+            }
             (Some(Place::Top | Place::Event), member) => {
                 if let Some(draft) = self.draft() {
                     match member {

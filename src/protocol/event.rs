@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use super::call_report::CallReport;
 use crate::label_enum;
 use crate::preview::{AgentId, Announcement, Change, ControlId, DialedNumber};
 
@@ -26,6 +27,8 @@ pub struct Event {
     pub generated_at: Option<u64>,
     /// The change for that agent, if there is one. Most events change nothing.
     pub change: Option<Change>,
+    /// What it reports on a call, if it names the call.
+    pub call: Option<CallReport>,
 }
 
 impl Event {
@@ -88,6 +91,8 @@ pub(super) struct Content {
     pub(super) controll_id: Option<Option<ControlId>>,
     /// `dialeddigits`
     pub(super) numbers: NumberList,
+    /// `callid`
+    pub(super) call_id: Option<String>,
 }
 
 impl Draft {
@@ -99,7 +104,9 @@ impl Draft {
     /// The event.
     pub(super) fn event(self) -> Result<Event, EventError> {
         let Self { event_type, agent, generated_at, content } = self;
-        let event_type = event_type.map_or(EventType::Other, |name| EventType::read(&name));
+        let name = event_type.unwrap_or_default();
+        let event_type = EventType::read(&name);
+        let mut call = None;
         let change = match event_type {
             EventType::Preview | EventType::PreviewCallOut | EventType::PreviewCallOutEx => {
                 let content = content.unwrap_or_default();
@@ -113,9 +120,13 @@ impl Draft {
                 Some(released.map_or(Change::Ended, Change::Cancelled))
             }
             EventType::ShutdownService => Some(Change::Ended),
-            EventType::Other => None,
+            EventType::Other => {
+                let call_id = content.and_then(|content| content.call_id);
+                call = call_id.and_then(|call_id| CallReport::read(&name, call_id));
+                None
+            }
         };
-        Ok(Event { event_type, agent, generated_at, change })
+        Ok(Event { event_type, agent, generated_at, change, call })
     }
 }
 

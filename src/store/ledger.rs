@@ -19,10 +19,10 @@ use super::fences::{Fence, Fences, TimedEnd};
 use super::journal::{End, Journal};
 use super::moment::{Moment, Sequence};
 use super::preview_log::{log_ended, log_shown};
-use super::recent_ends::{EndCause, MADE_ROOM, RecentEnd, RecentEnds, ended_control_ids};
+use super::recent_ends::{EndCause, MADE_ROOM, RecentEnd, RecentEnds};
 use super::redis::{Known, SessionRelation, SharedStore, TimedChange};
 use super::sessions::{SessionMatch, Sessions};
-use super::{MemoryStore, StoreState, Unavailable};
+use super::{EndObserver, MemoryStore, StoreState, Unavailable};
 use crate::config::{OnStoreFailure, Previews, StoreKind};
 use crate::preview::{AgentId, AgentPreviews, Announcement, Change, Clock, ControlId, Surplus, Timestamp};
 use crate::protocol::envelope::{SUCCESS, says_signed_out};
@@ -248,11 +248,12 @@ impl Ledger {
                 recorded.note(position, Outcome::Shown { agent, evicted: 0 });
             } else {
                 if let Some(generated_at) = generated_at {
-                    fence.note_end(ended_preview(&change), TimedEnd { generated_at, recorded_at: now });
+                    fence.note_end(change.ended_preview(), TimedEnd { generated_at, recorded_at: now });
                     changed_fence = true;
                 }
                 self.note_ended(agent, &change, cause_of(event_type));
-                recorded.note(position, Outcome::Ended(agent, ended_preview(&change)));
+                self.local.ends().note_at_once(agent, &valid.1, &change, cause_of(event_type).as_str());
+                recorded.note(position, Outcome::Ended(agent, change.ended_preview()));
             }
             valid.0.push(position);
             valid.1.push(change);
@@ -463,6 +464,9 @@ impl Ledger {
         self.metrics.previews.dropped(cause);
         let (control_id, at) = (announcement.control_id, self.clock.now());
         self.recent_ends.note(agent, RecentEnd { control_id: Some(control_id), cause: cause.as_str(), at });
+        if let Some(observer) = self.local.ends().observer() {
+            observer.ended(agent, Some(control_id), &announcement.shown, cause.as_str());
+        }
         tracing::debug!(
             target: "previewgate::previews",
             agent_id = agent.as_u32(), control_id = control_id.0, cause = cause.as_str(),
@@ -470,18 +474,24 @@ impl Ledger {
         );
     }
 
+    /// Names who learns which previews are over. Only the first one counts.
+    pub fn observe_ends(&self, observer: Arc<dyn EndObserver>) {
+        self.local.ends().observe(observer);
+    }
+
     /// Remembers each preview that ends. A session that ends without a preview is remembered too.
     fn note_ended(&self, agent: AgentId, change: &Change, cause: EndCause) {
         let at = self.clock.now();
         let note = |control_id| self.recent_ends.note(agent, RecentEnd { control_id, cause: cause.as_str(), at });
-        let previews = self.local.previews(agent);
-        let mut ended = ended_control_ids(change, previews.as_deref()).peekable();
-        if ended.peek().is_none() {
-            note(ended_preview(change));
+        let known = self.local.previews(agent);
+        let ended: Vec<_> = known.iter().flat_map(|known| known.iter()).filter(|known| change.ends(known)).collect();
+        self.local.ends().note(agent, &ended, change, cause.as_str(), self.is_shared());
+        if ended.is_empty() {
+            note(change.ended_preview());
         }
-        for control_id in ended {
-            note(Some(control_id));
-            log_ended(agent, control_id, cause);
+        for preview in ended {
+            note(Some(preview.control_id));
+            log_ended(agent, preview.control_id, cause);
         }
     }
 }
@@ -536,14 +546,6 @@ impl Answer<'_> {
             Delivery::Poll | Delivery::PollAll => SessionRelation::PolledSince(self.source.began.at()),
             Delivery::Push | Delivery::PushUrl => SessionRelation::Any,
         }
-    }
-}
-
-/// The one preview that a change ends; none if it ends all.
-fn ended_preview(change: &Change) -> Option<ControlId> {
-    match change {
-        Change::Cancelled(control_id) => Some(*control_id),
-        Change::Shown(_) | Change::Ended | Change::EndedBefore(_) => None,
     }
 }
 

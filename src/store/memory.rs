@@ -8,6 +8,7 @@ use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
+use super::preview_ends::PreviewEnds;
 use crate::config::Previews;
 use crate::preview::{AgentId, AgentPreviews, Bounds, Change, Clock, Preview, Surplus};
 use crate::telemetry::Metrics;
@@ -23,6 +24,7 @@ pub struct MemoryStore {
     clock: Arc<dyn Clock>,
     cached: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
+    ends: PreviewEnds,
 }
 
 impl MemoryStore {
@@ -32,22 +34,26 @@ impl MemoryStore {
         let counted = Arc::clone(&cached);
         metrics.previews.cached_from(move || counted.load(Ordering::Relaxed));
         let (counted, evictions) = (Arc::clone(&cached), Arc::clone(&metrics));
+        let ends = PreviewEnds::default();
+        let forgotten = ends.clone();
         let agents = Cache::builder()
             .max_capacity(config.max_agents)
             // The default policy (TinyLFU) may refuse a new key when full: the very preview about to be called.
             .eviction_policy(EvictionPolicy::lru())
             .time_to_live(config.ttl.saturating_mul(2))
-            .eviction_listener(move |_, previews: Arc<AgentPreviews>, cause| {
+            .eviction_listener(move |agent, previews: Arc<AgentPreviews>, cause| {
                 let count = previews.len() as u64;
                 counted.fetch_sub(count, Ordering::Relaxed);
-                match cause {
-                    RemovalCause::Size => evictions.previews.evicted(EvictionCause::Capacity, count),
-                    RemovalCause::Expired => evictions.previews.evicted(EvictionCause::Expired, count),
-                    RemovalCause::Replaced | RemovalCause::Explicit => {}
-                }
+                let cause = match cause {
+                    RemovalCause::Size => EvictionCause::Capacity,
+                    RemovalCause::Expired => EvictionCause::Expired,
+                    RemovalCause::Replaced | RemovalCause::Explicit => return,
+                };
+                evictions.previews.evicted(cause, count);
+                forgotten.ended(*agent, previews.iter(), cause.as_str());
             })
             .build();
-        Self { agents, bounds: Bounds { per_agent: config.per_agent }, clock, cached, metrics }
+        Self { agents, bounds: Bounds { per_agent: config.per_agent }, clock, cached, metrics, ends }
     }
 
     /// What `agent` was shown, as of now. Later changes do not alter what is returned: a callout is judged by the
@@ -60,11 +66,12 @@ impl MemoryStore {
     /// cannot lose each other's previews. Returns for each change what was not kept.
     pub fn apply(&self, agent: AgentId, changes: impl IntoIterator<Item = Change>) -> Vec<Surplus> {
         let now = self.clock.now();
-        let mut surpluses = Vec::new();
+        let (mut surpluses, mut evicted) = (Vec::new(), Vec::new());
         self.agents.entry(agent).and_compute_with(|known| {
             let was_known = known.is_some();
             let mut previews = known.map(|entry| AgentPreviews::clone(entry.value())).unwrap_or_default();
-            surpluses = changes.into_iter().map(|change| previews.apply(change, now, self.bounds)).collect();
+            let apply = |change| previews.apply_and_collect(change, now, self.bounds, &mut evicted);
+            surpluses = changes.into_iter().map(apply).collect();
             match (previews.is_empty(), was_known) {
                 (true, true) => Op::Remove,
                 (true, false) => Op::Nop,
@@ -77,7 +84,13 @@ impl MemoryStore {
         for surplus in &surpluses {
             self.metrics.previews.surplus(surplus);
         }
+        self.ends.ended(agent, &evicted, EvictionCause::PerAgent.as_str());
         surpluses
+    }
+
+    /// Who learns which previews are over.
+    pub(super) fn ends(&self) -> &PreviewEnds {
+        &self.ends
     }
 
     /// Every agent with previews, as of about now, in no particular order. Does not count as a use of any of them.

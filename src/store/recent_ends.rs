@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use crate::label_enum;
-use crate::preview::{AgentId, AgentPreviews, Change, ControlId, Preview, Timestamp};
+use crate::preview::{AgentId, ControlId, Timestamp};
 
 /// Ends that are remembered of one agent.
 const MAX_ENDS: usize = 8;
@@ -83,17 +83,6 @@ impl RecentEnds {
         let shard = self.0.get(agent.as_u32() as usize % SHARDS)?;
         Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// The control IDs of the previews that a change ends.
-pub(super) fn ended_control_ids(change: &Change, previews: Option<&AgentPreviews>) -> impl Iterator<Item = ControlId> {
-    let ends = move |preview: &&Preview| match change {
-        Change::Shown(_) => false,
-        Change::Cancelled(control_id) => preview.control_id == *control_id,
-        Change::Ended => true,
-        Change::EndedBefore(moment) => preview.announced_at < *moment,
-    };
-    previews.into_iter().flat_map(AgentPreviews::iter).filter(ends).map(|preview| preview.control_id)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::preview::ManualClock;
+use crate::preview::{ManualClock, ShownRef};
 use crate::protocol::parse_events;
 
 struct Scene {
@@ -196,4 +196,52 @@ fn a_release_that_names_a_control_id_ends_that_preview_and_its_late_announcement
     assert_eq!(scene.control_ids(101), [8]);
     scene.poll(101, "own", scene.ledger.moment(), &[preview(101, 7, 1500), preview(101, 9, 1500)]);
     assert_eq!(scene.control_ids(101), [8, 9]);
+}
+
+/// Every end, as the audit log learns of it.
+#[derive(Default)]
+struct Observed(Mutex<Vec<(Option<i64>, usize, &'static str)>>);
+
+impl EndObserver for Observed {
+    fn ended(&self, _: AgentId, control_id: Option<ControlId>, shown: &[ShownRef], cause: &'static str) {
+        self.0.lock().unwrap().push((control_id.map(|id| id.0), shown.len(), cause));
+    }
+}
+
+/// Each announcement refers to a record.
+fn referring(body: &str) -> Events {
+    let mut found = parse_events(body.as_bytes()).unwrap();
+    for event in &mut found.events {
+        if let Some(Change::Shown(shown)) = &mut event.change {
+            shown.shown.push("0000000000000001-1@2026-11:00000001".parse().unwrap());
+        }
+    }
+    found
+}
+
+#[test]
+fn the_observer_learns_of_each_end_once_with_its_cause() {
+    let Scene { ledger, clock, metrics: _metrics } = scene();
+    let observed = Arc::new(Observed::default());
+    ledger.observe_ends(observed.clone());
+    let record = |events: &[String]| {
+        let body = format!(r#"{{"retcode":"0","event":[{}]}}"#, events.join(","));
+        let source = Source { meant_for: None, delivery: Delivery::PollAll, session: None, began: ledger.moment() };
+        ledger.record(referring(&body), &source);
+        std::mem::take(&mut *observed.0.lock().unwrap())
+    };
+    assert_eq!(record(&[preview(101, 1, 10), preview(101, 2, 10)]), []);
+    ledger.end(agent(101), Change::Cancelled(ControlId(1)), EndCause::Cancelled);
+    assert_eq!(std::mem::take(&mut *observed.0.lock().unwrap()), [(Some(1), 1, "cancelled")]);
+    // An agent without this preview: nothing ends.
+    ledger.end(agent(102), Change::Cancelled(ControlId(1)), EndCause::Cancelled);
+    assert_eq!(record(&[]), []);
+    assert_eq!(record(&[preview(101, 3, 20), release(101, 21)]), [(Some(2), 1, "released"), (Some(3), 1, "released")]);
+    assert_eq!(record(&[preview(101, 4, 20)]), [(Some(4), 1, "outdated")]);
+    let many: Vec<_> = (10..30).map(|id| preview(101, id, 100)).collect();
+    let evicted = record(&many);
+    assert_eq!((evicted.len(), evicted[0]), (4, (Some(10), 1, "per_agent")));
+    clock.advance(Duration::from_secs(1));
+    ledger.sign_in(agent(101), &SignIn { began: ledger.moment(), pushes: false, session: None });
+    assert!(record(&[]).iter().all(|end| end.2 == "signed_in"));
 }
