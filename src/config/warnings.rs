@@ -20,7 +20,6 @@ impl Config {
             StoreKind::Memory => None,
             StoreKind::Redis(redis) => Some(redis),
         };
-        let audit = self.audit.as_ref();
         let listener_plain = self.listener.tls.is_none() && !self.listener.address.ip().is_loopback();
         [
             (
@@ -62,6 +61,20 @@ impl Config {
                 redis.is_some_and(|redis| redis.on_store_failure == OnStoreFailure::Forward),
                 "previews.store.on_store_failure: \"forward\" lets every agent call any number while Redis is away",
             ),
+        ]
+        .into_iter()
+        .chain(self.about_audit())
+        .chain(self.push.iter().flat_map(|push| self.about_push(push)))
+        .filter(|(applies, _)| *applies)
+        .map(|(_, warning)| warning.to_owned())
+        .collect()
+    }
+}
+
+impl Config {
+    fn about_audit(&self) -> [(bool, &'static str); 2] {
+        let audit = self.audit.as_ref();
+        [
             (
                 audit.is_none() && self.validation.mode == Mode::Enforce,
                 "audit: not set; nothing can be proved afterwards about the callouts of this gateway",
@@ -71,15 +84,8 @@ impl Config {
                 "audit.on_failure: \"forward\" sends callouts that no record shows while the disk fails",
             ),
         ]
-        .into_iter()
-        .chain(self.push.iter().flat_map(|push| self.about_push(push)))
-        .filter(|(applies, _)| *applies)
-        .map(|(_, warning)| warning.to_owned())
-        .collect()
     }
-}
 
-impl Config {
     fn about_push(&self, push: &Push) -> [(bool, &'static str); 5] {
         let any_target = |is: fn(&AllowedTarget) -> bool| push.allowed_targets.iter().any(is);
         [
