@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
 use super::json_lexer::trim_bom;
-use super::loose_names::{MAX_NAME, may_mean_one_of};
+use super::loose_names::{Field, MAX_NAME, may_mean_one_of};
 use super::one_reading::{is_plain, without_padding, written_out};
 use super::strict_json::{Skipped, Text};
 use crate::preview::{Callout, ControlId, DialedNumber, Reason};
@@ -93,14 +93,15 @@ pub fn parse_cancel(body: &[u8]) -> ParsedCancel {
 
 /// What to forward in place of `body`, whose strict JSON is `text`. `escaped`: see [`Fields`].
 fn rewritten(body: &[u8], text: &str, escaped: bool) -> Option<Bytes> {
-    let as_received = body.len() == text.len() && !escaped && is_plain(text, &FIELDS);
-    (!as_received).then(|| Bytes::from(written_out(text, &FIELDS)))
+    let as_received = body.len() == text.len() && !escaped && is_plain(text, &NAMES);
+    (!as_received).then(|| Bytes::from(written_out(text, &NAMES)))
 }
 
 const CALLED: &str = "called";
 const CONTROL_ID: &str = "callcontrolid";
+const NAMES: [&str; 2] = [CALLED, CONTROL_ID];
 /// The members that count.
-pub(super) const FIELDS: [&str; 2] = [CALLED, CONTROL_ID];
+pub(super) const FIELDS: [Field; 2] = [Field::new(CALLED), Field::new(CONTROL_ID)];
 
 const NOT_DIALLABLE: &str = "called holds characters that cannot be dialled";
 

@@ -7,7 +7,8 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri};
 
 use super::operation::{Operation, OperationName, Unclassified};
-use super::{path_readings, query, resource};
+use super::path_readings::{Path, Readings};
+use super::{query, resource};
 use crate::preview::AgentId;
 
 /// Method override fields: an upstream that honours one executes another method than the one that was judged.
@@ -97,40 +98,50 @@ impl Classified {
 
 /// Classifies a request head.
 pub fn classify(head: &RequestHead<'_>, rules: ClassifyRules<'_>) -> Classified {
-    let path = head.uri.path();
-    let push = if rules.push { resource::route_push(head.method, path) } else { None };
-    let routed = push.map_or_else(|| resource::route(head.method, path, rules.path_prefixes), Ok);
+    let path = Path::new(head.uri.path());
+    let push = if rules.push { resource::route_push(head.method, path.text) } else { None };
+    let routed = push.map_or_else(|| resource::route(head.method, &path, rules.path_prefixes), Ok);
+    let overrides = if routed.is_ok() { head.path_overrides() } else { PathOverrides::default() };
     Classified {
         operation: routed.unwrap_or(Operation::Unroutable),
-        objection: routed.map_or_else(Some, |operation| head.objection_to(operation)),
-        guard: head.guard(routed),
+        objection: routed.map_or_else(Some, |operation| head.objection_to(operation, &path, overrides)),
+        guard: head.guard(routed, &path, overrides),
         websocket: requests_websocket(head.headers),
     }
 }
 
+/// What the path override fields of a request may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct PathOverrides {
+    /// One names a guarded operation other than the one that the path names.
+    rewrites: bool,
+    /// One may turn a request for something else into a callout. The decision log must then hold the outcome.
+    leads_to_callouts: bool,
+}
+
 impl RequestHead<'_> {
-    fn guard(&self, routed: Result<Operation, Unclassified>) -> Guard {
+    fn guard(&self, routed: Result<Operation, Unclassified>, path: &Path<'_>, overrides: PathOverrides) -> Guard {
         let suspected = match routed {
             Ok(Operation::PreviewCallout { agent }) => return Guard::Callout(agent),
-            Ok(Operation::CalloutPreflight) => !self.is_preflight(),
-            Ok(_) => self.may_be_led_to_callouts(),
+            Ok(Operation::CalloutPreflight) => !self.is_preflight(path),
+            Ok(_) => overrides.leads_to_callouts,
             Err(Unclassified::NotFound) => false,
             Err(Unclassified::AmbiguousPath | Unclassified::InvalidAgentId | Unclassified::MethodNotAllowed) => {
-                path_readings::mentions_callout(self.uri.path())
+                path.readings().mentions_callout
             }
         };
         if suspected { Guard::SuspectedCallout } else { Guard::Unguarded }
     }
 
     /// Why a request that has an operation must not be handled as such.
-    fn objection_to(&self, operation: Operation) -> Option<Unclassified> {
+    fn objection_to(&self, operation: Operation, path: &Path<'_>, overrides: PathOverrides) -> Option<Unclassified> {
         match operation {
-            Operation::CalloutPreflight if !self.is_preflight() => Some(Unclassified::MethodNotAllowed),
-            _ if self.overrides_the_method() || self.overridden_by_query() => Some(Unclassified::MethodNotAllowed),
-            Operation::Other { .. } if self.has_body && self.overridden_by_form() => {
+            Operation::CalloutPreflight if !self.is_preflight(path) => Some(Unclassified::MethodNotAllowed),
+            _ if self.overrides_the_method() || self.overridden_by_query(path) => Some(Unclassified::MethodNotAllowed),
+            Operation::Other { .. } if self.has_body && self.overridden_by_form(path) => {
                 Some(Unclassified::MethodNotAllowed)
             }
-            _ if self.is_rewritten() => Some(Unclassified::AmbiguousPath),
+            _ if overrides.rewrites => Some(Unclassified::AmbiguousPath),
             _ => None,
         }
     }
@@ -140,46 +151,36 @@ impl RequestHead<'_> {
     }
 
     /// A `_method=PUT` in the query, on a path where another method would be guarded.
-    fn overridden_by_query(&self) -> bool {
-        self.uri.query().is_some_and(query::may_override_method) && path_readings::may_be_guarded(self.uri.path())
+    fn overridden_by_query(&self, path: &Path<'_>) -> bool {
+        self.uri.query().is_some_and(query::may_override_method) && path.readings().is_guarded
     }
 
     /// A form on a path where another method would be guarded. Some filters look for `_method` in a form and would turn
     /// the request into a sign-out. None of the guarded interfaces takes a form.
-    fn overridden_by_form(&self) -> bool {
+    fn overridden_by_form(&self, path: &Path<'_>) -> bool {
         let content_type = self.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         let is_form = content_type.windows(4).any(|word| word.eq_ignore_ascii_case(b"form"));
-        is_form && path_readings::may_be_guarded(self.uri.path())
+        is_form && path.readings().is_guarded
     }
 
-    /// A path override field names a guarded operation other than the one that the path names. The field may repeat the
-    /// path: a proxy in front of this one may report what it received.
-    fn is_rewritten(&self) -> bool {
-        self.path_overrides().any(|text| {
-            let target = text.parse::<Uri>();
-            path_readings::may_be_guarded(&text) && !target.is_ok_and(|target| target.path() == self.uri.path())
-        })
-    }
-
-    /// Whether a path override field may turn a request for something else into a callout. The decision log must then
-    /// hold the outcome.
-    fn may_be_led_to_callouts(&self) -> bool {
-        self.path_overrides().any(|text| path_readings::mentions_callout(&text))
-    }
-
-    /// The values of those fields. Servers disagree about bytes that are not ASCII, as they do when such bytes are
-    /// percent-encoded. Spelling them so makes `path_readings` consider all readings.
-    fn path_overrides(&self) -> impl Iterator<Item = String> {
-        let spelled = |byte: &u8| if byte.is_ascii() { char::from(*byte).to_string() } else { format!("%{byte:02x}") };
-        let text = move |value: &HeaderValue| value.as_bytes().iter().map(spelled).collect();
-        PATH_OVERRIDES.into_iter().flat_map(|name| self.headers.get_all(name)).map(text)
+    /// Reads each path override field once. A field may repeat the path: a proxy in front of this one may report what it
+    /// received. A field that climbs may lead anywhere.
+    fn path_overrides(&self) -> PathOverrides {
+        let mut overrides = PathOverrides::default();
+        for value in PATH_OVERRIDES.into_iter().flat_map(|name| self.headers.get_all(name)) {
+            let readings = Readings::of(value.as_bytes());
+            let repeats_path = || Uri::try_from(value.as_bytes()).is_ok_and(|target| target.path() == self.uri.path());
+            overrides.rewrites |= (readings.is_guarded || readings.climbs) && !repeats_path();
+            overrides.leads_to_callouts |= readings.mentions_callout;
+        }
+        overrides
     }
 
     /// A CORS pre-flight (Fetch standard 4.8) changes nothing, so it may pass. Any other OPTIONS of the guarded resource
     /// has no use.
-    fn is_preflight(&self) -> bool {
+    fn is_preflight(&self, path: &Path<'_>) -> bool {
         let has = |name| self.headers.contains_key(name);
-        let is_other_method = self.overrides_the_method() || self.overridden_by_query();
+        let is_other_method = self.overrides_the_method() || self.overridden_by_query(path);
         has(header::ORIGIN) && has(header::ACCESS_CONTROL_REQUEST_METHOD) && !is_other_method && !self.has_body
     }
 }
@@ -195,6 +196,7 @@ fn requests_websocket(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::folded::work;
 
     const CALLOUT: &str = "/agentgateway/resource/voicecall/101/previewCallout";
     const ANSWER: &str = "/agentgateway/resource/voicecall/101/answer";
@@ -215,7 +217,7 @@ mod tests {
     #[test]
     fn an_override_field_may_repeat_the_path_but_not_replace_it() {
         let rewritten = |name: &'static str, value: &str| {
-            with_head(CALLOUT, &[(name, value.as_bytes())], true, |head| head.is_rewritten())
+            with_head(CALLOUT, &[(name, value.as_bytes())], true, |head| head.path_overrides().rewrites)
         };
         for same in [CALLOUT, "https://front:8043/agentgateway/resource/voicecall/101/previewCallout?_=1", "/other", ""]
         {
@@ -225,6 +227,8 @@ mod tests {
             "/agentgateway/resource/voicecall/102/previewCallout",
             "/agentgateway/resource/voicecall/101/preview%43allout",
             "resource/onlineagent/101/logout",
+            "/agentgateway/resource/onlineagent/101/x/..",
+            "/agentgateway/../x",
         ] {
             assert!(rewritten("x-original-url", other), "{other}");
             assert!(rewritten("x-rewrite-url", other), "{other}");
@@ -236,8 +240,9 @@ mod tests {
     fn an_override_field_is_read_byte_by_byte() {
         let leads = |value: &[u8]| {
             with_head(ANSWER, &[("x-original-url", value)], false, |head| {
-                assert_eq!(head.may_be_led_to_callouts(), head.is_rewritten());
-                head.may_be_led_to_callouts()
+                let overrides = head.path_overrides();
+                assert_eq!(overrides.leads_to_callouts, overrides.rewrites);
+                overrides.leads_to_callouts
             })
         };
         // The ordinal indicators of Latin-1 are letters to a reader who ignores compatibility forms.
@@ -252,18 +257,22 @@ mod tests {
         let fields: &[(&'static str, &[u8])] =
             &[("origin", b"https://desk.example"), ("access-control-request-method", b"PUT")];
         let asks = |query: &str, has_body| {
-            with_head(&format!("{CALLOUT}{query}"), fields, has_body, |head| head.is_preflight())
+            with_head(&format!("{CALLOUT}{query}"), fields, has_body, |head| {
+                head.is_preflight(&Path::new(head.uri.path()))
+            })
         };
         assert!(asks("", false) && asks("?_=1", false));
         assert!(!asks("", true) && !asks("?_method=PUT", false));
-        assert!(!with_head(CALLOUT, &[], false, |head| head.is_preflight()));
+        assert!(!with_head(CALLOUT, &[], false, |head| head.is_preflight(&Path::new(head.uri.path()))));
     }
 
     #[test]
     fn a_form_overrides_the_method_of_guarded_paths_only() {
         let overridden = |path: &str, media: &str| {
             let path = format!("/agentgateway/resource/{path}");
-            with_head(&path, &[("content-type", media.as_bytes())], true, |head| head.overridden_by_form())
+            with_head(&path, &[("content-type", media.as_bytes())], true, |head| {
+                head.overridden_by_form(&Path::new(head.uri.path()))
+            })
         };
         assert!(overridden("onlineagent/101/logout", "application/x-www-form-urlencoded"));
         assert!(overridden("onlineagent/101", "Multipart/Form-Data; boundary=b"));
@@ -274,7 +283,8 @@ mod tests {
 
     #[test]
     fn a_query_overrides_the_method_of_guarded_paths_only() {
-        let overridden = |target: &str| with_head(target, &[], false, |head| head.overridden_by_query());
+        let overridden =
+            |target: &str| with_head(target, &[], false, |head| head.overridden_by_query(&Path::new(head.uri.path())));
         assert!(overridden("/agentgateway/resource/onlineagent/101/logout?_method=DELETE"));
         assert!(!overridden("/agentgateway/resource/onlineagent/101/logout?_=1"));
         assert!(!overridden("/agentgateway/resource/voicecall/101/answer?_method=GET"));
@@ -306,5 +316,24 @@ mod tests {
             let classified = with_head(path, fields, true, |head| classify(head, rules));
             assert_eq!((classified.guard, classified.objection), (guard, objection), "{path}");
         }
+    }
+
+    /// Whatever speaks against a request: no text of its head is decoded twice.
+    #[test]
+    fn each_text_is_read_once() {
+        let (path, query) = ("/agentgateway/resource/onlineagent/101/%EF%B7%BAlog", "%CC%81a=b&_%EF%B7%BA=1");
+        let (one, other) = ("/%61gentgateway/\u{fdfa}".as_bytes(), b"/%70reviewCallout".as_slice());
+        let prefixes = ["/agentgateway/".to_owned()];
+        let rules = ClassifyRules { path_prefixes: &prefixes, push: true };
+        let parts = [path.as_bytes(), one, other].map(|text| work::of(|| Readings::of(text)));
+        let expected = parts.iter().sum::<usize>() + work::of(|| query::may_override_method(query));
+        let fields: &[(&'static str, &[u8])] =
+            &[("x-original-url", one), ("x-rewrite-url", other), ("content-type", b"multipart/form-data")];
+        let done = with_head(&format!("{path}?{query}"), fields, true, |head| work::of(|| classify(head, rules)));
+        assert_eq!(done, expected);
+        // Refused for its path.
+        let path = format!("{path}%2fpreviewCallout");
+        let done = with_head(&path, fields, true, |head| work::of(|| classify(head, rules)));
+        assert_eq!(done, work::of(|| Readings::of(path.as_bytes())));
     }
 }

@@ -4,61 +4,86 @@
 //! fastjson finds a field by the 64-bit hash of its name alone. A name that one of them takes for a field, but is not
 //! its exact spelling, has two readings.
 
-use super::path_readings;
+use super::folded::Folded;
 
 /// Longest name of a member in bytes. Nothing documented is longer than 30.
 pub(super) const MAX_NAME: usize = 256;
 
-/// Whether a mapper that ignores case, compatibility forms, blanks and punctuation, or compares hashes, would take `key`
-/// for one of `fields`, which are in lower case.
-pub(super) fn may_mean_one_of(key: &str, fields: &[&str]) -> bool {
-    fields.iter().any(|field| folds_onto(key, field)) || has_hash_of(key, fields)
+/// A field that counts, and what it looks like to fastjson.
+pub(super) struct Field {
+    /// Its spelling, in lower case.
+    pub(super) name: &'static str,
+    /// The numbers that may stand for the name.
+    hashes: [u64; 3],
 }
 
-/// Whether nothing but the letters and digits of `field` is left of `key`. Stops at the first that differs.
-fn folds_onto(key: &str, field: &str) -> bool {
-    let mut expected = field.bytes();
-    let mut folded = String::new();
+impl Field {
+    /// A field with a name in lower-case ASCII.
+    pub(super) const fn new(name: &'static str) -> Self {
+        Self { name, hashes: hashes_of(name.as_bytes()) }
+    }
+}
+
+/// Whether a mapper that ignores case, compatibility forms, blanks and punctuation, or compares hashes, would take `key`
+/// for one of `fields`.
+pub(super) fn may_mean_one_of(key: &str, fields: &[Field]) -> bool {
+    folds_onto_one_of(key, fields) || has_hash_of(key, fields)
+}
+
+/// Whether nothing but the letters and digits of one field is left of `key`. Stops when too much is left for any.
+fn folds_onto_one_of(key: &str, fields: &[Field]) -> bool {
+    let mut folded = Folded::default();
     for character in key.chars() {
-        folded.clear();
-        path_readings::fold_into(&mut folded, character);
-        let differs = folded.is_empty() && character.is_alphanumeric();
-        if differs || folded.bytes().any(|byte| expected.next() != Some(byte)) {
+        let is_foreign = folded.push(character) == 0 && character.is_alphanumeric();
+        if is_foreign || folded.word().is_none() {
             return false;
         }
     }
-    expected.next().is_none()
+    fields.iter().any(|field| folded.word() == Some(field.name.as_bytes()))
 }
 
 /// The three forms in which fastjson hashes a name: as it is, in lower case, and without `_`, `-` and blanks besides.
-fn has_hash_of(key: &str, fields: &[&str]) -> bool {
-    let lower = || key.encode_utf16().map(|unit| if matches!(unit, 0x41..=0x5a) { unit + 0x20 } else { unit });
-    let hashes =
-        [fnv(key.encode_utf16()), fnv(lower()), fnv(lower().filter(|unit| ![0x5f, 0x2d, 0x20].contains(unit)))];
-    fields.iter().any(|field| {
-        let [big_endian, little_endian] = packed(field);
-        let known = [Some(fnv(field.encode_utf16())), big_endian, little_endian];
-        hashes.iter().any(|hash| known.contains(&Some(*hash)))
-    })
+fn has_hash_of(key: &str, fields: &[Field]) -> bool {
+    let [mut exact, mut lower, mut stripped] = [OFFSET; 3];
+    for unit in key.encode_utf16() {
+        let lower_unit = if matches!(unit, 0x41..=0x5a) { unit + 0x20 } else { unit };
+        exact = fnv(exact, unit);
+        lower = fnv(lower, lower_unit);
+        if ![0x5f, 0x2d, 0x20].contains(&unit) {
+            stripped = fnv(stripped, lower_unit);
+        }
+    }
+    [exact, lower, stripped].iter().any(|hash| fields.iter().any(|field| field.hashes.contains(hash)))
 }
 
 /// FNV-1a with 64 bits over UTF-16 code units.
-fn fnv(units: impl Iterator<Item = u16>) -> u64 {
-    units.fold(0xcbf2_9ce4_8422_2325, |hash, unit| (hash ^ u64::from(unit)).wrapping_mul(0x0100_0000_01b3))
+const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+
+const fn fnv(hash: u64, unit: u16) -> u64 {
+    (hash ^ unit as u64).wrapping_mul(0x0100_0000_01b3)
 }
 
-/// fastjson 2 takes the bytes of a name of up to eight bytes for its hash.
-fn packed(name: &str) -> [Option<u64>; 2] {
-    let short = name.len() <= 8;
-    let pack = |value: u64, byte: u8| value << 8 | u64::from(byte);
-    [short.then(|| name.bytes().fold(0, pack)), short.then(|| name.bytes().rev().fold(0, pack))]
+/// FNV-1a, and both orders of the bytes in one number: fastjson 2 takes these for the hash of a name of up to eight bytes.
+const fn hashes_of(name: &[u8]) -> [u64; 3] {
+    let (mut hash, mut big_endian, mut little_endian) = (OFFSET, 0, 0);
+    let mut rest = name;
+    while let [byte, more @ ..] = rest {
+        hash = fnv(hash, *byte as u16);
+        big_endian = big_endian << 8 | *byte as u64;
+        little_endian = little_endian >> 8 | (*byte as u64) << 56;
+        rest = more;
+    }
+    if name.is_empty() || name.len() > 8 {
+        return [hash; 3];
+    }
+    [hash, big_endian, little_endian >> (64 - 8 * name.len())]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const FIELDS: [&str; 2] = ["called", "callcontrolid"];
+    const FIELDS: [Field; 2] = [Field::new("called"), Field::new("callcontrolid")];
 
     #[test]
     fn names_that_some_mapper_takes_for_a_field() {
@@ -90,10 +115,11 @@ mod tests {
     fn names_with_the_hash_of_a_field() {
         // A pair that is known to collide.
         let (one, other) = ("8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ");
-        assert!(may_mean_one_of(one, &[other]));
-        assert!(may_mean_one_of(other, &[one]));
-        assert_eq!(fnv("a".encode_utf16()), 0xaf63_dc4c_8601_ec8c);
-        assert_eq!(packed("called"), [Some(0x6361_6c6c_6564), Some(0x6465_6c6c_6163)]);
-        assert_eq!(packed("callcontrolid"), [None, None]);
+        assert!(may_mean_one_of(one, &[Field::new(other)]));
+        assert!(may_mean_one_of(other, &[Field::new(one)]));
+        let hash = |name: &str| name.bytes().fold(OFFSET, |hash, byte| fnv(hash, byte.into()));
+        assert_eq!(hashes_of(b"a"), [0xaf63_dc4c_8601_ec8c, 0x61, 0x61]);
+        assert_eq!(hashes_of(b"called"), [hash("called"), 0x6361_6c6c_6564, 0x6465_6c6c_6163]);
+        assert_eq!(hashes_of(b"callcontrolid"), [hash("callcontrolid"); 3]);
     }
 }

@@ -20,6 +20,7 @@ pub mod content;
 pub mod envelope;
 pub mod event;
 mod event_stream;
+mod folded;
 mod json_lexer;
 mod loose_names;
 pub mod media_type;

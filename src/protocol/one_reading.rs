@@ -13,7 +13,6 @@
 //! outside of strings is strict JSON, which lenient mappers read as such. The meaning of the text stays the same.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
 /// The same JSON text with one reading. `text` must be strict JSON. In the values of the top-level members `padded`,
 /// NUL characters are left out: they are padding there (docs/protocol.md 5).
@@ -116,9 +115,13 @@ impl Writer {
 
     fn characters(&mut self, string: &str, drop_nuls: bool) {
         let mut rest = string;
-        while let Some(character) = rest.chars().next() {
-            let length = if character == '\\' { self.escape(rest, drop_nuls) } else { self.character(character) };
-            rest = rest.get(length..).unwrap_or_default();
+        loop {
+            let plain = rest.bytes().position(|byte| !is_plain_byte(byte)).unwrap_or(rest.len());
+            let (text, odd) = rest.split_at_checked(plain).unwrap_or((rest, ""));
+            self.out.push_str(text);
+            let Some(character) = odd.chars().next() else { return };
+            let length = if character == '\\' { self.escape(odd, drop_nuls) } else { self.character(character) };
+            rest = odd.get(length..).unwrap_or_default();
         }
     }
 
@@ -154,16 +157,26 @@ impl Writer {
 
     /// Writes a character; returns its length in UTF-8.
     fn character(&mut self, character: char) -> usize {
-        if matches!(character, ' '..='~') && !matches!(character, '"' | '\\') {
+        if u8::try_from(character).is_ok_and(is_plain_byte) {
             self.out.push(character);
         } else {
-            for unit in character.encode_utf16(&mut [0; 2]) {
-                // Writing to a string cannot fail.
-                let _ = write!(self.out, "\\u{unit:04x}");
-            }
+            character.encode_utf16(&mut [0; 2]).iter().for_each(|unit| self.code_unit(*unit));
         }
         character.len_utf8()
     }
+
+    /// Writes a code unit as `\uXXXX`. By hand: `format!` takes several times as long, and a text may hold nothing else.
+    fn code_unit(&mut self, unit: u16) {
+        self.out.push_str("\\u");
+        for shift in [12, 8, 4, 0] {
+            self.out.push(char::from_digit(u32::from(unit >> shift & 0xf), 16).unwrap_or('0'));
+        }
+    }
+}
+
+/// Printable ASCII that stands for itself in a string.
+fn is_plain_byte(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }
 
 /// `text` without the NUL characters that pad it; nothing if there are others.

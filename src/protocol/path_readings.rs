@@ -4,12 +4,102 @@
 //! is left to decode, cut at each character that some parser takes for the end of a segment, and stripped of each
 //! character that some parser ignores. If a guarded word appears then, the path is refused. Otherwise the path passes
 //! unchanged, because no server can read a guarded operation in it.
+//!
+//! Each text is decoded once and searched once, whatever the question. The work for each byte is bounded: a client that
+//! sends the longest head that is allowed costs well under a millisecond. `worst_cases` in the tests counts it.
 
-use unicode_normalization::UnicodeNormalization;
+use std::borrow::Cow;
+use std::cell::OnceCell;
 
-const CALLOUT: &str = "previewcallout";
-/// Longest word that is kept while folding, in bytes: no guarded word is longer.
-const MAX_WORD: usize = 24;
+use super::folded::{Folded, each_compatible, work};
+
+const CALLOUT: &[u8] = b"previewcallout";
+
+/// A path, and its readings once somebody has asked for them.
+pub(super) struct Path<'a> {
+    /// As the client spelled it.
+    pub(super) text: &'a str,
+    readings: OnceCell<Readings>,
+}
+
+impl<'a> Path<'a> {
+    /// A path that is not read yet.
+    pub(super) fn new(text: &'a str) -> Self {
+        Self { text, readings: OnceCell::new() }
+    }
+
+    /// What some server may find in it.
+    pub(super) fn readings(&self) -> Readings {
+        *self.readings.get_or_init(|| Readings::of(self.text.as_bytes()))
+    }
+}
+
+/// What some reading of a path is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Readings {
+    /// A path that leaves its folder by `..`.
+    pub(super) climbs: bool,
+    /// A guarded operation: a callout, a poll, or a request that ends a preview.
+    pub(super) is_guarded: bool,
+    /// A path that mentions the guarded resource.
+    pub(super) mentions_callout: bool,
+}
+
+impl Readings {
+    /// The readings of a path in a header field, or of one that was never text. A byte that is not ASCII is read like a
+    /// percent-encoded one, because servers disagree about both in the same way.
+    pub(super) fn of(path: &[u8]) -> Self {
+        let mut words = Words::default();
+        decode_fully(path).split(['/', '\\']).for_each(|segment| words.segment(segment));
+        words.readings()
+    }
+}
+
+/// The words that matter, as far as they were found.
+#[derive(Default)]
+struct Words {
+    climbs: bool,
+    callout: bool,
+    cancel_or_events: bool,
+    quality_control: bool,
+    session: bool,
+    /// The number of real segments behind the last `onlineagent`.
+    behind_online_agent: Option<usize>,
+}
+
+impl Words {
+    fn segment(&mut self, segment: &str) {
+        let mut is_online_agent = false;
+        for token in segment.split(TOKEN_ENDS) {
+            self.climbs |= token == "..";
+            each_reading(token, |word| match word {
+                CALLOUT => self.callout = true,
+                b"cancelpreviewcallout" | b"agentevent" => self.cancel_or_events = true,
+                b"onlineagent" => is_online_agent = true,
+                b"qualitycontrol" => self.quality_control = true,
+                b"forcelogin" | b"loginex" | b"logout" | b"forcelogout" => self.session = true,
+                _ => {}
+            });
+        }
+        if is_online_agent {
+            self.behind_online_agent = Some(0);
+        } else if !matches!(segment, "" | ".")
+            && let Some(count) = &mut self.behind_online_agent
+        {
+            *count += 1;
+        }
+    }
+
+    fn readings(&self) -> Readings {
+        let signs_in_or_out = self.behind_online_agent.is_some_and(|segments| {
+            // At most one segment follows: `onlineagent/{id}` itself is the sign-in. A `..` may take the others away.
+            self.session || segments <= 1 || self.climbs
+        });
+        let is_guarded =
+            self.callout || self.cancel_or_events || signs_in_or_out || (self.quality_control && self.session);
+        Readings { climbs: self.climbs, is_guarded, mentions_callout: self.callout }
+    }
+}
 
 /// The segments of `path` if each has exactly one reading: non-empty, unreserved characters only (RFC 3986 2.3), no
 /// dot segment. One trailing `/` is allowed unless the last segment names the guarded resource: routers ignore it.
@@ -25,49 +115,11 @@ fn is_plain(segment: &str) -> bool {
     !segment.is_empty() && segment != "." && segment != ".." && segment.bytes().all(unreserved)
 }
 
-/// Whether some reading of a path that is not plain leaves the allowed prefix.
-pub(super) fn may_climb(path: &str) -> bool {
-    tokens(&decode_fully(path)).any(|token| token == "..")
-}
-
-/// Whether some reading of `path` is a guarded operation: a callout, a poll, or a request that ends a preview.
-pub(super) fn may_be_guarded(path: &str) -> bool {
-    let decoded = decode_fully(path);
-    let (mut matters, mut online_agent, mut quality_control, mut session) = (false, false, false, false);
-    for token in tokens(&decoded) {
-        each_reading(token, |word| match word {
-            CALLOUT | "cancelpreviewcallout" | "agentevent" => matters = true,
-            "onlineagent" => online_agent = true,
-            "qualitycontrol" => quality_control = true,
-            "forcelogin" | "loginex" | "logout" | "forcelogout" => session = true,
-            _ => {}
-        });
-    }
-    matters || (online_agent && (session || may_be_bare_sign_in(&decoded))) || (quality_control && session)
-}
-
-/// Whether at most one real segment follows `onlineagent`: `onlineagent/{id}` itself is the sign-in.
-fn may_be_bare_sign_in(decoded: &str) -> bool {
-    let mut segments = decoded.split(['/', '\\']).filter(|segment| !matches!(*segment, "" | "."));
-    segments.by_ref().any(|segment| tokens(segment).any(|token| reads_as(token, "onlineagent")));
-    segments.count() <= 1
-}
-
-/// Whether some reading of `path` mentions the guarded resource.
-pub(super) fn mentions_callout(path: &str) -> bool {
-    // Most paths are plain, and most of those cannot contain the word: do not allocate for them.
-    let needs_decoding = path.bytes().any(|byte| byte == b'%' || !byte.is_ascii());
-    if needs_decoding {
-        let decoded = decode_fully(path);
-        tokens(&decoded).any(names_callout)
-    } else {
-        tokens(path).any(names_callout)
-    }
-}
-
 /// Whether a segment might be taken for `previewCallout`.
 pub(super) fn names_callout(segment: &str) -> bool {
-    reads_as(segment, CALLOUT)
+    let mut found = false;
+    each_reading(segment, |reading| found |= reading == CALLOUT);
+    found
 }
 
 /// Whether some number parser would accept the text (`0101`, `-101`, `0x65`).
@@ -80,115 +132,132 @@ pub(super) fn may_be_a_number(text: &str) -> bool {
     }
 }
 
-/// Everything that some parser takes for the end of a segment.
-fn tokens(path: &str) -> impl Iterator<Item = &str> {
-    path.split(['/', '\\', ';', '?', '#'])
-}
-
-/// Whether `word` is a reading of `token`; see [`each_reading`].
-fn reads_as(token: &str, word: &str) -> bool {
-    let mut found = false;
-    each_reading(token, |reading| found |= reading == word);
-    found
-}
+/// What some parser takes for the end of a segment, besides `/` and `\`.
+const TOKEN_ENDS: [char; 3] = [';', '?', '#'];
 
 /// Calls `seen` with all that `token` may be to a reader who ignores case, compatibility forms and everything that is
 /// not a letter or digit, and who may stop at such a character (`previewCallout.json`, `previewCallout%00x`). Readings
 /// longer than any word that matters are left out.
-fn each_reading(token: &str, mut seen: impl FnMut(&str)) {
-    let mut folded = String::with_capacity(MAX_WORD);
+fn each_reading(token: &str, mut seen: impl FnMut(&[u8])) {
+    let mut folded = Folded::default();
     let mut reported = 0;
     for character in token.chars() {
-        let before = folded.len();
-        fold_into(&mut folded, character);
-        if folded.len() > MAX_WORD {
-            return;
-        }
-        if folded.len() == before && before > reported {
-            seen(&folded);
-            reported = before;
+        let may_end = folded.push(character) == 0;
+        let Some(word) = folded.word() else { return };
+        if may_end && word.len() > reported {
+            seen(word);
+            reported = word.len();
         }
     }
-    if folded.len() > reported {
-        seen(&folded);
+    if let Some(word) = folded.word().filter(|word| word.len() > reported) {
+        seen(word);
     }
-}
-
-/// Appends the ASCII letters and digits, in lower case, that a case-insensitive or compatibility comparison (NFKC) may
-/// find in a character.
-pub(super) fn fold_into(folded: &mut String, character: char) {
-    match character {
-        _ if character.is_ascii_alphanumeric() => folded.push(character.to_ascii_lowercase()),
-        _ if character.is_ascii() => {}
-        // The dotless i is the one letter that only case mapping moves into ASCII.
-        '\u{131}' => folded.push('i'),
-        _ => folded.extend(compatible(character).filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase())),
-    }
-}
-
-/// A character without its compatibility form: `／` is `/`, `ⓒ` is `c`, `㎈` is `cal`.
-fn compatible(character: char) -> impl Iterator<Item = char> {
-    std::iter::once(character).nfkd()
 }
 
 /// Percent-decodes (`%70`, and `%u0070` as some servers do) until nothing is left to decode, in whatever mixture, and
 /// reads the bytes as UTF-8 as forgivingly as the worst decoder: overlong and compatibility forms count as the characters
 /// they stand for. One pass, however deep the nesting: whatever is completed by a byte is decoded at once.
-pub(super) fn decode_fully(text: &str) -> String {
-    let mut decoded = Vec::with_capacity(text.len());
-    for byte in text.bytes() {
-        decoded.push(byte);
-        while let Some((length, meant)) = escaped(&decoded) {
-            decoded.truncate(decoded.len() - length);
-            match meant {
-                Meant::Byte(byte) => decoded.push(byte),
-                Meant::Text(text) => decoded.extend_from_slice(text.as_bytes()),
+pub(super) fn decode_fully(text: &[u8]) -> Cow<'_, str> {
+    let plain = text.iter().position(|byte| *byte == b'%' || !byte.is_ascii());
+    let (plain, odd) = text.split_at_checked(plain.unwrap_or(text.len())).unwrap_or((text, &[]));
+    if odd.is_empty()
+        && let Ok(plain) = std::str::from_utf8(plain)
+    {
+        return Cow::Borrowed(plain);
+    }
+    let mut decoder = Decoder { decoded: Vec::with_capacity(text.len() + 16), pending: Vec::new() };
+    decoder.decoded.extend_from_slice(plain);
+    odd.iter().for_each(|byte| decoder.push(*byte));
+    Cow::Owned(String::from_utf8(decoder.decoded).unwrap_or_else(|error| forgiving_utf8(error.as_bytes())))
+}
+
+struct Decoder {
+    decoded: Vec<u8>,
+    /// What escapes stand for and was not looked at yet, the last byte first.
+    pending: Vec<u8>,
+}
+
+impl Decoder {
+    /// Each step takes a byte of the input or makes the text shorter, or plainer, so their number is bounded.
+    fn push(&mut self, byte: u8) {
+        self.pending.push(byte);
+        while let Some(byte) = self.pending.pop() {
+            work::count();
+            self.decoded.push(byte);
+            if byte.is_ascii_hexdigit() {
+                self.percent();
+            } else if matches!(byte, 0x80..=0xbf) {
+                self.character();
             }
         }
     }
-    forgiving_utf8(&decoded)
-}
 
-/// What an escape stands for.
-enum Meant {
-    /// Perhaps a part of a character.
-    Byte(u8),
-    Text(String),
-}
-
-/// The length of the escape that `bytes` end with, and what it stands for.
-fn escaped(bytes: &[u8]) -> Option<(usize, Meant)> {
-    let joined = |high: u8, low: u8| Meant::Byte((high & 1) << 6 | (low & 0x3f));
-    let overlong = match *bytes {
-        [.., a @ 0xc0..=0xc1, b @ 0x80..=0xbf] => Some((2, joined(a, b))),
-        [.., 0xf0, 0x80, a @ 0x80..=0x81, b @ 0x80..=0xbf] => Some((4, joined(a, b))),
-        [.., 0xe0, a @ 0x80..=0x81, b @ 0x80..=0xbf] => Some((3, joined(a, b))),
-        _ => None,
-    };
-    let percent = || match *bytes {
-        [.., b'%', a, b] => Some((3, Meant::Byte(hex_pair(a, b)?))),
-        _ => None,
-    };
-    let unicode = || match *bytes {
-        [.., b'%', b'u' | b'U', a, b, c, d] => {
-            let code = u32::from(hex_pair(a, b)?) << 8 | u32::from(hex_pair(c, d)?);
-            Some((6, Meant::Text(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER).into())))
+    /// Replaces the escape that the text ends with, if it does.
+    fn percent(&mut self) {
+        match *self.decoded.as_slice() {
+            [.., b'%', a, b] => {
+                if let Some(byte) = hex_pair(a, b) {
+                    self.replace(3, &[byte]);
+                }
+            }
+            [.., b'%', b'u' | b'U', a, b, c, d] => {
+                if let (Some(high), Some(low)) = (hex_pair(a, b), hex_pair(c, d)) {
+                    let unit = u32::from(high) << 8 | u32::from(low);
+                    let character = char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER);
+                    self.replace(6, character.encode_utf8(&mut [0; 4]).as_bytes());
+                }
+            }
+            _ => {}
         }
-        _ => None,
-    };
-    overlong.or_else(percent).or_else(unicode).or_else(|| in_ascii(bytes))
+    }
+
+    /// Replaces the character that the text ends with, if it is an overlong form, or if all of it is ASCII to a reader who
+    /// ignores compatibility forms.
+    fn character(&mut self) {
+        let joined = |high: u8, low: u8| [(high & 1) << 6 | (low & 0x3f)];
+        match *self.decoded.as_slice() {
+            [.., a @ 0xc0..=0xc1, b] => self.replace(2, &joined(a, b)),
+            [.., 0xf0, 0x80, a @ 0x80..=0x81, b] => self.replace(4, &joined(a, b)),
+            [.., 0xe0, a @ 0x80..=0x81, b] => self.replace(3, &joined(a, b)),
+            _ => {
+                if let Some(character) = last_character(&self.decoded) {
+                    self.in_ascii(character);
+                }
+            }
+        }
+    }
+
+    fn in_ascii(&mut self, character: char) {
+        let start = self.pending.len();
+        let mut is_ascii = true;
+        each_compatible(character, |part| {
+            is_ascii &= part.is_ascii();
+            self.pending.push(u8::try_from(part).unwrap_or_default());
+        });
+        if is_ascii {
+            self.decoded.truncate(self.decoded.len().saturating_sub(character.len_utf8()));
+            self.pending.get_mut(start..).unwrap_or_default().reverse();
+        } else {
+            self.pending.truncate(start);
+        }
+    }
+
+    fn replace(&mut self, length: usize, meant: &[u8]) {
+        self.decoded.truncate(self.decoded.len().saturating_sub(length));
+        self.pending.extend(meant.iter().rev());
+    }
 }
 
-/// The character that `bytes` end with, if all of it is ASCII to a reader who ignores compatibility forms.
-fn in_ascii(bytes: &[u8]) -> Option<(usize, Meant)> {
-    let last = *bytes.last()?;
-    if last.is_ascii() {
-        return None;
-    }
-    let tail = |length: usize| std::str::from_utf8(bytes.get(bytes.len().checked_sub(length)?..)?).ok();
-    let character = (2..=4).find_map(tail)?;
-    let text: String = character.chars().flat_map(compatible).collect();
-    text.is_ascii().then_some((character.len(), Meant::Text(text)))
+/// The character that `bytes`, which end with a continuation byte, end with.
+fn last_character(bytes: &[u8]) -> Option<char> {
+    let length = match *bytes {
+        [.., 0xc2..=0xdf, _] => 2,
+        [.., 0xe0..=0xef, _, _] => 3,
+        [.., 0xf0..=0xf4, _, _, _] => 4,
+        _ => return None,
+    };
+    let tail = bytes.get(bytes.len().checked_sub(length)?..)?;
+    std::str::from_utf8(tail).ok()?.chars().next()
 }
 
 fn hex_pair(high: u8, low: u8) -> Option<u8> {
@@ -219,6 +288,7 @@ fn forgiving_utf8(mut rest: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn decoding_goes_on_until_nothing_changes() {
@@ -236,8 +306,11 @@ mod tests {
             ("a%EF%B9%A8b%EF%B9%AA70%E2%80%A5", "a\\bp.."),
             ("%%3235", "#5"),
             ("%u0%2541%u%3070041", "%u0A\u{700}41"),
+            // A compatibility form completes an escape with its first character.
+            ("previewCallou%7⒋", "previewCallout."),
+            ("%u007⒋%u32%CF%80", "t.%u32π"),
         ] {
-            assert_eq!(decode_fully(encoded), expected, "{encoded}");
+            assert_eq!(decode_fully(encoded.as_bytes()), expected, "{encoded}");
         }
     }
 
@@ -256,6 +329,67 @@ mod tests {
         }
         for other in ["cancelPreviewCallout", "previewCalloutHistory", "previewCall", "callout", ""] {
             assert!(!names_callout(other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn paths_that_may_be_guarded() {
+        let guarded = |path: &str| Readings::of(path.as_bytes()).is_guarded;
+        for path in [
+            "a/agentevent;x/101",
+            "onlineagent/101",
+            "x/onlineagent",
+            "onlineagent/101/x/..",
+            "onlineagent/x/onlineagent/101",
+            "qualitycontrol/1/forcelogout",
+        ] {
+            assert!(guarded(path), "{path}");
+        }
+        for path in ["", "onlineagent/101/handshake", "qualitycontrol/1/x", "logout", "calls/forcelogout"] {
+            assert!(!guarded(path), "{path}");
+        }
+    }
+
+    /// Pieces of hostile text: long compatibility forms, characters that turn into ASCII, deep encodings, marks.
+    const PIECES: [&[u8]; 17] = [
+        b"a",
+        b"%",
+        b"%25",
+        b"%61/",
+        b"%uFDFA",
+        b"%u0025",
+        b"%CC%81",
+        b"%c1%81",
+        b"\xc1\x81",
+        b"\xe0\x80\xa5",
+        b"\xff",
+        b"onlineagen%74/",
+        "\u{fdfa}".as_bytes(),
+        "\u{247d}".as_bytes(),
+        "\u{2105}".as_bytes(),
+        "\u{301}".as_bytes(),
+        "\u{d55c}".as_bytes(),
+    ];
+    /// The longest compatibility form has 18 characters in 3 bytes. It is looked at when the text is decoded, and once more
+    /// when words are searched for.
+    const MAX_WORK: usize = 14;
+
+    #[test]
+    fn the_work_for_each_byte_is_bounded() {
+        for piece in PIECES {
+            for bytes in [300, 30 * 1024] {
+                let text = piece.repeat(bytes / piece.len());
+                let work = work::of(|| Readings::of(&text));
+                assert!(work <= MAX_WORK * text.len(), "{work} for {bytes} bytes of {}", piece.escape_ascii());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_work_for_each_byte_of_any_mixture_is_bounded(parts in prop::collection::vec(0..PIECES.len(), 1..200)) {
+            let text = parts.into_iter().map(|part| PIECES[part]).collect::<Vec<_>>().concat();
+            prop_assert!(work::of(|| Readings::of(&text)) <= MAX_WORK * text.len());
         }
     }
 }

@@ -4,12 +4,19 @@
 //! callout is judged by its body, so a query that could change it is refused; any other goes through untouched.
 
 use super::callout::FIELDS;
+use super::folded::Folded;
 use super::loose_names::may_mean_one_of;
-use super::path_readings;
+use super::path_readings::decode_fully;
 
 /// Method override parameters, folded; besides the plain `_method`.
-const OVERRIDES: [&str; 6] =
-    ["httpmethod", "xhttpmethod", "methodoverride", "xmethodoverride", "httpmethodoverride", "xhttpmethodoverride"];
+const OVERRIDES: [&[u8]; 6] = [
+    b"httpmethod",
+    b"xhttpmethod",
+    b"methodoverride",
+    b"xmethodoverride",
+    b"httpmethodoverride",
+    b"xhttpmethodoverride",
+];
 
 /// Whether some reading of `query` has a parameter that could be taken for `called` or `callcontrolid`.
 pub fn may_name_a_field(query: &str) -> bool {
@@ -19,17 +26,19 @@ pub fn may_name_a_field(query: &str) -> bool {
 /// Whether some reading of `query` has a parameter by which a framework might replace the method.
 pub fn may_override_method(query: &str) -> bool {
     any_key(query, |key| {
-        let mut folded = String::new();
-        key.chars().for_each(|character| path_readings::fold_into(&mut folded, character));
-        (folded == "method" && key.contains('_')) || OVERRIDES.contains(&folded.as_str())
+        let mut folded = Folded::default();
+        for character in key.chars() {
+            folded.push(character);
+        }
+        folded.word().is_some_and(|word| (word == b"method" && key.contains('_')) || OVERRIDES.contains(&word))
     })
 }
 
 /// Whether a key fits, wherever anything might cut the query; `called[0]` counts as `called`.
 fn any_key(query: &str, fits: impl Fn(&str) -> bool) -> bool {
-    let decoded = path_readings::decode_fully(query);
-    let before = |pair: &'_ str, end: char| pair.find(end).and_then(|at| pair.get(..at)).unwrap_or(pair).to_owned();
-    decoded.split(['&', ';', '?', '#']).any(|pair| fits(&before(&before(pair, '='), '[')))
+    let decoded = decode_fully(query.as_bytes());
+    let key = |pair: &str| pair.split(['=', '[']).next().is_some_and(&fits);
+    decoded.split(['&', ';', '?', '#']).any(key)
 }
 
 #[cfg(test)]

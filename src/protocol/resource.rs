@@ -8,27 +8,28 @@
 use http::Method;
 
 use super::operation::{Operation, OperationName, Unclassified};
-use super::path_readings;
+use super::path_readings::{self, Path};
 use super::push_address::{Claim, RESERVED};
 use crate::preview::AgentId;
 
-/// Finds out what a request is for. `path` is the raw path of the request target, without the query; `prefixes` are
-/// the allowed path prefixes, each with a `/` at both ends.
+/// Finds out what a request is for. `path` is the path of the request target, without the query; `prefixes` are the
+/// allowed path prefixes, each with a `/` at both ends.
 ///
 /// # Errors
 /// [`Unclassified`] says why the path has no operation.
-pub(super) fn route(method: &Method, path: &str, prefixes: &[String]) -> Result<Operation, Unclassified> {
-    if path.starts_with(RESERVED) {
+pub(super) fn route(method: &Method, path: &Path<'_>, prefixes: &[String]) -> Result<Operation, Unclassified> {
+    if path.text.starts_with(RESERVED) {
         return Err(Unclassified::NotFound);
     }
-    let below = prefixes.iter().find_map(|prefix| path.strip_prefix(prefix.as_str())).ok_or(Unclassified::NotFound)?;
+    let below = prefixes.iter().find_map(|prefix| path.text.strip_prefix(prefix.as_str()));
+    let below = below.ok_or(Unclassified::NotFound)?;
     if matches!(*method, Method::CONNECT | Method::TRACE) {
         return Err(Unclassified::MethodNotAllowed);
     }
     let resource = match path_readings::plain_segments(below) {
         Some(segments) => plain_resource(&segments)?,
-        None if path_readings::may_be_guarded(below) => return Err(Unclassified::AmbiguousPath),
-        None if path_readings::may_climb(below) => return Err(Unclassified::NotFound),
+        None if path.readings().is_guarded => return Err(Unclassified::AmbiguousPath),
+        None if path.readings().climbs => return Err(Unclassified::NotFound),
         None => Resource::Other(None),
     };
     resource.with_method(method)
@@ -168,7 +169,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn classified(method: &str, path: &str) -> Result<Operation, Unclassified> {
-        route(&method.parse().unwrap(), path, &["/agentgateway/".to_owned()])
+        route(&method.parse().unwrap(), &Path::new(path), &["/agentgateway/".to_owned()])
     }
 
     fn agent(number: u32) -> AgentId {
@@ -281,7 +282,7 @@ mod tests {
 
     #[test]
     fn reserved_paths_stay_here_whatever_is_forwarded() {
-        let everything = |path: &str| route(&Method::POST, path, &["/".to_owned()]);
+        let everything = |path: &str| route(&Method::POST, &Path::new(path), &["/".to_owned()]);
         assert_eq!(everything("/previewgate/push/push/101/x.y"), Err(Unclassified::NotFound));
         assert_eq!(everything("/previewgate"), Ok(Operation::Other { agent: None }));
     }
@@ -322,7 +323,7 @@ mod tests {
         #[test]
         fn no_path_panics(path in "(/agentgateway/)?\\PC*") {
             let _ = classified("PUT", &path);
-            let _ = path_readings::mentions_callout(&path);
+            let _ = Path::new(&path).readings();
         }
     }
 

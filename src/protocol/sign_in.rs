@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::answer::AnswerReader;
 use super::json_lexer::trim_bom;
-use super::loose_names::may_mean_one_of;
+use super::loose_names::{Field, may_mean_one_of};
 use super::members::each_member;
 use super::one_reading::written_out;
 use super::push_address::PushForm;
@@ -126,13 +126,18 @@ impl<'a> Members<'a> {
 
     fn place(&mut self, name: &str) -> Option<&mut Option<&'a RawValue>> {
         let places = [
-            ("callbackuri", &mut self.call_back_uri),
-            ("servicetoken", &mut self.service_token),
-            ("pushurl", &mut self.push_url),
+            (&CALL_BACK_URI, &mut self.call_back_uri),
+            (&SERVICE_TOKEN, &mut self.service_token),
+            (&PUSH_URL, &mut self.push_url),
         ];
-        places.into_iter().find(|(field, _)| may_mean_one_of(name, &[field])).map(|(_, place)| place)
+        let is_meant = |field: &'static [Field; 1]| may_mean_one_of(name, field);
+        places.into_iter().find(|(field, _)| is_meant(field)).map(|(_, place)| place)
     }
 }
+
+const CALL_BACK_URI: [Field; 1] = [Field::new("callbackuri")];
+const SERVICE_TOKEN: [Field; 1] = [Field::new("servicetoken")];
+const PUSH_URL: [Field; 1] = [Field::new("pushurl")];
 
 #[cfg(test)]
 mod tests {
