@@ -30,6 +30,8 @@ use crate::store::snapshot::SnapshotFile;
 use crate::systemd::{Inherited, Notifier};
 use crate::telemetry::{Logging, Metrics};
 
+/// Interval of the reports about refusals without a log line.
+const REFUSAL_REPORTS: Duration = Duration::from_secs(10);
 /// Interval of the ledger's housekeeping.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 /// Interval of the check for changed certificate files.
@@ -101,6 +103,8 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         let writer = logging.writer.clone();
         metrics.log.dropped_from(move || writer.dropped());
+        let writer = logging.writer.clone();
+        metrics.log.dropped_by_class_from(move |class| writer.dropped_of(class));
         report_config(&config, &metrics);
         let bound = |key, address| move |source| StartError::Bind { key, address, source };
         let workers = config.runtime.workers;
@@ -285,10 +289,12 @@ impl Supervisor {
         let saving = self.keeper.clone().map(|keeper| tokio::spawn(keeper.run()));
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         let mut certificates = tokio::time::interval(CERTIFICATES);
+        let mut refusals = tokio::time::interval(REFUSAL_REPORTS);
         loop {
             tokio::select! {
                 _ = housekeeping.tick() => services.ledger.maintain(),
                 _ = certificates.tick() => self.reloader.look_at_certificates(),
+                _ = refusals.tick() => services.refusal_lines.report(),
                 _ = stopped.wait_for(|stop| *stop) => break,
             }
         }
@@ -300,6 +306,7 @@ impl Supervisor {
         if let Some(keeper) = &self.keeper {
             keeper.finish().await;
         }
+        services.refusal_lines.report();
         tracing::info!(target: "previewgate", "ended");
     }
 

@@ -242,6 +242,7 @@ keys!(Log {
     level: word(&[Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE], level_word).or(Level::INFO),
     mask_numbers: Flag.or(true).fixed(),
     access: word(AccessLog::ALL, AccessLog::as_str).or(AccessLog::Callouts),
+    refusals_per_minute: number(0..=1_000_000).or(600),
     hash_key: file(FileContent::HashKey).optional().fixed(),
 });
 

@@ -261,6 +261,8 @@ pub struct Log {
     pub mask_numbers: bool,
     /// Which requests have an access line.
     pub access: AccessLog,
+    /// Refusals of one client that are logged at once, and again in each minute; 0 is no limit.
+    pub refusals_per_minute: u32,
     /// The file with the key of `called_hash`, at least 16 bytes. Absent: a random key at each start.
     pub hash_key: Option<PathBuf>,
 }

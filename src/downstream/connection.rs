@@ -3,7 +3,7 @@
 //! A [`Connection`] exists only once its client is identified: behind a load balancer the peer of the TCP connection and
 //! the client are two addresses.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -24,6 +24,15 @@ pub struct ClientAddress {
 impl From<SocketAddr> for ClientAddress {
     fn from(address: SocketAddr) -> Self {
         Self { address, text: address.to_string().into() }
+    }
+}
+
+/// What counts as one client: an IPv4 address, or the first 64 bits of an IPv6 address, which identify its network. The
+/// owner of the network chooses the other bits at will (RFC 4291 2.5.4).
+pub fn network_of(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
 

@@ -7,6 +7,6 @@ mod rate;
 mod tls;
 
 pub use client_io::{Abort, ClientIo, Timeouts};
-pub use connection::{ClientAddress, Connection, Serving};
+pub use connection::{ClientAddress, Connection, Serving, network_of};
 pub use rate::MinRate;
 pub use tls::{Acceptor, ClientAuthorities};

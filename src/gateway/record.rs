@@ -43,6 +43,8 @@ pub(super) struct Recorder {
     pub(super) blame: Option<(Blame, &'static str)>,
     decision: Option<(Verdict, Reason)>,
     decision_written: bool,
+    /// The client has used up its lines: it gets no access line for this refusal either.
+    line_suppressed: bool,
     upstream_duration: Option<Duration>,
     endpoint: Option<Arc<str>>,
     status: Option<StatusCode>,
@@ -69,6 +71,7 @@ impl Recorder {
             blame: None,
             decision: None,
             decision_written: false,
+            line_suppressed: false,
             upstream_duration: None,
             endpoint: None,
             status: None,
@@ -149,8 +152,12 @@ impl Recorder {
             callouts.preview_age(age);
         }
         let record = self.decision_record(verdict, reason);
-        record.emit(&services.redactor);
+        let suppressed = record.is_refusal() && !self.may_log_refusal();
+        if !suppressed {
+            record.emit(&services.redactor);
+        }
         services.flight_recorder.keep(context.connection.client.address.ip(), self.explained(&record));
+        self.line_suppressed = suppressed;
     }
 
     fn decision_record(&self, verdict: Verdict, reason: Reason) -> DecisionRecord<'_> {
@@ -186,6 +193,12 @@ impl Recorder {
         let basis = self.basis.clone().unwrap_or_else(present);
         let ended = record.agent_id.map(|agent| ledger.recent_ends(agent)).unwrap_or_default();
         Decision::new(record, &Evidence { previews: basis.previews.as_deref(), ended: &ended, at: basis.at })
+    }
+
+    /// A client that is refused again and again must not fill the log.
+    fn may_log_refusal(&self) -> bool {
+        let client = self.context.connection.client.address.ip();
+        self.context.services().refusal_lines.allow(client, self.context.config().log.refusals_per_minute)
     }
 
     fn write_access(&self, duration: Duration) {
@@ -226,7 +239,7 @@ impl Drop for Recorder {
             AccessLog::Callouts => context.classified.is_guarded(),
             AccessLog::All => true,
         };
-        if wanted {
+        if wanted && !self.line_suppressed {
             self.write_access(duration);
         }
     }

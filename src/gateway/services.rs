@@ -17,6 +17,7 @@ use super::finish_on_drop::KeptPolls;
 use super::flight_recorder::FlightRecorder;
 use super::load::Load;
 use super::push_relay::{Push, PushSetupError};
+use super::refusal_lines::RefusalLines;
 use super::request_ids::RequestIds;
 use crate::config::{Config, Log};
 use crate::downstream::Acceptor;
@@ -58,6 +59,8 @@ pub struct Services {
     pub load: Arc<Load>,
     /// Polls that are kept for a moment after their client has left.
     pub kept_polls: KeptPolls,
+    /// How many refusals of each client are logged.
+    pub refusal_lines: RefusalLines,
     /// Throttles warnings about events that cannot be read.
     pub event_warnings: LogThrottle,
     /// Throttles warnings about an upstream that fails.
@@ -93,6 +96,7 @@ impl Services {
             clock,
             warm_up_until: None,
             dial: Arc::new(TcpDial),
+            refusal_lines: RefusalLines::new(Arc::clone(&metrics)),
             metrics,
             redactor: Redactor::new(config.log.mask_numbers, hash_key(&config.log)?),
             origins: Origins::new(),

@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::config::Limits;
+use crate::downstream::network_of;
 use crate::log_throttle::LogThrottle;
 use crate::telemetry::metrics::{Metrics, OpenGuard, ShedKind};
 
@@ -79,7 +80,7 @@ impl Accepted {
     /// Counts the connection for its client, unless `limits.connections_per_client` is reached.
     pub(super) fn identify(self, client: IpAddr, limits: &Limits, metrics: &Metrics) -> Option<Admitted> {
         let admission = Arc::clone(&self.admission);
-        let counted = client_of(client);
+        let counted = network_of(client);
         let of_client = {
             let mut counts = admission.lock();
             let of_client = counts.by_client.entry(counted).or_default();
@@ -114,15 +115,6 @@ impl Drop for Admitted {
     }
 }
 
-/// The key of one client: an IPv4 address, or the first 64 bits of an IPv6 address, which identify its network. The
-/// owner of the network chooses the other bits at will (RFC 4291 2.5.4).
-fn client_of(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,7 +135,7 @@ mod tests {
             ("2001:db8::1", "2001:db8::ffff:1", true),
             ("2001:db8::1", "2001:db8:0:1::1", false),
         ] {
-            let [one, other] = [one, other].map(|address| client_of(address.parse().unwrap()));
+            let [one, other] = [one, other].map(|address| network_of(address.parse().unwrap()));
             assert_eq!(one == other, same, "{one} {other}");
         }
     }

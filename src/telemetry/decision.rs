@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::field::display;
 
-use super::{DECISION_TARGET, Redactor, millis, sanitized};
+use super::{DECISION_TARGET, REFUSAL_TARGET, Redactor, millis, sanitized};
 use crate::config::Mode;
 use crate::preview::{AgentId, ControlId, DialedNumber, Reason, Verdict};
 use crate::protocol::OperationName;
@@ -47,32 +47,49 @@ pub struct DecisionRecord<'a> {
     pub client: Option<&'a str>,
 }
 
-impl DecisionRecord<'_> {
-    /// Writes the line with level INFO. `log.level` does not hide it.
-    pub fn emit(&self, redactor: &Redactor) {
+/// The line of a record. A macro, because the target of an event is part of its call site.
+macro_rules! line {
+    ($target:expr, $record:expr, $redactor:expr) => {{
+        let (record, redactor) = ($record, $redactor);
         let chosen = |text| display(sanitized(text, MAX_TEXT));
         tracing::info!(
-            target: DECISION_TARGET,
+            target: $target,
             method = OperationName::PreviewCallout.as_str(),
-            agent_id = self.agent_id.map(AgentId::as_u32),
-            decision = self.verdict.as_str(),
-            reason = self.reason.as_str(),
-            mode = self.mode.as_str(),
-            called = self.called.map(|number| display(redactor.shown(number))),
-            called_hash = self.called.map(|number| display(redactor.hash(number))),
-            control_id = self.control_id.map(|id| id.0),
-            preview_age_ms = self.preview_age.map(millis),
-            retcode = self.retcode.map(chosen),
-            call_id = self.call_id.map(chosen),
-            upstream = self.upstream,
-            status = self.status,
-            duration_ms = millis(self.duration),
-            upstream_ms = self.upstream_duration.map(millis),
-            request_id = chosen(self.request_id),
-            client = self.client,
+            agent_id = record.agent_id.map(AgentId::as_u32),
+            decision = record.verdict.as_str(),
+            reason = record.reason.as_str(),
+            mode = record.mode.as_str(),
+            called = record.called.map(|number| display(redactor.shown(number))),
+            called_hash = record.called.map(|number| display(redactor.hash(number))),
+            control_id = record.control_id.map(|id| id.0),
+            preview_age_ms = record.preview_age.map(millis),
+            retcode = record.retcode.map(chosen),
+            call_id = record.call_id.map(chosen),
+            upstream = record.upstream,
+            status = record.status,
+            duration_ms = millis(record.duration),
+            upstream_ms = record.upstream_duration.map(millis),
+            request_id = chosen(record.request_id),
+            client = record.client,
             "previewCallout {}",
-            self.verdict
+            record.verdict
         );
+    }};
+}
+
+impl DecisionRecord<'_> {
+    /// Whether the callout was refused before it could reach the upstream: no telephone rang.
+    pub fn is_refusal(&self) -> bool {
+        self.verdict == Verdict::Rejected && self.upstream.is_none()
+    }
+
+    /// Writes the line with level INFO. `log.level` does not hide it.
+    pub fn emit(&self, redactor: &Redactor) {
+        if self.is_refusal() {
+            line!(REFUSAL_TARGET, self, redactor);
+        } else {
+            line!(DECISION_TARGET, self, redactor);
+        }
     }
 }
 

@@ -16,8 +16,8 @@ use tracing::subscriber::Interest;
 use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
 use super::line::{append_event, drop_notice};
-use super::writer::{LogGuard, LogWriter, Sink, WriterLimits};
-use super::{ACCESS_TARGET, DECISION_TARGET};
+use super::writer::{LineClass, LogGuard, LogWriter, Sink, WriterLimits};
+use super::{ACCESS_TARGET, DECISION_TARGET, REFUSAL_TARGET};
 use crate::config::LogFormat;
 
 /// The log of one gateway.
@@ -105,7 +105,7 @@ impl Subscriber for LineSubscriber {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let target = metadata.target();
         // A higher log level must not hide compliance records.
-        let exempt = matches!(target, DECISION_TARGET | ACCESS_TARGET);
+        let exempt = class_of(target) != LineClass::Message;
         metadata.is_event() && is_ours(target) && (exempt || *metadata.level() <= self.level.current())
     }
 
@@ -117,7 +117,7 @@ impl Subscriber for LineSubscriber {
     fn event(&self, event: &Event<'_>) {
         with_scratch(|line| {
             append_event(line, self.format, (self.now)(), event);
-            self.writer.write(line);
+            self.writer.write(class_of(event.metadata().target()), line);
         });
     }
 
@@ -129,6 +129,16 @@ impl Subscriber for LineSubscriber {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
     fn enter(&self, _: &Id) {}
     fn exit(&self, _: &Id) {}
+}
+
+/// What a line with this target is about.
+fn class_of(target: &str) -> LineClass {
+    match target {
+        DECISION_TARGET => LineClass::Call,
+        REFUSAL_TARGET => LineClass::Refusal,
+        ACCESS_TARGET => LineClass::Access,
+        _ => LineClass::Message,
+    }
 }
 
 /// Matches `previewgate` and its modules, but not another crate whose name begins with `previewgate_`.
@@ -282,6 +292,7 @@ mod tests {
             let say = |word| {
                 warn!("{word}");
                 info!(target: DECISION_TARGET, "decision");
+                info!(target: REFUSAL_TARGET, "refusal");
                 info!(target: ACCESS_TARGET, "access");
             };
             say("hidden");
@@ -292,7 +303,13 @@ mod tests {
             assert_eq!(level.current(), Level::ERROR);
         });
         let words: Vec<_> = log.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
-        assert_eq!(words, ["decision", "access", "shown", "decision", "access", "decision", "access"]);
+        assert_eq!(
+            words,
+            [
+                "decision", "refusal", "access", "shown", "decision", "refusal", "access", "decision", "refusal",
+                "access"
+            ]
+        );
     }
 
     #[test]

@@ -20,15 +20,17 @@ pub use decision::DecisionRecord;
 pub use logging::{LevelHandle, Logging};
 pub use metrics::Metrics;
 pub use redact::{CalledHash, HashKey, LogText, Redactor, ShownNumber, sanitized};
-pub use writer::{DropNotice, LogGuard, LogWriter, Sink, WriterLimits, stdout};
+pub use writer::{DropNotice, LineClass, LogGuard, LogWriter, Sink, WriterLimits, stdout};
 
 /// Milliseconds with three decimals.
 fn millis(duration: std::time::Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// Target of decision records.
+/// Target of decision records of callouts that were forwarded, or may have reached the upstream.
 pub const DECISION_TARGET: &str = "previewgate::decision";
+/// Target of decision records of callouts that were refused.
+pub const REFUSAL_TARGET: &str = "previewgate::decision::refusal";
 /// Target of access records.
 pub const ACCESS_TARGET: &str = "previewgate::access";
 

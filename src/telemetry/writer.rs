@@ -16,6 +16,35 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::label_enum;
+
+label_enum! {
+    /// What a line is about. The order is that in which lines are dropped when the buffer fills.
+    pub enum LineClass {
+        /// A request that was answered, in the access log.
+        Access = "access",
+        /// A callout that was refused, so that no telephone rang.
+        Refusal = "refusal",
+        /// Anything else that the gateway reports.
+        Message = "message",
+        /// A callout that was forwarded, or may have reached the upstream.
+        Call = "call",
+    }
+}
+
+impl LineClass {
+    /// The part of a buffer that may be full for a line of this class to be accepted.
+    fn share(self, capacity: usize) -> usize {
+        let quarters = match self {
+            Self::Access => 1,
+            Self::Refusal => 2,
+            Self::Message => 3,
+            Self::Call => 4,
+        };
+        capacity / 4 * quarters + capacity % 4
+    }
+}
+
 /// The destination of finished lines.
 pub type Sink = Box<dyn Write + Send>;
 
@@ -67,11 +96,15 @@ impl LogWriter {
     }
 
     /// Puts one or more whole lines, line feeds included, into the buffer, or drops them.
-    pub fn write(&self, line: &[u8]) {
+    pub fn write(&self, class: LineClass, line: &[u8]) {
         let mut state = self.0.lock();
-        if state.closing || state.buffer.len().saturating_add(line.len()) > self.0.capacity {
+        if state.closing || state.buffer.len().saturating_add(line.len()) > class.share(self.0.capacity) {
             drop(state);
-            self.0.dropped.fetch_add(line_feeds(line), Ordering::Relaxed);
+            let lines = line_feeds(line);
+            self.0.dropped.fetch_add(lines, Ordering::Relaxed);
+            if let Some(dropped) = self.0.dropped_by_class.get(class.index()) {
+                dropped.fetch_add(lines, Ordering::Relaxed);
+            }
             return;
         }
         state.buffer.extend_from_slice(line);
@@ -94,6 +127,12 @@ impl LogWriter {
     /// Lines that were lost: the buffer was full, the sink failed, or the writer had stopped.
     pub fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Lines of this class for which the buffer had no room, or that came after the end. Of lines that are lost with the
+    /// sink, only the number is known.
+    pub fn dropped_of(&self, class: LineClass) -> u64 {
+        self.0.dropped_by_class.get(class.index()).map_or(0, |dropped| dropped.load(Ordering::Relaxed))
     }
 
     /// The number of failed writes to the sink.
@@ -135,6 +174,7 @@ struct Shared {
     progress: Condvar,
     capacity: usize,
     dropped: AtomicU64,
+    dropped_by_class: [AtomicU64; LineClass::ALL.len()],
     write_errors: AtomicU64,
 }
 
@@ -163,6 +203,7 @@ impl Shared {
             progress: Condvar::new(),
             capacity,
             dropped: AtomicU64::new(0),
+            dropped_by_class: Default::default(),
             write_errors: AtomicU64::new(0),
         }
     }
@@ -337,11 +378,11 @@ mod tests {
         let (writer, guard) = LogWriter::start(Box::new(log.clone()), limits, notice()).unwrap();
         let expected: String = (0..10_000).map(|n| format!("line {n}\n")).collect();
         for line in expected.split_inclusive('\n') {
-            writer.write(line.as_bytes());
+            writer.write(LineClass::Call, line.as_bytes());
         }
         drop(guard);
         assert_eq!(log.text(), expected);
-        writer.write(b"too late\n");
+        writer.write(LineClass::Call, b"too late\n");
         assert_eq!(writer.dropped(), 1);
     }
 
@@ -350,7 +391,7 @@ mod tests {
         let log = CapturedLog::default();
         let (writer, _guard) = LogWriter::start(Box::new(log.clone()), LIMITS, notice()).unwrap();
         for round in 1..50 {
-            writer.write(b"x\n");
+            writer.write(LineClass::Call, b"x\n");
             assert!(writer.flush(PATIENCE));
             assert_eq!(log.text().len(), 2 * round);
         }
@@ -360,11 +401,11 @@ mod tests {
     fn a_blocked_sink_blocks_no_producer_and_drops_are_reported_later() {
         let (sink, beginning, open, log) = gated();
         let (writer, guard) = LogWriter::start(Box::new(sink), LIMITS, notice()).unwrap();
-        writer.write(b"first\n");
+        writer.write(LineClass::Call, b"first\n");
         beginning.recv().unwrap();
         // The thread is blocked in the sink. The buffer of 64 bytes holds 8 lines of 8 bytes.
         for _ in 0..100 {
-            writer.write(b"another\n");
+            writer.write(LineClass::Call, b"another\n");
         }
         assert_eq!(writer.dropped(), 92);
         assert!(!writer.flush(Duration::from_millis(1)));
@@ -378,10 +419,34 @@ mod tests {
     }
 
     #[test]
+    fn a_full_buffer_keeps_room_for_what_matters_more() {
+        let (sink, beginning, open, log) = gated();
+        let (writer, guard) = LogWriter::start(Box::new(sink), LIMITS, notice()).unwrap();
+        writer.write(LineClass::Call, b"first\n");
+        beginning.recv().unwrap();
+        // The buffer of 64 bytes holds 8 lines of 8 bytes. Each class fills its quarter.
+        for class in LineClass::ALL {
+            for _ in 0..100 {
+                writer.write(*class, format!("{:.7}\n", format!("{class}......")).as_bytes());
+            }
+            assert_eq!(writer.dropped_of(*class), 98, "{class}");
+        }
+        assert_eq!(writer.dropped(), 4 * 98);
+        drop(open);
+        assert!(writer.flush(PATIENCE));
+        drop(guard);
+        let text = log.text();
+        let lines: Vec<_> = text.lines().collect();
+        let [access, refusal, message, call] = ["access.", "refusal", "message", "call..."];
+        let expected = ["first", "392 dropped", access, access, refusal, refusal, message, message, call, call];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
     fn a_sink_that_never_returns_does_not_block_the_exit() {
         let (sink, beginning, _open, _log) = gated();
         let (writer, guard) = LogWriter::start(Box::new(sink), LIMITS, notice()).unwrap();
-        writer.write(b"first\n");
+        writer.write(LineClass::Call, b"first\n");
         beginning.recv().unwrap();
         let started = Instant::now();
         drop(guard);
@@ -415,12 +480,12 @@ mod tests {
         let sink = FullDisk { room: Arc::clone(&room), log: log.clone() };
         let (writer, guard) = LogWriter::start(Box::new(sink), LIMITS, notice()).unwrap();
         for line in [&b"whole\n"[..], b"torn line\n", b"lost\n"] {
-            writer.write(line);
+            writer.write(LineClass::Call, line);
             assert!(writer.flush(PATIENCE));
         }
         assert_eq!((writer.dropped(), writer.write_errors()), (2, 2));
         room.store(1000, Ordering::SeqCst);
-        writer.write(b"well again\n");
+        writer.write(LineClass::Call, b"well again\n");
         assert!(writer.flush(PATIENCE));
         drop(guard);
         assert_eq!(log.text(), "whole\ntor\nwell again\n2 dropped\n");
@@ -447,7 +512,7 @@ mod tests {
         let log = CapturedLog::default();
         let sink = Reluctant(vec![ErrorKind::Interrupted, ErrorKind::WouldBlock], log.clone());
         let (writer, _guard) = LogWriter::start(Box::new(sink), LIMITS, notice()).unwrap();
-        writer.write(b"a line of some length\n");
+        writer.write(LineClass::Call, b"a line of some length\n");
         assert!(writer.flush(PATIENCE));
         assert_eq!((log.text().as_str(), writer.dropped()), ("a line of some length\n", 0));
     }

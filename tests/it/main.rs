@@ -24,6 +24,7 @@ mod connections;
 mod decisions;
 mod examples;
 mod golden;
+mod log_flood;
 mod observability;
 mod observing;
 mod privacy;

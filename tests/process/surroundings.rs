@@ -10,7 +10,8 @@ use tokio::task::JoinSet;
 
 use crate::support::{API, RUN, Request, Setup, eventually_async};
 
-const DROPPED: &str = "previewgate_log_lines_dropped_total";
+const REFUSALS_DROPPED: &str = "previewgate_log_lines_dropped_by_class_total{class=\"refusal\"}";
+const CALLS_DROPPED: &str = "previewgate_log_lines_dropped_by_class_total{class=\"call\"}";
 const OPEN: &str = "previewgate_connections_open{side=\"downstream\"}";
 
 fn x() -> Request {
@@ -20,7 +21,7 @@ fn x() -> Request {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_is_not_read_does_not_stop_the_gateway() {
     // A stop that waits for the log would take longer than the test.
-    let site = Setup::plain().lenient().settings("shutdown.drain = \"1h\"").site().await;
+    let site = Setup::plain().lenient().settings("shutdown.drain = \"1h\"\nlog.refusals_per_minute = 0").site().await;
     let mut gateway = site.run().await;
     let mut client = gateway.client();
     let agent = gateway.agent(101).await;
@@ -35,11 +36,21 @@ async fn a_log_that_is_not_read_does_not_stop_the_gateway() {
             }
         });
     }
-    gateway.scraped_until(DROPPED, |dropped| dropped > 0.0).await;
+    gateway.scraped_until(REFUSALS_DROPPED, |dropped| dropped > 0.0).await;
+    // The flood goes on while calls are made.
+    for number in 0..20 {
+        let callout = agent.callout(7, "5550101").id(&format!("call-{number}"));
+        assert_eq!(client.send(&callout).await.passed().retcode(), "0");
+    }
     full.store(true, Ordering::Relaxed);
     chatter.join_all().await;
-    assert_eq!(client.send(&agent.callout(7, "5550101")).await.passed().retcode(), "0");
     assert_eq!(client.send(&agent.callout(7, "5550199")).await.verdict(), "number_not_in_preview");
+    assert_eq!(gateway.scraped(CALLS_DROPPED).await, 0.0);
+    // Once the log is read, it has each call, although refusals are missing.
+    for number in 0..20 {
+        let line = gateway.says(&format!("\"request_id\":\"call-{number}\"")).await;
+        assert!(line.contains("\"decision\":\"forwarded\""), "{line}");
+    }
     agent.shown(8, "5550102").await;
     assert!(gateway.stop().await.success());
 }

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
@@ -15,9 +15,12 @@ use super::families::{OptionalGauge, OptionalGaugeFamily, ScrapedKind, ScrapedVa
 use super::label_words::words;
 use crate::config::Mode;
 use crate::label_enum;
+use crate::telemetry::LineClass;
 
 const VALIDATION_MODE: &str = "previewgate_validation_mode";
 const LOG_LINES_DROPPED: &str = "previewgate_log_lines_dropped";
+const LOG_LINES_DROPPED_BY_CLASS: &str = "previewgate_log_lines_dropped_by_class";
+const REFUSALS_SUPPRESSED: &str = "previewgate_log_refusals_suppressed";
 const LAST_RELOAD_SUCCESSFUL: &str = "previewgate_config_last_reload_successful";
 const LAST_RELOAD_TIMESTAMP: &str = "previewgate_config_last_reload_timestamp_seconds";
 /// The encoder appends `_info`.
@@ -31,17 +34,59 @@ const BUILD: &str = "previewgate_build";
 #[derive(Debug)]
 pub struct LogMetrics {
     dropped: ScrapedValue,
+    dropped_by_class: DroppedByClass,
+    refusals_suppressed: Counter,
 }
 
 impl LogMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let help = "Log lines that nobody will read";
-        Self { dropped: ScrapedValue::register(registry, ScrapedKind::Counter, LOG_LINES_DROPPED, help) }
+        let dropped = ScrapedValue::register(registry, ScrapedKind::Counter, LOG_LINES_DROPPED, help);
+        let (dropped_by_class, refusals_suppressed) = (DroppedByClass::default(), Counter::default());
+        registry.register_collector(Box::new(dropped_by_class.clone()));
+        let help = "Refused callouts without a log line, because their client was refused too often";
+        registry.register(REFUSALS_SUPPRESSED, help, refusals_suppressed.clone());
+        Self { dropped, dropped_by_class, refusals_suppressed }
     }
 
     /// Names the function that returns the number of dropped lines at each scrape.
     pub fn dropped_from(&self, source: impl Fn() -> u64 + Send + Sync + 'static) {
         self.dropped.read_from(source);
+    }
+
+    /// Names the function that returns the number of dropped lines of a class at each scrape.
+    pub fn dropped_by_class_from(&self, source: impl Fn(LineClass) -> u64 + Send + Sync + 'static) {
+        *self.dropped_by_class.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(source));
+    }
+
+    /// Counts a refused callout that has no log line.
+    pub fn refusal_suppressed(&self) {
+        self.refusals_suppressed.inc();
+    }
+}
+
+/// Lines for which the log's buffer had no room, by what they are about.
+#[derive(Clone, Default)]
+struct DroppedByClass(Arc<Mutex<Option<ByClass>>>);
+
+type ByClass = Box<dyn Fn(LineClass) -> u64 + Send + Sync>;
+
+impl fmt::Debug for DroppedByClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DroppedByClass")
+    }
+}
+
+impl Collector for DroppedByClass {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let source = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let help = "Log lines for which the buffer had no room";
+        let mut family = describe(&mut encoder, LOG_LINES_DROPPED_BY_CLASS, help, MetricType::Counter)?;
+        for class in LineClass::ALL {
+            let dropped = source.as_ref().map_or(0, |source| source(*class));
+            ConstCounter::new(dropped).encode(family.encode_family(&[("class", class.as_str())])?)?;
+        }
+        Ok(())
     }
 }
 

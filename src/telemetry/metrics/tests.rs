@@ -9,6 +9,7 @@ use crate::config::Mode;
 use crate::failure::FailureKind;
 use crate::preview::{Reason, Timestamp, Verdict};
 use crate::protocol::{Delivery, EventType, OperationName};
+use crate::telemetry::LineClass;
 
 /// Every documented family: sample name without the suffix of a histogram, type, labels.
 const FAMILIES: &[(&str, &str, &[&str])] = &[
@@ -38,6 +39,8 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("previewgate_preview_age_seconds", "histogram", &[]),
     ("previewgate_validation_mode", "gauge", &["mode"]),
     ("previewgate_log_lines_dropped_total", "counter", &[]),
+    ("previewgate_log_lines_dropped_by_class_total", "counter", &["class"]),
+    ("previewgate_log_refusals_suppressed_total", "counter", &[]),
     ("previewgate_config_last_reload_successful", "gauge", &[]),
     ("previewgate_certificate_not_after_timestamp_seconds", "gauge", &["role"]),
     ("previewgate_panics_total", "counter", &[]),
@@ -164,6 +167,7 @@ fn labels_are_words_of_enums_or_configured_endpoints() {
         words!(PushOutcome),
         words!(SignInHandling),
         words!(Side),
+        words!(LineClass),
     ] {
         allowed.extend(words);
     }
@@ -200,6 +204,8 @@ fn each_method_changes_its_own_series() {
     metrics.store.finished(StoreOperation::Write, StoreOutcome::Timeout);
     metrics.store.pending_from(|| 2);
     metrics.log.dropped_from(|| 5);
+    metrics.log.dropped_by_class_from(|class| if class == LineClass::Refusal { 3 } else { 0 });
+    metrics.log.refusal_suppressed();
     metrics.requests.shed(ShedKind::Poll);
     metrics.requests.head_fault();
     metrics.events.parse_failed();
@@ -217,6 +223,9 @@ fn each_method_changes_its_own_series() {
         ("previewgate_store_operations_total{operation=\"write\",outcome=\"timeout\"}", "1"),
         ("previewgate_store_agents_pending", "2"),
         ("previewgate_log_lines_dropped_total", "5"),
+        ("previewgate_log_lines_dropped_by_class_total{class=\"refusal\"}", "3"),
+        ("previewgate_log_lines_dropped_by_class_total{class=\"call\"}", "0"),
+        ("previewgate_log_refusals_suppressed_total", "1"),
         ("previewgate_requests_total{operation=\"getAgentEvent\",status_class=\"none\"}", "1"),
         ("previewgate_request_duration_seconds_bucket{le=\"10.0\",operation=\"getAgentEvent\"}", "0"),
         ("previewgate_request_duration_seconds_bucket{le=\"11.0\",operation=\"getAgentEvent\"}", "1"),
