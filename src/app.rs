@@ -5,7 +5,7 @@
 //! Threads: one per worker with its own runtime, listener and upstream connections, and one supervisor for everything
 //! that must not disturb them: the admin listener, housekeeping, and the order of shutting down.
 
-mod keeping;
+mod snapshotter;
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::Dispatch;
 
-use self::keeping::Keeper;
+use self::snapshotter::Snapshotter;
 use crate::admin::Admin;
 use crate::config::Config;
 use crate::gateway::{Generation, Services, ServicesError, SetupError};
@@ -123,7 +123,7 @@ impl App {
         let mut services = Services::new(&config, clock, metrics)?;
         services.own_addresses = vec![address, admin_address];
         // Before the first request is served: no callout may be judged without the previews of the last run.
-        let restore = || keeping::restore(&config, &mut services);
+        let restore = || snapshotter::restore(&config, &mut services);
         let snapshot = tracing::dispatcher::with_default(&logging.dispatch, restore)?;
         let active = ActiveGeneration::new(Generation::build(&Arc::new(services), config, None)?);
         let reloader = Reloader::new(active.clone(), logging.level.clone());
@@ -189,7 +189,9 @@ impl App {
         let reloader = Arc::new(self.reloader);
         let supervisor = Supervisor {
             admin: Admin::new(self.active.clone(), Arc::clone(&reloader), phase),
-            keeper: self.snapshot.map(|file| Keeper::new(file, generation.config.previews.snapshot_interval, services)),
+            snapshotter: self
+                .snapshot
+                .map(|file| Snapshotter::new(file, generation.config.previews.snapshot_interval, services)),
             active: self.active.clone(),
             reloader: Arc::clone(&reloader),
             control,
@@ -274,7 +276,7 @@ struct Supervisor {
     admin: Admin,
     active: ActiveGeneration,
     reloader: Arc<Reloader>,
-    keeper: Option<Keeper>,
+    snapshotter: Option<Snapshotter>,
     control: PhaseControl,
     /// Closed when the last worker has ended.
     gone: mpsc::Receiver<()>,
@@ -285,8 +287,8 @@ impl Supervisor {
         tokio::spawn(self.admin.clone().run(admin));
         let services = Arc::clone(&self.active.current().services);
         tokio::spawn(probe_endpoints(self.active.clone()));
-        tokio::spawn(keeping::announce_end_of_warm_up(Arc::clone(&services)));
-        let saving = self.keeper.clone().map(|keeper| tokio::spawn(keeper.run()));
+        tokio::spawn(snapshotter::announce_end_of_warm_up(Arc::clone(&services)));
+        let saving = self.snapshotter.clone().map(|snapshotter| tokio::spawn(snapshotter.run()));
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         let mut certificates = tokio::time::interval(CERTIFICATES);
         let mut refusals = tokio::time::interval(REFUSAL_REPORTS);
@@ -303,8 +305,8 @@ impl Supervisor {
             saving.abort();
         }
         // The save follows the end of the last worker, so it contains every preview that was shown.
-        if let Some(keeper) = &self.keeper {
-            keeper.finish().await;
+        if let Some(snapshotter) = &self.snapshotter {
+            snapshotter.finish().await;
         }
         services.refusal_lines.report();
         tracing::info!(target: "previewgate", "ended");

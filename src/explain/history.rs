@@ -12,7 +12,7 @@ use crate::config::{Config, Previews, StoreKind};
 use crate::preview::{AgentId, AgentPreviews, Change, ControlId, ManualClock, Timestamp};
 use crate::protocol::envelope::says_signed_out;
 use crate::protocol::{Delivery, Event, Events, parse_events};
-use crate::store::{Ledger, Outcome, Recorded, SessionMatch, Source};
+use crate::store::{Ledger, Outcome, Ownership, Recorded, Source};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::DropCause;
 
@@ -107,9 +107,9 @@ impl History {
 
     /// What is known about the GUID of a request. Captured polls without a GUID say nothing about it, and a request that
     /// is a body alone counts as the agent's own.
-    pub(super) fn session_of(&self, guid: &[u8], agent: AgentId) -> SessionMatch {
-        let assumed = guid == ASSUMED_GUID || self.ledger.session_of(ASSUMED_GUID, agent) == SessionMatch::Own;
-        if assumed { SessionMatch::Own } else { self.ledger.session_of(guid, agent) }
+    pub(super) fn session_of(&self, guid: &[u8], agent: AgentId) -> Ownership {
+        let assumed = guid == ASSUMED_GUID || self.ledger.session_of(ASSUMED_GUID, agent).speaks_for_agent();
+        if assumed { Ownership::Own } else { self.ledger.session_of(guid, agent) }
     }
 
     /// Whether the last answer said that `agent` has no session, and no preview came since.
@@ -168,7 +168,7 @@ impl Replay<'_> {
                 "retcode {retcode} ends the previews of the agent that was polled; {{\"agent\":…,\"body\":…}} names it"
             ));
         };
-        if self.history.ledger.session_of(guid, agent) == SessionMatch::Own {
+        if self.history.ledger.session_of(guid, agent).speaks_for_agent() {
             self.end(agent, &format!("retcode {retcode}: the agent has no session"));
         } else {
             self.say(&format!("retcode {retcode}: not the agent's own GUID, so no preview of agent {agent} ends"));

@@ -41,7 +41,6 @@ pub(super) fn record_events(context: &RequestContext, found: Option<Events>, arr
         return Vec::new();
     };
     if found.dropped_numbers > 0 {
-        services.metrics.previews.numbers_dropped(found.dropped_numbers);
         context.warn_about_events("preview shows more or longer numbers than are kept");
     }
     let Arrival { meant_for, delivery, began } = arrival;

@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::context::RequestContext;
 use super::event_record::{Arrival, record_events};
+use super::set_guid::{follow_renewal, issued_guid};
 use crate::protocol::EventStream;
 use crate::upstream::UpstreamBody;
 
@@ -25,6 +26,8 @@ pub(super) struct EventWatch {
     events: Option<EventStream>,
     context: Arc<RequestContext>,
     arrival: Arrival,
+    /// The new GUID in the head of the answer.
+    issued: Option<Box<[u8]>>,
 }
 
 impl EventWatch {
@@ -36,7 +39,8 @@ impl EventWatch {
         arrival: Arrival,
     ) -> Self {
         let events = Some(EventStream::new(headers));
-        Self { beginning: Some(beginning), body, held: None, events, context: Arc::clone(context), arrival }
+        let (context, issued) = (Arc::clone(context), issued_guid(headers).map(Box::from));
+        Self { beginning: Some(beginning), body, held: None, events, context, arrival, issued }
     }
 
     fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
@@ -49,6 +53,7 @@ impl EventWatch {
     fn record(&mut self) {
         let Some(events) = self.events.take() else { return };
         let agents = record_events(&self.context, events.finish().ok(), self.arrival);
+        follow_renewal(&self.context, self.issued.as_deref());
         if !agents.is_empty() {
             // A body cannot wait for a store.
             self.context.services().ledger.share_soon();

@@ -15,7 +15,7 @@ use super::push_quote::fields_quote_push_address;
 use super::read_whole::{Unread, read_whole};
 use super::record::Recorder;
 use super::response_body::ResponseBody;
-use super::set_guid::follow_rotation;
+use super::set_guid::{follow_renewal, issued_guid};
 use crate::protocol::{Envelope, content};
 use crate::upstream::{Client, Failure, RequestBody, RoutingKey, UpstreamBody, UpstreamResponse};
 
@@ -33,9 +33,9 @@ pub(super) async fn forward(
     prepare_request(&mut head, context);
     let mut response = send(context, record, client, Request::from_parts(head, body)).await?;
     prepare_response(&mut response);
-    // A poll follows it when its answer was read: the poll itself still carries the old GUID.
+    // Only the answer to a poll can show that the GUID of the poll is the agent's own, so that comes first there.
     if !context.classified.operation.is_long_poll() {
-        follow_rotation(context, response.headers());
+        follow_renewal(context, issued_guid(response.headers()));
     }
     if context.generation.push.relay().is_some() && fields_quote_push_address(response.headers()) {
         return Err(GatewayError::PushAddressQuoted);

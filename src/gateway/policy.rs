@@ -13,7 +13,7 @@ use super::headers::GUID;
 use crate::config::{Mode, OnUnknownPreview, SessionPolicy, Validation};
 use crate::preview::{AgentPreviews, Callout, Reason, Refusal, Timestamp, Validated, Verdict, decide};
 use crate::protocol::{Classified, ParsedCallout, Unclassified, media_type, parse_callout, query};
-use crate::store::{SessionMatch, Unavailable};
+use crate::store::{Ownership, Unavailable};
 
 /// Whether a classified request may go further. `Some` is a verdict that is final already: the request should not go
 /// further, but monitor mode forwards it.
@@ -76,12 +76,12 @@ pub(crate) struct AgentState<'a> {
     /// Whether the agent has signed out and has no preview.
     pub(crate) signed_out: bool,
     /// The gateway's knowledge of the request's GUID.
-    pub(crate) session: SessionMatch,
+    pub(crate) session: Ownership,
 }
 
 /// Whether a callout with this GUID must be refused before its previews are looked at. All such callouts then get the same
 /// answer.
-pub(crate) fn is_refused_as_foreign(session: SessionMatch, policy: &Validation) -> bool {
+pub(crate) fn is_refused_as_foreign(session: Ownership, policy: &Validation) -> bool {
     policy.session == SessionPolicy::Enforce && policy.mode == Mode::Enforce && session.is_foreign()
 }
 

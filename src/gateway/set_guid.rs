@@ -20,14 +20,10 @@ pub(super) fn issued_guid(headers: &HeaderMap) -> Option<&[u8]> {
     (!guid.is_empty()).then_some(guid)
 }
 
-/// With dynamic authentication the GUID changes now and then: the new one is the agent's own, if the old one was or may
-/// have been.
-pub(super) fn follow_rotation(context: &RequestContext, headers: &HeaderMap) {
-    let Some(guid) = issued_guid(headers) else { return };
-    let Some(agent) = context.classified.operation.requester() else { return };
-    let ledger = &context.services().ledger;
-    if !ledger.session_of(context.guid_bytes(), agent).is_foreign() {
-        ledger.learn_session(agent, guid);
+/// With dynamic authentication the GUID changes now and then: the new one is the agent's own, if the request was.
+pub(super) fn follow_renewal(context: &RequestContext, issued: Option<&[u8]>) {
+    if let (Some(issued), Some(agent)) = (issued, context.classified.operation.requester()) {
+        context.services().ledger.renew_session(agent, context.guid_bytes(), issued);
     }
 }
 

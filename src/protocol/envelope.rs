@@ -59,6 +59,11 @@ pub fn says_signed_out(retcode: &str) -> bool {
     matches!(retcode, "100-006" | "100-008")
 }
 
+/// Whether a part of an answer may contain such a `retcode`, for readers that must not hold back answers without one.
+pub fn may_say_signed_out(part: &[u8]) -> bool {
+    part.windows(6).any(|window| window == b"100-00")
+}
+
 /// The envelope of a response that the gateway makes itself. It has no `result`, as every failure.
 pub fn refusal(message: &str, retcode: &str) -> Vec<u8> {
     #[derive(Serialize)]

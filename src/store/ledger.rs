@@ -15,18 +15,19 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::answer::{Answer, Outcome, Pending, Recorded, Source, cause_of, only_agent};
 use super::fences::{Fence, Fences, TimedEnd};
 use super::journal::{End, Journal};
 use super::moment::{Moment, Sequence};
 use super::preview_log::{log_ended, log_shown};
 use super::recent_ends::{EndCause, MADE_ROOM, RecentEnd, RecentEnds};
 use super::redis::{Known, SessionRelation, SharedStore, TimedChange};
-use super::sessions::{SessionMatch, Sessions};
+use super::sessions::{Ownership, Sessions};
 use super::{EndObserver, MemoryStore, StoreState, Unavailable};
 use crate::config::{OnStoreFailure, Previews, StoreKind};
-use crate::preview::{AgentId, AgentPreviews, Announcement, Change, Clock, ControlId, Surplus, Timestamp};
+use crate::preview::{AgentId, AgentPreviews, Announcement, Change, Clock, Surplus, Timestamp};
 use crate::protocol::envelope::{SUCCESS, says_signed_out};
-use crate::protocol::{Delivery, Event, EventType, Events};
+use crate::protocol::{Delivery, Event, Events};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::DropCause;
 
@@ -48,52 +49,6 @@ pub struct Ledger {
     metrics: Arc<Metrics>,
 }
 
-/// Where events come from.
-#[derive(Clone, Copy, Debug)]
-pub struct Source<'a> {
-    /// The agent who was polled, or who signed in for the push. None for a poll of all agents.
-    pub meant_for: Option<AgentId>,
-    /// How the events arrived.
-    pub delivery: Delivery,
-    /// The `Guid` of the poll or of the push.
-    pub session: Option<&'a [u8]>,
-    /// When the poll began, or when the push arrived.
-    pub began: Moment,
-}
-
-/// What became of the events of one answer or push.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recorded {
-    /// Agents whose previews changed: to be passed to [`Ledger::share`] before the client sees the answer.
-    pub agents: Vec<AgentId>,
-    /// Events that could not be read, or that name no agent or the wrong one.
-    pub unreadable: usize,
-    /// Previews that were not recorded because they are over already.
-    pub outdated: usize,
-    /// What each event did, in the order of the events.
-    pub outcomes: Vec<Outcome>,
-}
-
-/// What one event did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It changes no preview.
-    Irrelevant,
-    /// It changes previews, but it is not clear whose.
-    NoAgent,
-    /// It ended this preview of the agent, or all of them.
-    Ended(AgentId, Option<ControlId>),
-    /// It showed a preview to this agent.
-    Shown {
-        /// The agent.
-        agent: AgentId,
-        /// Older previews of this agent that had to make room.
-        evicted: usize,
-    },
-    /// It showed a preview that is over already.
-    Dropped(AgentId, DropCause),
-}
-
 /// A sign-in that succeeded.
 #[derive(Clone, Copy, Debug)]
 pub struct SignIn<'a> {
@@ -106,13 +61,11 @@ pub struct SignIn<'a> {
     pub session: Option<&'a [u8]>,
 }
 
-/// A change of one agent's previews, with what decides whether it still counts.
-struct Pending {
-    /// The position of the event in its answer.
-    position: usize,
-    event_type: EventType,
-    change: Change,
-    generated_at: Option<u64>,
+impl SignIn<'_> {
+    /// What it ends.
+    fn change(&self) -> Change {
+        if self.pushes { Change::EndedBefore(self.began.at()) } else { Change::Ended }
+    }
 }
 
 impl Ledger {
@@ -156,7 +109,7 @@ impl Ledger {
         let mut recorded = Recorded { unreadable, outcomes, ..Recorded::default() };
         // The platform's strings can be padded (docs/protocol.md 5).
         let retcode = retcode.as_deref().map(|code| code.trim_matches(|c: char| c == '\0' || c.is_whitespace()));
-        self.record_retcode(retcode, &events, source, &mut recorded);
+        self.record_session(retcode, &events, source, &mut recorded);
         let answer = Answer { source, succeeded: retcode.is_none_or(|code| code == SUCCESS) };
         for (agent, pending) in self.by_agent(events, source, &mut recorded) {
             self.record_of_agent(agent, pending, &answer, &mut recorded);
@@ -167,18 +120,21 @@ impl Ledger {
         recorded
     }
 
-    /// What the answer to a poll of one agent says about that agent's session.
-    fn record_retcode(&self, retcode: Option<&str>, events: &[Event], source: &Source<'_>, recorded: &mut Recorded) {
-        let (Delivery::Poll, Some(agent), Some(guid), Some(retcode)) =
-            (source.delivery, source.meant_for, source.session, retcode)
-        else {
-            return;
-        };
-        if retcode == SUCCESS {
-            let showed = events.iter().any(|event| matches!(event.change, Some(Change::Shown(_))));
-            self.observe_poll(agent, guid, showed, source.began);
-        } else if says_signed_out(retcode) {
-            recorded.agents.extend(self.end_if_own(agent, guid, EndCause::NoSession));
+    /// What an answer to a poll of one agent, or a push, says about that agent's session.
+    fn record_session(&self, retcode: Option<&str>, events: &[Event], source: &Source<'_>, recorded: &mut Recorded) {
+        let Some(guid) = source.session else { return };
+        match (source.delivery, source.meant_for, retcode) {
+            (Delivery::Poll, Some(agent), Some(SUCCESS)) => self.observe_poll(agent, guid, source.began),
+            (Delivery::Poll, Some(agent), Some(retcode)) if says_signed_out(retcode) => {
+                recorded.agents.extend(self.end_if_own(agent, guid, EndCause::NoSession));
+            }
+            // Only the platform knows the address that it pushes to (docs/protocol.md 6.3).
+            (Delivery::Push | Delivery::PushUrl, agent, None | Some(SUCCESS)) => {
+                if let Some(agent) = agent.or_else(|| only_agent(events)) {
+                    self.observe_push(agent, guid, source.began);
+                }
+            }
+            (Delivery::Poll | Delivery::PollAll | Delivery::Push | Delivery::PushUrl, _, _) => {}
         }
     }
 
@@ -264,16 +220,29 @@ impl Ledger {
         valid
     }
 
-    /// A poll of `agent` with this GUID, which began at `began`, succeeded. `showed` says whether it showed a preview.
-    fn observe_poll(&self, agent: AgentId, guid: &[u8], showed: bool, began: Moment) {
+    /// A poll of `agent` with this GUID, which began at `began`, succeeded: the agent is signed in, and the GUID is the
+    /// agent's own. A poll that began before the agent's present session proves neither.
+    fn observe_poll(&self, agent: AgentId, guid: &[u8], began: Moment) {
+        if matches!(self.session_of(guid, agent), Ownership::Other(_)) {
+            return;
+        }
         let mut fence = self.fences.of(agent);
         if fence.is_signed_out() {
             let _lock = self.lock(agent);
             fence = self.fences.of(agent);
             fence.sign_in(began);
-            self.fences.set(agent, fence);
+            self.fences.set(agent, fence.clone());
         }
-        self.sessions.observe_poll(agent, guid, showed);
+        if !fence.is_signed_out() && !fence.is_earlier_poll(began) {
+            self.sessions.confirm(agent, guid, self.clock.now());
+        }
+    }
+
+    /// A push for `agent` with this GUID arrived at `began`.
+    fn observe_push(&self, agent: AgentId, guid: &[u8], began: Moment) {
+        if !self.fences.of(agent).is_earlier_push(began) {
+            self.sessions.confirm(agent, guid, self.clock.now());
+        }
     }
 
     /// Ends previews of `agent` for another reason than an event. [`Self::share`] must follow.
@@ -291,6 +260,12 @@ impl Ledger {
                 fence.sign_out(self.moment());
                 self.fences.set(agent, fence);
             }
+            // The session may be over: what its polls and pushes still bring does not count.
+            EndCause::UnknownOutcome if change == Change::Ended => {
+                let now = self.moment();
+                fence.end_session(now, now);
+                self.fences.set(agent, fence);
+            }
             EndCause::Released
             | EndCause::ShutDown
             | EndCause::SignedIn
@@ -301,43 +276,62 @@ impl Ledger {
         self.apply(agent, vec![change], SessionRelation::Any);
     }
 
+    /// The outcome of a sign-in of `agent` is unknown: what it ends if it succeeded has ended. [`Self::share`] must follow.
+    pub fn end_by_unclear_sign_in(&self, agent: AgentId, sign_in: &SignIn<'_>) {
+        let _lock = self.lock(agent);
+        self.begin_session(agent, sign_in);
+        let change = sign_in.change();
+        self.note_ended(agent, &change, EndCause::UnknownOutcome);
+        self.apply(agent, vec![change], SessionRelation::Any);
+    }
+
     /// A sign-in of `agent` succeeded: earlier previews are void, and so is what earlier polls and pushes show from now
     /// on. [`Self::share`] must follow.
     pub fn sign_in(&self, agent: AgentId, sign_in: &SignIn<'_>) {
         let _lock = self.lock(agent);
-        let now = self.moment();
-        let mut fence = self.fences.of(agent);
-        // A poll of the new session begins after its client has seen the answer to the sign-in. A push may come before.
-        let pushes = if sign_in.pushes { sign_in.began } else { now };
-        fence.end_session(now, pushes);
+        let (now, mut fence) = self.begin_session(agent, sign_in);
         fence.sign_in(now);
         self.fences.set(agent, fence);
-        if let Some(guid) = sign_in.session {
-            self.sessions.learn(agent, guid);
-        }
-        let change = if sign_in.pushes { Change::EndedBefore(sign_in.began.at()) } else { Change::Ended };
+        self.sessions.begin(agent, sign_in.session);
+        let change = sign_in.change();
         self.note_ended(agent, &change, EndCause::SignedIn);
         self.apply(agent, vec![change], SessionRelation::Begins);
     }
 
-    /// Ends all previews of `agent` if `guid` is known to be the agent's own. Returns the agent whose previews ended, for
+    /// What polls and pushes of the session before bring does not count from now on. The caller holds the agent's lock.
+    fn begin_session(&self, agent: AgentId, sign_in: &SignIn<'_>) -> (Moment, Fence) {
+        let now = self.moment();
+        let mut fence = self.fences.of(agent);
+        // A poll of the new session begins after its client has seen the answer to the sign-in. A push may come before.
+        fence.end_session(now, if sign_in.pushes { sign_in.began } else { now });
+        self.fences.set(agent, fence.clone());
+        (now, fence)
+    }
+
+    /// Ends all previews of `agent` if `guid` is the agent's own. Returns the agent whose previews ended, for
     /// [`Self::share`]. This is for answers that the agent has no session: a stranger must not end previews that way.
     pub fn end_if_own(&self, agent: AgentId, guid: &[u8], cause: EndCause) -> Option<AgentId> {
-        if !self.sessions.is_own(agent, guid) {
+        if !self.session_of(guid, agent).speaks_for_agent() {
             return None;
         }
         self.end(agent, Change::Ended, cause);
         Some(agent)
     }
 
-    /// A request of `agent` with this GUID succeeded, or the platform issued this GUID to the agent (`Set-GUID`).
+    /// `guid` is the agent's own, from now on and alone.
     pub fn learn_session(&self, agent: AgentId, guid: &[u8]) {
-        self.sessions.learn(agent, guid);
+        self.sessions.begin(agent, Some(guid));
+    }
+
+    /// The platform has answered a request of `agent` that had the GUID `from` with the new GUID `to` (`Set-GUID`,
+    /// docs/protocol.md 2). Both are the agent's own if `from` is: requests with the old one may be on their way.
+    pub fn renew_session(&self, agent: AgentId, from: &[u8], to: &[u8]) {
+        self.sessions.renew(agent, from, to, self.clock.now());
     }
 
     /// What is known about `guid` and `agent`.
-    pub fn session_of(&self, guid: &[u8], agent: AgentId) -> SessionMatch {
-        self.sessions.compare(guid, agent)
+    pub fn session_of(&self, guid: &[u8], agent: AgentId) -> Ownership {
+        self.sessions.ownership(guid, agent, self.clock.now())
     }
 
     /// Whether the agent signed out through this gateway, has not signed in since, and has no preview.
@@ -453,6 +447,7 @@ impl Ledger {
     pub fn maintain(&self) {
         self.local.maintain();
         self.fences.maintain();
+        self.sessions.maintain();
     }
 
     fn lock(&self, agent: AgentId) -> Option<MutexGuard<'_, ()>> {
@@ -493,69 +488,5 @@ impl Ledger {
             note(Some(preview.control_id));
             log_ended(agent, preview.control_id, cause);
         }
-    }
-}
-
-impl Recorded {
-    fn note(&mut self, position: usize, outcome: Outcome) {
-        if let Some(place) = self.outcomes.get_mut(position) {
-            *place = outcome;
-        }
-    }
-
-    fn note_evicted(&mut self, position: usize, count: usize) {
-        if let Some(Outcome::Shown { evicted, .. }) = self.outcomes.get_mut(position) {
-            *evicted = count;
-        }
-    }
-}
-
-/// One answer or push, as far as it decides whether its previews count.
-struct Answer<'a> {
-    source: &'a Source<'a>,
-    /// The `retcode` is a success, or absent as in pushes.
-    succeeded: bool,
-}
-
-impl Answer<'_> {
-    /// Why a preview that this answer shows is not recorded, if there is a reason.
-    fn objection(
-        &self,
-        fence: &Fence,
-        control_id: ControlId,
-        generated_at: Option<u64>,
-        now: Timestamp,
-    ) -> Option<DropCause> {
-        let began = self.source.began;
-        let earlier_session = match self.source.delivery {
-            Delivery::Poll | Delivery::PollAll => fence.is_earlier_poll(began),
-            Delivery::Push | Delivery::PushUrl => fence.is_earlier_push(began),
-        };
-        if !self.succeeded {
-            Some(DropCause::FailedAnswer)
-        } else if earlier_session {
-            Some(DropCause::EarlierSession)
-        } else {
-            let superseded = generated_at.is_some_and(|made| fence.supersedes(control_id, made, now));
-            superseded.then_some(DropCause::Outdated)
-        }
-    }
-
-    fn session_relation(&self) -> SessionRelation {
-        match self.source.delivery {
-            Delivery::Poll | Delivery::PollAll => SessionRelation::PolledSince(self.source.began.at()),
-            Delivery::Push | Delivery::PushUrl => SessionRelation::Any,
-        }
-    }
-}
-
-fn cause_of(event_type: EventType) -> EndCause {
-    match event_type {
-        EventType::ShutdownService => EndCause::ShutDown,
-        EventType::Preview
-        | EventType::PreviewCallOut
-        | EventType::PreviewCallOutEx
-        | EventType::ReleasePreview
-        | EventType::Other => EndCause::Released,
     }
 }

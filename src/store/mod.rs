@@ -5,7 +5,9 @@
 //! always there. With `previews.store.kind = "redis"` every change also goes to a Redis that several gateways share, and
 //! callouts are judged by what is in it.
 
+mod answer;
 mod fences;
+mod guid_key;
 mod journal;
 mod ledger;
 mod memory;
@@ -20,12 +22,13 @@ mod state_files;
 
 use crate::label_enum;
 
-pub use ledger::{Ledger, Outcome, Recorded, SignIn, Source};
+pub use answer::{Outcome, Recorded, Source};
+pub use ledger::{Ledger, SignIn};
 pub use memory::MemoryStore;
 pub use moment::Moment;
 pub use preview_ends::EndObserver;
 pub use recent_ends::{EndCause, RecentEnd};
-pub use sessions::SessionMatch;
+pub use sessions::Ownership;
 pub use state_files::StateFileError;
 
 /// The shared store did not answer, and the policy forbids to use this gateway's own memory instead.

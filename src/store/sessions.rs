@@ -1,32 +1,61 @@
-//! Which session an agent's previews were shown to.
+//! Whose a GUID is.
 //!
-//! "This agent is not signed in" (100-006, 100-008) voids an agent's previews (docs/protocol.md 7). Anybody can send a
-//! request about any agent, and what CC-Gateway answers to the wrong GUID is not public. So only a request with the GUID
-//! of the session that was shown the previews may void them by its answer: one agent cannot take another's away.
+//! Anybody can send a request about any agent, and what CC-Gateway answers to the wrong GUID is not public
+//! (docs/protocol.md 2). So the gateway learns which GUID belongs to which agent, from the platform alone: from the
+//! answer to a sign-in, from a renewed GUID, from a poll that succeeded, and from a push. [`Ownership`] is the result,
+//! and every effect that a request has on an agent's state asks it. A GUID of which nothing is known is never the
+//! agent's own.
 
-use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-use crate::preview::AgentId;
+use super::guid_key::{GuidHash, GuidKey};
+use crate::preview::{AgentId, Timestamp};
 
-/// What is known about a GUID and an agent.
+/// How long a GUID that the platform has replaced is still the agent's own: requests with it are on their way. Longer
+/// than a held poll (docs/protocol.md 6.1).
+const OVERLAP: Duration = Duration::from_secs(60);
+
+/// Replaced GUIDs of one agent that are remembered.
+const MAX_REPLACED: usize = 3;
+
+/// Whose a GUID is, from the point of view of one agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionMatch {
-    /// The GUID is one of the agent's current session.
+pub enum Ownership {
+    /// The agent's own.
     Own,
-    /// The GUID is known, and belongs to this other agent.
+    /// Known to be this other agent's.
     Other(AgentId),
-    /// The agent's current session is known and has another GUID; it is not known whose this one is.
+    /// It is not known whose it is, and the agent's session is known to have another one.
     NotOwn,
-    /// Neither the agent's session nor the GUID is known. This is no proof that the GUID is the agent's own.
+    /// Neither the GUID nor a session of the agent is known. This is no proof that the GUID is the agent's own.
     Unknown,
 }
 
-impl SessionMatch {
-    /// Whether the GUID is known not to be the agent's own.
+impl Ownership {
+    /// Whether a request with this GUID proves something about the agent: an answer that the agent has no session
+    /// (100-006, 100-008) is believed, and a new GUID in the answer is the agent's.
+    pub fn speaks_for_agent(self) -> bool {
+        match self {
+            Self::Own => true,
+            Self::Other(_) | Self::NotOwn | Self::Unknown => false,
+        }
+    }
+
+    /// Whether a request with this GUID may have been the agent's own: if its outcome is unknown, what it may have ended
+    /// has ended.
+    pub fn may_be_own(self) -> bool {
+        match self {
+            Self::Own | Self::Unknown => true,
+            Self::Other(_) | Self::NotOwn => false,
+        }
+    }
+
+    /// Whether a callout with this GUID belongs to a foreign session (`validation.session`).
     pub fn is_foreign(self) -> bool {
         match self {
             Self::Other(_) | Self::NotOwn => true,
@@ -35,70 +64,281 @@ impl SessionMatch {
     }
 }
 
-/// The sessions of agents who have previews, by a keyed hash of their GUID. The GUID itself is never kept.
+/// The sessions of all agents.
 pub(super) struct Sessions {
-    agents: Cache<AgentId, u64>,
-    key: RandomState,
+    agents: Cache<AgentId, Session>,
+    /// The agent that a GUID was last learnt for. An entry counts only while that agent's session has the GUID.
+    owners: Cache<GuidHash, AgentId>,
+    key: OnceLock<GuidKey>,
+}
+
+/// The GUIDs of one agent's session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Session {
+    current: GuidHash,
+    /// GUIDs that the platform has replaced, the latest first, each with the time up to which it counts.
+    replaced: [Option<(GuidHash, Timestamp)>; MAX_REPLACED],
 }
 
 impl Sessions {
-    /// Remembers `max_agents` agents, each for `memory` after its last poll.
+    /// Remembers the sessions of `max_agents` agents, each for `memory` after it was last needed.
     pub(super) fn new(max_agents: u64, memory: Duration) -> Self {
-        let agents = Cache::builder()
-            .max_capacity(max_agents)
-            .eviction_policy(EvictionPolicy::lru())
-            .time_to_live(memory)
-            .build();
-        Self { agents, key: RandomState::new() }
-    }
-
-    /// A poll of `agent` with this GUID succeeded. `showed` says whether it showed a preview; polls of agents without
-    /// previews are not remembered. With dynamic authentication the GUID changes now and then: the latest counts.
-    pub(super) fn observe_poll(&self, agent: AgentId, guid: &[u8], showed: bool) {
-        let hash = self.key.hash_one(guid);
-        match self.agents.get(&agent) {
-            Some(known) if known == hash && !showed => {}
-            None if !showed => {}
-            _ => self.agents.insert(agent, hash),
+        Self {
+            agents: cache(max_agents, memory),
+            owners: cache(max_agents.saturating_mul(2), memory),
+            key: OnceLock::new(),
         }
-    }
-
-    /// The GUID is the agent's own from now on.
-    pub(super) fn learn(&self, agent: AgentId, guid: &[u8]) {
-        self.agents.insert(agent, self.key.hash_one(guid));
     }
 
     /// What is known about `guid` and `agent`.
-    pub(super) fn compare(&self, guid: &[u8], agent: AgentId) -> SessionMatch {
-        match self.agents.get(&agent) {
-            Some(known) if known == self.key.hash_one(guid) => SessionMatch::Own,
-            Some(_) => SessionMatch::NotOwn,
-            None => SessionMatch::Unknown,
+    pub(super) fn ownership(&self, guid: &[u8], agent: AgentId, now: Timestamp) -> Ownership {
+        let Some(hash) = self.hash(guid) else { return self.of_unknown_guid(agent) };
+        let has = |agent: &AgentId| self.agents.get(agent).is_some_and(|session| session.has(hash, now));
+        if has(&agent) {
+            return Ownership::Own;
+        }
+        match self.owners.get(&hash).filter(|owner| *owner != agent && has(owner)) {
+            Some(owner) => Ownership::Other(owner),
+            None => self.of_unknown_guid(agent),
         }
     }
 
-    /// Whether a request with this GUID can be believed to be the agent's own. Yes, if nothing is known: previews that
-    /// were pushed or restored came without a session.
-    pub(super) fn is_own(&self, agent: AgentId, guid: &[u8]) -> bool {
-        self.agents.get(&agent).is_none_or(|known| known == self.key.hash_one(guid))
+    fn of_unknown_guid(&self, agent: AgentId) -> Ownership {
+        if self.agents.contains_key(&agent) { Ownership::NotOwn } else { Ownership::Unknown }
     }
+
+    /// A session of `agent` begins. Its GUID is unknown if the answer to the sign-in did not name one.
+    pub(super) fn begin(&self, agent: AgentId, guid: Option<&[u8]>) {
+        match guid.and_then(|guid| self.hash(guid)) {
+            Some(hash) => self.change(agent, hash, |_| Session::begin(hash)),
+            None => self.agents.invalidate(&agent),
+        }
+    }
+
+    /// The platform has accepted `guid` for `agent`, or shown that it is the agent's. One that is known to be another
+    /// agent's stays that agent's. Returns whether something new was learnt.
+    pub(super) fn confirm(&self, agent: AgentId, guid: &[u8], now: Timestamp) -> bool {
+        match self.ownership(guid, agent, now) {
+            Ownership::Other(_) => return false,
+            Ownership::Own | Ownership::NotOwn | Ownership::Unknown => {}
+        }
+        let Some(hash) = self.hash(guid) else { return false };
+        let known = self.agents.get(&agent);
+        if known.is_some_and(|session| session.current == hash) {
+            return false;
+        }
+        self.change(agent, hash, |known| match known {
+            Some(session) => session.confirm(hash, now),
+            None => Session::begin(hash),
+        });
+        known.is_none_or(|session| !session.has(hash, now))
+    }
+
+    /// The platform has answered a request of `agent` that had the GUID `from` with the new GUID `to`. It is the agent's
+    /// own if `from` is. Returns whether something new was learnt.
+    pub(super) fn renew(&self, agent: AgentId, from: &[u8], to: &[u8], now: Timestamp) -> bool {
+        if !self.ownership(from, agent, now).speaks_for_agent() {
+            return false;
+        }
+        let (Some(from), Some(to)) = (self.hash(from), self.hash(to)) else { return false };
+        if self.agents.get(&agent).is_some_and(|session| session.current == to) {
+            return false;
+        }
+        self.change(agent, to, |known| known.unwrap_or(Session::begin(from)).renew(from, to, now));
+        true
+    }
+
+    /// Does the pending housekeeping of the caches.
+    pub(super) fn maintain(&self) {
+        self.agents.run_pending_tasks();
+        self.owners.run_pending_tasks();
+    }
+
+    fn change(&self, agent: AgentId, learnt: GuidHash, change: impl FnOnce(Option<Session>) -> Session) {
+        self.agents.entry(agent).and_compute_with(|known| Op::Put(change(known.map(|entry| *entry.value()))));
+        self.owners.insert(learnt, agent);
+    }
+
+    fn hash(&self, guid: &[u8]) -> Option<GuidHash> {
+        self.key.get_or_init(GuidKey::random).hash(guid)
+    }
+}
+
+impl Session {
+    fn begin(guid: GuidHash) -> Self {
+        Self { current: guid, replaced: [None; MAX_REPLACED] }
+    }
+
+    fn has(&self, guid: GuidHash, now: Timestamp) -> bool {
+        let mut replaced = self.replaced.iter().flatten();
+        self.current == guid || replaced.any(|(known, until)| *known == guid && now <= *until)
+    }
+
+    /// The platform has accepted `guid`. Some applications ignore new GUIDs (docs/protocol.md 9), so one that was replaced
+    /// stays good while it is accepted.
+    fn confirm(self, guid: GuidHash, now: Timestamp) -> Self {
+        if self.has(guid, now) { self.with(self.current, guid, now) } else { self.with(guid, self.current, now) }
+    }
+
+    fn renew(self, from: GuidHash, to: GuidHash, now: Timestamp) -> Self {
+        self.with(to, from, now)
+    }
+
+    /// `current` is the latest GUID, and `replaced` is good for the overlap.
+    fn with(self, current: GuidHash, replaced: GuidHash, now: Timestamp) -> Self {
+        let until = now.after(OVERLAP);
+        let earlier = [(self.current, until)].into_iter().chain(self.replaced.into_iter().flatten());
+        let still_good =
+            earlier.filter(|(guid, until)| *guid != current && *guid != replaced && now <= *until).map(Some);
+        let mut list = [None; MAX_REPLACED];
+        let latest = (replaced != current).then_some((replaced, until));
+        list.iter_mut()
+            .zip(std::iter::once(latest).filter(Option::is_some).chain(still_good))
+            .for_each(|(to, from)| *to = from);
+        Self { current, replaced: list }
+    }
+}
+
+fn cache<K: std::hash::Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static>(
+    capacity: u64,
+    memory: Duration,
+) -> Cache<K, V> {
+    Cache::builder().max_capacity(capacity).eviction_policy(EvictionPolicy::lru()).time_to_idle(memory).build()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const NOW: Timestamp = Timestamp(1_000_000);
+
+    fn agent(number: u32) -> AgentId {
+        AgentId::try_from(number).unwrap()
+    }
+
+    fn sessions() -> Sessions {
+        Sessions::new(100, Duration::from_secs(60))
+    }
+
+    fn of(sessions: &Sessions, guid: &str, number: u32, now: Timestamp) -> Ownership {
+        sessions.ownership(guid.as_bytes(), agent(number), now)
+    }
+
     #[test]
-    fn only_the_session_that_was_shown_previews_speaks_for_the_agent() {
-        let sessions = Sessions::new(100, Duration::from_secs(60));
-        let agent = AgentId::try_from(101).unwrap();
-        sessions.observe_poll(agent, b"guid-1", false);
-        assert!(sessions.is_own(agent, b"somebody"), "nothing was shown yet");
-        sessions.observe_poll(agent, b"guid-1", true);
-        assert!(sessions.is_own(agent, b"guid-1"));
-        assert!(!sessions.is_own(agent, b"somebody"));
-        sessions.observe_poll(agent, b"guid-2", false);
-        assert!(sessions.is_own(agent, b"guid-2"));
-        assert!(!sessions.is_own(agent, b"guid-1"), "dynamic authentication: the latest counts");
+    fn a_guid_of_which_nothing_is_known_is_not_the_agents_own() {
+        let sessions = sessions();
+        assert_eq!(of(&sessions, "g1", 101, NOW), Ownership::Unknown);
+        sessions.begin(agent(101), Some(b"g1"));
+        for (guid, number, expected) in [
+            ("g1", 101, Ownership::Own),
+            ("invented", 101, Ownership::NotOwn),
+            ("", 101, Ownership::NotOwn),
+            ("g1", 102, Ownership::Other(agent(101))),
+            ("invented", 102, Ownership::Unknown),
+            ("", 102, Ownership::Unknown),
+        ] {
+            assert_eq!(of(&sessions, guid, number, NOW), expected, "{guid} {number}");
+        }
+    }
+
+    #[test]
+    fn what_each_ownership_allows() {
+        for (ownership, speaks, may_be, foreign) in [
+            (Ownership::Own, true, true, false),
+            (Ownership::Unknown, false, true, false),
+            (Ownership::NotOwn, false, false, true),
+            (Ownership::Other(agent(102)), false, false, true),
+        ] {
+            let found = (ownership.speaks_for_agent(), ownership.may_be_own(), ownership.is_foreign());
+            assert_eq!(found, (speaks, may_be, foreign), "{ownership:?}");
+        }
+    }
+
+    #[test]
+    fn a_renewed_guid_is_the_agents_own_and_so_is_the_old_one_for_the_overlap() {
+        let sessions = sessions();
+        sessions.begin(agent(101), Some(b"g1"));
+        assert!(sessions.renew(agent(101), b"g1", b"g2", NOW));
+        assert!(!sessions.renew(agent(101), b"g1", b"g2", NOW), "nothing new");
+        let end = NOW.after(OVERLAP);
+        let later = end.after(Duration::from_millis(1));
+        for (guid, now, expected) in
+            [("g1", end, Ownership::Own), ("g1", later, Ownership::NotOwn), ("g2", later, Ownership::Own)]
+        {
+            assert_eq!(of(&sessions, guid, 101, now), expected, "{guid} {now:?}");
+        }
+        // Each of several that are on their way.
+        sessions.renew(agent(101), b"g2", b"g3", later);
+        sessions.renew(agent(101), b"g2", b"g4", later);
+        for guid in ["g2", "g3", "g4"] {
+            assert_eq!(of(&sessions, guid, 101, later), Ownership::Own, "{guid}");
+        }
+    }
+
+    #[test]
+    fn only_the_agents_own_request_renews_its_guid() {
+        let sessions = sessions();
+        assert!(!sessions.renew(agent(101), b"invented", b"g2", NOW), "nothing is known");
+        sessions.begin(agent(101), Some(b"g1"));
+        sessions.begin(agent(102), Some(b"other"));
+        for guid in ["invented", "other", ""] {
+            assert!(!sessions.renew(agent(101), guid.as_bytes(), b"g2", NOW), "{guid}");
+        }
+        assert_eq!(of(&sessions, "g2", 101, NOW), Ownership::NotOwn);
+    }
+
+    /// Applications exist that ignore new GUIDs.
+    #[test]
+    fn a_replaced_guid_stays_good_while_the_platform_accepts_it() {
+        let sessions = sessions();
+        sessions.begin(agent(101), Some(b"g1"));
+        let mut now = NOW;
+        for round in 0..10 {
+            sessions.renew(agent(101), b"g1", format!("new-{round}").as_bytes(), now);
+            now = now.after(OVERLAP / 2);
+            assert!(!sessions.confirm(agent(101), b"g1", now), "it is known");
+            now = now.after(OVERLAP / 2);
+            assert_eq!(of(&sessions, "g1", 101, now), Ownership::Own, "{round}");
+        }
+    }
+
+    #[test]
+    fn what_the_platform_accepts_is_the_agents_own_unless_it_is_known_to_be_anothers() {
+        let sessions = sessions();
+        assert!(sessions.confirm(agent(101), b"g1", NOW));
+        assert!(!sessions.confirm(agent(101), b"g1", NOW));
+        assert!(!sessions.confirm(agent(102), b"g1", NOW));
+        assert_eq!(of(&sessions, "g1", 102, NOW), Ownership::Other(agent(101)));
+        // A renewal that this gateway did not see.
+        assert!(sessions.confirm(agent(101), b"g2", NOW));
+        assert_eq!((of(&sessions, "g1", 101, NOW), of(&sessions, "g2", 101, NOW)), (Ownership::Own, Ownership::Own));
+        assert!(!sessions.confirm(agent(103), b"", NOW));
+    }
+
+    #[test]
+    fn a_new_session_leaves_nothing_of_the_one_before() {
+        let sessions = sessions();
+        sessions.begin(agent(101), Some(b"g1"));
+        sessions.renew(agent(101), b"g1", b"g2", NOW);
+        sessions.begin(agent(101), Some(b"g3"));
+        for (guid, expected) in [("g1", Ownership::NotOwn), ("g2", Ownership::NotOwn), ("g3", Ownership::Own)] {
+            assert_eq!(of(&sessions, guid, 101, NOW), expected, "{guid}");
+            let elsewhere = if guid == "g3" { Ownership::Other(agent(101)) } else { Ownership::Unknown };
+            assert_eq!(of(&sessions, guid, 102, NOW), elsewhere, "{guid}");
+        }
+        sessions.begin(agent(101), None);
+        assert_eq!(of(&sessions, "g3", 101, NOW), Ownership::Unknown, "the answer to the sign-in named none");
+        assert_eq!(of(&sessions, "g3", 102, NOW), Ownership::Unknown);
+    }
+
+    /// One program that signs many agents in over one HTTP session.
+    #[test]
+    fn one_guid_may_be_the_own_of_several_agents() {
+        let sessions = sessions();
+        sessions.begin(agent(101), Some(b"shared"));
+        sessions.begin(agent(102), Some(b"shared"));
+        assert_eq!(of(&sessions, "shared", 101, NOW), Ownership::Own);
+        assert_eq!(of(&sessions, "shared", 102, NOW), Ownership::Own);
+        assert_eq!(of(&sessions, "shared", 103, NOW), Ownership::Other(agent(102)));
     }
 }

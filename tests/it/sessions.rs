@@ -1,9 +1,12 @@
 //! Sessions: whose GUID it is, what ends with a session, and sign-ins by account.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::observing::{answered, preview, success};
-use crate::support::{API, Lab, Request, Scripted, Setup, id};
+use crate::support::{API, Lab, MovableClock, Request, Scripted, Setup, eventually, id, within};
 
 /// A gateway with these settings in front of an upstream that answers as scripted.
 async fn scripted(settings: &str, answers: &[Vec<u8>]) -> (Lab, Scripted) {
@@ -172,12 +175,9 @@ async fn a_sign_out_whose_client_has_left_ends_the_previews() {
     let mut wire = lab.connect().await;
     let sign_out = Request::new("DELETE", format!("{API}/onlineagent/101/logout")).guid(&agent.guid);
     wire.write(&sign_out.bytes()).await;
-    crate::support::within("the sign-out to arrive", lab.simulator.wait_for_requests(arrived)).await;
+    within("the sign-out to arrive", lab.simulator.wait_for_requests(arrived)).await;
     drop(wire);
-    crate::support::eventually("the previews to end", || {
-        lab.running().services.ledger.local().previews(id(101)).is_none()
-    })
-    .await;
+    eventually("the previews to end", || lab.running().services.ledger.local().previews(id(101)).is_none()).await;
     assert_eq!(agent.call(7, "100").await.verdict(), "signed_out");
 }
 
@@ -206,4 +206,224 @@ async fn previews_of_answers_of_any_size_are_recorded() {
     for agent in [101, 500] {
         assert_eq!(lab.send(&callout(agent, "g", 7, "100")).await.verdict(), "ok", "{agent}");
     }
+}
+
+const JSON: [(&str, &str); 1] = [("Content-Type", "application/json")];
+
+fn coded(retcode: &str) -> Vec<u8> {
+    answered(json!({"message": "no", "retcode": retcode}).to_string().as_bytes(), &JSON)
+}
+
+/// A poll of all agents shows agent 101 preview 7 with the number 100, so no session of the agent is known.
+fn poll_all() -> (Request, Vec<u8>) {
+    let body = json!({"message": "", "retcode": "0", "event": [preview("101", 7, "100")]}).to_string();
+    (Request::get(format!("{API}/agentevent/allagentevent")).guid("supervisor.node"), answered(body.as_bytes(), &JSON))
+}
+
+/// Every kind of request about agent 101 that the gateway forwards.
+fn kinds_of_request() -> Vec<Request> {
+    let about = |method: &str, path: &str| Request::new(method, format!("{API}/{path}"));
+    vec![
+        about("GET", "agentevent/101"),
+        about("PUT", "voicecall/101/cancelPreviewCallout").json(&json!({"callcontrolid": 7})),
+        about("DELETE", "onlineagent/101/logout"),
+        about("DELETE", "onlineagent/101/forcelogout"),
+        about("PUT", "onlineagent/101/forcelogin").json(&json!({"phonenum": "1"})),
+        about("PUT", "onlineagent/101/heartbeat"),
+        about("POST", "onlineagent/101/handshake"),
+        about("GET", "voicecall/101/whatever"),
+        about("PUT", "voicecall/101/previewCallout").json(&json!({"called": "100", "callcontrolid": 7})),
+    ]
+}
+
+/// Whether the preview that `first` shows to agent 101 is still there after `request` got `answer`.
+async fn survives(first: &(Request, Vec<u8>), request: &Request, answer: &[u8]) -> bool {
+    let (lab, _upstream) = scripted("", &[first.1.clone(), answer.to_vec(), success()]).await;
+    lab.send(&first.0).await.passed();
+    assert!(lab.running().services.ledger.local().previews(id(101)).is_some());
+    let _ = lab.send(request).await;
+    lab.running().services.ledger.local().previews(id(101)).is_some()
+}
+
+#[tokio::test]
+async fn an_answer_without_session_ends_previews_by_the_agents_own_guid_only() {
+    let polled = (poll(101, "own.node"), envelope(Some(&preview("101", 7, "100"))));
+    for request in kinds_of_request() {
+        for retcode in ["100-006", "100-008"] {
+            let answer = coded(retcode);
+            assert!(!survives(&polled, &request.clone().guid("own.node"), &answer).await, "{request:?} {retcode}");
+            assert!(survives(&polled, &request.clone().guid("invented.node"), &answer).await, "{request:?} {retcode}");
+            assert!(
+                survives(&poll_all(), &request.clone().guid("invented.node"), &answer).await,
+                "{request:?} {retcode}"
+            );
+        }
+        assert!(survives(&polled, &request, &coded("100-006")).await, "no GUID at all: {request:?}");
+        assert!(survives(&polled, &request.clone().guid("own.node"), &coded("000-003")).await, "{request:?}");
+    }
+}
+
+/// The answer can be large, in pieces, compressed, padded or declared as text.
+#[tokio::test]
+async fn an_answer_without_session_is_understood_in_any_form() {
+    let polled = (poll(101, "own.node"), envelope(Some(&preview("101", 7, "100"))));
+    let heartbeat = Request::put(format!("{API}/onlineagent/101/heartbeat")).guid("own.node");
+    let large = json!({"message": "x".repeat(50_000), "retcode": "100-006"}).to_string();
+    let short = r#"{"message":"","retcode":"100-006"}"#;
+    let chunked = |pieces: &[&str]| {
+        let mut answer =
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned();
+        pieces.iter().for_each(|piece| answer.push_str(&format!("{:x}\r\n{piece}\r\n", piece.len())));
+        format!("{answer}0\r\n\r\n").into_bytes()
+    };
+    let gzip = {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        std::io::Write::write_all(&mut encoder, short.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    for (what, answer) in [
+        ("large", answered(large.as_bytes(), &JSON)),
+        ("chunked", chunked(&[short])),
+        ("in pieces", chunked(&["{\"message\":\"\",\"ret", "code\":\"100-", "006\"}"])),
+        ("large and in pieces", chunked(&[&large[..100], &large[100..30_000], &large[30_000..]])),
+        ("text", answered(short.as_bytes(), &[("Content-Type", "text/html")])),
+        ("undeclared", answered(short.as_bytes(), &[])),
+        ("compressed", answered(&gzip, &[JSON[0], ("Content-Encoding", "gzip")])),
+        ("padded", answered(b"{\"retcode\":\"100-008\\u0000\",\"message\":\"\"}\0", &JSON)),
+        ("repeated", answered(br#"{"retcode":"100-006","RetCode":"100-006"}"#, &JSON)),
+    ] {
+        assert!(!survives(&polled, &heartbeat, &answer).await, "{what}");
+        let (lab, _upstream) = scripted("", &[polled.1.clone(), answer.clone()]).await;
+        lab.send(&polled.0).await.passed();
+        let seen = lab.send(&heartbeat).await.passed();
+        let body = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap() + 4;
+        if !what.contains("pieces") && what != "chunked" {
+            assert_eq!(seen.body, &answer[body..], "{what}: passes unchanged");
+        }
+    }
+}
+
+/// An answer that the platform did not give, or that cannot be read, to a request that ends previews if it succeeds.
+#[tokio::test]
+async fn an_unknown_outcome_ends_previews_unless_the_guid_is_a_strangers() {
+    let polled = (poll(101, "own.node"), envelope(Some(&preview("101", 7, "100"))));
+    let cut_off = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\nConnection: close\r\n\r\n{\"message\":".to_vec();
+    let unreadable = [
+        b"no answer at all\r\n\r\n".to_vec(),
+        cut_off,
+        answered(b"<html>", &[("Content-Type", "text/html")]),
+        answered(b"", &JSON),
+        answered(br#"{"retcode":"0","RetCode":"100-007"}"#, &JSON),
+        answered(br#"{"message":"","retcode":"0""#, &JSON),
+        answered(br#"{"retcode":"0"}"#, &[("Content-Encoding", "br")]),
+    ];
+    for request in kinds_of_request().into_iter().skip(1).take(4) {
+        for answer in &unreadable {
+            let text = String::from_utf8_lossy(answer).into_owned();
+            assert!(!survives(&polled, &request.clone().guid("own.node"), answer).await, "{request:?} {text}");
+            assert!(survives(&polled, &request.clone().guid("invented.node"), answer).await, "{request:?} {text}");
+            assert!(survives(&polled, &request, answer).await, "without a GUID: {request:?} {text}");
+            assert!(!survives(&poll_all(), &request.clone().guid("any.node"), answer).await, "{request:?} {text}");
+        }
+    }
+    // Who signs another agent out is not that agent.
+    let by_another = Request::post(format!("{API}/qualitycontrol/102/forcelogout/101"));
+    assert!(survives(&polled, &by_another.clone().guid("invented.node"), &unreadable[0]).await);
+    // What the platform has confirmed is believed, whoever asked for it.
+    for request in kinds_of_request().into_iter().skip(1).take(4).chain([by_another]) {
+        assert!(!survives(&polled, &request.clone().guid("invented.node"), &coded("0")).await, "{request:?}");
+    }
+}
+
+/// A stranger who closes the connection in the middle of a body brings about that the outcome is unknown.
+#[tokio::test]
+async fn a_stranger_who_breaks_off_a_sign_out_ends_nothing() {
+    let lab = Setup::plain().lenient().start().await;
+    let (agent, stranger) = (lab.agent(101).await, lab.agent(102).await);
+    agent.shown(7, "100").await;
+    for (path, operation) in [("logout", "logout"), ("forcelogout", "forceLogout")] {
+        for (ended, guid) in [(1.0, stranger.guid.as_str()), (2.0, "invented.node")] {
+            let mut wire = lab.connect().await;
+            let head = format!(
+                "DELETE {API}/onlineagent/101/{path} HTTP/1.1\r\nHost: a\r\nGuid: {guid}\r\nContent-Length: 100\r\n\r\nhalf"
+            );
+            wire.write(head.as_bytes()).await;
+            drop(wire);
+            let total = |class: &str| {
+                lab.metric(&format!("previewgate_requests_total{{operation=\"{operation}\",status_class=\"{class}\"}}"))
+            };
+            eventually("the request to end", || total("none") + total("5xx") == ended).await;
+        }
+    }
+    assert_eq!(agent.call(7, "100").await.verdict(), "ok");
+}
+
+#[tokio::test]
+async fn a_guid_that_is_known_to_be_anothers_is_foreign_although_no_session_of_the_agent_is_known() {
+    let (poll_all, shown) = poll_all();
+    let (lab, _upstream) = scripted("validation.session = \"enforce\"", &[shown, envelope(None), success()]).await;
+    lab.send(&poll_all).await.passed();
+    lab.send(&poll(102, "stranger.node")).await.passed();
+    let foreign = lab.send(&callout(101, "stranger.node", 7, "100")).await.own();
+    let same = lab.send(&callout(101, "stranger.node", 9, "999")).await.own();
+    assert_eq!((foreign.reason.as_str(), &foreign.message), ("foreign_session", &same.message));
+    // Of this one nothing is known.
+    assert_eq!(lab.send(&callout(101, "any.node", 7, "100")).await.verdict(), "ok");
+}
+
+#[tokio::test]
+async fn a_request_that_was_on_its_way_when_the_guid_changed_is_the_agents_own() {
+    let clock = Arc::new(MovableClock::default());
+    let renewed = answered(br#"{"message":"","retcode":"0"}"#, &[("Set-GUID", "JSESSIONID=second.node"), JSON[0]]);
+    let upstream = Scripted::start(&[&envelope(Some(&preview("101", 7, "100"))), &renewed, &success()]).await;
+    let setup = Setup::plain().settings("validation.session = \"enforce\"").lenient().clock(clock.clone());
+    let lab = setup.upstreams(&[upstream.address]).start().await;
+    lab.send(&poll(101, "first.node")).await.passed();
+    lab.send(&Request::post(format!("{API}/onlineagent/101/handshake")).guid("first.node")).await.passed();
+    for guid in ["first.node", "second.node"] {
+        assert_eq!(lab.send(&callout(101, guid, 7, "100")).await.verdict(), "ok", "{guid}");
+    }
+    clock.advance(Duration::from_secs(120));
+    assert_eq!(lab.send(&callout(101, "first.node", 7, "100")).await.verdict(), "foreign_session");
+    assert_eq!(lab.send(&callout(101, "second.node", 7, "100")).await.verdict(), "ok");
+    // An application that ignores the new one, as long as the platform accepts that (docs/protocol.md 9).
+    lab.send(&poll(101, "first.node")).await.passed();
+    assert_eq!(lab.send(&callout(101, "first.node", 7, "100")).await.verdict(), "ok");
+}
+
+/// A new GUID in the answer to a stranger's request is the stranger's.
+#[tokio::test]
+async fn a_stranger_cannot_have_a_guid_taken_for_the_agents_own() {
+    let renewed = answered(br#"{"message":"","retcode":"0"}"#, &[("Set-GUID", "JSESSIONID=new.node"), JSON[0]]);
+    for (guid, first) in [
+        ("invented.node", (poll(101, "own.node"), envelope(Some(&preview("101", 7, "100"))))),
+        ("invented.node", poll_all()),
+    ] {
+        let answers = [first.1, renewed.clone(), coded("100-006"), success()];
+        let (lab, _upstream) = scripted("validation.session = \"monitor\"", &answers).await;
+        lab.send(&first.0).await.passed();
+        let heartbeat = Request::put(format!("{API}/onlineagent/101/heartbeat"));
+        lab.send(&heartbeat.clone().guid(guid)).await.passed();
+        lab.send(&heartbeat.guid("new.node")).await.passed();
+        assert!(lab.running().services.ledger.local().previews(id(101)).is_some());
+    }
+}
+
+/// The platform ends a held poll of the earlier session when a new one begins.
+#[tokio::test]
+async fn a_poll_of_the_earlier_session_does_not_bring_its_guid_back() {
+    let lab = Setup::plain().settings("validation.session = \"enforce\"").lenient().start().await;
+    let earlier = lab.agent(101).await;
+    let held = lab.simulator.requests() + 1;
+    let mut wire = lab.connect().await;
+    wire.write(&earlier.poll_request().bytes()).await;
+    within("the poll", lab.simulator.wait_for_requests(held)).await;
+    let sign_in = Request::put(format!("{API}/onlineagent/101/forcelogin")).json(&json!({"phonenum": "1"}));
+    let answer = lab.send(&sign_in).await.passed();
+    let guid = answer.header("set-guid").trim_start_matches("JSESSIONID=").to_owned();
+    wire.answer().await.passed();
+    lab.simulator.preview(id(101), previewgate::preview::ControlId(7), "100");
+    lab.send(&poll(101, &guid)).await.passed();
+    assert_eq!(lab.send(&callout(101, &guid, 7, "100")).await.verdict(), "ok");
+    assert_eq!(lab.send(&callout(101, &earlier.guid, 7, "100")).await.verdict(), "foreign_session");
 }

@@ -17,7 +17,7 @@ use crate::gateway::forward::{Buffered, buffer, forward};
 use crate::gateway::headers::ask_for_readable;
 use crate::gateway::record::Recorder;
 use crate::gateway::response_body::ResponseBody;
-use crate::gateway::set_guid::follow_rotation;
+use crate::gateway::set_guid::{follow_renewal, issued_guid};
 use crate::protocol::Delivery;
 use crate::upstream::Client;
 
@@ -42,7 +42,7 @@ pub(in crate::gateway) async fn poll(
         Buffered::Whole(head, bytes) => {
             if head.status == StatusCode::OK {
                 let agents = record_body(context, &head.headers, &bytes, arrival);
-                follow_rotation(context, &head.headers);
+                follow_renewal(context, issued_guid(&head.headers));
                 context.services().ledger.share(&agents).await;
             }
             Ok(Response::from_parts(head, ResponseBody::Whole(bytes)))

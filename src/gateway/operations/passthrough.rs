@@ -23,7 +23,7 @@ pub(in crate::gateway) async fn forward_streamed(
     let (head, body) = request.into_parts();
     let (head, body) = forward(context, record, client, head, body.streamed()).await?.into_parts();
     let body = if SessionWatch::applies(context, &head.headers, &body) {
-        ResponseBody::Watched(Box::new(SessionWatch::new(Arc::clone(context), body)))
+        ResponseBody::Watched(Box::new(SessionWatch::new(Arc::clone(context), &head.headers, body)))
     } else {
         ResponseBody::Streamed(body)
     };

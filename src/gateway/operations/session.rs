@@ -20,7 +20,7 @@ use crate::gateway::signed_out::share_if_signed_out;
 use crate::preview::{AgentId, Change, Timestamp};
 use crate::protocol::sign_in::{SignInFault, push_addresses, signed_in_agent};
 use crate::protocol::{Envelope, Outcome, ParsedCancel, content, media_type, parse_cancel, query};
-use crate::store::{EndCause, Moment, SessionMatch, SignIn};
+use crate::store::{EndCause, Moment, SignIn};
 use crate::telemetry::metrics::SignInHandling;
 use crate::upstream::{Client, Failure, RequestBody};
 
@@ -196,22 +196,20 @@ async fn apply(
     }
 }
 
-/// What may have ended previews has ended them, if the request was the agent's own, or may have been: a stranger cannot
-/// end them by a request whose outcome is unknown.
+/// What may have ended previews has ended them, if the request was the agent's own or may have been: a stranger can bring
+/// about that the outcome of a request is unknown, for example by closing the connection in the middle of a body.
 async fn end_if_unclear(context: &RequestContext, agent: Option<AgentId>, change: &OnSuccess) {
     let Some(agent) = agent else { return };
     let ledger = &context.services().ledger;
-    let requester = context.classified.operation.requester().unwrap_or(agent);
-    let session = |agent| ledger.session_of(context.guid_bytes(), agent);
-    if session(agent) != SessionMatch::Own && session(requester).is_foreign() {
+    if !ledger.session_of(context.guid_bytes(), agent).may_be_own() {
         return;
     }
-    let change = match change {
-        OnSuccess::End(change, _) => change.clone(),
-        OnSuccess::SignIn { began, pushes: true, .. } => Change::EndedBefore(began.at()),
-        OnSuccess::SignIn { .. } => Change::Ended,
-    };
-    ledger.end(agent, change, EndCause::UnknownOutcome);
+    match change {
+        OnSuccess::End(change, _) => ledger.end(agent, change.clone(), EndCause::UnknownOutcome),
+        OnSuccess::SignIn { began, pushes, .. } => {
+            ledger.end_by_unclear_sign_in(agent, &SignIn { began: *began, pushes: *pushes, session: None });
+        }
+    }
     ledger.share(&[agent]).await;
     context
         .warn_about_events("outcome of a session operation is unknown: the previews that it may have ended are void");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::preview::{ManualClock, ShownRef};
+use crate::preview::{ControlId, ManualClock, ShownRef};
 use crate::protocol::parse_events;
 
 struct Scene {
@@ -63,8 +63,14 @@ impl Scene {
     }
 
     fn push(&self, number: u32, began: Moment, events: &[String]) -> Recorded {
-        let body = format!(r#"{{"workNo":"{number}","eventList":[{}]}}"#, events.join(","));
-        let source = Source { meant_for: Some(agent(number)), delivery: Delivery::Push, session: None, began };
+        self.pushed(Some(number), None, began, events)
+    }
+
+    /// `number`: the agent of the push address, where it is known.
+    fn pushed(&self, number: Option<u32>, guid: Option<&str>, began: Moment, events: &[String]) -> Recorded {
+        let body = format!(r#"{{"eventList":[{}]}}"#, events.join(","));
+        let session = guid.map(str::as_bytes);
+        let source = Source { meant_for: number.map(agent), delivery: Delivery::Push, session, began };
         self.ledger.record(parse_events(body.as_bytes()).unwrap(), &source)
     }
 
@@ -244,4 +250,60 @@ fn the_observer_learns_of_each_end_once_with_its_cause() {
     clock.advance(Duration::from_secs(1));
     ledger.sign_in(agent(101), &SignIn { began: ledger.moment(), pushes: false, session: None });
     assert!(record(&[]).iter().all(|end| end.2 == "signed_in"));
+}
+
+#[test]
+fn the_guid_of_a_push_is_the_agents_own() {
+    for (of_address, events, learnt) in [
+        (Some(101), vec![preview(101, 7, 1)], true),
+        (Some(101), vec![], true),
+        (None, vec![preview(101, 7, 1), release(101, 2)], true),
+        (None, vec![preview(101, 7, 1), preview(102, 7, 1)], false),
+        (None, vec![], false),
+    ] {
+        let scene = scene();
+        scene.pushed(of_address, Some("own"), scene.ledger.moment(), &events);
+        let expected = if learnt { Ownership::Own } else { Ownership::Unknown };
+        assert_eq!(scene.ledger.session_of(b"own", agent(101)), expected, "{of_address:?} {events:?}");
+        assert_ne!(scene.ledger.session_of(b"invented", agent(101)), Ownership::Own);
+    }
+}
+
+#[test]
+fn polls_and_pushes_of_the_session_before_teach_nothing_about_the_present_one() {
+    let scene = scene();
+    let held = scene.ledger.moment();
+    let sign_in = SignIn { began: scene.ledger.moment(), pushes: false, session: Some(b"new") };
+    scene.ledger.sign_in(agent(101), &sign_in);
+    scene.poll(101, "old", held, &[]);
+    scene.pushed(Some(101), Some("old"), held, &[]);
+    assert_eq!(scene.ledger.session_of(b"old", agent(101)), Ownership::NotOwn);
+    assert_eq!(scene.ledger.session_of(b"new", agent(101)), Ownership::Own);
+    // A poll that the platform has accepted since: a renewal that this gateway did not see.
+    scene.poll(101, "renewed", scene.ledger.moment(), &[]);
+    assert_eq!(scene.ledger.session_of(b"renewed", agent(101)), Ownership::Own);
+}
+
+#[test]
+fn a_poll_with_the_guid_of_another_agent_teaches_nothing() {
+    let scene = scene();
+    scene.poll(102, "theirs", scene.ledger.moment(), &[]);
+    scene.poll(101, "theirs", scene.ledger.moment(), &[preview(101, 7, 1)]);
+    assert_eq!(scene.ledger.session_of(b"theirs", agent(101)), Ownership::Other(agent(102)));
+}
+
+#[test]
+fn what_held_polls_bring_after_an_end_of_unknown_outcome_is_dropped() {
+    let scene = scene();
+    let held = scene.ledger.moment();
+    scene.ledger.end(agent(101), Change::Ended, EndCause::UnknownOutcome);
+    scene.poll(101, "own", held, &[preview(101, 7, 1)]);
+    assert_eq!(scene.control_ids(101), [] as [i64; 0]);
+    let held = scene.ledger.moment();
+    let sign_in = SignIn { began: scene.ledger.moment(), pushes: false, session: None };
+    scene.ledger.end_by_unclear_sign_in(agent(101), &sign_in);
+    scene.poll(101, "own", held, &[preview(101, 7, 1)]);
+    assert_eq!(scene.control_ids(101), [] as [i64; 0]);
+    scene.poll(101, "own", scene.ledger.moment(), &[preview(101, 8, 1)]);
+    assert_eq!(scene.control_ids(101), [8]);
 }

@@ -18,7 +18,7 @@
 //! - A sign-in for push ends what was shown before it, by the clock of the gateway that it passed. A push through
 //!   another gateway whose clock is behind by `d`, within `d` after it, may be taken for one of the session before.
 //! - Which of two polls of one agent overtook the other, and whose request may end an agent's previews by being told that
-//!   it is not signed in, each gateway decides by what it saw itself (`RecentEnds`, `Sessions`).
+//!   it is not signed in, each gateway decides by what it saw itself (`Fences`, `Sessions`).
 //! - A Redis that loses its memory forgets ends too. With "local", each gateway then goes by its own cache for agents
 //!   that Redis knows nothing about.
 
@@ -161,7 +161,7 @@ impl SharedStore {
         known
     }
 
-    /// Takes changes in, to be written by [`Self::share`] or by the keeper.
+    /// Takes changes in, to be written by [`Self::share`] or by [`Self::keep`].
     pub(super) fn add(&self, agent: AgentId, changes: impl IntoIterator<Item = TimedChange>) {
         for change in changes {
             if self.outbox.add(agent, change).is_err() {
@@ -180,7 +180,7 @@ impl SharedStore {
         stream::iter(agents).for_each_concurrent(AT_ONCE, |agent| self.write(*agent, deadline)).await;
     }
 
-    /// Has the keeper write what waits.
+    /// Has [`Self::keep`] write what waits.
     pub(super) fn share_soon(&self) {
         self.link.call.notify_one();
     }

@@ -160,3 +160,21 @@ async fn a_push_too_large_to_read_is_relayed_unread() {
     assert_eq!(gateway.metric("previewgate_event_bodies_unread_total"), 1.0);
     gateway.close().await;
 }
+
+/// A push says whose its `Guid` is (docs/protocol.md 6.3): afterwards a stranger's GUID is one, and ends nothing.
+#[tokio::test]
+async fn the_guid_of_a_push_is_learnt() {
+    let site = PushSite::new().await;
+    let gateway = site.start_with(&format!("validation.session = \"enforce\"\n{}", PushSite::loopback()));
+    site.sign_in(site.call_back_sign_in()).await;
+    gateway.close().await;
+    // This one has not seen the sign-in.
+    let gateway = site.start_with(&format!("validation.session = \"enforce\"\n{}", PushSite::loopback()));
+    site.handle.preview(id(101), ControlId(7), NUMBER);
+    within("a push", site.handle.wait_for_pushes(1)).await;
+    assert_eq!(site.application.seen()[0].callouts, ["ok"]);
+    let stranger = gateway.agent_from_elsewhere(101).callout(7, NUMBER).without("Guid").guid("invented.node");
+    assert_eq!(gateway.send(&stranger).await.verdict(), "foreign_session");
+    assert_eq!(site.call_out(7).await, "ok");
+    gateway.close().await;
+}

@@ -232,7 +232,7 @@ impl Both {
             }
             Step::SignIn { pushes } => {
                 let (Some(began), Some((start, time))) = (self.sign_in_began, self.model.sign_in_began) else { return };
-                ledger.sign_in(id, &SignIn { began, pushes, session: None });
+                ledger.sign_in(id, &SignIn { began, pushes, session: Some(OWN.as_bytes()) });
                 self.model.end(|_, at| !pushes || at < time);
                 // Numbers end one by one, also where their control ID was announced again.
                 self.model.shown.retain(|(_, _, at)| pushes && *at >= time);

@@ -104,7 +104,7 @@ pub(super) async fn announce_end_of_warm_up(services: Arc<Services>) {
 
 /// Saves previews now and then, and at the end.
 #[derive(Clone)]
-pub(super) struct Keeper(Arc<Inner>);
+pub(super) struct Snapshotter(Arc<Inner>);
 
 struct Inner {
     file: SnapshotFile,
@@ -114,7 +114,7 @@ struct Inner {
     failing: AtomicBool,
 }
 
-impl Keeper {
+impl Snapshotter {
     pub(super) fn new(file: SnapshotFile, interval: Duration, services: &Arc<Services>) -> Self {
         let warnings = LogThrottle::every(WARNING_INTERVAL);
         let services = Arc::clone(services);
