@@ -189,9 +189,7 @@ impl App {
         let reloader = Arc::new(self.reloader);
         let supervisor = Supervisor {
             admin: Admin::new(self.active.clone(), Arc::clone(&reloader), phase),
-            snapshotter: self
-                .snapshot
-                .map(|file| Snapshotter::new(file, generation.config.previews.snapshot_interval, services)),
+            snapshotter: self.snapshot.map(|file| Snapshotter::new(file, &generation.config.previews, services)),
             active: self.active.clone(),
             reloader: Arc::clone(&reloader),
             control,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::config::Config;
+use crate::config::{Config, Previews};
 use crate::gateway::Services;
 use crate::log_throttle::LogThrottle;
 use crate::store::StateFileError;
@@ -115,7 +115,8 @@ struct Inner {
 }
 
 impl Snapshotter {
-    pub(super) fn new(file: SnapshotFile, interval: Duration, services: &Arc<Services>) -> Self {
+    pub(super) fn new(file: SnapshotFile, previews: &Previews, services: &Arc<Services>) -> Self {
+        let interval = previews.snapshot_interval;
         let warnings = LogThrottle::every(WARNING_INTERVAL);
         let services = Arc::clone(services);
         Self(Arc::new(Inner { file, interval, services, warnings, failing: AtomicBool::new(false) }))
