@@ -62,7 +62,7 @@ fn continue_from(file: &SnapshotFile, services: &Services) {
 /// True if the previews of the last run are known again.
 fn restore_from(file: &SnapshotFile, services: &Services) -> bool {
     let path = file.path().display();
-    match file.restore(services.ledger.local(), services.clock.now()) {
+    match file.restore(&services.ledger, services.clock.now()) {
         Restored::Previews { previews, expired, ended, passed_over, age } => {
             let age_ms = millis(age);
             tracing::info!(

@@ -183,6 +183,7 @@ keys!(Previews {
         .because("every snapshot writes all previews to the disk")
         .or(seconds(10))
         .fixed(),
+    session_key: file(FileContent::HashKey).optional().fixed(),
     store: table().fixed(),
 });
 

@@ -228,6 +228,8 @@ pub struct Previews {
     pub snapshot: Option<PathBuf>,
     /// Time between two snapshots. Another one is written at the end of the process.
     pub snapshot_interval: Duration,
+    /// The file with the key of the hashes of GUIDs that outlive the process. Absent: see `config/previewgate.toml`.
+    pub session_key: Option<PathBuf>,
     /// The preview store.
     pub store: StoreKind,
 }

@@ -52,8 +52,8 @@ impl EventWatch {
 
     fn record(&mut self) {
         let Some(events) = self.events.take() else { return };
-        let agents = record_events(&self.context, events.finish().ok(), self.arrival);
-        follow_renewal(&self.context, self.issued.as_deref());
+        let mut agents = record_events(&self.context, events.finish().ok(), self.arrival);
+        agents.extend(follow_renewal(&self.context, self.issued.as_deref()));
         if !agents.is_empty() {
             // A body cannot wait for a store.
             self.context.services().ledger.share_soon();

@@ -35,7 +35,8 @@ pub(super) async fn forward(
     prepare_response(&mut response);
     // Only the answer to a poll can show that the GUID of the poll is the agent's own, so that comes first there.
     if !context.classified.operation.is_long_poll() {
-        follow_renewal(context, issued_guid(response.headers()));
+        let renewed = follow_renewal(context, issued_guid(response.headers()));
+        context.services().ledger.share(renewed.as_slice()).await;
     }
     if context.generation.push.relay().is_some() && fields_quote_push_address(response.headers()) {
         return Err(GatewayError::PushAddressQuoted);

@@ -78,6 +78,14 @@ pub enum ServicesError {
         /// The system's error.
         source: io::Error,
     },
+    /// The key of the hashes of GUIDs cannot be read.
+    #[error("previews.session_key {}: {source}", path.display())]
+    SessionKey {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
     /// The system's random numbers are not available.
     #[error("the system has no random numbers")]
     NoRandomness,
@@ -87,10 +95,15 @@ impl Services {
     /// The services of a process that starts with `config`: without previews, and not warming up.
     ///
     /// # Errors
-    /// When `log.hash_key` cannot be read, or when there is none and no random key can be made.
+    /// When `log.hash_key` or `previews.session_key` cannot be read, or when no random key can be made.
     pub fn new(config: &Config, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, ServicesError> {
+        let ledger = Ledger::new(&config.previews, Arc::clone(&clock), Arc::clone(&metrics));
+        if let Some(path) = &config.previews.session_key {
+            let unreadable = |source| ServicesError::SessionKey { path: path.clone(), source };
+            ledger.use_session_key(&std::fs::read(path).map_err(unreadable)?);
+        }
         Ok(Self {
-            ledger: Arc::new(Ledger::new(&config.previews, Arc::clone(&clock), Arc::clone(&metrics))),
+            ledger: Arc::new(ledger),
             own_addresses: Vec::new(),
             account_sign_ins: AccountSignIns::new(config.previews.max_agents),
             clock,

@@ -4,6 +4,7 @@ use http::HeaderMap;
 use http::header::HeaderName;
 
 use super::context::RequestContext;
+use crate::preview::AgentId;
 
 const SET_GUID: HeaderName = HeaderName::from_static("set-guid");
 
@@ -20,11 +21,12 @@ pub(super) fn issued_guid(headers: &HeaderMap) -> Option<&[u8]> {
     (!guid.is_empty()).then_some(guid)
 }
 
-/// With dynamic authentication the GUID changes now and then: the new one is the agent's own, if the request was.
-pub(super) fn follow_renewal(context: &RequestContext, issued: Option<&[u8]>) {
-    if let (Some(issued), Some(agent)) = (issued, context.classified.operation.requester()) {
-        context.services().ledger.renew_session(agent, context.guid_bytes(), issued);
-    }
+/// With dynamic authentication the GUID changes now and then: the new one is the agent's own, if the request was. The result
+/// names the agent whose new GUID must be shared before the client uses it.
+#[must_use]
+pub(super) fn follow_renewal(context: &RequestContext, issued: Option<&[u8]>) -> Option<AgentId> {
+    let (issued, agent) = (issued?, context.classified.operation.requester()?);
+    context.services().ledger.renew_session(agent, context.guid_bytes(), issued).then_some(agent)
 }
 
 #[cfg(test)]

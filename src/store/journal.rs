@@ -1,4 +1,5 @@
-//! Ends of previews since the last snapshot: a file beside the snapshot, so that a crash revives nothing.
+//! Ends of previews since the last snapshot: a file beside the snapshot, so that a crash revives nothing. What was learnt
+//! about sessions is in it too, so that the agents' own GUIDs stay their own.
 //!
 //! The ledger hands each end to a thread of the journal, which appends it at once. The data path never waits for the
 //! disk; an answer that ended previews waits until its ends are written ([`Journal::written`]), for a bounded time. The
@@ -8,19 +9,22 @@
 //! the snapshot names N as the first file that must be replayed over it. Earlier files are removed when it is in place.
 //!
 //! ```text
-//! previewgate-journal 1 <run>
+//! previewgate-journal 2 <run>
 //! 101 * 1700000000000 5f3c9a01
 //! 102 11776 1700000000500 0a91be77
+//! 102 @<key>:<hash> 1700000000600 77c01d2e
 //! ```
 //!
 //! A line is an agent, a control ID or `*` for all previews, the time up to which previews have ended, and the first 32
-//! bits of the SHA-256 of what stands before. A line that cannot be read ends more rather than less, see [`Replay`].
+//! bits of the SHA-256 of what stands before. `@` begins a session with the GUID of this hash, `+` adds a GUID to it; `@`
+//! alone begins one whose GUID is not known. A line that cannot be read ends more rather than less, see [`Replay`].
+//! Version 1 had no sessions.
 
+mod entry;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -30,67 +34,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use tokio::sync::oneshot;
 
+use super::guid_key::KeyId;
+use super::sessions::{KeptSessions, Learnt};
 use super::state_files::{siblings, with_suffix};
-use crate::preview::{AgentId, Change, ControlId, Preview, Timestamp};
+use crate::preview::{AgentId, ControlId, Preview, Timestamp};
 use crate::telemetry::Metrics;
+pub(crate) use entry::Entry;
+pub(super) use entry::Event;
 
-const MAGIC: &str = "previewgate-journal 1 ";
+const MAGIC: &str = "previewgate-journal 2 ";
+const EARLIER_MAGIC: &str = "previewgate-journal 1 ";
 /// Between two attempts to write what could not be written.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Longest that an answer waits until its ends are written.
 const MAX_WAIT: Duration = Duration::from_millis(100);
 /// Ends that wait to be written, before those of one agent are taken together.
 const MAX_PENDING: usize = 65_536;
-
-/// The end of one preview, or of all previews, of an agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct End {
-    agent: AgentId,
-    /// None: all previews.
-    control_id: Option<ControlId>,
-    /// What was shown at or before this time has ended.
-    until: Timestamp,
-}
-
-impl End {
-    /// The end that `change` is, if it is one.
-    pub(super) fn of(agent: AgentId, change: &Change, now: Timestamp) -> Option<Self> {
-        let (control_id, until) = match change {
-            Change::Shown(_) => return None,
-            Change::Cancelled(control_id) => (Some(*control_id), now),
-            Change::Ended => (None, now),
-            Change::EndedBefore(moment) => (None, Timestamp(moment.0.saturating_sub(1))),
-        };
-        Some(Self { agent, control_id, until })
-    }
-
-    fn line(&self) -> String {
-        let control_id = self.control_id.map_or_else(|| "*".to_owned(), |id| id.to_string());
-        let text = format!("{} {control_id} {}", self.agent, self.until.0);
-        let check = checksum(&text);
-        format!("{text} {check}\n")
-    }
-
-    fn read(line: &str) -> Option<Self> {
-        let (text, check) = line.rsplit_once(' ')?;
-        let mut words = text.split(' ');
-        let (agent, id, until) = (words.next()?, words.next()?, words.next()?);
-        let control_id = if id == "*" { None } else { Some(id.parse().ok()?) };
-        let sound = words.next().is_none() && check == checksum(text);
-        sound.then_some(Self { agent: agent.parse().ok()?, control_id, until: Timestamp(until.parse().ok()?) })
-    }
-}
-
-fn checksum(text: &str) -> String {
-    digest(&SHA256, text.as_bytes()).as_ref().iter().take(4).fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
 
 /// The journal of a gateway that runs. Its thread ends when this is dropped.
 #[derive(Debug)]
@@ -103,7 +64,7 @@ pub(crate) struct Journal {
 
 #[derive(Debug)]
 enum Message {
-    End(End),
+    Entry(Entry),
     /// Begin the next file, and return its number.
     Rotate(Sender<io::Result<u64>>),
     /// Everything queued before has been written, or cannot be.
@@ -136,11 +97,11 @@ impl Journal {
         Ok(Self { messages, queued: AtomicU64::new(0), attempted })
     }
 
-    /// Appends an end, without waiting.
-    pub(super) fn append(&self, end: End) {
+    /// Appends an entry, without waiting.
+    pub(super) fn append(&self, entry: Entry) {
         self.queued.fetch_add(1, Ordering::SeqCst);
         // The thread lives as long as this.
-        let _ = self.messages.send(Message::End(end));
+        let _ = self.messages.send(Message::Entry(entry));
     }
 
     /// Waits until everything appended up to now is written, but not long: a disk that hangs must not keep an answer.
@@ -172,7 +133,7 @@ struct Writer {
     number: u64,
     /// The file, and how much of it is whole lines.
     file: Option<(File, u64)>,
-    pending: Vec<End>,
+    pending: Vec<Entry>,
     attempted: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
 }
@@ -189,8 +150,8 @@ impl Writer {
             let (mut taken, mut waiting, mut rotate) = (0, Vec::new(), None);
             for message in first.into_iter().chain(std::iter::from_fn(|| messages.try_recv().ok())) {
                 match message {
-                    Message::End(end) => {
-                        self.pending.push(end);
+                    Message::Entry(entry) => {
+                        self.pending.push(entry);
                         taken += 1;
                     }
                     Message::Written(done) => waiting.push(done),
@@ -231,7 +192,7 @@ impl Writer {
             self.file = Some(create(&self.snapshot, self.number, &self.run)?);
         }
         let Some((file, length)) = &mut self.file else { return Ok(()) };
-        let text: String = self.pending.iter().map(End::line).collect();
+        let text: String = self.pending.iter().map(Entry::line).collect();
         if let Err(error) = file.write_all(text.as_bytes()) {
             // What was written of it would make one line with the next attempt.
             file.set_len(*length)?;
@@ -259,14 +220,22 @@ impl Writer {
     }
 }
 
-/// One end of all previews for each agent, up to its latest end.
-fn taken_together(ends: &[End]) -> Vec<End> {
-    let mut agents: BTreeMap<AgentId, Timestamp> = BTreeMap::new();
-    for end in ends {
-        let until = agents.entry(end.agent).or_insert(end.until);
-        *until = (*until).max(end.until);
+/// For each agent at most one end of all previews, up to its latest end, and one session of which nothing is known.
+fn taken_together(entries: &[Entry]) -> Vec<Entry> {
+    let mut ends: BTreeMap<AgentId, Timestamp> = BTreeMap::new();
+    let mut sessions: BTreeSet<AgentId> = BTreeSet::new();
+    for Entry { agent, at, event } in entries {
+        match event {
+            Event::End(_) => {
+                let until = ends.entry(*agent).or_insert(*at);
+                *until = (*until).max(*at);
+            }
+            Event::Session(..) => _ = sessions.insert(*agent),
+        }
     }
-    agents.into_iter().map(|(agent, until)| End { agent, control_id: None, until }).collect()
+    let unknown = Event::Session(KeyId::default(), Learnt { guid: None, begins: true });
+    let ends = ends.into_iter().map(|(agent, at)| Entry { agent, at, event: Event::End(None) });
+    ends.chain(sessions.into_iter().map(|agent| Entry { agent, at: Timestamp(0), event: unknown })).collect()
 }
 
 fn create(snapshot: &Path, number: u64, run: &str) -> io::Result<(File, u64)> {
@@ -303,6 +272,8 @@ pub(super) fn remove_before(snapshot: &Path, first: u64) -> io::Result<()> {
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     ends: BTreeMap<AgentId, Vec<Ended>>,
+    /// What was learnt about sessions, the oldest first.
+    sessions: Vec<(AgentId, KeyId, Learnt)>,
     /// Beginnings of agent IDs at which a file breaks off: each agent that it may be has no preview left.
     torn: Vec<String>,
     /// A line in the middle cannot be read: nobody knows whose previews it ended, so nothing is restored.
@@ -335,13 +306,16 @@ impl Replay {
         let text = String::from_utf8_lossy(content);
         // A journal that breaks off in its header has no ends.
         let Some((header, lines)) = text.split_once('\n') else { return };
-        let same_run = header.strip_prefix(MAGIC) == Some(run);
+        let same_run = [MAGIC, EARLIER_MAGIC].iter().any(|magic| header.strip_prefix(magic) == Some(run));
         for line in lines.split_inclusive('\n') {
-            match (line.strip_suffix('\n'), line.strip_suffix('\n').and_then(End::read)) {
-                (Some(_), Some(End { agent, control_id, until })) => {
-                    let ended = Ended { control_id, until: same_run.then_some(until) };
-                    self.ends.entry(agent).or_default().push(ended);
-                }
+            match (line.strip_suffix('\n'), line.strip_suffix('\n').and_then(Entry::read)) {
+                (Some(_), Some(Entry { agent, at, event })) => match event {
+                    Event::End(control_id) => {
+                        let ended = Ended { control_id, until: same_run.then_some(at) };
+                        self.ends.entry(agent).or_default().push(ended);
+                    }
+                    Event::Session(key, learnt) => self.sessions.push((agent, key, learnt)),
+                },
                 (Some(_), None) => self.damaged = true,
                 // The last line of a process that was killed while it wrote.
                 (None, _) => self.torn.push(line.to_owned()),
@@ -376,5 +350,25 @@ impl Replay {
                 preview.numbers.retain(|shown| !ended(shown.shown_at));
             }
         }
+    }
+
+    /// Brings the sessions of a snapshot up to date. Hashes under another key than theirs say nothing, and what a torn line
+    /// may have changed is not known.
+    pub(super) fn apply_to_sessions(&self, kept: &mut KeptSessions) {
+        for (agent, key, Learnt { guid, begins }) in &self.sessions {
+            let guids = kept.agents.entry(*agent).or_default();
+            if *begins {
+                guids.clear();
+            }
+            match guid {
+                Some(guid) if *key == kept.key => {
+                    guids.retain(|known| known != guid);
+                    guids.insert(0, *guid);
+                }
+                Some(_) => guids.clear(),
+                None => {}
+            }
+        }
+        kept.agents.retain(|agent, guids| !guids.is_empty() && !self.is_torn(*agent));
     }
 }

@@ -17,12 +17,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::answer::{Answer, Outcome, Pending, Recorded, Source, cause_of, only_agent};
 use super::fences::{Fence, Fences, TimedEnd};
-use super::journal::{End, Journal};
+use super::guid_key::GuidKey;
+use super::journal::{Entry, Event as JournalEvent, Journal};
 use super::moment::{Moment, Sequence};
 use super::preview_log::{log_ended, log_shown};
 use super::recent_ends::{EndCause, MADE_ROOM, RecentEnd, RecentEnds};
 use super::redis::{Known, SessionRelation, SharedStore, TimedChange};
-use super::sessions::{Ownership, Sessions};
+use super::sessions::{Learnt, Ownership, Sessions};
 use super::{EndObserver, MemoryStore, StoreState, Unavailable};
 use crate::config::{OnStoreFailure, Previews, StoreKind};
 use crate::preview::{AgentId, AgentPreviews, Announcement, Change, Clock, Surplus, Timestamp};
@@ -66,6 +67,16 @@ impl SignIn<'_> {
     fn change(&self) -> Change {
         if self.pushes { Change::EndedBefore(self.began.at()) } else { Change::Ended }
     }
+}
+
+/// What is known of an agent and a GUID, here and at other gateways.
+#[derive(Debug)]
+pub struct LookUp {
+    /// What the agent may call at this instant; an error if the shared store did not answer in time and `on_store_failure` is
+    /// not "local".
+    pub previews: Result<Option<Arc<AgentPreviews>>, Unavailable>,
+    /// Whose the GUID is.
+    pub ownership: Ownership,
 }
 
 impl Ledger {
@@ -123,19 +134,21 @@ impl Ledger {
     /// What an answer to a poll of one agent, or a push, says about that agent's session.
     fn record_session(&self, retcode: Option<&str>, events: &[Event], source: &Source<'_>, recorded: &mut Recorded) {
         let Some(guid) = source.session else { return };
-        match (source.delivery, source.meant_for, retcode) {
-            (Delivery::Poll, Some(agent), Some(SUCCESS)) => self.observe_poll(agent, guid, source.began),
+        let changed = match (source.delivery, source.meant_for, retcode) {
+            (Delivery::Poll, Some(agent), Some(SUCCESS)) => {
+                self.observe_poll(agent, guid, source.began).then_some(agent)
+            }
             (Delivery::Poll, Some(agent), Some(retcode)) if says_signed_out(retcode) => {
-                recorded.agents.extend(self.end_if_own(agent, guid, EndCause::NoSession));
+                self.end_if_own(agent, guid, EndCause::NoSession)
             }
             // Only the platform knows the address that it pushes to (docs/protocol.md 6.3).
             (Delivery::Push | Delivery::PushUrl, agent, None | Some(SUCCESS)) => {
-                if let Some(agent) = agent.or_else(|| only_agent(events)) {
-                    self.observe_push(agent, guid, source.began);
-                }
+                let agent = agent.or_else(|| only_agent(events));
+                agent.filter(|agent| self.observe_push(*agent, guid, source.began))
             }
-            (Delivery::Poll | Delivery::PollAll | Delivery::Push | Delivery::PushUrl, _, _) => {}
-        }
+            (Delivery::Poll | Delivery::PollAll | Delivery::Push | Delivery::PushUrl, _, _) => None,
+        };
+        recorded.agents.extend(changed);
     }
 
     /// The events that change something, by agent.
@@ -174,7 +187,7 @@ impl Ledger {
         for (position, surplus) in positions.into_iter().zip(surpluses) {
             recorded.note_evicted(position, surplus.previews);
         }
-        // Only the sign-out of the polled agent can have been noted before.
+        // Only the agent that was polled or pushed to can have been noted before.
         if recorded.agents.first() != Some(&agent) {
             recorded.agents.push(agent);
         }
@@ -221,10 +234,10 @@ impl Ledger {
     }
 
     /// A poll of `agent` with this GUID, which began at `began`, succeeded: the agent is signed in, and the GUID is the
-    /// agent's own. A poll that began before the agent's present session proves neither.
-    fn observe_poll(&self, agent: AgentId, guid: &[u8], began: Moment) {
+    /// agent's own. A poll that began before the agent's present session proves neither. Returns whether something was learnt.
+    fn observe_poll(&self, agent: AgentId, guid: &[u8], began: Moment) -> bool {
         if matches!(self.session_of(guid, agent), Ownership::Other(_)) {
-            return;
+            return false;
         }
         let mut fence = self.fences.of(agent);
         if fence.is_signed_out() {
@@ -234,15 +247,19 @@ impl Ledger {
             self.fences.set(agent, fence.clone());
         }
         if !fence.is_signed_out() && !fence.is_earlier_poll(began) {
-            self.sessions.confirm(agent, guid, self.clock.now());
+            let learnt = self.sessions.confirm(agent, guid, self.clock.now());
+            return self.keep_session(agent, Some(guid), learnt, SessionRelation::PolledSince(began.at()));
         }
+        false
     }
 
-    /// A push for `agent` with this GUID arrived at `began`.
-    fn observe_push(&self, agent: AgentId, guid: &[u8], began: Moment) {
-        if !self.fences.of(agent).is_earlier_push(began) {
-            self.sessions.confirm(agent, guid, self.clock.now());
+    /// A push for `agent` with this GUID arrived at `began`. Returns whether something was learnt.
+    fn observe_push(&self, agent: AgentId, guid: &[u8], began: Moment) -> bool {
+        if self.fences.of(agent).is_earlier_push(began) {
+            return false;
         }
+        let learnt = self.sessions.confirm(agent, guid, self.clock.now());
+        self.keep_session(agent, Some(guid), learnt, SessionRelation::Any)
     }
 
     /// Ends previews of `agent` for another reason than an event. [`Self::share`] must follow.
@@ -250,14 +267,10 @@ impl Ledger {
         let _lock = self.lock(agent);
         let mut fence = self.fences.of(agent);
         match cause {
-            EndCause::SignedOut => {
+            EndCause::SignedOut | EndCause::NoSession => {
                 let now = self.moment();
                 fence.end_session(now, now);
                 fence.sign_out(now);
-                self.fences.set(agent, fence);
-            }
-            EndCause::NoSession => {
-                fence.sign_out(self.moment());
                 self.fences.set(agent, fence);
             }
             // The session may be over: what its polls and pushes still bring does not count.
@@ -292,10 +305,11 @@ impl Ledger {
         let (now, mut fence) = self.begin_session(agent, sign_in);
         fence.sign_in(now);
         self.fences.set(agent, fence);
-        self.sessions.begin(agent, sign_in.session);
         let change = sign_in.change();
         self.note_ended(agent, &change, EndCause::SignedIn);
         self.apply(agent, vec![change], SessionRelation::Begins);
+        let learnt = self.sessions.begin(agent, sign_in.session);
+        self.keep_session(agent, sign_in.session, Some(learnt), SessionRelation::Any);
     }
 
     /// What polls and pushes of the session before bring does not count from now on. The caller holds the agent's lock.
@@ -320,13 +334,16 @@ impl Ledger {
 
     /// `guid` is the agent's own, from now on and alone.
     pub fn learn_session(&self, agent: AgentId, guid: &[u8]) {
-        self.sessions.begin(agent, Some(guid));
+        let learnt = self.sessions.begin(agent, Some(guid));
+        self.keep_session(agent, Some(guid), Some(learnt), SessionRelation::Any);
     }
 
     /// The platform has answered a request of `agent` that had the GUID `from` with the new GUID `to` (`Set-GUID`,
     /// docs/protocol.md 2). Both are the agent's own if `from` is: requests with the old one may be on their way.
-    pub fn renew_session(&self, agent: AgentId, from: &[u8], to: &[u8]) {
-        self.sessions.renew(agent, from, to, self.clock.now());
+    /// Returns whether this was new; [`Self::share`] must follow then.
+    pub fn renew_session(&self, agent: AgentId, from: &[u8], to: &[u8]) -> bool {
+        let learnt = self.sessions.renew(agent, from, to, self.clock.now());
+        self.keep_session(agent, Some(to), learnt, SessionRelation::Any)
     }
 
     /// What is known about `guid` and `agent`.
@@ -350,15 +367,30 @@ impl Ledger {
     /// # Errors
     /// When the shared store did not answer in time and `on_store_failure` is not "local".
     pub async fn previews(&self, agent: AgentId) -> Result<Option<Arc<AgentPreviews>>, Unavailable> {
-        let Some(shared) = &self.shared else { return Ok(self.local.previews(agent)) };
+        self.look_up(agent, b"").await.previews
+    }
+
+    /// What `agent` may call at this instant, and whose `guid` is, whichever gateway learnt it.
+    pub async fn look_up(&self, agent: AgentId, guid: &[u8]) -> LookUp {
+        let ownership = self.session_of(guid, agent);
+        let Some(shared) = &self.shared else { return LookUp { previews: Ok(self.local.previews(agent)), ownership } };
         // Boxed, so that a callout without Redis is not larger for it.
-        match (Box::pin(shared.read(agent)).await, shared.on_failure()) {
+        let known = Box::pin(shared.read(agent)).await;
+        let ownership = match &known {
+            Ok(Known { session: Some(session), .. }) => {
+                let is_own = shared.hash(guid).is_some_and(|guid| session.has(guid, self.clock.now()));
+                ownership.with_shared(is_own)
+            }
+            Ok(Known { session: None, .. }) | Err(_) => ownership,
+        };
+        let previews = match (known, shared.on_failure()) {
             // Redis marks each agent that it has seen. Without the mark, Redis has lost its memory, or never knew.
             (Ok(Known { seen: false, .. }) | Err(_), OnStoreFailure::Local) => Ok(self.local.previews(agent)),
             (Ok(known), _) => Ok(Some(Arc::new(known.previews))),
             (Err(_), OnStoreFailure::Reject) => Err(Unavailable::Reject),
             (Err(_), OnStoreFailure::Forward) => Err(Unavailable::Forward),
-        }
+        };
+        LookUp { previews, ownership }
     }
 
     /// What ended previews of `agent` lately in this gateway, the newest first. No decision depends on it.
@@ -375,12 +407,45 @@ impl Ledger {
         }
         // After the previews: an end in a journal that a snapshot does not need is in the previews of that snapshot.
         if let Some(journal) = self.journal.get() {
-            changes.iter().filter_map(|change| End::of(agent, change, at)).for_each(|end| journal.append(end));
+            changes.iter().filter_map(|change| Entry::end(agent, change, at)).for_each(|end| journal.append(end));
         }
         if let Some(shared) = &self.shared {
-            shared.add(agent, changes.into_iter().map(|change| TimedChange { change, at, session, late: false }));
+            let timed = |change| TimedChange { change: Some(change), learnt: None, at, session, late: false };
+            shared.add(agent, changes.into_iter().map(timed));
         }
         surplus
+    }
+
+    /// Has what was learnt about a session survive this process, and reach other gateways. `guid` is what was learnt, and
+    /// `session` says how it was. Returns whether there was anything; [`Self::share`] must follow then.
+    fn keep_session(
+        &self,
+        agent: AgentId,
+        guid: Option<&[u8]>,
+        learnt: Option<Learnt>,
+        session: SessionRelation,
+    ) -> bool {
+        let Some(learnt) = learnt else { return false };
+        let at = self.clock.now();
+        if let Some(journal) = self.journal.get() {
+            let event = JournalEvent::Session(self.sessions.key().id(), learnt);
+            journal.append(Entry { agent, at, event });
+        }
+        if let Some(shared) = &self.shared
+            && let Some(learnt) = shared.learnt(guid, learnt.begins)
+        {
+            shared.add(agent, [TimedChange { change: None, learnt: Some(learnt), at, session, late: false }]);
+        }
+        true
+    }
+
+    /// Hashes GUIDs under this key, so that other processes with the same key can compare the hashes. To be called before
+    /// anything else.
+    pub fn use_session_key(&self, secret: &[u8]) {
+        self.sessions.use_key(GuidKey::new(secret));
+        if let Some(shared) = &self.shared {
+            shared.use_guid_key(GuidKey::new(secret));
+        }
     }
 
     /// Appends every end from now on to `journal`. To be called once, after previews were restored.
@@ -441,6 +506,11 @@ impl Ledger {
     /// The previews in this gateway's own memory: for snapshots, and for operators.
     pub fn local(&self) -> &MemoryStore {
         &self.local
+    }
+
+    /// The sessions, for snapshots.
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// Does the pending housekeeping of the caches. Called now and then from a thread outside the data path.

@@ -129,7 +129,8 @@ mod tests {
         let ttl = Duration::from_secs(60);
         let snapshot_interval = Duration::from_secs(10);
         let store = StoreKind::Memory;
-        let config = Previews { ttl, per_agent, max_agents, snapshot: None, snapshot_interval, store };
+        let config =
+            Previews { ttl, per_agent, max_agents, snapshot: None, snapshot_interval, session_key: None, store };
         let clock = Arc::new(ManualClock::new(Timestamp(1000)));
         (MemoryStore::new(&config, clock, Arc::clone(&metrics)), metrics)
     }

@@ -23,7 +23,7 @@ mod state_files;
 use crate::label_enum;
 
 pub use answer::{Outcome, Recorded, Source};
-pub use ledger::{Ledger, SignIn};
+pub use ledger::{Ledger, LookUp, SignIn};
 pub use memory::MemoryStore;
 pub use moment::Moment;
 pub use preview_ends::EndObserver;

@@ -6,6 +6,7 @@
 //! and every effect that a request has on an agent's state asks it. A GUID of which nothing is known is never the
 //! agent's own.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-use super::guid_key::{GuidHash, GuidKey};
+use super::guid_key::{GuidHash, GuidKey, KeyId};
 use crate::preview::{AgentId, Timestamp};
 
 /// How long a GUID that the platform has replaced is still the agent's own: requests with it are on their way. Longer
@@ -62,6 +63,16 @@ impl Ownership {
             Self::Own | Self::Unknown => false,
         }
     }
+
+    /// The same, where the shared store knows a session of the agent and whether it has the GUID: a sign-in may have gone
+    /// through another gateway.
+    pub(super) fn with_shared(self, is_own: bool) -> Self {
+        match self {
+            _ if is_own => Self::Own,
+            Self::Other(agent) => Self::Other(agent),
+            Self::Own | Self::NotOwn | Self::Unknown => Self::NotOwn,
+        }
+    }
 }
 
 /// The sessions of all agents.
@@ -70,6 +81,23 @@ pub(super) struct Sessions {
     /// The agent that a GUID was last learnt for. An entry counts only while that agent's session has the GUID.
     owners: Cache<GuidHash, AgentId>,
     key: OnceLock<GuidKey>,
+}
+
+/// Something new about an agent's session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Learnt {
+    /// A GUID of the session; None if the session began with one that is not known.
+    pub(super) guid: Option<GuidHash>,
+    /// The session begins: the GUIDs of the one before are not the agent's own any more.
+    pub(super) begins: bool,
+}
+
+/// The sessions as they are kept beyond the process: for each agent its GUIDs, the current one first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct KeptSessions {
+    /// The key of the hashes.
+    pub(super) key: KeyId,
+    pub(super) agents: BTreeMap<AgentId, Vec<GuidHash>>,
 }
 
 /// The GUIDs of one agent's session.
@@ -108,44 +136,74 @@ impl Sessions {
     }
 
     /// A session of `agent` begins. Its GUID is unknown if the answer to the sign-in did not name one.
-    pub(super) fn begin(&self, agent: AgentId, guid: Option<&[u8]>) {
-        match guid.and_then(|guid| self.hash(guid)) {
+    pub(super) fn begin(&self, agent: AgentId, guid: Option<&[u8]>) -> Learnt {
+        let guid = guid.and_then(|guid| self.hash(guid));
+        match guid {
             Some(hash) => self.change(agent, hash, |_| Session::begin(hash)),
             None => self.agents.invalidate(&agent),
         }
+        Learnt { guid, begins: true }
     }
 
     /// The platform has accepted `guid` for `agent`, or shown that it is the agent's. One that is known to be another
-    /// agent's stays that agent's. Returns whether something new was learnt.
-    pub(super) fn confirm(&self, agent: AgentId, guid: &[u8], now: Timestamp) -> bool {
+    /// agent's stays that agent's.
+    pub(super) fn confirm(&self, agent: AgentId, guid: &[u8], now: Timestamp) -> Option<Learnt> {
         match self.ownership(guid, agent, now) {
-            Ownership::Other(_) => return false,
+            Ownership::Other(_) => return None,
             Ownership::Own | Ownership::NotOwn | Ownership::Unknown => {}
         }
-        let Some(hash) = self.hash(guid) else { return false };
+        let hash = self.hash(guid)?;
         let known = self.agents.get(&agent);
         if known.is_some_and(|session| session.current == hash) {
-            return false;
+            return None;
         }
         self.change(agent, hash, |known| match known {
             Some(session) => session.confirm(hash, now),
             None => Session::begin(hash),
         });
-        known.is_none_or(|session| !session.has(hash, now))
+        let is_new = known.is_none_or(|session| !session.has(hash, now));
+        is_new.then_some(Learnt { guid: Some(hash), begins: false })
     }
 
     /// The platform has answered a request of `agent` that had the GUID `from` with the new GUID `to`. It is the agent's
-    /// own if `from` is. Returns whether something new was learnt.
-    pub(super) fn renew(&self, agent: AgentId, from: &[u8], to: &[u8], now: Timestamp) -> bool {
+    /// own if `from` is.
+    pub(super) fn renew(&self, agent: AgentId, from: &[u8], to: &[u8], now: Timestamp) -> Option<Learnt> {
         if !self.ownership(from, agent, now).speaks_for_agent() {
-            return false;
+            return None;
         }
-        let (Some(from), Some(to)) = (self.hash(from), self.hash(to)) else { return false };
+        let (from, to) = (self.hash(from)?, self.hash(to)?);
         if self.agents.get(&agent).is_some_and(|session| session.current == to) {
-            return false;
+            return None;
         }
         self.change(agent, to, |known| known.unwrap_or(Session::begin(from)).renew(from, to, now));
-        true
+        Some(Learnt { guid: Some(to), begins: false })
+    }
+
+    /// Uses this key from now on, unless a key is in use already.
+    pub(super) fn use_key(&self, key: GuidKey) {
+        let _ = self.key.set(key);
+    }
+
+    /// The key in use.
+    pub(super) fn key(&self) -> &GuidKey {
+        self.key.get_or_init(GuidKey::random)
+    }
+
+    /// All sessions, for a snapshot.
+    pub(super) fn kept(&self) -> KeptSessions {
+        let agents = self.agents.iter().map(|(agent, session)| (*agent, session.guids().collect())).collect();
+        KeptSessions { key: self.key().id(), agents }
+    }
+
+    /// Puts back the session of `agent` from before the start. `guids` are hashes under the key in use, the current one
+    /// first; the others are good for the overlap.
+    pub(super) fn restore(&self, agent: AgentId, guids: &[GuidHash], now: Timestamp) {
+        for guid in guids.iter().rev() {
+            self.change(agent, *guid, |known| match known {
+                Some(session) => session.renew(session.current, *guid, now),
+                None => Session::begin(*guid),
+            });
+        }
     }
 
     /// Does the pending housekeeping of the caches.
@@ -160,42 +218,58 @@ impl Sessions {
     }
 
     fn hash(&self, guid: &[u8]) -> Option<GuidHash> {
-        self.key.get_or_init(GuidKey::random).hash(guid)
+        self.key().hash(guid)
     }
 }
 
 impl Session {
-    fn begin(guid: GuidHash) -> Self {
+    pub(super) fn begin(guid: GuidHash) -> Self {
         Self { current: guid, replaced: [None; MAX_REPLACED] }
     }
 
-    fn has(&self, guid: GuidHash, now: Timestamp) -> bool {
-        let mut replaced = self.replaced.iter().flatten();
-        self.current == guid || replaced.any(|(known, until)| *known == guid && now <= *until)
+    /// Puts a session together again.
+    pub(super) fn of(current: GuidHash, replaced: impl IntoIterator<Item = (GuidHash, Timestamp)>) -> Self {
+        let mut list = [None; MAX_REPLACED];
+        list.iter_mut().zip(replaced).for_each(|(place, guid)| *place = Some(guid));
+        Self { current, replaced: list }
+    }
+
+    /// The GUID that was learnt last.
+    pub(super) fn current(&self) -> GuidHash {
+        self.current
+    }
+
+    /// The GUIDs that were replaced, the latest first, each with the time up to which it counts.
+    pub(super) fn replaced(&self) -> impl Iterator<Item = (GuidHash, Timestamp)> {
+        self.replaced.into_iter().flatten()
+    }
+
+    fn guids(&self) -> impl Iterator<Item = GuidHash> {
+        std::iter::once(self.current).chain(self.replaced().map(|(guid, _)| guid))
+    }
+
+    pub(super) fn has(&self, guid: GuidHash, now: Timestamp) -> bool {
+        self.current == guid || self.replaced().any(|(known, until)| known == guid && now <= until)
     }
 
     /// The platform has accepted `guid`. Some applications ignore new GUIDs (docs/protocol.md 9), so one that was replaced
     /// stays good while it is accepted.
     fn confirm(self, guid: GuidHash, now: Timestamp) -> Self {
-        if self.has(guid, now) { self.with(self.current, guid, now) } else { self.with(guid, self.current, now) }
+        if self.has(guid, now) { self.renew(guid, self.current, now) } else { self.renew(self.current, guid, now) }
     }
 
-    fn renew(self, from: GuidHash, to: GuidHash, now: Timestamp) -> Self {
-        self.with(to, from, now)
-    }
-
-    /// `current` is the latest GUID, and `replaced` is good for the overlap.
-    fn with(self, current: GuidHash, replaced: GuidHash, now: Timestamp) -> Self {
+    /// `to` is the current GUID now, and `from` is good for the overlap.
+    pub(super) fn renew(self, from: GuidHash, to: GuidHash, now: Timestamp) -> Self {
         let until = now.after(OVERLAP);
-        let earlier = [(self.current, until)].into_iter().chain(self.replaced.into_iter().flatten());
-        let still_good =
-            earlier.filter(|(guid, until)| *guid != current && *guid != replaced && now <= *until).map(Some);
-        let mut list = [None; MAX_REPLACED];
-        let latest = (replaced != current).then_some((replaced, until));
-        list.iter_mut()
-            .zip(std::iter::once(latest).filter(Option::is_some).chain(still_good))
-            .for_each(|(to, from)| *to = from);
-        Self { current, replaced: list }
+        let earlier = [(from, until), (self.current, until)].into_iter().chain(self.replaced());
+        let mut replaced: Vec<(GuidHash, Timestamp)> = Vec::with_capacity(MAX_REPLACED + 2);
+        for (guid, until) in earlier {
+            let listed = replaced.iter().any(|(known, _)| *known == guid);
+            if guid != to && !listed && now <= until {
+                replaced.push((guid, until));
+            }
+        }
+        Self::of(to, replaced)
     }
 }
 
@@ -258,8 +332,8 @@ mod tests {
     fn a_renewed_guid_is_the_agents_own_and_so_is_the_old_one_for_the_overlap() {
         let sessions = sessions();
         sessions.begin(agent(101), Some(b"g1"));
-        assert!(sessions.renew(agent(101), b"g1", b"g2", NOW));
-        assert!(!sessions.renew(agent(101), b"g1", b"g2", NOW), "nothing new");
+        assert!(sessions.renew(agent(101), b"g1", b"g2", NOW).is_some());
+        assert_eq!(sessions.renew(agent(101), b"g1", b"g2", NOW), None, "nothing new");
         let end = NOW.after(OVERLAP);
         let later = end.after(Duration::from_millis(1));
         for (guid, now, expected) in
@@ -278,11 +352,11 @@ mod tests {
     #[test]
     fn only_the_agents_own_request_renews_its_guid() {
         let sessions = sessions();
-        assert!(!sessions.renew(agent(101), b"invented", b"g2", NOW), "nothing is known");
+        assert_eq!(sessions.renew(agent(101), b"invented", b"g2", NOW), None, "nothing is known");
         sessions.begin(agent(101), Some(b"g1"));
         sessions.begin(agent(102), Some(b"other"));
         for guid in ["invented", "other", ""] {
-            assert!(!sessions.renew(agent(101), guid.as_bytes(), b"g2", NOW), "{guid}");
+            assert_eq!(sessions.renew(agent(101), guid.as_bytes(), b"g2", NOW), None, "{guid}");
         }
         assert_eq!(of(&sessions, "g2", 101, NOW), Ownership::NotOwn);
     }
@@ -296,7 +370,7 @@ mod tests {
         for round in 0..10 {
             sessions.renew(agent(101), b"g1", format!("new-{round}").as_bytes(), now);
             now = now.after(OVERLAP / 2);
-            assert!(!sessions.confirm(agent(101), b"g1", now), "it is known");
+            assert_eq!(sessions.confirm(agent(101), b"g1", now), None, "it is known");
             now = now.after(OVERLAP / 2);
             assert_eq!(of(&sessions, "g1", 101, now), Ownership::Own, "{round}");
         }
@@ -305,14 +379,14 @@ mod tests {
     #[test]
     fn what_the_platform_accepts_is_the_agents_own_unless_it_is_known_to_be_anothers() {
         let sessions = sessions();
-        assert!(sessions.confirm(agent(101), b"g1", NOW));
-        assert!(!sessions.confirm(agent(101), b"g1", NOW));
-        assert!(!sessions.confirm(agent(102), b"g1", NOW));
+        assert!(sessions.confirm(agent(101), b"g1", NOW).is_some());
+        assert_eq!(sessions.confirm(agent(101), b"g1", NOW), None);
+        assert_eq!(sessions.confirm(agent(102), b"g1", NOW), None);
         assert_eq!(of(&sessions, "g1", 102, NOW), Ownership::Other(agent(101)));
         // A renewal that this gateway did not see.
-        assert!(sessions.confirm(agent(101), b"g2", NOW));
+        assert!(sessions.confirm(agent(101), b"g2", NOW).is_some());
         assert_eq!((of(&sessions, "g1", 101, NOW), of(&sessions, "g2", 101, NOW)), (Ownership::Own, Ownership::Own));
-        assert!(!sessions.confirm(agent(103), b"", NOW));
+        assert_eq!(sessions.confirm(agent(103), b"", NOW), None);
     }
 
     #[test]
@@ -340,5 +414,34 @@ mod tests {
         assert_eq!(of(&sessions, "shared", 101, NOW), Ownership::Own);
         assert_eq!(of(&sessions, "shared", 102, NOW), Ownership::Own);
         assert_eq!(of(&sessions, "shared", 103, NOW), Ownership::Other(agent(102)));
+    }
+
+    #[test]
+    fn what_is_kept_is_known_again_under_the_same_key() {
+        let before = sessions();
+        before.use_key(GuidKey::new(b"secret"));
+        before.begin(agent(101), Some(b"g1"));
+        before.renew(agent(101), b"g1", b"g2", NOW);
+        before.begin(agent(102), Some(b"other"));
+        let kept = before.kept();
+        let after = sessions();
+        after.use_key(GuidKey::new(b"secret"));
+        after.use_key(GuidKey::random());
+        assert_eq!(after.key().id(), kept.key);
+        for (agent, guids) in &kept.agents {
+            after.restore(*agent, guids, NOW);
+        }
+        assert_eq!(after.kept(), kept);
+        let later = NOW.after(OVERLAP * 2);
+        for (guid, number, now, expected) in [
+            ("g1", 101, NOW, Ownership::Own),
+            ("g2", 101, NOW, Ownership::Own),
+            ("g1", 101, later, Ownership::NotOwn),
+            ("g2", 101, later, Ownership::Own),
+            ("other", 101, NOW, Ownership::Other(agent(102))),
+            ("other", 103, NOW, Ownership::Other(agent(102))),
+        ] {
+            assert_eq!(of(&after, guid, number, now), expected, "{guid} {number} {now:?}");
+        }
     }
 }

@@ -11,6 +11,7 @@ mod format;
 mod tests;
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -19,10 +20,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::guid_key::GuidKey;
 use super::journal::{self, Journal, Replay};
-use super::state_files::{check, lock, parent, siblings, with_suffix};
+use super::sessions::{KeptSessions, Sessions};
+use super::state_files::{check, lock, parent, secret, siblings, with_suffix};
 use super::{Ledger, MemoryStore, StateFileError};
-use crate::preview::{AgentId, AgentPreviews, Clock, Preview, ShownNumber, Timestamp};
+use crate::preview::{AgentPreviews, Clock, Preview, ShownNumber, Timestamp};
 use crate::telemetry::Metrics;
 pub use fault::SnapshotFault;
 use format::{Content, Continuation, EARLIER_VERSIONS, MAGIC, VERSION};
@@ -78,6 +81,8 @@ pub struct SnapshotFile {
     max_agents: usize,
     /// Different for each run of a gateway: see [`journal`](super::journal).
     run: String,
+    /// The key of the hashes of GUIDs: in a file of its own, made at the first start.
+    key: GuidKey,
     /// Held as long as this gateway uses the file.
     _lock: Option<File>,
     /// A refused file stands at `path` and could not be put aside yet.
@@ -94,7 +99,9 @@ impl SnapshotFile {
     /// When another gateway uses the file, or when other users can write it.
     pub fn open(path: PathBuf, ttl: Duration, max_agents: u64) -> Result<Self, StateFileError> {
         let lock = lock(&path)?;
+        let key_file = with_suffix(&path, ".key");
         check(&path)?;
+        check(&key_file)?;
         for (_, journal) in journal::files(&path).unwrap_or_default() {
             check(&journal)?;
         }
@@ -105,11 +112,14 @@ impl SnapshotFile {
         }
         let max_agents = usize::try_from(max_agents).unwrap_or(usize::MAX);
         let run = random_name();
+        // Without the file, sessions are not known again after the next start.
+        let key = secret(&key_file).map_or_else(|_| GuidKey::random(), |secret| GuidKey::new(&secret));
         Ok(Self {
             path,
             ttl,
             max_agents,
             run,
+            key,
             _lock: lock,
             in_the_way: AtomicBool::new(false),
             writing: Mutex::new(()),
@@ -129,11 +139,20 @@ impl SnapshotFile {
         &self.path
     }
 
-    /// Puts back into `store` what is still good now. A file that is not a sound snapshot is put aside.
-    pub fn restore(&self, store: &MemoryStore, now: Timestamp) -> Restored {
+    /// Puts back into `ledger` what is still good now. A file that is not a sound snapshot is put aside.
+    pub fn restore(&self, ledger: &Ledger, now: Timestamp) -> Restored {
+        self.restore_into(ledger.local(), ledger.sessions(), now)
+    }
+
+    fn restore_into(&self, store: &MemoryStore, sessions: &Sessions, now: Timestamp) -> Restored {
+        sessions.use_key(self.key.clone());
         match self.read() {
             Ok(None) => Restored::Nothing,
-            Ok(Some((content, ends))) => self.put_back(content, &ends, store, now),
+            Ok(Some((mut content, ends))) => {
+                let agents = std::mem::take(&mut content.sessions);
+                put_back_sessions(KeptSessions { key: content.continuation.key, agents }, &ends, sessions, now);
+                self.put_back(content, &ends, store, now)
+            }
             Err(fault) => {
                 let put_aside = put_aside(&self.path);
                 self.in_the_way.store(put_aside.is_err(), Ordering::Relaxed);
@@ -151,7 +170,7 @@ impl SnapshotFile {
         }
         let file = File::open(&self.path).map_err(SnapshotFault::Unreadable)?;
         let content = format::read(BufReader::new(file), self.max_agents)?;
-        let Continuation { run, journal } = &content.continuation;
+        let Continuation { run, journal, .. } = &content.continuation;
         let ends = Replay::read(&self.path, *journal, run).map_err(SnapshotFault::Unreadable)?;
         // A journal of which a line is lost may have ended any preview.
         if ends.is_damaged() {
@@ -197,7 +216,7 @@ impl SnapshotFile {
     /// # Errors
     /// The system's; the file of the last success is still there, and so are the journals that belong to it.
     pub fn save(&self, ledger: &Ledger, clock: &dyn Clock) -> io::Result<Saved> {
-        self.save_store(ledger.local(), clock, || ledger.rotate_journal())
+        self.save_store(ledger.local(), clock, || ledger.rotate_journal(), || ledger.sessions().kept())
     }
 
     fn save_store(
@@ -205,16 +224,20 @@ impl SnapshotFile {
         store: &MemoryStore,
         clock: &dyn Clock,
         rotate: impl FnOnce() -> io::Result<u64>,
+        sessions: impl FnOnce() -> KeptSessions,
     ) -> io::Result<Saved> {
         let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let put_aside = self.make_way()?;
-        // Before the previews are collected: each end is in them, or in the new journal, or in both.
+        // Before previews and sessions are collected: each change is in them, or in the new journal, or in both.
         let journal = rotate()?;
         let mut agents = store.agents();
+        let KeptSessions { key, agents: sessions } = sessions();
+        let known: HashSet<_> = agents.iter().map(|(agent, _)| *agent).collect();
+        agents.extend(sessions.keys().filter(|agent| !known.contains(agent)).map(|agent| (*agent, Arc::default())));
         agents.sort_unstable_by_key(|(agent, previews)| (Reverse(newest(previews)), *agent));
         let at = clock.now();
-        let continuation = Continuation { run: self.run.clone(), journal };
-        let left_out = self.replace(at, &continuation, &agents)?;
+        let continuation = Continuation { run: self.run.clone(), journal, key };
+        let left_out = self.replace(|file| format::write(file, at, &continuation, &agents, &sessions))?;
         journal::remove_before(&self.path, journal)?;
         Ok(Saved { at, left_out, put_aside })
     }
@@ -236,14 +259,9 @@ impl SnapshotFile {
     }
 
     /// Writes a new file beside the old one, syncs it, and renames it.
-    fn replace(
-        &self,
-        at: Timestamp,
-        continuation: &Continuation,
-        agents: &[(AgentId, Arc<AgentPreviews>)],
-    ) -> io::Result<usize> {
+    fn replace(&self, write: impl FnOnce(BufWriter<&File>) -> io::Result<usize>) -> io::Result<usize> {
         let temporary = with_suffix(&self.path, &format!("{TEMPORARY}{}", random_name()));
-        let written = write_synced(&temporary, at, continuation, agents).and_then(|left_out| {
+        let written = write_synced(&temporary, write).and_then(|left_out| {
             fs::rename(&temporary, &self.path)?;
             // The rename itself is on the disk only with the directory.
             File::open(parent(&self.path))?.sync_all()?;
@@ -257,14 +275,21 @@ impl SnapshotFile {
     }
 }
 
-fn write_synced(
-    path: &Path,
-    at: Timestamp,
-    continuation: &Continuation,
-    agents: &[(AgentId, Arc<AgentPreviews>)],
-) -> io::Result<usize> {
+/// Puts back the sessions, if their hashes are of the key in use.
+fn put_back_sessions(mut kept: KeptSessions, ends: &Replay, sessions: &Sessions, now: Timestamp) {
+    let key = sessions.key().id();
+    if kept.key != key {
+        kept = KeptSessions { key, ..KeptSessions::default() };
+    }
+    ends.apply_to_sessions(&mut kept);
+    for (agent, guids) in &kept.agents {
+        sessions.restore(*agent, guids, now);
+    }
+}
+
+fn write_synced(path: &Path, write: impl FnOnce(BufWriter<&File>) -> io::Result<usize>) -> io::Result<usize> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let left_out = format::write(BufWriter::new(&file), at, continuation, agents)?;
+    let left_out = write(BufWriter::new(&file))?;
     file.sync_all()?;
     Ok(left_out)
 }

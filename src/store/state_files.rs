@@ -4,9 +4,11 @@
 //! owns and that no other user can write, and only if no other gateway uses them.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use super::guid_key::{KEY_LENGTH, random_secret};
 
 /// Why a gateway must not start with the files that it finds.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +70,27 @@ pub(super) fn check(path: &Path) -> Result<(), StateFileError> {
         }
         Ok(_) | Err(_) => Ok(()),
     }
+}
+
+/// The secret in the file at `path`, which only its owner can read; a random one is made if there is none yet.
+///
+/// # Errors
+/// The system's.
+pub(super) fn secret(path: &Path) -> io::Result<Vec<u8>> {
+    match fs::read(path) {
+        // A file that was cut off when it was written is replaced.
+        Ok(secret) if secret.len() >= KEY_LENGTH => return Ok(secret),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(_) | Err(_) => {}
+    }
+    let secret = random_secret().ok_or_else(|| io::Error::other("the system has no random numbers"))?;
+    let unfinished = with_suffix(path, ".unfinished");
+    let _ = fs::remove_file(&unfinished);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    file.write_all(&secret)?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    Ok(secret.to_vec())
 }
 
 /// `path` with `suffix` at the end of its name.
@@ -145,5 +168,17 @@ mod tests {
         if std::os::unix::fs::chown(&path, Some(12_345), None).is_ok() {
             assert!(matches!(check(&path), Err(StateFileError::Owner { owner: 12_345, .. })));
         }
+    }
+
+    #[test]
+    fn a_secret_is_made_once_and_only_its_owner_can_read_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("previews.key");
+        let made = secret(&path).unwrap();
+        assert_eq!((made.len(), secret(&path).unwrap()), (KEY_LENGTH, made.clone()));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(&path, &made[..5]).unwrap();
+        assert_ne!(secret(&path).unwrap(), made);
+        secret(&directory.path().join("missing/previews.key")).unwrap_err();
     }
 }

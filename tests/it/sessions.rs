@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::observing::{answered, preview, success};
-use crate::support::{API, Lab, MovableClock, Request, Scripted, Setup, eventually, id, within};
+use crate::support::{API, Lab, MovableClock, Request, Scripted, Setup, Upstream, eventually, id, within};
 
 /// A gateway with these settings in front of an upstream that answers as scripted.
 async fn scripted(settings: &str, answers: &[Vec<u8>]) -> (Lab, Scripted) {
@@ -426,4 +426,76 @@ async fn a_poll_of_the_earlier_session_does_not_bring_its_guid_back() {
     lab.send(&poll(101, &guid)).await.passed();
     assert_eq!(lab.send(&callout(101, &guid, 7, "100")).await.verdict(), "ok");
     assert_eq!(lab.send(&callout(101, &earlier.guid, 7, "100")).await.verdict(), "foreign_session");
+}
+
+/// What the platform confirms counts in whatever form it says so, and what it denies does not.
+#[tokio::test]
+async fn confirmed_and_failed_ends_are_understood_in_any_form() {
+    let polled = (poll(101, "own.node"), envelope(Some(&preview("101", 7, "100"))));
+    let forms = |retcode: &str| {
+        let large = "x".repeat(70_000);
+        let deep = format!("{}1{}", "[".repeat(3000), "]".repeat(3000));
+        [
+            format!("{{\"retcode\":\"{retcode}\\u0000\\u0000\",\"message\":\"\"}}\0\0"),
+            format!("\u{feff}\r\n {{ \"RETCODE\" : \" {retcode} \" , \"message\" : \"a\tb\nc\u{1}\" }}"),
+            format!("{{\"retcode\":\"{retcode}\",\"RetCode\":\"{retcode}\"}}"),
+            format!(
+                "{{\"message\":\"{large}\",\"result\":{{\"retcode\":\"7\",\"x\":{deep}}},\"retcode\":\"{retcode}\"}}"
+            ),
+        ]
+    };
+    let end_by = |number: usize| kinds_of_request().into_iter().skip(1).take(4).nth(number).unwrap();
+    for number in 0..4 {
+        for body in forms("0") {
+            let answer = answered(body.as_bytes(), &JSON);
+            assert!(!survives(&polled, &end_by(number).guid("invented.node"), &answer).await, "{number} {body:.60}");
+        }
+        for body in forms("000-003") {
+            let answer = answered(body.as_bytes(), &JSON);
+            assert!(survives(&polled, &end_by(number).guid("own.node"), &answer).await, "{number} {body:.60}");
+        }
+    }
+}
+
+/// A poll that began before a session ended shows what belongs to that session, also if its answer comes afterwards.
+#[tokio::test]
+async fn what_a_held_poll_shows_after_its_session_has_ended_is_dead() {
+    let end = |path: &str, method: &str| Request::new(method, format!("{API}/{path}")).json(&json!({"phonenum": "1"}));
+    for (request, by_own) in [
+        (end("onlineagent/101/forcelogin", "PUT"), false),
+        (end("onlineagent/101/logout", "DELETE"), true),
+        (Request::post(format!("{API}/qualitycontrol/102/forcelogout/101")), false),
+    ] {
+        let (held, release) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+        let (arrived, released) = (held.clone(), release.clone());
+        let upstream = Upstream::start(move |mut peer| {
+            let (arrived, released) = (arrived.clone(), released.clone());
+            async move {
+                while let Some(request) = peer.request().await {
+                    let answer = if request.request_line().contains("agentevent") {
+                        arrived.notify_one();
+                        released.notified().await;
+                        envelope(Some(&preview("101", 7, "100")))
+                    } else {
+                        answered(br#"{"message":"","retcode":"0"}"#, &[("Set-GUID", "JSESSIONID=new.node"), JSON[0]])
+                    };
+                    if peer.write(answer).await.is_none() {
+                        return;
+                    }
+                }
+            }
+        });
+        let lab = Setup::plain().lenient().upstreams(&[upstream.address]).start().await;
+        let mut wire = lab.connect().await;
+        wire.write(&poll(101, "own.node").bytes()).await;
+        within("the poll", held.notified()).await;
+        let guid = if by_own { "own.node" } else { "another.node" };
+        lab.send(&request.clone().guid(guid)).await.passed();
+        release.notify_one();
+        let shown = wire.answer().await.passed();
+        assert_eq!(shown.json()["event"]["content"]["controlid"], 7, "the poll passes unchanged");
+        for guid in ["own.node", "new.node"] {
+            assert_ne!(lab.send(&callout(101, guid, 7, "100")).await.verdict(), "ok", "{request:?} {guid}");
+        }
+    }
 }

@@ -136,3 +136,131 @@ async fn a_snapshot_that_others_can_write_is_not_used() {
     let (status, complaint) = outcome(site.shell(RUN)).await;
     assert!(!status.success() && complaint.contains("can be written by other users (mode 666)"), "{complaint}");
 }
+
+/// Ownership of GUIDs outlives both an orderly end and a crash, and no GUID is in any file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whose_a_guid_is_is_known_again_after_a_restart() {
+    let settings = format!(
+        "previews.snapshot = \"{SNAPSHOT}\"\npreviews.snapshot_interval = \"1h\"\nvalidation.session = \"enforce\""
+    );
+    let site = Setup::plain().lenient().settings(&settings).site().await;
+    let mut gateway = site.run().await;
+    let (one, stranger) = (gateway.agent(101).await, gateway.agent(102).await);
+    one.shown(7, "5550101").await;
+    for crash in [false, true, true] {
+        if crash {
+            kill(gateway).await;
+        } else {
+            assert!(gateway.stop().await.success());
+        }
+        assert_no_file_contains(&site, &[&one.guid, &stranger.guid]);
+        gateway = site.run().await;
+        let own = one.through(&gateway);
+        for guid in [stranger.guid.as_str(), "invented.node"] {
+            let foreign = own.callout(7, "5550101").without("Guid").guid(guid);
+            assert_eq!(gateway.send(&foreign).await.reason(), "foreign_session", "{guid}");
+        }
+        assert_eq!(own.call(7, "5550101").await.retcode(), "0", "crash: {crash}");
+    }
+    // A session that began after the last snapshot.
+    let request = Request::put(format!("{API}/onlineagent/101/forcelogin")).json(&json!({"phonenum": "40038"}));
+    let answer = gateway.send(&request).await;
+    let guid = answer.header("set-guid").trim_start_matches("JSESSIONID=").to_owned();
+    kill(gateway).await;
+    let gateway = site.run().await;
+    let mut own = one.through(&gateway);
+    own.guid = guid;
+    assert_eq!(one.through(&gateway).call(7, "5550101").await.reason(), "foreign_session");
+    assert_eq!(own.call(7, "5550101").await.reason(), "unknown_preview");
+    own.shown(8, "5550102").await;
+    assert_eq!(own.call(8, "5550102").await.retcode(), "0");
+}
+
+fn assert_no_file_contains(site: &Site, secrets: &[&str]) {
+    for entry in fs::read_dir(site.path(".")).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
+        let content = String::from_utf8_lossy(&fs::read(entry.path()).unwrap()).into_owned();
+        for secret in secrets {
+            assert!(!content.contains(secret), "{:?}", entry.path());
+        }
+    }
+}
+
+/// Without the key, or with another one, nothing is known of any session; the previews are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_whose_key_is_lost_has_no_sessions() {
+    let settings = format!("previews.snapshot = \"{SNAPSHOT}\"\nvalidation.session = \"enforce\"");
+    let site = Setup::plain().lenient().settings(&settings).site().await;
+    let mut gateway = site.run().await;
+    let one = gateway.agent(101).await;
+    one.shown(7, "5550101").await;
+    assert!(gateway.stop().await.success());
+    let key = site.path(&format!("{SNAPSHOT}.key"));
+    assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    fs::write(&key, [1; 32]).unwrap();
+    let gateway = site.run().await;
+    let any = one.through(&gateway).callout(7, "5550101").without("Guid").guid("invented.node");
+    assert_eq!(gateway.send(&any).await.retcode(), "0");
+}
+
+/// The gateway is killed while many agents are shown previews and lose them. What has ended, as the client was answered,
+/// is refused afterwards, and what was shown before the last snapshot and has not ended is callable.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_revives_when_the_gateway_is_killed_under_load() {
+    const AGENTS: u32 = 8;
+    let site = site("100ms").await;
+    let (mut gateway, steady, _) = restarted_with_previews(&site).await;
+    let mut agents = Vec::new();
+    for number in 0..AGENTS {
+        agents.push(gateway.agent(201 + number).await);
+    }
+    let mut checked = 0;
+    for seed in 0..5_u64 {
+        let work: Vec<_> =
+            agents.iter().map(|agent| tokio::spawn(show_and_end(agent.through(&gateway), seed))).collect();
+        let killed_after = 5 + seed * 17;
+        let all = "previewgate_preview_events_total{event_type=\"AgentEvent_Preview_CallOut\",delivery=\"poll\"}";
+        gateway.scraped_until(all, |shown| shown >= killed_after as f64).await;
+        kill(gateway).await;
+        gateway = site.run().await;
+        assert_eq!(steady.through(&gateway).call(7, "5550101").await.retcode(), "0", "seed {seed}");
+        for (agent, work) in agents.iter().zip(work) {
+            for (control_id, number) in work.await.unwrap() {
+                let answer = agent.through(&gateway).call(control_id, &number).await;
+                assert!(!answer.reason().is_empty(), "seed {seed}, agent {}, {control_id}: {answer:?}", agent.number);
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > AGENTS, "{checked}");
+}
+
+/// Shows previews and ends them in an order that the seed decides, until the gateway is gone. Returns the previews whose end
+/// was answered.
+async fn show_and_end(agent: Agent, seed: u64) -> Vec<(i64, String)> {
+    let mut ended = Vec::new();
+    let mut random = seed * 1000 + u64::from(agent.number);
+    let mut shown: Vec<(i64, String)> = Vec::new();
+    for round in 0.. {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (control_id, number) = (i64::try_from(seed * 100_000 + round).unwrap(), format!("555{round:04}"));
+        if agent.try_shown(control_id, &number).await.is_none() {
+            return ended;
+        }
+        shown.push((control_id, number));
+        let path = format!("{API}/voicecall/{}/cancelPreviewCallout", agent.number);
+        let cancel = Request::put(path).guid(&agent.guid).json(&json!({"callcontrolid": control_id}));
+        match (random >> 33) % 3 {
+            0 => {}
+            1 => match agent.try_send(&cancel).await {
+                Some(answer) if answer.retcode() == "0" => ended.extend(shown.pop()),
+                Some(_) => {}
+                None => return ended,
+            },
+            _ => match agent.try_released().await {
+                Some(()) => ended.append(&mut shown),
+                None => return ended,
+            },
+        }
+    }
+    ended
+}

@@ -74,4 +74,27 @@ impl Agent {
     pub(crate) fn call(&self, control_id: i64, number: &str) -> impl Future<Output = Answer> {
         self.access.send(&self.callout(control_id, number))
     }
+
+    /// Sends a request through a gateway that may end at any time; nothing without a whole answer.
+    pub(crate) async fn try_send(&self, request: &Request) -> Option<Answer> {
+        self.access.try_connect().await.ok()?.try_send(request).await.ok()
+    }
+
+    /// Like [`Agent::shown`], through a gateway that may end at any time.
+    pub(crate) async fn try_shown(&self, control_id: i64, numbers: &str) -> Option<()> {
+        self.access.simulator.preview(id(self.number), ControlId(control_id), numbers);
+        self.try_poll_until(|event| event["content"]["controlid"] == control_id).await
+    }
+
+    /// Like [`Agent::released`], through a gateway that may end at any time.
+    pub(crate) async fn try_released(&self) -> Option<()> {
+        self.access.simulator.release(id(self.number));
+        self.try_poll_until(|event| event["eventType"] == "AgentEvent_Release_Preview").await
+    }
+
+    /// Polls until this event comes: others may be left that could not be delivered.
+    async fn try_poll_until(&self, wanted: impl Fn(&Value) -> bool) -> Option<()> {
+        while !wanted(&self.try_send(&self.poll_request()).await?.json()["event"]) {}
+        Some(())
+    }
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// The keys that a reload must not change. A key that joins or leaves this list changes what operators may rely on.
-const FIXED: [&str; 29] = [
+const FIXED: [&str; 30] = [
     "listener.address",
     "listener.tls",
     "previews.ttl",
@@ -11,6 +11,7 @@ const FIXED: [&str; 29] = [
     "previews.max_agents",
     "previews.snapshot",
     "previews.snapshot_interval",
+    "previews.session_key",
     "previews.store.kind",
     "previews.store.url",
     "previews.store.username",

@@ -15,6 +15,7 @@ use crate::gateway::record::{Basis, Recorder};
 use crate::gateway::response_body::ResponseBody;
 use crate::gateway::signed_out::share_if_signed_out;
 use crate::preview::{AgentId, AgentPreviews};
+use crate::store::LookUp;
 use crate::upstream::{Client, RequestBody};
 
 /// Evaluates a callout of `agent`, and forwards or refuses it.
@@ -68,11 +69,11 @@ async fn evaluated(
         Err(objection) => return Evaluation::malformed(objection),
     };
     let services = context.services();
-    let session = services.ledger.session_of(context.guid_bytes(), agent);
-    if is_refused_as_foreign(session, &context.config().validation) {
+    let LookUp { previews, ownership } = services.ledger.look_up(agent, context.guid_bytes()).await;
+    if is_refused_as_foreign(ownership, &context.config().validation) {
         return Evaluation::refused(parsed, Objection::ForeignSession);
     }
-    let previews = match services.ledger.previews(agent).await {
+    let previews = match previews {
         Ok(previews) => previews,
         Err(unavailable) => return Evaluation::refused(parsed, Objection::Unknowable(unavailable)),
     };
@@ -80,7 +81,7 @@ async fn evaluated(
     let state = AgentState {
         previews: previews.as_deref().unwrap_or(&none),
         signed_out: services.ledger.is_signed_out(agent),
-        session,
+        session: ownership,
     };
     let evaluation = evaluate(parsed, state, now, context.config().previews.ttl);
     record.basis = Some(Basis { previews, at: now });

@@ -41,8 +41,8 @@ pub(in crate::gateway) async fn poll(
     match buffer(response, context.limits().event_body).await? {
         Buffered::Whole(head, bytes) => {
             if head.status == StatusCode::OK {
-                let agents = record_body(context, &head.headers, &bytes, arrival);
-                follow_renewal(context, issued_guid(&head.headers));
+                let mut agents = record_body(context, &head.headers, &bytes, arrival);
+                agents.extend(follow_renewal(context, issued_guid(&head.headers)));
                 context.services().ledger.share(&agents).await;
             }
             Ok(Response::from_parts(head, ResponseBody::Whole(bytes)))

@@ -201,7 +201,7 @@ async fn apply(
 async fn end_if_unclear(context: &RequestContext, agent: Option<AgentId>, change: &OnSuccess) {
     let Some(agent) = agent else { return };
     let ledger = &context.services().ledger;
-    if !ledger.session_of(context.guid_bytes(), agent).may_be_own() {
+    if !ledger.look_up(agent, context.guid_bytes()).await.ownership.may_be_own() {
         return;
     }
     match change {

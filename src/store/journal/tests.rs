@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::preview::{DialedNumber, Preview, ShownNumber};
+use crate::store::guid_key::GuidHash;
 
 const RUN: &str = "0123456789abcdef";
 
@@ -15,12 +16,12 @@ fn preview(control_id: i64, shown_at: u64) -> Preview {
     Preview { control_id: ControlId(control_id), numbers: vec![number], announced_at, shown: Vec::new() }
 }
 
-fn end(number: u32, control_id: Option<i64>, until: u64) -> End {
-    End { agent: agent(number), control_id: control_id.map(ControlId), until: Timestamp(until) }
+fn end(number: u32, control_id: Option<i64>, until: u64) -> Entry {
+    Entry { agent: agent(number), at: Timestamp(until), event: Event::End(control_id.map(ControlId)) }
 }
 
-fn content(ends: &[End]) -> String {
-    let lines: String = ends.iter().map(End::line).collect();
+fn content(ends: &[Entry]) -> String {
+    let lines: String = ends.iter().map(Entry::line).collect();
     format!("{MAGIC}{RUN}\n{lines}")
 }
 
@@ -148,4 +149,53 @@ fn an_end_that_cannot_be_written_is_kept_until_it_can() {
 fn very_many_pending_ends_become_one_for_each_agent() {
     let ends = [end(101, Some(1), 5), end(102, None, 6), end(101, Some(2), 7)];
     assert_eq!(taken_together(&ends), [end(101, None, 7), end(102, None, 6)]);
+}
+
+fn guid(number: u32) -> GuidHash {
+    format!("{number:032x}").parse().unwrap()
+}
+
+fn session(number: u32, key: u32, learnt: Option<u32>, begins: bool) -> Entry {
+    let key = format!("{key:08x}").parse().unwrap();
+    let event = Event::Session(key, Learnt { guid: learnt.map(guid), begins });
+    Entry { agent: agent(number), at: Timestamp(5), event }
+}
+
+/// The GUIDs of agent 101, the current one first, after these lines over a snapshot in which it had 1, under key 9.
+fn guids(entries: &[Entry], tail: &str) -> Vec<GuidHash> {
+    let mut replay = Replay::default();
+    replay.add(format!("{}{tail}", content(entries)).as_bytes(), RUN);
+    assert!(!replay.is_damaged());
+    let mut kept = KeptSessions { key: "00000009".parse().unwrap(), agents: [(agent(101), vec![guid(1)])].into() };
+    replay.apply_to_sessions(&mut kept);
+    kept.agents.remove(&agent(101)).unwrap_or_default()
+}
+
+#[test]
+fn what_was_learnt_about_sessions_is_replayed_in_order() {
+    for (entries, tail, expected) in [
+        (vec![], "", vec![1]),
+        (vec![end(101, None, 5)], "", vec![1]),
+        (vec![session(102, 9, Some(2), true)], "", vec![1]),
+        (vec![session(101, 9, Some(2), false)], "", vec![2, 1]),
+        (vec![session(101, 9, Some(2), false), session(101, 9, Some(1), false)], "", vec![1, 2]),
+        (vec![session(101, 9, Some(2), true)], "", vec![2]),
+        (vec![session(101, 9, Some(2), true), session(101, 9, Some(3), false)], "", vec![3, 2]),
+        // The GUID of the new session is not known, or its hash is under another key.
+        (vec![session(101, 9, None, true)], "", vec![]),
+        (vec![session(101, 8, Some(2), true)], "", vec![]),
+        (vec![session(101, 8, Some(2), false)], "", vec![]),
+        // The last line breaks off.
+        (vec![session(101, 9, Some(2), true)], "101 @0000", vec![]),
+        (vec![session(101, 9, Some(2), true)], "102 @0000", vec![2]),
+    ] {
+        assert_eq!(guids(&entries, tail), expected.into_iter().map(guid).collect::<Vec<_>>(), "{entries:?} {tail}");
+    }
+}
+
+#[test]
+fn very_many_pending_sessions_become_one_unknown_one_for_each_agent() {
+    let entries = [session(101, 9, Some(1), true), end(101, None, 6), session(101, 9, Some(2), false)];
+    let unknown = Entry { at: Timestamp(0), ..session(101, 0, None, true) };
+    assert_eq!(taken_together(&entries), [end(101, None, 6), unknown]);
 }

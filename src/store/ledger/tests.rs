@@ -27,6 +27,7 @@ fn scene() -> Scene {
         max_agents: 100,
         snapshot: None,
         snapshot_interval: Duration::from_secs(10),
+        session_key: None,
         store: StoreKind::Memory,
     };
     Scene { ledger: Ledger::new(&config, clock.clone(), Arc::clone(&metrics)), clock, metrics }
@@ -302,6 +303,18 @@ fn what_held_polls_bring_after_an_end_of_unknown_outcome_is_dropped() {
     let held = scene.ledger.moment();
     let sign_in = SignIn { began: scene.ledger.moment(), pushes: false, session: None };
     scene.ledger.end_by_unclear_sign_in(agent(101), &sign_in);
+    scene.poll(101, "own", held, &[preview(101, 7, 1)]);
+    assert_eq!(scene.control_ids(101), [] as [i64; 0]);
+    scene.poll(101, "own", scene.ledger.moment(), &[preview(101, 8, 1)]);
+    assert_eq!(scene.control_ids(101), [8]);
+}
+
+#[test]
+fn what_held_polls_bring_after_an_answer_without_session_is_dropped() {
+    let scene = scene();
+    scene.poll(101, "own", scene.ledger.moment(), &[]);
+    let held = scene.ledger.moment();
+    scene.ledger.end_if_own(agent(101), b"own", EndCause::NoSession);
     scene.poll(101, "own", held, &[preview(101, 7, 1)]);
     assert_eq!(scene.control_ids(101), [] as [i64; 0]);
     scene.poll(101, "own", scene.ledger.moment(), &[preview(101, 8, 1)]);

@@ -17,18 +17,21 @@
 //!   `d`, an end and a preview of one agent that passed through two gateways within `d` may be taken in the wrong order.
 //! - A sign-in for push ends what was shown before it, by the clock of the gateway that it passed. A push through
 //!   another gateway whose clock is behind by `d`, within `d` after it, may be taken for one of the session before.
-//! - Which of two polls of one agent overtook the other, and whose request may end an agent's previews by being told that
-//!   it is not signed in, each gateway decides by what it saw itself (`Fences`, `Sessions`).
+//! - Which of two polls of one agent overtook the other, each gateway decides by what it saw itself (`Fences`). An answer to
+//!   a poll or a streamed answer that the agent is not signed in is believed if this gateway itself knows that the GUID is the
+//!   agent's own (`Sessions`).
 //! - A Redis that loses its memory forgets ends too. With "local", each gateway then goes by its own cache for agents
 //!   that Redis knows nothing about.
 
 mod link;
 mod outbox;
 mod record;
+mod shared_key;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::redis::aio::MultiplexedConnection;
 use ::redis::{RedisError, Value, cmd, from_redis_value};
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::Mutex;
@@ -36,9 +39,12 @@ use tokio::time::Instant;
 
 use self::link::{Driver, Link, connect};
 use self::outbox::{Batch, Outbox};
-use self::record::Record;
+use self::record::{Record, SharedLearnt};
 pub(super) use self::record::{SessionRelation, TimedChange};
+use self::shared_key::SharedKey;
 use super::MemoryStore;
+use super::guid_key::{GuidHash, GuidKey};
+use super::sessions::{Learnt, Session};
 use crate::config::{OnStoreFailure, Previews, RedisStore};
 use crate::log_throttle::LogThrottle;
 use crate::preview::{AgentId, AgentPreviews, Bounds, Change};
@@ -67,6 +73,7 @@ pub(super) struct SharedStore {
     bounds: Bounds,
     metrics: Arc<Metrics>,
     local: Arc<MemoryStore>,
+    guid_key: SharedKey,
     link: Link,
     outbox: Arc<Outbox>,
     write_locks: Vec<Mutex<()>>,
@@ -79,6 +86,8 @@ pub(super) struct Known {
     pub(super) seen: bool,
     /// What it may call.
     pub(super) previews: AgentPreviews,
+    /// Its session, if that is known, as hashes under [`SharedStore::hash`]'s key.
+    pub(super) session: Option<Session>,
 }
 
 /// Why Redis was of no use.
@@ -130,6 +139,7 @@ impl SharedStore {
             bounds: Bounds { per_agent: previews.per_agent },
             metrics,
             local,
+            guid_key: SharedKey::default(),
             link: Link::default(),
             outbox,
             write_locks: std::iter::repeat_with(Mutex::default).take(WRITE_LOCKS).collect(),
@@ -155,7 +165,8 @@ impl SharedStore {
         let known = fetched.unwrap_or(Err(Failure::Timeout)).and_then(|stored| {
             let mut record = self.record(&stored)?;
             record.apply_all(&pending, self.bounds);
-            Ok(Known { seen: stored.seen, previews: record.previews })
+            let session = self.guid_key.current().and_then(|key| record.session(key.id()));
+            Ok(Known { seen: stored.seen, previews: record.previews, session })
         });
         self.finished(StoreOperation::Read, known.as_ref().err());
         known
@@ -168,6 +179,23 @@ impl SharedStore {
                 self.finished(StoreOperation::Write, Some(&Failure::Full));
             }
         }
+    }
+
+    /// What was learnt about a session, for [`Self::add`]; `guid` is the GUID. None while the key is not known.
+    pub(super) fn learnt(&self, guid: Option<&[u8]>, begins: bool) -> Option<SharedLearnt> {
+        let key = self.guid_key.current()?;
+        let guid = Some(key.hash(guid?)?);
+        Some(SharedLearnt { key: key.id(), learnt: Learnt { guid, begins } })
+    }
+
+    /// The hash of `guid` under the key that the gateways share, if that is known.
+    pub(super) fn hash(&self, guid: &[u8]) -> Option<GuidHash> {
+        self.guid_key.current()?.hash(guid)
+    }
+
+    /// Shares hashes under this key, instead of one that is kept in Redis.
+    pub(super) fn use_guid_key(&self, key: GuidKey) {
+        self.guid_key.configure(key);
     }
 
     /// Writes what waits for these agents; returns when it is written, or when the time is over.
@@ -220,7 +248,11 @@ impl SharedStore {
         let before = self.record(stored).unwrap_or_default();
         let mut after = self.beginning(agent, stored).unwrap_or_else(|| before.clone());
         after.apply_all(&batch.changes, self.bounds);
-        let ends = batch.changes.iter().any(|timed| !matches!(timed.change, Change::Shown(_)));
+        if stored.state.is_some() && after == before {
+            return Ok(Swap::Done);
+        }
+        let mut changes = batch.changes.iter().filter_map(|timed| timed.change.as_ref());
+        let ends = changes.any(|change| !matches!(change, Change::Shown(_)));
         let ends = ends && after.has_lost_previews(&before);
         let mut connection = self.link.connection().ok_or(Failure::NotConnected)?;
         let mut swap = cmd("EVAL");
@@ -286,6 +318,8 @@ impl SharedStore {
         loop {
             match connect(&self.settings).await {
                 Ok((connection, driver)) => {
+                    // Before anything is shared, so that what is learnt about sessions can be.
+                    self.agree_on_key(connection.clone()).await;
                     self.link.set(Some(connection));
                     let pending = self.outbox.len();
                     tracing::info!(target: "previewgate::store", agents_pending = pending, "shared store connected");
@@ -314,6 +348,9 @@ impl SharedStore {
             if !self.is_alive().await {
                 return;
             }
+            if let Some(connection) = self.link.connection() {
+                self.agree_on_key(connection).await;
+            }
             self.catch_up().await;
         }
     }
@@ -328,6 +365,14 @@ impl SharedStore {
             Ok(Err(error)) => !error.is_io_error() && !error.is_connection_dropped(),
             Err(_) => false,
         }
+    }
+
+    /// Takes the key of GUIDs from Redis, where the first gateway has put it. At each heartbeat: a Redis that lost its memory
+    /// gets a new one.
+    async fn agree_on_key(&self, mut connection: MultiplexedConnection) {
+        let agreed = self.guid_key.agree(&mut connection, format!("{}session-key", self.settings.prefix));
+        // Without a key, sessions are not shared; the next heartbeat tries again.
+        let _ = tokio::time::timeout(CATCH_UP_LIMIT, agreed).await;
     }
 
     /// Writes what waits, until something goes wrong: the next heartbeat tries again.

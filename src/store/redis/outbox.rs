@@ -6,12 +6,14 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::record::TimedChange;
+use super::record::{SessionRelation, TimedChange};
 use crate::preview::{AgentId, Change};
 
 /// Agents, and changes of one. Most have a few, of some hundred bytes each.
 const MAX_AGENTS: usize = 10_000;
 const MAX_CHANGES: usize = 64;
+/// What was learnt about a session, of one agent that has too many changes.
+const MAX_LEARNT: usize = 4;
 
 /// The pending changes of all agents. See the module.
 #[derive(Debug, Default)]
@@ -51,8 +53,9 @@ impl Outbox {
         waiting.next += 1;
         let number = waiting.next;
         let changes = waiting.agents.entry(agent).or_default();
-        if timed.change == Change::Ended {
-            changes.clear();
+        if timed.change == Some(Change::Ended) {
+            // What was learnt about the session stays, unless a new one begins.
+            changes.retain(|waiting| waiting.timed.learnt.is_some() && timed.session != SessionRelation::Begins);
         }
         changes.push(Numbered { number, timed });
         if changes.len() > MAX_CHANGES {
@@ -104,22 +107,35 @@ impl Outbox {
     }
 }
 
-/// Replaces the older half by an end.
+/// Replaces the older half by an end, and keeps the latest of what it says about the session.
 fn start_afresh(changes: &mut Vec<Numbered>) {
-    let newest_of_half = changes.drain(..MAX_CHANGES / 2).next_back();
-    if let Some(Numbered { number, timed }) = newest_of_half {
-        changes.insert(0, Numbered { number, timed: TimedChange { change: Change::Ended, ..timed } });
-    }
+    let older: Vec<_> = changes.drain(..MAX_CHANGES / 2).collect();
+    let Some(end) = older.last().map(|newest| Numbered { timed: ended(&newest.timed), ..newest.clone() }) else {
+        return;
+    };
+    let begins = older.iter().rposition(|waiting| waiting.timed.session == SessionRelation::Begins);
+    let session = older
+        .into_iter()
+        .skip(begins.unwrap_or_default())
+        .filter(|waiting| waiting.timed.learnt.is_some() || waiting.timed.session == SessionRelation::Begins);
+    let mut kept: Vec<_> = session.collect();
+    kept.drain(..kept.len().saturating_sub(MAX_LEARNT));
+    kept.push(end);
+    changes.splice(..0, kept);
+}
+
+/// The end of all previews at the time of `timed`.
+fn ended(timed: &TimedChange) -> TimedChange {
+    TimedChange { change: Some(Change::Ended), learnt: None, session: SessionRelation::Any, ..timed.clone() }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::SessionRelation;
     use super::*;
     use crate::preview::{ControlId, Timestamp};
 
     fn at(at: Timestamp, change: Change) -> TimedChange {
-        TimedChange { change, at, session: SessionRelation::Any, late: false }
+        TimedChange { change: Some(change), learnt: None, at, session: SessionRelation::Any, late: false }
     }
 
     fn agent(number: u32) -> AgentId {
@@ -140,7 +156,7 @@ mod tests {
         outbox.add(agent(101), at(Timestamp(2), cancelled(2))).unwrap();
         outbox.finish(agent(101), &batch);
         let left = outbox.of(agent(101));
-        assert_eq!((left.len(), &left[0].change, left[0].late), (1, &cancelled(2), false));
+        assert_eq!((left.len(), &left[0].change, left[0].late), (1, &Some(cancelled(2)), false));
         let batch = outbox.begin(agent(101)).unwrap();
         assert!(outbox.of(agent(101))[0].late);
         outbox.finish(agent(101), &batch);
@@ -163,8 +179,8 @@ mod tests {
         }
         let left = outbox.of(agent(101));
         assert!(left.len() <= MAX_CHANGES);
-        assert_eq!(left[0].change, Change::Ended);
-        assert_eq!((left[0].at.0 + 1, &left.last().unwrap().change), (left[1].at.0, &cancelled(999)));
+        assert_eq!(left[0].change, Some(Change::Ended));
+        assert_eq!((left[0].at.0 + 1, &left.last().unwrap().change), (left[1].at.0, &Some(cancelled(999))));
     }
 
     #[test]

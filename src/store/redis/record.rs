@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::super::guid_key::{GuidHash, KeyId};
+use super::super::sessions::{Learnt, Session};
 use crate::preview::{AgentPreviews, Bounds, Change, ControlId, DialedNumber, Preview, ShownNumber, Timestamp};
 
 /// Cancellations that are remembered; one agent has few previews at a time.
@@ -22,12 +24,33 @@ pub(super) struct Record {
     cancelled: Vec<(ControlId, Timestamp)>,
     /// When the agent last signed in. A preview shown by a poll that began earlier was shown to the session before.
     signed_in: Option<Timestamp>,
+    /// The GUIDs of the agent's session, if they are known.
+    session: Option<SharedSession>,
+}
+
+/// A session, as hashes under a key that the gateways share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SharedSession {
+    key: KeyId,
+    session: Session,
+    /// When the current GUID was learnt.
+    at: Timestamp,
+}
+
+/// Something new about an agent's session, as hashes under the key that the gateways share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SharedLearnt {
+    pub(super) key: KeyId,
+    pub(super) learnt: Learnt,
 }
 
 /// A change with the time at which this gateway saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TimedChange {
-    pub(crate) change: Change,
+    /// What it does to the agent's previews.
+    pub(crate) change: Option<Change>,
+    /// What it says about the agent's session.
+    pub(crate) learnt: Option<SharedLearnt>,
     pub(crate) at: Timestamp,
     /// How the change relates to sign-ins.
     pub(crate) session: SessionRelation,
@@ -60,27 +83,68 @@ impl Record {
     }
 
     fn apply(&mut self, timed: &TimedChange, bounds: Bounds) {
-        let TimedChange { change, at, session, late } = timed;
+        let TimedChange { change, learnt, at, session, late } = timed;
         let earlier_session = match session {
             SessionRelation::Any => false,
             SessionRelation::PolledSince(began) => self.signed_in.is_some_and(|signed_in| *began < signed_in),
             SessionRelation::Begins => {
+                if self.signed_in.is_none_or(|signed_in| signed_in <= *at) {
+                    self.session = None;
+                }
                 self.signed_in = self.signed_in.max(Some(*at));
                 false
             }
         };
-        if earlier_session || (*late && self.is_over(change, *at)) {
+        if earlier_session {
             return;
         }
-        self.note_end(change, *at);
+        if let Some(learnt) = learnt {
+            self.learn(*learnt, *at, *late);
+        }
+        if let Some(change) = change {
+            self.apply_change(change, *at, *late, bounds);
+        }
+    }
+
+    fn apply_change(&mut self, change: &Change, at: Timestamp, late: bool, bounds: Bounds) {
+        if late && self.is_over(change, at) {
+            return;
+        }
+        self.note_end(change, at);
         if !late {
-            self.previews.apply(change.clone(), *at, bounds);
+            self.previews.apply(change.clone(), at, bounds);
             return;
         }
-        let (earlier, later) = split(&self.previews, *at);
+        let (earlier, later) = split(&self.previews, at);
         let mut previews = restored(earlier, AgentPreviews::default(), bounds);
-        previews.apply(change.clone(), *at, bounds);
+        previews.apply(change.clone(), at, bounds);
         self.previews = restored(later, previews, bounds);
+    }
+
+    /// A GUID that comes late is not the current one if a later one is known.
+    fn learn(&mut self, SharedLearnt { key, learnt }: SharedLearnt, at: Timestamp, late: bool) {
+        let Learnt { guid: Some(guid), begins } = learnt else { return };
+        if late && self.signed_in.is_some_and(|signed_in| at < signed_in) {
+            return;
+        }
+        let known = self.session.filter(|known| known.key == key && !begins);
+        self.session = Some(match known {
+            None => SharedSession { key, session: Session::begin(guid), at },
+            Some(known) if late && at < known.at => {
+                let session = known.session.renew(guid, known.session.current(), at);
+                SharedSession { session, ..known }
+            }
+            Some(known) if known.session.current() == guid => known,
+            Some(known) => {
+                let session = known.session.renew(known.session.current(), guid, at);
+                SharedSession { key, session, at }
+            }
+        });
+    }
+
+    /// The session, if its hashes are under this key.
+    pub(super) fn session(&self, key: KeyId) -> Option<Session> {
+        self.session.filter(|known| known.key == key).map(|known| known.session)
     }
 
     /// Whether `change` shows a preview that ended after it was shown.
@@ -120,6 +184,7 @@ impl Record {
             ended: self.ended.map(|at| at.0),
             cancelled: self.cancelled.iter().map(|(id, at)| (id.0, at.0)).collect(),
             signed_in: self.signed_in.map(|at| at.0),
+            session: self.session.as_ref().map(WrittenSession::of),
         };
         // Integers and text: this cannot fail, and an empty state would be read as a broken one.
         serde_json::to_vec(&written).unwrap_or_default()
@@ -134,6 +199,8 @@ impl Record {
             ended: written.ended.map(Timestamp),
             cancelled: written.cancelled.into_iter().map(|(id, at)| (ControlId(id), Timestamp(at))).collect(),
             signed_in: written.signed_in.map(Timestamp),
+            // What cannot be read is not known.
+            session: written.session.and_then(|session| session.session()),
         })
     }
 }
@@ -171,6 +238,34 @@ struct Written {
     cancelled: Vec<(i64, u64)>,
     #[serde(default)]
     signed_in: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session: Option<WrittenSession>,
+}
+
+/// See [`SharedSession`]. Gateways of earlier versions neither write nor read it.
+#[derive(Serialize, Deserialize)]
+struct WrittenSession {
+    key: String,
+    at: u64,
+    current: String,
+    /// GUIDs that were replaced, each with the time up to which it counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    replaced: Vec<(String, u64)>,
+}
+
+impl WrittenSession {
+    fn of(SharedSession { key, session, at }: &SharedSession) -> Self {
+        let replaced = session.replaced().map(|(guid, until)| (guid.to_string(), until.0)).collect();
+        Self { key: key.to_string(), at: at.0, current: session.current().to_string(), replaced }
+    }
+
+    fn session(self) -> Option<SharedSession> {
+        let Self { key, at, current, replaced } = self;
+        let known = |(guid, until): (String, u64)| Some((guid.parse::<GuidHash>().ok()?, Timestamp(until)));
+        let replaced: Vec<_> = replaced.into_iter().filter_map(known).collect();
+        let session = Session::of(current.parse().ok()?, replaced);
+        Some(SharedSession { key: key.parse().ok()?, session, at: Timestamp(at) })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -225,7 +320,8 @@ mod tests {
     }
 
     fn at(millis: u64, change: Change) -> TimedChange {
-        TimedChange { change, at: Timestamp(millis), session: SessionRelation::Any, late: false }
+        let change = Some(change);
+        TimedChange { change, learnt: None, at: Timestamp(millis), session: SessionRelation::Any, late: false }
     }
 
     fn late(millis: u64, change: Change) -> TimedChange {
@@ -347,5 +443,55 @@ mod tests {
     fn cancellations_are_bounded() {
         let changes: Vec<_> = (0..100).map(|id| at(1, Change::Cancelled(ControlId(id)))).collect();
         assert_eq!(after(&changes).cancelled.len(), MAX_CANCELLATIONS);
+    }
+
+    fn guid(number: u32) -> GuidHash {
+        format!("{number:032x}").parse().unwrap()
+    }
+
+    fn key(number: u32) -> KeyId {
+        format!("{number:08x}").parse().unwrap()
+    }
+
+    fn learnt(millis: u64, number: u32, begins: bool) -> TimedChange {
+        let learnt = SharedLearnt { key: key(1), learnt: Learnt { guid: Some(guid(number)), begins } };
+        TimedChange { change: None, learnt: Some(learnt), ..at(millis, Change::Ended) }
+    }
+
+    /// Whether each of the GUIDs 1, 2 and 3 is one of the session's, under key 1.
+    fn known(changes: &[TimedChange]) -> Option<[bool; 3]> {
+        let record = Record::from_json(&after(changes).to_json(), BOUNDS).unwrap();
+        assert_eq!(record, after(changes));
+        assert_eq!(record.session(key(2)), None);
+        record.session(key(1)).map(|session| [1, 2, 3].map(|number| session.has(guid(number), Timestamp(100))))
+    }
+
+    #[test]
+    fn gateways_learn_guids_from_each_other() {
+        let begins = |millis| TimedChange { session: SessionRelation::Begins, ..at(millis, Change::Ended) };
+        let polled = |began, change| TimedChange { session: SessionRelation::PolledSince(Timestamp(began)), ..change };
+        let late = |change| TimedChange { late: true, ..change };
+        for (changes, expected) in [
+            (vec![], None),
+            (vec![at(1, shown(1, "1"))], None),
+            (vec![begins(5), learnt(5, 1, true)], Some([true, false, false])),
+            (vec![learnt(5, 1, false), learnt(6, 2, false)], Some([true, true, false])),
+            (vec![learnt(5, 1, false), begins(6), learnt(6, 2, true)], Some([false, true, false])),
+            // The answer to the sign-in named no GUID.
+            (vec![learnt(5, 1, false), begins(6)], None),
+            (vec![learnt(5, 1, false), at(6, Change::Ended)], Some([true, false, false])),
+            // Of the session before: a poll that began earlier, and what is written when a new session has begun.
+            (vec![begins(6), learnt(6, 2, true), polled(5, learnt(7, 1, false))], Some([false, true, false])),
+            (vec![begins(6), learnt(6, 2, true), late(learnt(5, 1, false))], Some([false, true, false])),
+            (
+                vec![begins(6), learnt(6, 2, true), late(begins(5)), late(learnt(5, 1, true))],
+                Some([false, true, false]),
+            ),
+            (vec![learnt(6, 2, false), late(learnt(5, 1, false))], Some([true, true, false])),
+        ] {
+            assert_eq!(known(&changes), expected, "{changes:?}");
+        }
+        let late = after(&[learnt(900_000, 2, false), late(learnt(5, 1, false))]).session(key(1)).unwrap();
+        assert!(late.current() == guid(2) && !late.has(guid(1), Timestamp(900_000)));
     }
 }

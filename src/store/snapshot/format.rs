@@ -1,17 +1,18 @@
 //! How a snapshot is written and read:
 //!
 //! ```text
-//! previewgate-snapshot 2 1700000000000 9a0b1c2d3e4f5061 17
-//! {"agent":101,"previews":[{"control_id":7,"announced_at":1699999990000,"numbers":["1001","1002"],"shown_at":[1699999980000,1699999990000]}]}
+//! previewgate-snapshot 3 1700000000000 9a0b1c2d3e4f5061 17 5d41402a
+//! {"agent":101,"previews":[{"control_id":7,"announced_at":1699999990000,"numbers":["1001","1002"],"shown_at":[1699999980000,1699999990000]}],"guids":["900150983cd24fb0d6963f7d28e17f72"]}
 //! end 1 <SHA-256 of every byte above, in hexadecimal>
 //! ```
 //!
-//! The first line says what the file is, which version of this format, when it was saved, by which run of a gateway, and the
-//! number of the first journal that continues it. Times are milliseconds
-//! since the Unix epoch. An agent is one line, the one with the newest preview first. The last line proves that nothing
+//! The first line says what the file is, which version of this format, when it was saved, by which run of a gateway, the
+//! number of the first journal that continues it, and the key of the hashes. Times are milliseconds since the Unix epoch.
+//! `guids` are keyed hashes of the GUIDs of the agent's session, the current one first. An agent is one line, the one with the newest preview first. The last line proves that nothing
 //! is missing or altered: what does not end with it is damaged, and nothing of it is used.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, BufRead, Read, Write};
 use std::sync::Arc;
@@ -19,15 +20,17 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
+use super::super::guid_key::{GuidHash, KeyId};
 use super::fault::SnapshotFault;
 use crate::preview::{AgentId, AgentPreviews, ControlId, DialedNumber, Preview, ShownNumber, Timestamp};
 
 /// How every snapshot of any version begins.
 pub(super) const MAGIC: &str = "previewgate-snapshot";
 /// The version of the format that is written.
-pub(super) const VERSION: &str = "2";
-/// Earlier versions, which are still read. In version 1 all numbers of a preview have the time of its announcement.
-pub(super) const EARLIER_VERSIONS: [&str; 1] = ["1"];
+pub(super) const VERSION: &str = "3";
+/// Earlier versions, which are still read. In version 1 all numbers of a preview have the time of its announcement. Version 2
+/// has no sessions.
+pub(super) const EARLIER_VERSIONS: [&str; 2] = ["1", "2"];
 /// Longest line, so that a file of some other kind cannot fill the memory; 16 previews take about 2 KiB.
 const LONGEST_LINE: usize = 1024 * 1024;
 
@@ -38,6 +41,15 @@ pub(super) struct Continuation {
     pub(super) run: String,
     /// The first journal that must be replayed over it.
     pub(super) journal: u64,
+    /// The key of the hashes of GUIDs.
+    pub(super) key: KeyId,
+}
+
+impl Continuation {
+    fn read(run: &str, journal: &str, key: Option<&str>) -> Option<Self> {
+        let key = key.map_or(Ok(KeyId::default()), str::parse).ok()?;
+        Some(Self { run: run.to_owned(), journal: journal.parse().ok()?, key })
+    }
 }
 
 /// What is in a snapshot.
@@ -47,6 +59,8 @@ pub(super) struct Content {
     pub(super) continuation: Continuation,
     /// The newest first; an agent's previews oldest first.
     pub(super) agents: Vec<(AgentId, Vec<Preview>)>,
+    /// The sessions of these agents.
+    pub(super) sessions: BTreeMap<AgentId, Vec<GuidHash>>,
     /// Agents beyond those that were asked for.
     pub(super) passed_over: usize,
 }
@@ -57,6 +71,8 @@ struct AgentLine<'a> {
     agent: u32,
     #[serde(borrow)]
     previews: Vec<PreviewItem<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    guids: Vec<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -80,13 +96,14 @@ pub(super) fn write(
     saved_at: Timestamp,
     continuation: &Continuation,
     agents: &[(AgentId, Arc<AgentPreviews>)],
+    sessions: &BTreeMap<AgentId, Vec<GuidHash>>,
 ) -> io::Result<usize> {
     let mut out = Hashing { inner: out, digest: Context::new(&SHA256) };
-    let Continuation { run, journal } = continuation;
-    out.line(format!("{MAGIC} {VERSION} {} {run} {journal}", saved_at.0).as_bytes())?;
+    let Continuation { run, journal, key } = continuation;
+    out.line(format!("{MAGIC} {VERSION} {} {run} {journal} {key}", saved_at.0).as_bytes())?;
     let mut written = 0;
     for (agent, previews) in agents {
-        let line = serde_json::to_vec(&agent_line(*agent, previews))?;
+        let line = serde_json::to_vec(&agent_line(*agent, previews, sessions))?;
         if line.len() < LONGEST_LINE {
             out.line(&line)?;
             written += 1;
@@ -98,8 +115,13 @@ pub(super) fn write(
     Ok(agents.len() - written)
 }
 
-fn agent_line(agent: AgentId, previews: &AgentPreviews) -> AgentLine<'_> {
-    AgentLine { agent: agent.as_u32(), previews: previews.iter().map(preview_item).collect() }
+fn agent_line<'a>(
+    agent: AgentId,
+    previews: &'a AgentPreviews,
+    sessions: &BTreeMap<AgentId, Vec<GuidHash>>,
+) -> AgentLine<'a> {
+    let guids = sessions.get(&agent).into_iter().flatten().map(|guid| Cow::Owned(guid.to_string())).collect();
+    AgentLine { agent: agent.as_u32(), previews: previews.iter().map(preview_item).collect(), guids }
 }
 
 fn preview_item(preview: &Preview) -> PreviewItem<'_> {
@@ -147,16 +169,18 @@ pub(super) fn read(mut input: impl BufRead, most: usize) -> Result<Content, Snap
         other => other,
     })?;
     let (saved_at, continuation) = first_line(&line)?;
-    let mut content = Content { saved_at, continuation, agents: Vec::new(), passed_over: 0 };
+    let sessions = BTreeMap::new();
+    let mut content = Content { saved_at, continuation, agents: Vec::new(), sessions, passed_over: 0 };
     loop {
         digest.update(&line);
         next_line(&mut input, &mut line)?;
         if line.starts_with(b"end ") {
             break;
         }
-        let agent = read_agent(&line)?;
+        let (agent, previews, guids) = read_agent(&line)?;
         if content.agents.len() < most {
-            content.agents.push(agent);
+            content.agents.push((agent, previews));
+            content.sessions.insert(agent, guids);
         } else {
             content.passed_over += 1;
         }
@@ -188,21 +212,24 @@ fn first_line(line: &[u8]) -> Result<(Timestamp, Continuation), SnapshotFault> {
         return Err(SnapshotFault::Version);
     }
     let saved_at = words.next().and_then(|time| time.parse().ok()).map(Timestamp).ok_or(DAMAGED)?;
-    let continuation = match (words.next(), words.next(), words.next()) {
-        (None, None, None) if version != VERSION => Continuation::default(),
-        (Some(run), Some(journal), None) if version == VERSION => {
-            Continuation { run: run.to_owned(), journal: journal.parse().map_err(|_| DAMAGED)? }
+    let (run, journal, key) = (words.next(), words.next(), words.next());
+    let continuation = match (version, run, journal, key, words.next()) {
+        ("1", None, None, None, None) => Continuation::default(),
+        ("2", Some(run), Some(journal), None, None) => Continuation::read(run, journal, None).ok_or(DAMAGED)?,
+        (VERSION, Some(run), Some(journal), key @ Some(_), None) => {
+            Continuation::read(run, journal, key).ok_or(DAMAGED)?
         }
         _ => return Err(DAMAGED),
     };
     Ok((saved_at, continuation))
 }
 
-fn read_agent(line: &[u8]) -> Result<(AgentId, Vec<Preview>), SnapshotFault> {
+fn read_agent(line: &[u8]) -> Result<(AgentId, Vec<Preview>, Vec<GuidHash>), SnapshotFault> {
     const DAMAGED: SnapshotFault = SnapshotFault::Damaged("a line is not an agent's previews");
-    let AgentLine { agent, previews } = serde_json::from_slice(line).map_err(|_| DAMAGED)?;
+    let AgentLine { agent, previews, guids } = serde_json::from_slice(line).map_err(|_| DAMAGED)?;
     let agent = AgentId::try_from(agent).map_err(|_| DAMAGED)?;
-    Ok((agent, previews.into_iter().map(read_preview).collect()))
+    let guids = guids.iter().map(|guid| guid.parse()).collect::<Result<_, _>>().map_err(|_| DAMAGED)?;
+    Ok((agent, previews.into_iter().map(read_preview).collect(), guids))
 }
 
 fn read_preview(item: PreviewItem<'_>) -> Preview {

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{Previews, StoreKind};
-use crate::preview::{Announcement, Change, ControlId, DialedNumber, ManualClock};
+use crate::preview::{AgentId, Announcement, Change, ControlId, DialedNumber, ManualClock};
+use crate::store::sessions::Ownership;
 use crate::telemetry::Metrics;
 
 const TTL: Duration = Duration::from_secs(60);
@@ -20,8 +21,13 @@ fn store_at(clock: &Arc<ManualClock>) -> MemoryStore {
 fn store_with(clock: &Arc<ManualClock>, per_agent: usize) -> MemoryStore {
     let snapshot_interval = Duration::from_secs(10);
     let store = StoreKind::Memory;
-    let config = Previews { ttl: TTL, per_agent, max_agents: 100, snapshot: None, snapshot_interval, store };
+    let config =
+        Previews { ttl: TTL, per_agent, max_agents: 100, snapshot: None, snapshot_interval, session_key: None, store };
     MemoryStore::new(&config, clock.clone(), Arc::new(Metrics::new()))
+}
+
+fn sessions() -> Sessions {
+    Sessions::new(100, TTL)
 }
 
 fn empty() -> MemoryStore {
@@ -55,7 +61,7 @@ fn saved() -> (tempfile::TempDir, SnapshotFile) {
     show(&store, 101, -8, &["+49\"\\3\u{1}"]);
     show(&store, 102, 0, &[]);
     clock.advance(Duration::from_secs(10));
-    let saved = snapshot.save_store(&store, &*clock, || Ok(0)).unwrap();
+    let saved = snapshot.save_store(&store, &*clock, || Ok(0), KeptSessions::default).unwrap();
     assert_eq!((saved.at, saved.left_out, saved.put_aside), (SAVED_AT, 0, None));
     (directory, snapshot)
 }
@@ -78,7 +84,7 @@ fn known(store: &MemoryStore, now: Timestamp) -> Known {
 
 fn restored_at(snapshot: &SnapshotFile, now: Timestamp) -> (Known, Restored) {
     let store = empty();
-    let restored = snapshot.restore(&store, now);
+    let restored = snapshot.restore_into(&store, &sessions(), now);
     (known(&store, now), restored)
 }
 
@@ -112,10 +118,10 @@ fn each_number_comes_back_with_its_own_age() {
     clock.advance(Duration::from_secs(40));
     show(&store, 101, 7, &["1002"]);
     clock.advance(Duration::from_secs(10));
-    snapshot.save_store(&store, &*clock, || Ok(0)).unwrap();
+    snapshot.save_store(&store, &*clock, || Ok(0), KeptSessions::default).unwrap();
     for now in [after(5), Timestamp(SAVED_AT.0 - 3_600_000)] {
         let store = empty();
-        snapshot.restore(&store, now);
+        snapshot.restore_into(&store, &sessions(), now);
         let (_, previews) = &store.agents()[0];
         let ages: Vec<_> = previews.find(ControlId(7)).unwrap().numbers.iter().map(|n| now.since(n.shown_at)).collect();
         let down = if now > SAVED_AT { 5 } else { 0 };
@@ -134,7 +140,61 @@ fn the_format_of_version_1_is_read() {
     fs::write(snapshot.path(), format!("{content}end 1 {digest}\n")).unwrap();
     let (known, _) = restored_at(&snapshot, SAVED_AT);
     assert_eq!(known, [(101, 7, vec!["1001".to_owned()], 10)]);
-    assert_eq!(snapshot.save_store(&empty(), &ManualClock::new(SAVED_AT), || Ok(0)).unwrap().put_aside, None);
+    assert_eq!(
+        snapshot.save_store(&empty(), &ManualClock::new(SAVED_AT), || Ok(0), KeptSessions::default).unwrap().put_aside,
+        None
+    );
+}
+
+#[test]
+fn the_format_of_version_2_is_read_with_the_journal_that_continues_it() {
+    let content = "previewgate-snapshot 2 1700000000000 0123456789abcdef 1\n\
+                   {\"agent\":101,\"previews\":[{\"control_id\":7,\"announced_at\":1699999990000,\"numbers\":[\"1001\"],\
+                   \"shown_at\":[1699999990000]}]}\n";
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content.as_bytes());
+    let digest: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    for (ended, expected) in [(false, 1), (true, 0)] {
+        let directory = tempfile::tempdir().unwrap();
+        let snapshot = file(&directory);
+        fs::write(snapshot.path(), format!("{content}end 1 {digest}\n")).unwrap();
+        if ended {
+            let line = "101 7 1700000000500 ";
+            let check = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, line.trim_end().as_bytes());
+            let check: String = check.as_ref()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+            let journal = with_suffix(snapshot.path(), ".journal.1");
+            fs::write(journal, format!("previewgate-journal 1 0123456789abcdef\n{line}{check}\n")).unwrap();
+        }
+        assert_eq!(restored_at(&snapshot, SAVED_AT).0.len(), expected);
+    }
+}
+
+#[test]
+fn sessions_come_back_with_those_of_agents_without_previews() {
+    let (directory, snapshot) = saved();
+    let before = sessions();
+    snapshot.restore_into(&empty(), &before, SAVED_AT);
+    before.begin(agent(101), Some(b"own.node"));
+    before.begin(agent(555), Some(b"other"));
+    let clock = ManualClock::new(SAVED_AT);
+    let store = empty();
+    show(&store, 101, 7, &["1001"]);
+    snapshot.save_store(&store, &clock, || Ok(0), || before.kept()).unwrap();
+    drop(snapshot);
+    let ownership = |sessions: &Sessions, guid: &[u8], number| sessions.ownership(guid, agent(number), SAVED_AT);
+    let (snapshot, after) = (file(&directory), sessions());
+    let restored = snapshot.restore_into(&empty(), &after, SAVED_AT);
+    assert!(matches!(restored, Restored::Previews { previews: 1, expired: 0, .. }), "{restored:?}");
+    assert_eq!(ownership(&after, b"own.node", 101), Ownership::Own);
+    assert_eq!(ownership(&after, b"other", 101), Ownership::Other(agent(555)));
+    assert_eq!(ownership(&after, b"invented", 101), Ownership::NotOwn);
+    assert!(!String::from_utf8_lossy(&fs::read(snapshot.path()).unwrap()).contains("own.node"));
+    // Under another key, nothing is known.
+    fs::write(with_suffix(snapshot.path(), ".key"), [1; 32]).unwrap();
+    drop(snapshot);
+    let (snapshot, after) = (file(&directory), sessions());
+    let restored = snapshot.restore_into(&empty(), &after, SAVED_AT);
+    assert!(matches!(restored, Restored::Previews { previews: 1, .. }), "{restored:?}");
+    assert_eq!(ownership(&after, b"own.node", 101), Ownership::Unknown);
 }
 
 #[test]
@@ -170,11 +230,11 @@ fn only_the_owner_can_read_it_and_nothing_else_is_left_behind() {
     // What a crash in the middle of a save left behind is removed by the next start.
     fs::write(directory.path().join("previews.snapshot.tmp.0123456789abcdef"), "half").unwrap();
     let snapshot = file(&directory);
-    snapshot.save_store(&empty(), &ManualClock::new(SAVED_AT), || Ok(0)).unwrap();
+    snapshot.save_store(&empty(), &ManualClock::new(SAVED_AT), || Ok(0), KeptSessions::default).unwrap();
     assert_eq!(fs::metadata(snapshot.path()).unwrap().permissions().mode() & 0o777, 0o600);
     let mut names: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, ["previews.snapshot", "previews.snapshot.lock"]);
+    assert_eq!(names, ["previews.snapshot", "previews.snapshot.key", "previews.snapshot.lock"]);
 }
 
 #[test]
@@ -194,7 +254,7 @@ fn what_is_no_snapshot_is_put_aside_and_never_overwritten() {
             panic!("{number}: {restored:?}")
         };
         assert_eq!((known, &fs::read(aside).unwrap()[..]), (vec![], *content), "{number}");
-        snapshot.save_store(&empty(), &ManualClock::new(SAVED_AT), || Ok(0)).unwrap();
+        snapshot.save_store(&empty(), &ManualClock::new(SAVED_AT), || Ok(0), KeptSessions::default).unwrap();
         assert!(matches!(restored_at(&snapshot, SAVED_AT).1, Restored::Previews { .. }));
     }
 }
@@ -202,7 +262,7 @@ fn what_is_no_snapshot_is_put_aside_and_never_overwritten() {
 #[test]
 fn a_newer_version_is_put_aside() {
     let (_directory, snapshot) = saved();
-    let newer = fs::read_to_string(snapshot.path()).unwrap().replacen("snapshot 2 ", "snapshot 3 anything ", 1);
+    let newer = fs::read_to_string(snapshot.path()).unwrap().replacen("snapshot 3 ", "snapshot 4 anything ", 1);
     fs::write(snapshot.path(), &newer).unwrap();
     let (known, restored) = restored_at(&snapshot, SAVED_AT);
     let Restored::Refused { fault: SnapshotFault::Version, put_aside: Ok(aside) } = restored else {
@@ -217,13 +277,14 @@ fn a_foreign_file_that_comes_later_is_put_aside_too_as_long_as_there_is_room() {
     let (directory, snapshot) = saved();
     for number in 0..MAX_REFUSED {
         fs::write(snapshot.path(), format!("foreign {number}")).unwrap();
-        let saved = snapshot.save_store(&empty(), &ManualClock::new(SAVED_AT), || Ok(0)).unwrap();
+        let saved =
+            snapshot.save_store(&empty(), &ManualClock::new(SAVED_AT), || Ok(0), KeptSessions::default).unwrap();
         assert_eq!(fs::read_to_string(saved.put_aside.unwrap()).unwrap(), format!("foreign {number}"));
     }
     fs::write(snapshot.path(), "one too many").unwrap();
-    snapshot.save_store(&empty(), &ManualClock::new(SAVED_AT), || Ok(0)).unwrap_err();
+    snapshot.save_store(&empty(), &ManualClock::new(SAVED_AT), || Ok(0), KeptSessions::default).unwrap_err();
     assert_eq!(fs::read_to_string(snapshot.path()).unwrap(), "one too many");
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), MAX_REFUSED + 2);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), MAX_REFUSED + 3);
 }
 
 /// Its first line alone looks sound: it must be remembered that it was refused.
@@ -237,10 +298,14 @@ fn a_damaged_snapshot_that_cannot_be_put_aside_is_not_overwritten() {
     }
     let (known, restored) = restored_at(&snapshot, SAVED_AT);
     assert!(matches!(restored, Restored::Refused { put_aside: Err(_), .. }) && known.is_empty());
-    snapshot.save_store(&empty(), &ManualClock::new(SAVED_AT), || Ok(0)).unwrap_err();
+    snapshot.save_store(&empty(), &ManualClock::new(SAVED_AT), || Ok(0), KeptSessions::default).unwrap_err();
     assert_eq!(fs::read_to_string(snapshot.path()).unwrap(), damaged);
     fs::remove_file(with_suffix(snapshot.path(), ".refused")).unwrap();
-    let aside = snapshot.save_store(&empty(), &ManualClock::new(SAVED_AT), || Ok(0)).unwrap().put_aside.unwrap();
+    let aside = snapshot
+        .save_store(&empty(), &ManualClock::new(SAVED_AT), || Ok(0), KeptSessions::default)
+        .unwrap()
+        .put_aside
+        .unwrap();
     assert_eq!(fs::read_to_string(aside).unwrap(), damaged);
 }
 
@@ -250,15 +315,18 @@ fn a_directory_that_cannot_be_written_is_an_error_and_no_more() {
     let clock = ManualClock::new(SAVED_AT);
     let missing = SnapshotFile::open(directory.path().join("missing/previews.snapshot"), TTL, 100).unwrap();
     assert!(matches!(restored_at(&missing, SAVED_AT).1, Restored::Nothing));
-    assert_eq!(missing.save_store(&empty(), &clock, || Ok(0)).unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert_eq!(
+        missing.save_store(&empty(), &clock, || Ok(0), KeptSessions::default).unwrap_err().kind(),
+        io::ErrorKind::NotFound
+    );
     // Neither may a directory or a device at its place be replaced. (Permissions do not stop a test run by root.)
     let taken = SnapshotFile::open(directory.path().join("taken"), TTL, 100).unwrap();
     fs::create_dir(taken.path()).unwrap();
     assert!(matches!(restored_at(&taken, SAVED_AT).1, Restored::Refused { put_aside: Err(_), .. }));
-    taken.save_store(&empty(), &clock, || Ok(0)).unwrap_err();
+    taken.save_store(&empty(), &clock, || Ok(0), KeptSessions::default).unwrap_err();
     assert!(taken.path().is_dir());
     let full = SnapshotFile::open(PathBuf::from("/proc/previews.snapshot"), TTL, 100).unwrap();
-    full.save_store(&empty(), &clock, || Ok(0)).unwrap_err();
+    full.save_store(&empty(), &clock, || Ok(0), KeptSessions::default).unwrap_err();
 }
 
 #[test]
@@ -271,7 +339,7 @@ fn the_agents_with_the_newest_previews_are_restored_first() {
         clock.advance(Duration::from_secs(1));
     }
     let small = SnapshotFile::open(directory.path().join("s"), TTL, 2).unwrap();
-    small.save_store(&store, &*clock, || Ok(0)).unwrap();
+    small.save_store(&store, &*clock, || Ok(0), KeptSessions::default).unwrap();
     let (known, restored) = restored_at(&small, clock.now());
     assert_eq!(known.iter().map(|(agent, ..)| *agent).collect::<Vec<_>>(), [102, 104]);
     assert!(matches!(restored, Restored::Previews { passed_over: 2, .. }), "{restored:?}");
@@ -286,7 +354,10 @@ fn an_agent_too_long_for_one_line_is_left_out_and_the_rest_is_good() {
     let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
     (0..300).for_each(|control_id| show(&store, 101, control_id, &numbers));
     show(&store, 102, 1, &["1"]);
-    assert_eq!(snapshot.save_store(&store, &ManualClock::new(SAVED_AT), || Ok(0)).unwrap().left_out, 1);
+    assert_eq!(
+        snapshot.save_store(&store, &ManualClock::new(SAVED_AT), || Ok(0), KeptSessions::default).unwrap().left_out,
+        1
+    );
     assert_eq!(restored_at(&snapshot, SAVED_AT).0.len(), 1);
 }
 
@@ -340,7 +411,7 @@ proptest! {
             let numbers: Vec<_> = numbers.iter().map(String::as_str).collect();
             show(&store, *agent, *control_id, &numbers);
         }
-        snapshot.save_store(&store, &ManualClock::new(SAVED_AT), || Ok(0)).unwrap();
+        snapshot.save_store(&store, &ManualClock::new(SAVED_AT), || Ok(0), KeptSessions::default).unwrap();
         prop_assert_eq!(restored_at(&snapshot, SAVED_AT).0, known(&store, SAVED_AT));
     }
 }

@@ -31,7 +31,14 @@ impl RedisLab {
         let site = Setup::plain().lenient().site().await;
         site.write("push.key", [42; 32]);
         let store = redis.settings();
-        let start = |lines: &&str| site.start_another(&format!("previews.per_agent = 128\n{store}{lines}"));
+        let start = |lines: &&str| {
+            // Keys of `[previews]` come before the table of the store.
+            let (first, rest) = match lines.split_once('\n') {
+                Some((first, rest)) if first.starts_with("previews.") => (first, rest),
+                _ => ("", *lines),
+            };
+            site.start_another(&format!("previews.per_agent = 128\n{first}\n{store}{rest}"))
+        };
         let gateways = settings.iter().map(start).collect();
         Self { gateways, redis, _site: site }
     }
@@ -43,7 +50,7 @@ impl RedisLab {
 
     /// Waits until the next event is later by the clock of every gateway. The clocks have milliseconds, and can differ by
     /// one; events that come through different gateways are ordered by them.
-    async fn clocks_tick(&self) {
+    pub(crate) async fn clocks_tick(&self) {
         for gateway in &self.gateways {
             for _ in 0..3 {
                 gateway.clock_ticks().await;

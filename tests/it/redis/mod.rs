@@ -8,12 +8,13 @@ mod lab;
 use std::time::Duration;
 
 use previewgate::preview::{Clock, SystemClock};
+use previewgate::simulator::{Ending, Fault, Misbehaviour, Stage};
 use previewgate::store::snapshot::{Restored, SnapshotFile};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::support::{Kind, RedisServer, SECRET, eventually, id, record, within};
+use crate::support::{API, Kind, RedisServer, Request, SECRET, eventually, id, record, within};
 
 pub(crate) use lab::{RedisLab, Shared};
 
@@ -97,7 +98,7 @@ async fn a_snapshot_is_of_what_this_gateway_saw_and_stands_in_for_a_redis_that_k
     lab.released(&lab.gateways[0], 102).await;
 
     let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
-    let restored = || snapshot.restore(other.store().local(), clock.now());
+    let restored = || snapshot.restore(&other.store(), clock.now());
     assert!(matches!(restored(), Restored::Previews { previews: 2, .. }));
     assert_eq!(other.call(102, 8, "200").await.verdict(), "unknown_preview", "it has ended since, and Redis knows it");
     assert_eq!(one.call(101, 7, "100").await.verdict(), "ok");
@@ -274,4 +275,105 @@ async fn a_wrong_password_is_reported_without_showing_it() {
     assert_eq!(one.call(101, 7, "100").await.verdict(), "ok");
     assert_eq!(one.admin("/previews/101").await.json()["previews"].as_array().map(Vec::len), Some(1));
     assert_ne!(one.admin("/previews/101").await.json()["store"], Value::Null);
+}
+
+const ENFORCE: &str = "[validation]\nsession = \"enforce\"";
+
+/// The state of the session of `number` in Redis, as text.
+fn stored(lab: &RedisLab, number: u32) -> String {
+    let name = format!("previewgate:agent:{number}");
+    redis::cmd("HGET").arg(name).arg("state").query(&mut lab.redis.client()).unwrap()
+}
+
+#[tokio::test]
+async fn a_gateway_knows_the_sessions_that_others_have_seen_and_no_guid_is_in_redis() {
+    let Some(lab) = RedisLab::start(&[ENFORCE, ENFORCE]).await else { return };
+    let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
+    let (agent, stranger) = (one.agent(101).await, one.agent(102).await);
+    agent.shown(7, "100").await;
+    let foreign = agent.callout(7, "100").without("Guid");
+    assert_eq!(agent.through(other).call(7, "100").await.verdict(), "ok");
+    for guid in ["invented.node", &stranger.guid] {
+        assert_eq!(other.send(&foreign.clone().guid(guid)).await.verdict(), "foreign_session", "{guid}");
+    }
+    let state = stored(&lab, 101);
+    assert!(state.contains("\"session\"") && !state.contains(&agent.guid), "{state}");
+
+    // A new session, which the first gateway does not see.
+    let again = Request::put(format!("{API}/onlineagent/101/forcelogin")).json(&json!({"phonenum": "1"}));
+    let answer = other.send(&again).await.passed();
+    let guid = answer.header("set-guid").strip_prefix("JSESSIONID=").unwrap();
+    let new = foreign.clone().guid(guid);
+    assert_eq!(one.send(&new).await.verdict(), "unknown_preview", "known to be the agent's own");
+    assert_eq!(agent.call(7, "100").await.verdict(), "foreign_session", "the session before is over");
+}
+
+/// A stranger cannot end previews at a gateway that has not seen the agent's session itself.
+#[tokio::test]
+async fn an_unknown_outcome_at_another_gateway_ends_previews_by_the_own_guid_only() {
+    let Some(lab) = RedisLab::start(&[LOCAL, LOCAL]).await else { return };
+    let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
+    let agent = one.agent(101).await;
+    agent.shown(7, "100").await;
+    for (guid, verdict) in [("invented.node", "ok"), (agent.guid.as_str(), "unknown_preview")] {
+        lab.clocks_tick().await;
+        let broken = Misbehaviour::new(Fault::Break { at: Stage::BeforeRequest, how: Ending::Close });
+        other.simulator.misbehave(broken.on("logout"));
+        let sign_out = Request::new("DELETE", format!("{API}/onlineagent/101/logout")).guid(guid);
+        assert_eq!(other.send(&sign_out).await.own().status, 502, "{guid}");
+        assert_eq!(agent.call(7, "100").await.verdict(), verdict, "{guid}");
+    }
+}
+
+#[tokio::test]
+async fn a_configured_session_key_is_shared_by_configuration_and_not_in_redis() {
+    let Some(server) = RedisServer::start(Kind::Plain) else { return };
+    let key = server.directory.path().join("session.key");
+    std::fs::write(&key, [7; 32]).unwrap();
+    let settings = format!("previews.session_key = \"{}\"\n{ENFORCE}", key.display());
+    let lab = RedisLab::with(server, &[&settings, &settings]).await;
+    let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
+    let agent = one.agent(101).await;
+    agent.shown(7, "100").await;
+    assert_eq!(agent.through(other).call(7, "100").await.verdict(), "ok");
+    let foreign = agent.callout(7, "100").without("Guid").guid("invented.node");
+    assert_eq!(other.send(&foreign).await.verdict(), "foreign_session");
+    assert_eq!(key_in_redis(&lab), None);
+}
+
+#[tokio::test]
+async fn a_redis_that_lost_its_memory_gets_a_new_session_key() {
+    let Some(mut lab) = RedisLab::start(&[ENFORCE]).await else { return };
+    let first = key_in_redis(&lab);
+    lab.redis.kill();
+    eventually("the loss to be noticed", || !lab.gateways[0].is_well()).await;
+    lab.redis.restart();
+    lab.all_well().await;
+    assert!(first.is_some() && key_in_redis(&lab).is_some_and(|second| Some(second) != first));
+    let one = &lab.gateways[0];
+    let agent = one.agent(101).await;
+    agent.shown(7, "100").await;
+    assert_eq!(agent.call(7, "100").await.verdict(), "ok");
+}
+
+fn key_in_redis(lab: &RedisLab) -> Option<Vec<u8>> {
+    redis::cmd("HGET").arg("previewgate:session-key").arg("key").query(&mut lab.redis.client()).unwrap()
+}
+
+/// Gateways of the version before write records without a session, and lose the one that was there.
+#[tokio::test]
+async fn records_of_the_version_before_are_read() {
+    let Some(lab) = RedisLab::start(&[ENFORCE]).await else { return };
+    let one = &lab.gateways[0];
+    let now = SystemClock::new().now().0;
+    let state = format!(
+        r#"{{"previews":[{{"id":7,"numbers":["100"],"at":{now},"times":[{now}]}}],"ended":null,"cancelled":[],"signed_in":null}}"#
+    );
+    let mut client = lab.redis.client();
+    redis::cmd("HSET")
+        .arg("previewgate:agent:101")
+        .arg(&["seen", "1", "tag", "x", "state", &state])
+        .exec(&mut client)
+        .unwrap();
+    assert_eq!(one.call(101, 7, "100").await.verdict(), "ok");
 }

@@ -191,6 +191,7 @@ impl Both {
                 self.scene.answered(AGENT, OWN, self.moments[position], retcode, &texts);
                 if retcode == "100-006" {
                     self.model.end(|_, _| true);
+                    (self.model.poll_fence, self.model.push_fence) = (moment, moment);
                 }
                 let counts = retcode == "0" && self.model.polls[position] >= self.model.poll_fence;
                 self.model.record(&events, counts);
@@ -214,6 +215,7 @@ impl Both {
                 ledger.end_if_own(id, guid.as_bytes(), EndCause::NoSession);
                 if guid == OWN {
                     self.model.end(|_, _| true);
+                    (self.model.poll_fence, self.model.push_fence) = (moment, moment);
                 }
             }
             Step::Advance(duration) => {
