@@ -7,6 +7,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -19,6 +20,15 @@ pub enum Stream {
     Tcp(TcpStream),
     /// An in-memory pipe.
     Memory(DuplexStream),
+    /// Another stream, of which some bytes were read too early.
+    Rewound(Box<Rewound>),
+}
+
+/// See [`Stream::rewound`].
+#[derive(Debug)]
+pub struct Rewound {
+    unread: Bytes,
+    stream: Stream,
 }
 
 impl Stream {
@@ -28,12 +38,31 @@ impl Stream {
         Self::Tcp(socket)
     }
 
+    /// The stream as if `unread`, which was read from it, had not been read yet.
+    #[must_use]
+    pub fn rewound(self, unread: Bytes) -> Self {
+        if unread.is_empty() { self } else { Self::Rewound(Box::new(Rewound { unread, stream: self })) }
+    }
+
     /// Makes the close discard all bytes that the peer has not read. Otherwise the system keeps them in its memory for as
     /// long as the peer does not read. A pipe is freed when both ends are dropped.
     pub fn abort(&self) {
-        if let Self::Tcp(socket) = self {
-            let _ = socket.set_zero_linger();
+        match self {
+            Self::Tcp(socket) => drop(socket.set_zero_linger()),
+            Self::Memory(_) => {}
+            Self::Rewound(rewound) => rewound.stream.abort(),
         }
+    }
+}
+
+impl Rewound {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.unread.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+        }
+        let count = self.unread.len().min(buffer.remaining());
+        buffer.put_slice(&self.unread.split_to(count));
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -42,6 +71,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buffer),
             Self::Memory(pipe) => Pin::new(pipe).poll_read(cx, buffer),
+            Self::Rewound(rewound) => rewound.poll_read(cx, buffer),
         }
     }
 }
@@ -51,6 +81,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Memory(pipe) => Pin::new(pipe).poll_write(cx, bytes),
+            Self::Rewound(rewound) => Pin::new(&mut rewound.stream).poll_write(cx, bytes),
         }
     }
 
@@ -62,6 +93,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
             Self::Memory(pipe) => Pin::new(pipe).poll_write_vectored(cx, slices),
+            Self::Rewound(rewound) => Pin::new(&mut rewound.stream).poll_write_vectored(cx, slices),
         }
     }
 
@@ -69,6 +101,7 @@ impl AsyncWrite for Stream {
         match self {
             Self::Tcp(socket) => socket.is_write_vectored(),
             Self::Memory(pipe) => pipe.is_write_vectored(),
+            Self::Rewound(rewound) => rewound.stream.is_write_vectored(),
         }
     }
 
@@ -76,6 +109,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_flush(cx),
             Self::Memory(pipe) => Pin::new(pipe).poll_flush(cx),
+            Self::Rewound(rewound) => Pin::new(&mut rewound.stream).poll_flush(cx),
         }
     }
 
@@ -83,6 +117,25 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Memory(pipe) => Pin::new(pipe).poll_shutdown(cx),
+            Self::Rewound(rewound) => Pin::new(&mut rewound.stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test]
+    async fn unread_bytes_come_first_and_once() {
+        let (mut ours, theirs) = tokio::io::duplex(64);
+        ours.write_all(b"later").await.unwrap();
+        drop(ours);
+        let mut stream = Stream::Memory(theirs).rewound(Bytes::from_static(b"first, "));
+        let (mut start, mut all) = ([0; 3], String::new());
+        stream.read_exact(&mut start).await.unwrap();
+        stream.read_to_string(&mut all).await.unwrap();
+        assert_eq!((&start, all.as_str()), (b"fir", "st, later"));
     }
 }

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use super::document::{Document, Files};
 use super::files;
-use super::model::{Config, ProbeKind, StoreKind};
+use super::model::{Config, ProbeKind, ProxyProtocol, StoreKind};
 use crate::endpoint_url::Scheme;
 
 /// Records every conflict among the sound keys of `config`.
 pub(super) fn find(config: &Config, document: &mut Document<'_>) {
     one_port_twice(config, document);
+    unknown_senders(config, document);
     mixed_schemes(config, document);
     endpoint_twice(config, document);
     probe_without_target(config, document);
@@ -63,6 +64,19 @@ fn one_port_twice(config: &Config, document: &mut Document<'_>) {
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let same_ip = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
     same_ip && one.port() == other.port() && one.port() != 0
+}
+
+/// Whoever may send a PROXY header chooses the address of its client.
+fn unknown_senders(config: &Config, document: &mut Document<'_>) {
+    let required = config.listener.proxy_protocol == ProxyProtocol::Required;
+    if required && document.is_sound("listener.proxy_protocol") && !document.mentions("listener.trusted_proxies") {
+        let cure = "add `trusted_proxies = [\"10.0.0.0/24\"]` to [listener]: the load balancers that send the header";
+        document.conflict(
+            "listener.proxy_protocol",
+            "is \"required\", but no proxy is trusted to send the header",
+            cure,
+        );
+    }
 }
 
 fn mixed_schemes(config: &Config, document: &mut Document<'_>) {

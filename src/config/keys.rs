@@ -21,8 +21,8 @@ use super::files::{FileContent, file, written_file};
 use super::kinds::{Address, Flag, list, number, size, span, word};
 use super::model::{
     AccessLog, Admin, Audit, Balance, Config, Durability, Limits, Listener, ListenerTls, Log, LogFormat, Mode,
-    OnAuditFailure, OnUnknownPreview, Previews, Probe, ProbeKind, Push, PushTls, Runtime, SessionPolicy, Shutdown,
-    StoreKind, Upstream, UpstreamTls, Validation,
+    OnAuditFailure, OnUnknownPreview, Previews, Probe, ProbeKind, ProxyProtocol, Push, PushTls, Runtime, SessionPolicy,
+    Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
 };
 use super::network::NetworkKind;
 use super::redis::{OnStoreFailure, PlainText, RedisAddress, RedisStore};
@@ -110,7 +110,12 @@ keys!(Config {
     limits: table(),
 });
 
-keys!(Listener { address: Address.or(([0, 0, 0, 0], 8043).into()).fixed(), tls: optional_table().fixed_presence() });
+keys!(Listener {
+    address: Address.or(([0, 0, 0, 0], 8043).into()).fixed(),
+    trusted_proxies: list(NetworkKind, "a list of networks, such as [\"10.0.0.0/24\"]").optional(),
+    proxy_protocol: word(ProxyProtocol::ALL, ProxyProtocol::as_str).or(ProxyProtocol::Off),
+    tls: optional_table().fixed_presence(),
+});
 
 keys!(ListenerTls {
     certificate: file(FileContent::Certificates).required("name the PEM file with the server's certificate chain"),

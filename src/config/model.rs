@@ -3,7 +3,7 @@
 //! One struct for each table of the file, one field for each key. The kind, range and default of a key stand in
 //! [`super::keys`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -47,8 +47,29 @@ pub struct Config {
 pub struct Listener {
     /// Address and port. With port 0 the system chooses a port, for tests.
     pub address: SocketAddr,
+    /// Proxies and load balancers whose word about a client's address is believed.
+    pub trusted_proxies: Option<Vec<Network>>,
+    /// Whether connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: ProxyProtocol,
     /// TLS; plain HTTP if absent.
     pub tls: Option<ListenerTls>,
+}
+
+impl Listener {
+    /// Whether the word of this peer about a client's address is believed.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.iter().flatten().any(|network| network.contains(peer))
+    }
+}
+
+label_enum! {
+    /// `listener.proxy_protocol`
+    pub enum ProxyProtocol {
+        /// Connections begin with TLS or HTTP.
+        Off = "off",
+        /// Connections begin with a PROXY header, which only a trusted proxy may send.
+        Required = "required",
+    }
 }
 
 /// `[listener.tls]`; paths are absolute.

@@ -1,4 +1,5 @@
-//! Networks of addresses: where pushes may come from (`push.sources`), and where they may go (`push.allowed_targets`).
+//! Networks of addresses: whose word about a client counts (`listener.trusted_proxies`), where pushes may come from
+//! (`push.sources`), and where they may go (`push.allowed_targets`).
 
 use std::fmt;
 use std::net::IpAddr;

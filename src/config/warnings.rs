@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::model::{Config, Mode, OnAuditFailure, OnUnknownPreview, Push, StoreKind};
+use super::network::Network;
 use super::redis::OnStoreFailure;
 use super::targets::AllowedTarget;
 use crate::endpoint_url::{EndpointUrl, Scheme};
@@ -45,6 +46,10 @@ impl Config {
             ),
             (upstream_plain, "upstream.endpoints: numbers and credentials cross the network unencrypted; use https"),
             (listener_plain, "listener.tls: not set; applications send numbers and credentials unencrypted"),
+            (
+                self.listener.trusted_proxies.iter().flatten().any(Network::is_everything),
+                "listener.trusted_proxies: with /0 every client can choose the address that is logged for it",
+            ),
             (
                 !self.admin.address.ip().is_loopback(),
                 "admin.address: not a loopback address; every host that reaches it has access without a password",

@@ -10,20 +10,28 @@ use std::sync::{Arc, OnceLock};
 use http::{Request, Version, header};
 use tokio::sync::mpsc;
 
+use super::certificate::ClientCertificate;
 use super::framing::HeadFault;
 
 /// The address of a client. Every log line has it as text, so the text is made once.
 #[derive(Debug)]
 pub struct ClientAddress {
-    /// Address and port.
-    pub address: SocketAddr,
-    /// The same as text.
+    /// The address, IPv4 in its own form.
+    pub ip: IpAddr,
+    /// Address and port, or the address alone if a proxy does not tell the port.
     pub text: Box<str>,
 }
 
 impl From<SocketAddr> for ClientAddress {
     fn from(address: SocketAddr) -> Self {
-        Self { address, text: address.to_string().into() }
+        Self { ip: address.ip().to_canonical(), text: address.to_string().into() }
+    }
+}
+
+impl From<IpAddr> for ClientAddress {
+    fn from(ip: IpAddr) -> Self {
+        let ip = ip.to_canonical();
+        Self { ip, text: ip.to_string().into() }
     }
 }
 
@@ -39,8 +47,10 @@ pub fn network_of(client: IpAddr) -> IpAddr {
 /// The state that [`ClientIo`](super::ClientIo) and the service of one connection share.
 #[derive(Debug)]
 pub struct Connection {
-    /// The client.
+    /// The client, or the last proxy before the gateway: the peer of the TCP connection, or what its PROXY header says.
     pub client: ClientAddress,
+    /// The certificate that the client has shown.
+    pub certificate: Option<ClientCertificate>,
     /// Whether the connection is encrypted.
     pub encrypted: bool,
     in_flight: AtomicUsize,
@@ -56,6 +66,7 @@ impl Connection {
     pub fn new(client: SocketAddr, encrypted: bool, alive: mpsc::Sender<()>) -> Self {
         Self {
             client: client.into(),
+            certificate: None,
             encrypted,
             in_flight: AtomicUsize::new(0),
             served: AtomicBool::new(false),
@@ -63,6 +74,12 @@ impl Connection {
             raw: AtomicBool::new(false),
             _alive: alive,
         }
+    }
+
+    /// The connection of a client that has shown this certificate.
+    #[must_use]
+    pub fn identified_by(self, certificate: Option<ClientCertificate>) -> Self {
+        Self { certificate, ..self }
     }
 
     /// Why the head of this request was refused, if it was. It is then the last request of the connection.

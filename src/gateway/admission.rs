@@ -3,6 +3,7 @@
 //! Held polls and all other requests have limits of their own, so that polls cannot starve callouts. An agent whose poll
 //! is delayed notices nothing; a callout that is refused leaves a customer uncalled.
 
+use super::clients::ClientPlace;
 use super::context::RequestContext;
 use super::error::GatewayError;
 use super::load::{Kind, Permit};
@@ -21,8 +22,21 @@ pub(super) fn enter(context: &RequestContext) -> Result<Permit, GatewayError> {
         _ => (Kind::Request, limits.requests - limits.requests / RESERVED_FOR_CALLOUTS, ShedKind::Request),
     };
     let services = context.services();
-    services.load.enter(kind, max).ok_or_else(|| {
+    let shed = |word| {
         services.metrics.requests.shed(word);
         GatewayError::Overloaded
-    })
+    };
+    let place = place_of_client(context).ok_or_else(|| shed(ShedKind::ClientConnection))?;
+    let permit = services.load.enter(kind, max).ok_or_else(|| shed(word))?;
+    Ok(permit.with(place))
+}
+
+/// The place that the request takes of its client. A client with a connection of its own has it already. `None` if the
+/// client holds as many as it may.
+fn place_of_client(context: &RequestContext) -> Option<Option<ClientPlace>> {
+    let max = context.limits().connections_per_client;
+    if max == 0 || !context.is_proxied() {
+        return Some(None);
+    }
+    context.services().clients.enter(context.client().ip, max).map(Some)
 }

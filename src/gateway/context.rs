@@ -7,11 +7,13 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use super::headers::{GUID, REQUEST_ID};
-use super::request_ids::RequestIds;
+use super::proxy_chain::ProxyChain;
+use super::request_ids::RequestId;
 use super::services::{Generation, Services};
+use super::trace_id::TraceId;
 use crate::config::{Config, Limits};
-use crate::downstream::Connection;
 use crate::downstream::framing::HeadFault;
+use crate::downstream::{ClientAddress, Connection};
 use crate::preview::AgentId;
 use crate::protocol::{Classified, ClassifyRules, RequestHead, classify};
 
@@ -24,8 +26,15 @@ pub(super) struct RequestContext {
     pub(super) generation: Arc<Generation>,
     /// The client's connection.
     pub(super) connection: Arc<Connection>,
-    /// The ID for the upstream, the logs and the client: printable and bounded.
+    /// The client, if trusted proxies stand between it and the connection.
+    client_behind_proxies: Option<ClientAddress>,
+    /// The gateway's own name for the request: no other request has it.
+    pub(super) own_id: RequestId,
+    /// The client's name for the request if it has one, otherwise the gateway's own. For the upstream, the logs and the
+    /// client: printable and bounded.
     pub(super) request_id: HeaderValue,
+    /// The trace that the request belongs to.
+    pub(super) trace_id: Option<TraceId>,
     /// The method in the client's spelling.
     pub(super) method: Method,
     /// The credential that the request carries. It is never logged.
@@ -58,8 +67,12 @@ impl RequestContext {
                 classify(&head, ClassifyRules { path_prefixes, push: generation.push.relay().is_some() })
             }
         };
+        let own_id = generation.services.request_ids.next();
         Self {
-            request_id: request_id(headers, &generation.services.request_ids),
+            client_behind_proxies: client_behind_proxies(generation, connection, headers),
+            own_id,
+            request_id: given_request_id(headers).unwrap_or_else(|| own_id.to_header()),
+            trace_id: TraceId::of(headers),
             generation: Arc::clone(generation),
             connection: Arc::clone(connection),
             method: request.method().clone(),
@@ -88,6 +101,16 @@ impl RequestContext {
         self.classified.operation.agent()
     }
 
+    /// The client: as trusted proxies name it, or the peer.
+    pub(super) fn client(&self) -> &ClientAddress {
+        self.client_behind_proxies.as_ref().unwrap_or(&self.connection.client)
+    }
+
+    /// Whether the connection belongs to a proxy and carries requests of many clients.
+    pub(super) fn is_proxied(&self) -> bool {
+        self.client_behind_proxies.is_some()
+    }
+
     /// The request ID as text, for a log line.
     pub(super) fn id(&self) -> &str {
         self.request_id.to_str().unwrap_or_default()
@@ -108,12 +131,30 @@ impl RequestContext {
     }
 }
 
-/// The client's request ID if it is short and plain, otherwise a new one.
-fn request_id(headers: &HeaderMap, ids: &RequestIds) -> HeaderValue {
+/// The client's request ID if it is short and plain.
+fn given_request_id(headers: &HeaderMap) -> Option<HeaderValue> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let given = headers.get(REQUEST_ID).filter(|id| {
         let bytes = id.as_bytes();
         (1..=MAX_REQUEST_ID).contains(&bytes.len()) && bytes.iter().copied().all(plain)
     });
-    given.cloned().unwrap_or_else(|| ids.next())
+    given.cloned()
+}
+
+fn client_behind_proxies(
+    generation: &Generation,
+    connection: &Connection,
+    headers: &HeaderMap,
+) -> Option<ClientAddress> {
+    let listener = &generation.config.listener;
+    listener.trusted_proxies.as_ref()?;
+    let chain = ProxyChain::read(headers, connection.client.ip, |ip| listener.trusts(ip));
+    if chain.contradicts_itself && generation.services.proxy_warnings.allow() {
+        tracing::warn!(
+            target: "previewgate::server",
+            proxy = %connection.client.ip,
+            "X-Forwarded-For and Forwarded name different clients; neither is believed"
+        );
+    }
+    chain.client.map(ClientAddress::from)
 }

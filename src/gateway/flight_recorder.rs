@@ -72,6 +72,8 @@ pub struct Decision {
     pub duration: Duration,
     /// The time that the upstream took.
     pub upstream_duration: Option<Duration>,
+    /// The gateway's own name for the request.
+    pub id: Box<str>,
     /// The request ID, which the client received too.
     pub request_id: Box<str>,
     /// The client's address.
@@ -134,8 +136,9 @@ impl Decision {
             status: record.status,
             duration: record.duration,
             upstream_duration: record.upstream_duration,
-            request_id: shortened(record.request_id, MAX_TEXT),
-            client: record.client.unwrap_or_default().into(),
+            id: record.caller.id.to_string().into(),
+            request_id: shortened(record.caller.request_id, MAX_TEXT),
+            client: record.caller.client.into(),
             previews,
             more_previews,
             ended: evidence.ended(),
@@ -148,7 +151,7 @@ impl Decision {
         let texts = texts.into_iter().flatten().map(|text| text.len()).sum::<usize>();
         let previews = self.previews.iter().map(SeenPreview::bytes).sum::<usize>();
         let ended = self.ended.capacity() * size_of::<SeenEnd>();
-        size_of::<Self>() + texts + self.request_id.len() + self.client.len() + previews + ended
+        size_of::<Self>() + texts + self.id.len() + self.request_id.len() + self.client.len() + previews + ended
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::context::RequestContext;
 use super::error::GatewayError;
 use super::headers::{GUID, REQUEST_ID, prepare_response, strip_hop_by_hop};
+use super::proxy_chain::{FORWARDED_FOR, ProxyChain};
 use super::push_quote::fields_quote_push_address;
 use super::read_whole::{Unread, read_whole};
 use super::record::Recorder;
@@ -19,7 +20,6 @@ use super::set_guid::{follow_renewal, issued_guid};
 use crate::protocol::{Envelope, content};
 use crate::upstream::{Client, Failure, RequestBody, RoutingKey, UpstreamBody, UpstreamResponse};
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Forwards a request and returns the upstream's response, its head made fit for the client.
@@ -123,19 +123,40 @@ fn origin_form(uri: &Uri) -> Uri {
     Uri::from(target)
 }
 
-/// Appends the client to `X-Forwarded-For` and sets `X-Forwarded-Proto`. Earlier entries are the client's own claim.
+/// Appends the peer to `X-Forwarded-For` and sets `X-Forwarded-Proto`. Earlier entries are the client's own claim: they
+/// are passed on as they came, unless the operator names the proxies to trust.
 fn add_forwarded(headers: &mut HeaderMap, context: &RequestContext) {
+    let peer = context.connection.client.ip;
+    let listener = &context.config().listener;
     let mut route = Vec::new();
+    if listener.trusted_proxies.is_some() {
+        keep_believed(headers, ProxyChain::read(headers, peer, |ip| listener.trusts(ip)));
+    }
     for earlier in headers.get_all(FORWARDED_FOR) {
         route.extend_from_slice(earlier.as_bytes());
         route.extend_from_slice(b", ");
     }
-    route.extend_from_slice(context.connection.client.address.ip().to_canonical().to_string().as_bytes());
+    route.extend_from_slice(peer.to_string().as_bytes());
     if let Ok(route) = HeaderValue::from_bytes(&route) {
         headers.insert(FORWARDED_FOR, route);
     }
+    // A proxy that ends TLS says how the client has connected to it.
+    let is_scheme = |value: &HeaderValue| value == "http" || value == "https";
+    if listener.trusts(peer) && headers.get(FORWARDED_PROTO).is_some_and(is_scheme) {
+        return;
+    }
     let scheme = if context.connection.encrypted { "https" } else { "http" };
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
+}
+
+/// Drops what the proxies do not vouch for.
+fn keep_believed(headers: &mut HeaderMap, chain: ProxyChain) {
+    for (name, believed) in [(FORWARDED_FOR, chain.forwarded_for), (header::FORWARDED, chain.forwarded)] {
+        match believed {
+            Some(believed) => drop(headers.insert(name, believed)),
+            None => drop(headers.remove(name)),
+        }
+    }
 }
 
 #[cfg(test)]

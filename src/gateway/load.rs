@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::clients::ClientPlace;
+
 /// The number of requests in flight, in all workers together.
 #[derive(Debug, Default)]
 pub struct Load {
@@ -14,6 +16,7 @@ pub struct Load {
 pub(super) struct Permit {
     load: Arc<Load>,
     kind: Kind,
+    _of_client: Option<ClientPlace>,
 }
 
 /// What a place is for.
@@ -33,9 +36,18 @@ impl Load {
 
     /// A place of this kind, unless `max` are taken.
     pub(super) fn enter(self: &Arc<Self>, kind: Kind, max: usize) -> Option<Permit> {
-        let permit = Permit { load: Arc::clone(self), kind };
+        let permit = Permit { load: Arc::clone(self), kind, _of_client: None };
         let before = self.counter(kind).fetch_add(1, Ordering::Relaxed);
         (before < max).then_some(permit)
+    }
+}
+
+impl Permit {
+    /// Gives back the client's place too when it is dropped.
+    pub(super) fn with(self, place: Option<ClientPlace>) -> Self {
+        let mut permit = self;
+        permit._of_client = place;
+        permit
     }
 }
 

@@ -3,6 +3,7 @@
 //! Each request owns one [`Recorder`]. The decision line is written when it is known what the client gets, the metrics
 //! and the access line when the recorder is dropped: with the last byte of the response, or when the client leaves.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::downstream::Serving;
 use crate::failure::Blame;
 use crate::preview::{AgentPreviews, Callout, Reason, Timestamp, Verdict};
 use crate::protocol::Envelope;
-use crate::telemetry::{AccessRecord, DecisionRecord};
+use crate::telemetry::{AccessRecord, Caller, DecisionRecord};
 
 /// The previews of an agent at one moment.
 #[derive(Clone)]
@@ -156,7 +157,7 @@ impl Recorder {
         if !suppressed {
             record.emit(&services.redactor);
         }
-        services.flight_recorder.keep(context.connection.client.address.ip(), self.explained(&record));
+        services.flight_recorder.keep(context.client().ip, self.explained(&record));
         self.line_suppressed = suppressed;
     }
 
@@ -176,8 +177,7 @@ impl Recorder {
             status: self.status.map(|status| status.as_u16()),
             duration: context.started.elapsed(),
             upstream_duration: self.upstream_duration,
-            request_id: context.id(),
-            client: Some(&context.connection.client.text),
+            caller: caller(context),
         }
     }
 
@@ -197,7 +197,7 @@ impl Recorder {
 
     /// A client that is refused again and again must not fill the log.
     fn may_log_refusal(&self) -> bool {
-        let client = self.context.connection.client.address.ip();
+        let client = self.context.client().ip;
         self.context.services().refusal_lines.allow(client, self.context.config().log.refusals_per_minute)
     }
 
@@ -217,13 +217,25 @@ impl Recorder {
             bytes_out: self.bytes_out,
             duration,
             upstream_duration: self.upstream_duration,
-            request_id: context.id(),
-            client: Some(&context.connection.client.text),
+            caller: caller(context),
             upstream: self.endpoint.as_deref(),
             blame,
             cause,
         };
         record.emit();
+    }
+}
+
+/// Who sent the request, and under which names.
+fn caller(context: &RequestContext) -> Caller<'_> {
+    let certificate = context.connection.certificate.as_ref();
+    Caller {
+        id: &context.own_id,
+        request_id: context.id(),
+        trace_id: context.trace_id.as_ref().map(|id| id as &dyn Display),
+        client: &context.client().text,
+        subject: certificate.map(|certificate| &*certificate.subject),
+        sha256: certificate.map(|certificate| &*certificate.sha256),
     }
 }
 

@@ -1,5 +1,6 @@
-//! Names for requests that come without one.
+//! Names for requests, unique among all gateways.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::HeaderValue;
@@ -12,6 +13,13 @@ pub struct RequestIds {
     next: AtomicU64,
 }
 
+/// The gateway's own name for a request. Unlike the client's `X-Request-Id`, no two requests share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId {
+    process: u64,
+    number: u64,
+}
+
 impl RequestIds {
     /// A new series.
     pub fn new() -> Self {
@@ -21,14 +29,26 @@ impl RequestIds {
         Self { process: u64::from_ne_bytes(bits), next: AtomicU64::new(0) }
     }
 
-    pub(super) fn next(&self) -> HeaderValue {
-        let id = format!("{:016x}-{:x}", self.process, self.next.fetch_add(1, Ordering::Relaxed));
-        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("-"))
+    pub(super) fn next(&self) -> RequestId {
+        RequestId { process: self.process, number: self.next.fetch_add(1, Ordering::Relaxed) }
     }
 }
 
 impl Default for RequestIds {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{:x}", self.process, self.number)
+    }
+}
+
+impl RequestId {
+    /// As the value of a header field.
+    pub(super) fn to_header(self) -> HeaderValue {
+        HeaderValue::try_from(self.to_string()).unwrap_or(HeaderValue::from_static("-"))
     }
 }

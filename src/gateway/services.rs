@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::account_sign_ins::AccountSignIns;
 use super::certificates::report_expiry;
+use super::clients::Clients;
 use super::cors::Origins;
 use super::finish_on_drop::KeptPolls;
 use super::flight_recorder::FlightRecorder;
@@ -53,16 +54,20 @@ pub struct Services {
     pub origins: Origins,
     /// The last decisions on callouts.
     pub flight_recorder: FlightRecorder,
-    /// Makes the IDs of requests that come without one.
+    /// Makes the gateway's own IDs of requests.
     pub request_ids: RequestIds,
     /// The number of requests in flight.
     pub load: Arc<Load>,
+    /// The places that each client holds.
+    pub clients: Clients,
     /// Polls that are kept for a moment after their client has left.
     pub kept_polls: KeptPolls,
     /// How many refusals of each client are logged.
     pub refusal_lines: RefusalLines,
     /// Throttles warnings about events that cannot be read.
     pub event_warnings: LogThrottle,
+    /// Throttles warnings about proxies that contradict themselves.
+    pub proxy_warnings: LogThrottle,
     /// Throttles warnings about an upstream that fails.
     pub upstream_warnings: LogThrottle,
 }
@@ -116,8 +121,10 @@ impl Services {
             flight_recorder: FlightRecorder::default(),
             request_ids: RequestIds::new(),
             load: Arc::new(Load::default()),
+            clients: Clients::default(),
             kept_polls: KeptPolls::default(),
             event_warnings: LogThrottle::every(WARNING_INTERVAL),
+            proxy_warnings: LogThrottle::every(WARNING_INTERVAL),
             upstream_warnings: LogThrottle::every(WARNING_INTERVAL),
         })
     }

@@ -19,12 +19,13 @@ use tokio::sync::mpsc;
 use tower::Service;
 
 use super::admission::Accepted;
-use super::{Phase, Worker, WorkerState};
-use crate::config::Limits;
+use super::{Phase, Worker, WorkerState, proxy_header};
+use crate::config::{Limits, ProxyProtocol};
 use crate::downstream::framing::MAX_FIELDS;
-use crate::downstream::{Abort, ClientAuthorities, ClientIo, Connection, MinRate, Timeouts};
-use crate::gateway::{RecordedBody, RequestService};
+use crate::downstream::{Abort, ClientAuthorities, ClientCertificate, ClientIo, Connection, MinRate, Timeouts};
+use crate::gateway::{Generation, RecordedBody, RequestService};
 use crate::stream::Stream;
+use crate::telemetry::metrics::ProxyHeaderFault;
 
 /// A client that connected just before the shutdown may send its first request within this time.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
@@ -47,15 +48,13 @@ impl Worker {
         alive: mpsc::Sender<()>,
     ) {
         let generation = Arc::clone(&state.generation);
-        // The peer is the client.
-        let client = peer;
-        let Some(_admitted) = accepted.identify(client.ip(), &generation.config.limits, &generation.services.metrics)
-        else {
-            return;
-        };
-        let connection = Arc::new(Connection::new(client, generation.acceptor.is_some(), alive));
+        // Boxed, because its state would otherwise stay allocated as long as the connection.
+        let identified = Box::pin(identify(stream, peer, &generation)).await;
+        let Some((stream, client)) = identified else { return };
+        let Some(_admitted) = accepted.identify(client.ip(), &generation) else { return };
+        let connection = Connection::new(client, generation.acceptor.is_some(), alive);
         let Some(acceptor) = &generation.acceptor else {
-            return self.drive(stream, connection, state, pending()).await;
+            return self.drive(stream, Arc::new(connection), state, pending()).await;
         };
         let patience = generation.config.limits.handshake_timeout;
         let handshake =
@@ -64,8 +63,9 @@ impl Worker {
         match Box::pin(tokio::time::timeout(patience, handshake)).await {
             Ok(Ok(stream)) => {
                 let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+                let connection = connection.identified_by(chain.first().map(ClientCertificate::new));
                 let revoked = Arc::clone(self).revoked(client, acceptor.clients().clone(), chain);
-                self.drive(stream, connection, state, revoked).await;
+                self.drive(stream, Arc::new(connection), state, revoked).await;
             }
             Ok(Err(error)) => {
                 tracing::debug!(target: "previewgate::server", %client, %error, "TLS handshake failed");
@@ -172,6 +172,33 @@ impl Worker {
             }
             current.0.call(request)
         })
+    }
+}
+
+/// Finds out who the client is: the peer, or with `listener.proxy_protocol` the one that a trusted proxy names. `None` if
+/// the connection is to be closed.
+async fn identify(stream: Stream, peer: SocketAddr, generation: &Generation) -> Option<(Stream, SocketAddr)> {
+    let config = &generation.config;
+    if config.listener.proxy_protocol == ProxyProtocol::Off {
+        return Some((stream, peer));
+    }
+    let read = async {
+        match config.listener.trusts(peer.ip()) {
+            true => proxy_header::read(stream).await,
+            false => Err(ProxyHeaderFault::Untrusted),
+        }
+    };
+    let read = tokio::time::timeout(config.limits.handshake_timeout, read).await;
+    match read.unwrap_or(Err(ProxyHeaderFault::Timeout)) {
+        Ok((stream, client)) => Some((stream, client.unwrap_or(peer))),
+        Err(fault) => {
+            generation.services.metrics.client_connections.no_proxy_header(fault);
+            if generation.services.proxy_warnings.allow() {
+                let reason = fault.as_str();
+                tracing::warn!(target: "previewgate::server", %peer, reason, "connection without a usable PROXY header");
+            }
+            None
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod connection;
 mod handshake_queue;
 mod listener;
 mod phase;
+mod proxy_header;
 
 use std::io;
 use std::net::SocketAddr;

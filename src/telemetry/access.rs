@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::caller::{Caller, MAX_SUBJECT};
 use super::{ACCESS_TARGET, millis, sanitized};
 use crate::failure::Blame;
 use crate::preview::AgentId;
@@ -12,7 +13,7 @@ const MAX_METHOD: usize = 20;
 const MAX_REQUEST_ID: usize = 128;
 
 /// The content of one access line. It has no path, query or header.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessRecord<'a> {
     /// The operation that the request asks for.
     pub operation: OperationName,
@@ -30,10 +31,8 @@ pub struct AccessRecord<'a> {
     pub duration: Duration,
     /// The time that the upstream took.
     pub upstream_duration: Option<Duration>,
-    /// The request ID, which the client receives too.
-    pub request_id: &'a str,
-    /// The client's address.
-    pub client: Option<&'a str>,
+    /// Who sent the request, and under which names.
+    pub caller: Caller<'a>,
     /// The endpoint that answered.
     pub upstream: Option<&'a str>,
     /// Who caused the failure, if the request failed.
@@ -55,8 +54,12 @@ impl AccessRecord<'_> {
             bytes_out = self.bytes_out,
             duration_ms = millis(self.duration),
             upstream_ms = self.upstream_duration.map(millis),
-            request_id = display(sanitized(self.request_id, MAX_REQUEST_ID)),
-            client = self.client,
+            id = display(self.caller.id),
+            request_id = display(sanitized(self.caller.request_id, MAX_REQUEST_ID)),
+            trace_id = self.caller.trace_id.map(display),
+            client = self.caller.client,
+            client_subject = self.caller.subject.map(|subject| display(sanitized(subject, MAX_SUBJECT))),
+            client_sha256 = self.caller.sha256,
             upstream = self.upstream,
             blame = self.blame.as_str(),
             cause = self.cause,
@@ -85,8 +88,7 @@ mod tests {
             bytes_out: 0,
             duration: Duration::from_millis(3),
             upstream_duration: None,
-            request_id: "0f3c",
-            client: Some("[2001:db8::1]:443"),
+            caller: Caller { client: "[2001:db8::1]:443", trace_id: None, ..Caller::sample() },
             upstream: Some("https://10.0.0.11:8043"),
             blame: Blame::Upstream,
             cause: Some("connect_timeout"),
@@ -98,7 +100,7 @@ mod tests {
         assert_eq!(
             line,
             "INFO  request operation=other method=\"BREW COFFEE\\\\n\" agent_id=101 status=502 bytes_in=17 bytes_out=0 \
-             duration_ms=3.0 request_id=0f3c client=[2001:db8::1]:443 upstream=https://10.0.0.11:8043 \
+             duration_ms=3.0 id=64fd9ca90e103750-3 request_id=0f3c client=[2001:db8::1]:443 upstream=https://10.0.0.11:8043 \
              blame=upstream cause=connect_timeout\n"
         );
     }

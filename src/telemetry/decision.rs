@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tracing::field::display;
 
+use super::caller::{Caller, MAX_SUBJECT};
 use super::{DECISION_TARGET, REFUSAL_TARGET, Redactor, millis, sanitized};
 use crate::config::Mode;
 use crate::preview::{AgentId, ControlId, DialedNumber, Reason, Verdict};
@@ -13,7 +14,7 @@ use crate::protocol::OperationName;
 const MAX_TEXT: usize = 128;
 
 /// The content of one decision line. A value that is `None` has no field.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DecisionRecord<'a> {
     /// The agent in the path, if its ID is valid.
     pub agent_id: Option<AgentId>,
@@ -41,10 +42,8 @@ pub struct DecisionRecord<'a> {
     pub duration: Duration,
     /// The time that the upstream took.
     pub upstream_duration: Option<Duration>,
-    /// The request ID, which the client receives too.
-    pub request_id: &'a str,
-    /// The client's address.
-    pub client: Option<&'a str>,
+    /// Who sent the request, and under which names.
+    pub caller: Caller<'a>,
 }
 
 /// The line of a record. A macro, because the target of an event is part of its call site.
@@ -69,8 +68,12 @@ macro_rules! line {
             status = record.status,
             duration_ms = millis(record.duration),
             upstream_ms = record.upstream_duration.map(millis),
-            request_id = chosen(record.request_id),
-            client = record.client,
+            id = display(record.caller.id),
+            request_id = display(sanitized(record.caller.request_id, MAX_TEXT)),
+            trace_id = record.caller.trace_id.map(display),
+            client = record.caller.client,
+            client_subject = record.caller.subject.map(|subject| display(sanitized(subject, MAX_SUBJECT))),
+            client_sha256 = record.caller.sha256,
             "previewCallout {}",
             record.verdict
         );
@@ -125,8 +128,7 @@ mod tests {
             status: Some(200),
             duration: Duration::from_nanos(12_345_678),
             upstream_duration: Some(Duration::from_micros(12_000)),
-            request_id: "0f3c",
-            client: Some("192.0.2.7:50123"),
+            caller: Caller::sample(),
         }
     }
 
@@ -145,7 +147,8 @@ mod tests {
                 "agent_id": 1001, "decision": "unverified", "reason": "number_not_in_preview", "mode": "monitor",
                 "called": "******39", "control_id": 11776, "preview_age_ms": 2500.0, "retcode": "0",
                 "call_id": "1455885056-1095", "upstream": "https://10.0.0.11:8043", "status": 200,
-                "duration_ms": 12.346, "upstream_ms": 12.0, "request_id": "0f3c", "client": "192.0.2.7:50123",
+                "duration_ms": 12.346, "upstream_ms": 12.0, "id": "64fd9ca90e103750-3", "request_id": "0f3c",
+                "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "client": "192.0.2.7:50123",
             })
         );
     }
@@ -163,13 +166,24 @@ mod tests {
             upstream: None,
             status: None,
             upstream_duration: None,
-            client: None,
+            caller: Caller { trace_id: None, ..Caller::sample() },
             ..full(&called)
         };
         let line: serde_json::Map<_, _> = serde_json::from_str(&emitted(LogFormat::Json, true, &record)).unwrap();
         let names: Vec<_> = line.keys().map(String::as_str).collect();
-        let mut expected =
-            ["ts", "level", "message", "method", "decision", "reason", "mode", "duration_ms", "request_id"];
+        let mut expected = [
+            "ts",
+            "level",
+            "message",
+            "method",
+            "decision",
+            "reason",
+            "mode",
+            "duration_ms",
+            "id",
+            "request_id",
+            "client",
+        ];
         expected.sort_unstable();
         assert_eq!(names, expected);
     }
@@ -187,8 +201,8 @@ mod tests {
     fn hostile_responses_and_ids_stay_in_bounds() {
         let called = DialedNumber::new("1\n2\u{1b}3".repeat(10_000));
         let hostile = "\n{\"decision\":\"forwarded\"} ".repeat(10_000);
-        let record =
-            DecisionRecord { retcode: Some(&hostile), call_id: Some(&hostile), request_id: &hostile, ..full(&called) };
+        let caller = Caller { request_id: &hostile, subject: Some(&hostile), ..Caller::sample() };
+        let record = DecisionRecord { retcode: Some(&hostile), call_id: Some(&hostile), caller, ..full(&called) };
         for mask in [true, false] {
             let line = emitted(LogFormat::Json, mask, &record);
             assert_eq!(line.matches('\n').count(), 1);

@@ -8,6 +8,7 @@
 //! Nothing here is global: two gateways in one process share neither a log nor a counter.
 
 mod access;
+mod caller;
 mod decision;
 mod line;
 mod logging;
@@ -16,6 +17,7 @@ mod redact;
 mod writer;
 
 pub use access::AccessRecord;
+pub use caller::Caller;
 pub use decision::DecisionRecord;
 pub use logging::{LevelHandle, Logging};
 pub use metrics::Metrics;

@@ -46,8 +46,18 @@ impl Wire {
 
     /// Connects with TLS.
     pub(crate) async fn encrypted(address: SocketAddr, config: Arc<ClientConfig>) -> io::Result<Self> {
-        let socket = TcpStream::connect(address).await?;
+        Self::encrypted_behind(b"", address, config).await
+    }
+
+    /// Connects with TLS, which begins behind these bytes.
+    pub(crate) async fn encrypted_behind(
+        bytes: &[u8],
+        address: SocketAddr,
+        config: Arc<ClientConfig>,
+    ) -> io::Result<Self> {
+        let mut socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
+        socket.write_all(bytes).await?;
         let name = ServerName::from(address.ip());
         let stream = tokio_rustls::TlsConnector::from(config).connect(name, socket).await?;
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);

@@ -39,6 +39,7 @@ const FIXED: [&str; 30] = [
 /// Other values for keys whose description does not tell one.
 const OTHER_VALUES: &[(&str, &str)] = &[
     ("listener.address", "\"127.0.0.1:1\""),
+    ("listener.trusted_proxies", "[\"192.0.2.0/24\"]"),
     ("upstream.endpoints", "[\"https://elsewhere\"]"),
     ("upstream.path_prefixes", "[\"/other/\"]"),
     ("upstream.probe.path", "\"/other\""),

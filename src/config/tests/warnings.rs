@@ -17,6 +17,7 @@ fn warnings_name_the_key() {
     assert!(unproved("mode = \"enforce\"") && !unproved("mode = \"monitor\""));
     for (table, line, key) in [
         ("listener", "address = \"[::]:8043\"", "listener.tls:"),
+        ("listener", "trusted_proxies = [\"0.0.0.0/0\"]", "listener.trusted_proxies:"),
         ("admin", "address = \"10.0.0.1:9043\"", "admin.address:"),
         ("validation", "mode = \"monitor\"", "validation.mode:"),
         ("validation", "on_unknown_preview = \"forward\"", "validation.on_unknown_preview:"),

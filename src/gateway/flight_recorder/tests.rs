@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::*;
 use crate::preview::{Announcement, Bounds, Change, DialedNumber};
+use crate::telemetry::Caller;
 
 fn client(number: u8) -> IpAddr {
     Ipv4Addr::new(192, 0, 2, number).into()
@@ -24,8 +25,7 @@ fn record(verdict: Verdict, request_id: &str) -> DecisionRecord<'_> {
         status: Some(200),
         duration: Duration::ZERO,
         upstream_duration: None,
-        request_id,
-        client: Some("192.0.2.7:50123"),
+        caller: Caller { request_id, ..Caller::sample() },
     }
 }
 

@@ -64,7 +64,7 @@ pub(in crate::gateway) async fn relay(
 async fn admit(context: &RequestContext, request: Request<ClientBody>) -> Result<Admitted, GatewayError> {
     let (head, body) = request.into_parts();
     let relay = context.generation.push.relay().ok_or(PushFault::Signature)?;
-    if !relay.accepts(context.connection.client.address.ip()) {
+    if !relay.accepts(context.client().ip) {
         return Err(PushFault::Source.into());
     }
     let claim = Claim::read(head.uri.path()).ok_or(PushFault::Signature)?;

@@ -3,6 +3,7 @@
 //! There is one struct for each subsystem, with the methods that the subsystem calls and the metric names as constants.
 //! Label values are words of enums, or endpoints from the configuration. A client can choose none of them.
 
+mod client_connections;
 mod data_path;
 mod domain;
 mod durations;
@@ -16,6 +17,7 @@ mod upstream;
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
+pub use client_connections::{ClientConnectionMetrics, ProxyHeaderFault};
 pub use data_path::{ConnectionMetrics, OpenConnections, OpenGuard, RequestMetrics, ShedKind, Side, StatusClass};
 pub use domain::{
     CalloutMetrics, DropCause, EventMetrics, EvictionCause, NumberDropCause, PreviewMetrics, SnapshotMetrics,
@@ -42,6 +44,8 @@ pub struct Metrics {
     pub store: StoreMetrics,
     /// Requests of clients.
     pub requests: RequestMetrics,
+    /// Connections of clients that end before their first request.
+    pub client_connections: ClientConnectionMetrics,
     /// Connections, both sides.
     pub connections: ConnectionMetrics,
     /// Requests to CC-Gateway or NSLB.
@@ -68,6 +72,7 @@ impl Metrics {
             snapshots: SnapshotMetrics::register(&mut registry),
             store: StoreMetrics::register(&mut registry),
             requests: RequestMetrics::register(&mut registry),
+            client_connections: ClientConnectionMetrics::register(&mut registry),
             connections: ConnectionMetrics::register(&mut registry),
             upstream: UpstreamMetrics::register(&mut registry),
             log: LogMetrics::register(&mut registry),
