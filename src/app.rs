@@ -185,7 +185,7 @@ impl App {
                 Ok(())
             })?);
         }
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(End::NotYet);
         let reloader = Arc::new(self.reloader);
         let supervisor = Supervisor {
             admin: Admin::new(self.active.clone(), Arc::clone(&reloader), phase),
@@ -226,7 +226,7 @@ pub struct Running {
     pub services: Arc<Services>,
     active: ActiveGeneration,
     reloader: Arc<Reloader>,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<End>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     /// The caller provides the log, if it wants one.
     dispatch: Dispatch,
@@ -240,7 +240,12 @@ impl Running {
 
     /// Begins the orderly end: not ready, delay, drain, cut. Returns at once.
     pub fn stop(&self) {
-        self.stop.send_replace(true);
+        self.stop.send_if_modified(|end| std::mem::replace(end, (*end).max(End::Orderly)) < End::Orderly);
+    }
+
+    /// Can shorten the orderly end, from another thread.
+    pub fn cutter(&self) -> Cutter {
+        Cutter(self.stop.clone())
     }
 
     /// Reads the configuration file again, as after SIGHUP. The result is also logged.
@@ -270,6 +275,25 @@ impl Running {
     }
 }
 
+/// How the process shall end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum End {
+    NotYet,
+    Orderly,
+    AtOnce,
+}
+
+/// Shortens the orderly end of a gateway.
+#[derive(Clone, Debug)]
+pub struct Cutter(watch::Sender<End>);
+
+impl Cutter {
+    /// Cuts open connections at once. Their requests are recorded, and previews are saved.
+    pub fn cut(&self) {
+        self.0.send_replace(End::AtOnce);
+    }
+}
+
 struct Supervisor {
     admin: Admin,
     active: ActiveGeneration,
@@ -281,7 +305,7 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    async fn run(mut self, admin: tokio::net::TcpListener, mut stopped: watch::Receiver<bool>) {
+    async fn run(mut self, admin: tokio::net::TcpListener, mut stopped: watch::Receiver<End>) {
         tokio::spawn(self.admin.clone().run(admin));
         let services = Arc::clone(&self.active.current().services);
         tokio::spawn(probe_endpoints(self.active.clone()));
@@ -295,10 +319,10 @@ impl Supervisor {
                 _ = housekeeping.tick() => services.ledger.maintain(),
                 _ = certificates.tick() => self.reloader.look_at_certificates(),
                 _ = refusals.tick() => services.refusal_lines.report(),
-                _ = stopped.wait_for(|stop| *stop) => break,
+                _ = stopped.wait_for(|end| *end > End::NotYet) => break,
             }
         }
-        self.shut_down().await;
+        self.shut_down(&mut stopped).await;
         if let Some(saving) = saving {
             saving.abort();
         }
@@ -310,8 +334,25 @@ impl Supervisor {
         tracing::info!(target: "previewgate", "ended");
     }
 
-    async fn shut_down(&mut self) {
+    async fn shut_down(&mut self, stopped: &mut watch::Receiver<End>) {
         let generation = self.active.current();
+        let open = || generation.services.metrics.connections.downstream.open();
+        let drained = tokio::select! {
+            drained = self.drain(&generation) => drained,
+            _ = stopped.wait_for(|end| *end == End::AtOnce) => {
+                tracing::warn!(target: "previewgate", connections = open(), "asked again to end: cutting what is still open");
+                false
+            }
+        };
+        if !drained {
+            self.control.announce(Phase::Cut);
+            let _ = tokio::time::timeout(LAST_WORDS, self.gone.recv()).await;
+        }
+        self.control.announce(Phase::Ended);
+    }
+
+    /// Lets open requests finish. Returns whether all have.
+    async fn drain(&mut self, generation: &Generation) -> bool {
         let shutdown = &generation.config.shutdown;
         let open = || generation.services.metrics.connections.downstream.open();
         tracing::info!(target: "previewgate", connections = open(), "shutting down: not ready any more");
@@ -319,12 +360,11 @@ impl Supervisor {
         tokio::time::sleep(shutdown.delay).await;
         tracing::info!(target: "previewgate", connections = open(), "draining: no new connections");
         self.control.announce(Phase::Draining);
-        if tokio::time::timeout(shutdown.drain, self.gone.recv()).await.is_err() {
-            tracing::warn!(target: "previewgate", connections = open(), "drain deadline: cutting what is still open");
-            self.control.announce(Phase::Cut);
-            let _ = tokio::time::timeout(LAST_WORDS, self.gone.recv()).await;
+        if tokio::time::timeout(shutdown.drain, self.gone.recv()).await.is_ok() {
+            return true;
         }
-        self.control.announce(Phase::Ended);
+        tracing::warn!(target: "previewgate", connections = open(), "drain deadline: cutting what is still open");
+        false
     }
 }
 

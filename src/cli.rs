@@ -1,5 +1,9 @@
 //! The commands.
 
+mod health;
+mod help;
+mod signals;
+
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -7,24 +11,26 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::app::{App, Running};
+use self::signals::Signals;
+use crate::app::App;
 use crate::config::{self, Config, Files};
 use crate::demo::{self, Afterwards, SimulateOptions};
 use crate::explain;
 use crate::preview::SystemClock;
 use crate::reload::mode_notice;
+use crate::standard_output::StandardOutput;
 use crate::systemd::{Inherited, Notifier};
 use crate::telemetry::{Logging, stdout};
 
+/// The version, and the revision if it is known. `build.rs` makes it.
+const VERSION: &str = env!("PREVIEWGATE_VERSION");
 /// Exit code for a configuration that was refused (`EX_CONFIG` of sysexits.h).
 const BAD_CONFIGURATION: u8 = 78;
 
 /// A validating reverse proxy for Huawei CC-Gateway: no previewCallout without a preview.
 #[derive(Parser)]
-#[command(name = "previewgate", version, max_term_width = 100)]
+#[command(name = "previewgate", version = VERSION, max_term_width = 100, after_help = help::TOP)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -33,12 +39,14 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Serve, until SIGTERM or SIGINT.
+    #[command(after_help = help::RUN)]
     Run {
         /// The configuration file (TOML).
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
     /// Check a configuration with the real loader; print the effective one, or every problem.
+    #[command(after_help = help::CHECK)]
     Check {
         /// The configuration file (TOML).
         #[arg(long, value_name = "FILE")]
@@ -48,19 +56,33 @@ enum Command {
         skip_files: bool,
     },
     /// See it work: a simulated CC-Gateway, previewgate in front of it and scripted agents, all on loopback.
+    #[command(after_help = help::DEMO)]
     Demo {
         /// Exit after the script, instead of serving until SIGTERM or SIGINT.
         #[arg(long)]
         once: bool,
     },
     /// Serve a simulated CC-Gateway alone, until SIGTERM or SIGINT.
+    #[command(after_help = help::SIMULATE)]
     Simulate(SimulateOptions),
     /// Say what the gateway would decide about a request after these events, step by step, offline.
+    #[command(after_help = help::EXPLAIN)]
     Explain(explain::Options),
+    /// Ask a running gateway whether it is ready, for container health checks.
+    #[command(after_help = help::HEALTH)]
+    Health(health::Options),
     /// Print a completion script.
+    #[command(after_help = help::COMPLETIONS)]
     Completions {
         /// For which shell.
         shell: clap_complete::Shell,
+    },
+    /// Write the manual pages.
+    #[command(after_help = help::MAN)]
+    Man {
+        /// The directory to write them to.
+        #[arg(value_name = "DIRECTORY")]
+        directory: PathBuf,
     },
 }
 
@@ -69,29 +91,50 @@ enum Command {
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
-        }
+        Err(error) => return usage(&error),
     };
+    let mut out = StandardOutput::new();
     let outcome = match arguments.command {
         Command::Run { config } => run(&config),
-        Command::Check { config, skip_files } => check(&config, if skip_files { Files::Skip } else { Files::Check }),
+        Command::Check { config, skip_files } => {
+            check(&config, if skip_files { Files::Skip } else { Files::Check }, &mut out)
+        }
         Command::Demo { once } => demo::demo(if once { Afterwards::Exit } else { Afterwards::Serve }).map_err(other),
         Command::Simulate(options) => demo::simulate(&options).map_err(other),
-        Command::Explain(options) => explain::explain(&options, &mut io::stdout()).map_err(Failure::from),
+        Command::Explain(options) => explain::explain(&options, &mut out).map_err(Failure::from),
+        Command::Health(options) => health::health(&options, &mut out).map_err(Failure::from),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "previewgate", &mut io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "previewgate", &mut script);
+            out.write_all(&script).map_err(other)
         }
+        Command::Man { directory } => man(&directory),
     };
-    match outcome {
+    match outcome.and_then(|()| out.flush().map_err(other)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, message }) => {
             let _ = writeln!(io::stderr(), "{message}");
             ExitCode::from(code)
         }
     }
+}
+
+/// Prints the help that was asked for, or what is wrong with the arguments.
+fn usage(message: &clap::Error) -> ExitCode {
+    match (message.print(), message.use_stderr()) {
+        (_, true) => ExitCode::from(2),
+        (Err(error), false) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = writeln!(io::stderr(), "{}", other(error).message);
+            ExitCode::FAILURE
+        }
+        (_, false) => ExitCode::SUCCESS,
+    }
+}
+
+fn man(directory: &Path) -> Result<(), Failure> {
+    let named = |error| other(format!("{}: {error}", directory.display()));
+    std::fs::create_dir_all(directory).map_err(named)?;
+    clap_mangen::generate_to(Arguments::command(), directory).map_err(named)
 }
 
 /// Why a command failed: what to print and how to exit.
@@ -116,22 +159,32 @@ impl From<explain::Error> for Failure {
     }
 }
 
+impl From<health::Unhealthy> for Failure {
+    fn from(error: health::Unhealthy) -> Self {
+        match error {
+            health::Unhealthy::Configuration(problems) => problems.into(),
+            error => other(error),
+        }
+    }
+}
+
 /// Everything that is not the configuration's fault.
 fn other(error: impl std::fmt::Display) -> Failure {
     Failure { code: 1, message: format!("previewgate: {error}") }
 }
 
-fn check(path: &Path, files: Files) -> Result<(), Failure> {
+fn check(path: &Path, files: Files, out: &mut impl Write) -> Result<(), Failure> {
     let config = config::load(path, files)?;
     for warning in config.warnings() {
-        writeln!(io::stderr(), "warning: {warning}").map_err(other)?;
+        let _ = writeln!(io::stderr(), "warning: {warning}");
     }
-    write!(io::stdout(), "{}", config.to_toml()).map_err(other)
+    write!(out, "{}", config.to_toml()).map_err(other)
 }
 
 fn run(path: &Path) -> Result<(), Failure> {
     // First of all: it changes the environment, which no other thread may read meanwhile.
     let inherited = Inherited::from_environment().map_err(other)?;
+    let signals = Signals::register().map_err(other)?;
     let notifier = Notifier::from_environment();
     let config = config::load(path, Files::Check)?;
     let logging = Logging::start(config.log.format, config.log.level, stdout()).map_err(other)?;
@@ -139,8 +192,6 @@ fn run(path: &Path) -> Result<(), Failure> {
     announce(&config);
     let app = App::bind_with(config, &logging, inherited, Arc::new(SystemClock::new())).map_err(other)?;
     let app = app.reloading(path.to_owned()).notifying(notifier.clone());
-    // Before anybody is told that the gateway is ready: a signal that nobody listens for ends the process.
-    let signals = Signals::register().map_err(other)?;
     let running = app.start().map_err(other)?;
     tracing::info!(
         target: "previewgate",
@@ -161,6 +212,7 @@ fn announce(config: &Config) {
     tracing::info!(
         target: "previewgate",
         version = env!("CARGO_PKG_VERSION"),
+        build = VERSION,
         mode = config.validation.mode.as_str(),
         on_unknown_preview = config.validation.on_unknown_preview.as_str(),
         upstream = endpoints.join(" "),
@@ -170,40 +222,5 @@ fn announce(config: &Config) {
     );
     for warning in config.warnings() {
         tracing::warn!(target: "previewgate", "{warning}");
-    }
-}
-
-/// What a process is told from outside.
-struct Signals {
-    runtime: Runtime,
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn register() -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let context = runtime.enter();
-        let terminate = signal(SignalKind::terminate())?;
-        let interrupt = signal(SignalKind::interrupt())?;
-        let hang_up = signal(SignalKind::hangup())?;
-        drop(context);
-        Ok(Self { runtime, terminate, interrupt, hang_up })
-    }
-
-    /// Reloads at SIGHUP; returns at SIGTERM and SIGINT.
-    fn obey(self, running: &Running) {
-        let Self { runtime, mut terminate, mut interrupt, mut hang_up } = self;
-        runtime.block_on(async {
-            loop {
-                tokio::select! {
-                    _ = terminate.recv() => break,
-                    _ = interrupt.recv() => break,
-                    // The outcome is logged.
-                    _ = hang_up.recv() => drop(running.reload()),
-                }
-            }
-        });
     }
 }

@@ -35,7 +35,7 @@
 //! config
 //! preview
 //! endpoint_url, failure, stream
-//! label_enum, log_throttle, sockets, systemd, tls
+//! label_enum, log_throttle, sockets, standard_output, systemd, tls
 //! ```
 //!
 //! `tests/architecture` reads this list. It also fails when two files use each other, directly or over other files.
@@ -59,6 +59,7 @@ pub mod reload;
 pub mod server;
 pub mod simulator;
 mod sockets;
+mod standard_output;
 pub mod store;
 pub mod stream;
 pub mod systemd;

@@ -27,6 +27,7 @@ pub use error::DemoError;
 pub use simulate::{SimulateOptions, simulate};
 
 use crate::config::Mode;
+use crate::standard_output::StandardOutput;
 use crate::telemetry;
 use play::Player;
 use report::{Report, Style};
@@ -52,7 +53,7 @@ pub fn demo(afterwards: Afterwards) -> Result<(), DemoError> {
         Afterwards::Serve => Plan { mode: Mode::Enforce, ports: Ports::WellKnown, poll_wait: Duration::from_secs(2) },
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(perform(plan, afterwards, &mut io::stdout(), Style::of_stdout()))
+    runtime.block_on(perform(plan, afterwards, &mut StandardOutput::new(), Style::of_stdout()))
 }
 
 async fn perform(plan: Plan, afterwards: Afterwards, out: &mut dyn Write, style: Style) -> Result<(), DemoError> {

@@ -11,6 +11,7 @@ use super::Signals;
 use super::error::DemoError;
 use super::invitation::shell_word;
 use crate::simulator::{AuthMode, Authority, Simulator, SimulatorConfig};
+use crate::standard_output::StandardOutput;
 
 /// With dynamic authentication, a new GUID is issued after this number of polls and handshakes.
 const RENEWED_EVERY: u32 = 5;
@@ -53,7 +54,7 @@ enum Auth {
 /// When the address cannot be bound or the file not be written.
 pub fn simulate(options: &SimulateOptions) -> Result<(), DemoError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(options, &mut io::stdout()))
+    runtime.block_on(serve(options, &mut StandardOutput::new()))
 }
 
 async fn serve(options: &SimulateOptions, out: &mut dyn Write) -> Result<(), DemoError> {

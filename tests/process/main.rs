@@ -12,8 +12,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod command_line;
 mod crash;
 mod explain;
 mod memory;
+mod signals;
 mod surroundings;
 mod systemd;

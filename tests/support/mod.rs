@@ -91,7 +91,7 @@ pub(crate) use log::CapturedLog;
 pub(crate) use memory::{MemoryLab, MemorySetup, PLATFORM, seconds};
 pub(crate) use pipes::Pipes;
 pub(crate) use port::Port;
-pub(crate) use process::{Process, RUN, outcome};
+pub(crate) use process::{Process, RUN, outcome, signal};
 pub(crate) use redis::{Kind, RedisServer, SECRET};
 pub(crate) use request::Request;
 pub(crate) use upstream::{Peer, Scripted, Seen, Upstream};

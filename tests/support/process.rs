@@ -126,7 +126,7 @@ impl Process {
 
 /// Sends a signal to a child process. By the shell's own `kill`: the program of this name is in a package that not every
 /// machine has.
-pub(super) fn signal(process: u32, name: &str) {
+pub(crate) fn signal(process: u32, name: &str) {
     let kill = ["-c", "kill -s $0 $1", name, &process.to_string()];
     assert!(std::process::Command::new("sh").args(kill).status().unwrap().success());
 }

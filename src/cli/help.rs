@@ -1,0 +1,98 @@
+//! What `--help` says below the options of each command: examples, and what the exit code means.
+
+pub(super) const TOP: &str = "\
+Examples:
+  previewgate demo --once
+  previewgate check --config /etc/previewgate/previewgate.toml
+  previewgate run --config /etc/previewgate/previewgate.toml
+
+`previewgate help COMMAND` has examples and exit codes of each command.
+Manual: docs/operating.md; every key: config/previewgate.toml.";
+
+pub(super) const RUN: &str = "\
+Examples:
+  previewgate run --config /etc/previewgate/previewgate.toml
+
+Signals:
+  TERM, INT  stop: not ready, drain, end; the second one cuts open connections at once
+  HUP        read the configuration again; a bad one changes nothing
+  USR1, ...  none: the log goes to the standard output
+
+Exit codes:
+  0   ended in order
+  1   an address cannot be bound, or another failure
+  2   wrong usage
+  78  the configuration is refused";
+
+pub(super) const CHECK: &str = "\
+Examples:
+  previewgate check --config previewgate.toml
+  previewgate check --config previewgate.toml --skip-files
+
+Exit codes:
+  0   the configuration is valid
+  1   the result cannot be written, or another failure
+  2   wrong usage
+  78  the configuration is refused; every problem is listed";
+
+pub(super) const DEMO: &str = "\
+Examples:
+  previewgate demo
+  previewgate demo --once
+
+Exit codes:
+  0  every step ended as expected
+  1  a step did not, or the demo cannot start
+  2  wrong usage";
+
+pub(super) const SIMULATE: &str = "\
+Examples:
+  previewgate simulate --plain --address 127.0.0.1:8000
+  previewgate simulate --ca-out ca.pem --poll-wait 2s
+
+Exit codes:
+  0  ended by a signal
+  1  the address cannot be bound, or another failure
+  2  wrong usage";
+
+pub(super) const EXPLAIN: &str = "\
+Examples:
+  previewgate explain --events events.jsonl --request callout.http
+  previewgate explain --events events.jsonl --request callout.json --agent 1001
+
+Exit codes:
+  0   explained, whatever the decision is
+  1   a file cannot be read, or another failure
+  2   wrong usage, or nothing names the agent
+  78  the configuration is refused";
+
+pub(super) const HEALTH: &str = "\
+Examples:
+  previewgate health
+  previewgate health --config /etc/previewgate/previewgate.toml
+  HEALTHCHECK CMD [\"/usr/bin/previewgate\", \"health\"]
+
+Exit codes:
+  0   the gateway is ready
+  1   it is shutting down, or does not answer
+  2   wrong usage
+  78  the configuration is refused";
+
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  previewgate completions bash > /usr/share/bash-completion/completions/previewgate
+  previewgate completions zsh > /usr/share/zsh/site-functions/_previewgate
+
+Exit codes:
+  0  written
+  1  the script cannot be written
+  2  wrong usage";
+
+pub(super) const MAN: &str = "\
+Examples:
+  previewgate man /usr/share/man/man1
+
+Exit codes:
+  0  written
+  1  a page cannot be written
+  2  wrong usage";
