@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use http::{Request, Version, header};
+use http::{HeaderValue, Request, Version, header};
 use tokio::sync::mpsc;
 
 use super::certificate::ClientCertificate;
@@ -49,6 +49,8 @@ pub fn network_of(client: IpAddr) -> IpAddr {
 pub struct Connection {
     /// The client, or the last proxy before the gateway: the peer of the TCP connection, or what its PROXY header says.
     pub client: ClientAddress,
+    /// Its address alone, as `X-Forwarded-For` names it: the same in each request.
+    pub forwarded_for: HeaderValue,
     /// The certificate that the client has shown.
     pub certificate: Option<ClientCertificate>,
     /// Whether the connection is encrypted.
@@ -64,8 +66,10 @@ pub struct Connection {
 impl Connection {
     /// A new connection of `client`. `alive` is dropped with the last request.
     pub fn new(client: SocketAddr, encrypted: bool, alive: mpsc::Sender<()>) -> Self {
+        let client = ClientAddress::from(client);
         Self {
-            client: client.into(),
+            forwarded_for: HeaderValue::try_from(client.ip.to_string()).unwrap_or(HeaderValue::from_static("unknown")),
+            client,
             certificate: None,
             encrypted,
             in_flight: AtomicUsize::new(0),

@@ -128,17 +128,21 @@ fn origin_form(uri: &Uri) -> Uri {
 fn add_forwarded(headers: &mut HeaderMap, context: &RequestContext) {
     let peer = context.connection.client.ip;
     let listener = &context.config().listener;
-    let mut route = Vec::new();
     if listener.trusted_proxies.is_some() {
         keep_believed(headers, ProxyChain::read(headers, peer, |ip| listener.trusts(ip)));
     }
-    for earlier in headers.get_all(FORWARDED_FOR) {
-        route.extend_from_slice(earlier.as_bytes());
-        route.extend_from_slice(b", ");
-    }
-    route.extend_from_slice(peer.to_string().as_bytes());
-    if let Ok(route) = HeaderValue::from_bytes(&route) {
-        headers.insert(FORWARDED_FOR, route);
+    if headers.contains_key(FORWARDED_FOR) {
+        let mut route = Vec::new();
+        for earlier in headers.get_all(FORWARDED_FOR) {
+            route.extend_from_slice(earlier.as_bytes());
+            route.extend_from_slice(b", ");
+        }
+        route.extend_from_slice(context.connection.forwarded_for.as_bytes());
+        if let Ok(route) = HeaderValue::from_bytes(&route) {
+            headers.insert(FORWARDED_FOR, route);
+        }
+    } else {
+        headers.insert(FORWARDED_FOR, context.connection.forwarded_for.clone());
     }
     // A proxy that ends TLS says how the client has connected to it.
     let is_scheme = |value: &HeaderValue| value == "http" || value == "https";

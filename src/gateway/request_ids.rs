@@ -1,9 +1,12 @@
 //! Names for requests, unique among all gateways.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::HeaderValue;
+
+/// Longest ID: two numbers of 64 bits.
+const MAX_LENGTH: usize = 33;
 
 /// Makes request IDs: 64 random bits for the process and a counter. So they are unique among all instances, and sort in
 /// the order of arrival within one.
@@ -49,6 +52,9 @@ impl fmt::Display for RequestId {
 impl RequestId {
     /// As the value of a header field.
     pub(super) fn to_header(self) -> HeaderValue {
-        HeaderValue::try_from(self.to_string()).unwrap_or(HeaderValue::from_static("-"))
+        // `to_string` would grow the text twice.
+        let mut text = String::with_capacity(MAX_LENGTH);
+        let _ = write!(text, "{self}");
+        HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("-"))
     }
 }

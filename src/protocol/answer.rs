@@ -325,13 +325,19 @@ impl Handler for Answer {
             self.content.numbers.end();
             return;
         }
-        let scalar = std::mem::take(&mut self.scalar);
+        let is_odd = |c: char| c.is_control() && c != '\0';
+        let mut scalar = std::mem::take(&mut self.scalar);
         if scalar.len() <= MAX_SCALAR {
-            let text = String::from_utf8_lossy(&scalar).replace(|c: char| c.is_control() && c != '\0', " ");
-            self.scalar(&text);
+            match String::from_utf8_lossy(&scalar) {
+                text if text.contains(is_odd) => self.scalar(&text.replace(is_odd, " ")),
+                text => self.scalar(&text),
+            }
         } else {
             self.scalar("");
         }
+        // The next text uses the same memory.
+        scalar.clear();
+        self.scalar = scalar;
     }
 
     fn literal(&mut self, literal: &str) {

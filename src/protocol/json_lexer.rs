@@ -212,7 +212,9 @@ impl Lexer {
         self.end_pair(handler);
         self.within = Within::None;
         if self.is_name {
-            handler.name(&self.take_word().to_ascii_lowercase());
+            self.word.make_ascii_lowercase();
+            handler.name(self.word());
+            self.word.clear();
             self.expect = Expect::Colon;
         } else {
             handler.end_text();
@@ -286,15 +288,14 @@ impl Lexer {
 
     fn end_literal(&mut self, handler: &mut impl Handler) {
         self.within = Within::None;
-        let literal = self.take_word();
-        handler.literal(&literal);
+        handler.literal(self.word());
+        self.word.clear();
         self.end_value();
     }
 
-    /// The name or literal that was collected; empty if it is too long.
-    fn take_word(&mut self) -> String {
-        let word = std::mem::take(&mut self.word);
-        if word.len() > MAX_WORD { String::new() } else { String::from_utf8_lossy(&word).into_owned() }
+    /// The name or literal that was collected; empty if it is too long, or not UTF-8, as no name that matters is.
+    fn word(&self) -> &str {
+        if self.word.len() > MAX_WORD { "" } else { std::str::from_utf8(&self.word).unwrap_or_default() }
     }
 
     fn end_value(&mut self) {

@@ -50,7 +50,7 @@ fn parameters(value: &str) -> Option<&str> {
     }
     let media_type = media_type.trim_end_matches([' ', '\t']);
     let plain = media_type.bytes().all(|byte| is_token(byte) || byte == b'/');
-    let mentions = value.to_ascii_lowercase().matches("charset").count();
+    let mentions = value.as_bytes().windows(7).filter(|word| word.eq_ignore_ascii_case(b"charset")).count();
     (plain && rest.is_empty() && mentions == charsets && charsets <= 1).then_some(media_type)
 }
 

@@ -101,13 +101,48 @@ impl Words {
     }
 }
 
-/// The segments of `path` if each has exactly one reading: non-empty, unreserved characters only (RFC 3986 2.3), no
-/// dot segment. One trailing `/` is allowed unless the last segment names the guarded resource: routers ignore it.
-pub(super) fn plain_segments(path: &str) -> Option<Vec<&str>> {
-    let trimmed = path.strip_suffix('/').unwrap_or(path);
-    let segments: Vec<&str> = trimmed.split('/').collect();
-    let slash_matters = trimmed.len() != path.len() && segments.last().is_some_and(|last| names_callout(last));
-    (!slash_matters && segments.iter().all(|segment| is_plain(segment))).then_some(segments)
+/// The segments of a path that has one reading.
+#[derive(Clone, Copy)]
+pub(super) struct Segments<'a> {
+    path: &'a str,
+    /// The first ones; the others are empty. No path that matters has more.
+    pub(super) first: [&'a str; 5],
+    /// How many there are.
+    pub(super) count: usize,
+}
+
+impl<'a> Segments<'a> {
+    /// The segments of `path` if each has exactly one reading: non-empty, unreserved characters only (RFC 3986 2.3), no
+    /// dot segment. One trailing `/` is allowed unless the last segment names the guarded resource: routers ignore it.
+    pub(super) fn of(path: &'a str) -> Option<Self> {
+        let trimmed = path.strip_suffix('/').unwrap_or(path);
+        let mut segments = Self { path: trimmed, first: [""; 5], count: 0 };
+        for segment in trimmed.split('/') {
+            if !is_plain(segment) {
+                return None;
+            }
+            if let Some(place) = segments.first.get_mut(segments.count) {
+                *place = segment;
+            }
+            segments.count += 1;
+        }
+        let slash_matters = trimmed.len() != path.len() && trimmed.rsplit('/').next().is_some_and(names_callout);
+        (!slash_matters).then_some(segments)
+    }
+
+    /// Whether one of them might be taken for `previewCallout`.
+    pub(super) fn mention_callout(self) -> bool {
+        self.path.split('/').any(names_callout)
+    }
+
+    /// The same segments, the last one without its suffix, if it has one.
+    pub(super) fn without_suffix(mut self) -> Option<Self> {
+        let (stem, _) = self.path.rsplit('/').next()?.split_once('.')?;
+        if let Some(last) = self.count.checked_sub(1).and_then(|last| self.first.get_mut(last)) {
+            *last = stem;
+        }
+        Some(self)
+    }
 }
 
 fn is_plain(segment: &str) -> bool {

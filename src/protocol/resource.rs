@@ -8,7 +8,7 @@
 use http::Method;
 
 use super::operation::{Operation, OperationName, Unclassified};
-use super::path_readings::{self, Path};
+use super::path_readings::{self, Path, Segments};
 use super::push_address::{Claim, RESERVED};
 use crate::preview::AgentId;
 
@@ -26,8 +26,8 @@ pub(super) fn route(method: &Method, path: &Path<'_>, prefixes: &[String]) -> Re
     if matches!(*method, Method::CONNECT | Method::TRACE) {
         return Err(Unclassified::MethodNotAllowed);
     }
-    let resource = match path_readings::plain_segments(below) {
-        Some(segments) => plain_resource(&segments)?,
+    let resource = match Segments::of(below) {
+        Some(segments) => plain_resource(segments)?,
         None if path.readings().is_guarded => return Err(Unclassified::AmbiguousPath),
         None if path.readings().climbs => return Err(Unclassified::NotFound),
         None => Resource::Other(None),
@@ -57,11 +57,10 @@ enum Resource {
 
 /// Reads a path that consists of plain segments only: one reading, up to a suffix. Jersey and others take `logout.json`
 /// for `logout` with a wish for the answer's format; what they would make an operation that matters is refused.
-fn plain_resource(segments: &[&str]) -> Result<Resource, Unclassified> {
+fn plain_resource(segments: Segments<'_>) -> Result<Resource, Unclassified> {
     let resource = named_resource(segments)?;
-    let stem = segments.split_last().and_then(|(last, before)| Some((before, last.split_once('.')?.0)));
-    let (Resource::Other(_), Some((before, stem))) = (resource, stem) else { return Ok(resource) };
-    match named_resource(&[before, &[stem]].concat()) {
+    let (Resource::Other(_), Some(stem)) = (resource, segments.without_suffix()) else { return Ok(resource) };
+    match named_resource(stem) {
         Ok(Resource::Other(_)) => Ok(resource),
         _ => Err(Unclassified::AmbiguousPath),
     }
@@ -69,20 +68,14 @@ fn plain_resource(segments: &[&str]) -> Result<Resource, Unclassified> {
 
 /// One reading, up to letter case. A case-insensitive router would take `PREVIEWCALLOUT` for the guarded resource and
 /// another would not; treating it as guarded is right for both.
-fn named_resource(segments: &[&str]) -> Result<Resource, Unclassified> {
-    let mut words = [""; 5];
-    for (word, segment) in words.iter_mut().zip(segments) {
-        *word = segment;
-    }
+fn named_resource(segments: Segments<'_>) -> Result<Resource, Unclassified> {
     let is = |segment: &str, word: &str| segment.eq_ignore_ascii_case(word);
-    let [root, service, id, action, target] = words;
-    let resource = match segments.len() {
+    let [root, service, id, action, target] = segments.first;
+    let resource = match segments.count {
         4 if is(root, "resource") && is(service, "voicecall") && is(action, "previewCallout") => {
             Resource::Callout(id.parse().map_err(|_| Unclassified::InvalidAgentId)?)
         }
-        _ if segments.iter().any(|segment| path_readings::names_callout(segment)) => {
-            return Err(Unclassified::AmbiguousPath);
-        }
+        _ if segments.mention_callout() => return Err(Unclassified::AmbiguousPath),
         4 if is(root, "resource") && is(service, "voicecall") && is(action, "cancelPreviewCallout") => {
             Resource::CancelCallout(agent_or_refuse(id)?.ok_or(Unclassified::InvalidAgentId)?)
         }

@@ -39,8 +39,12 @@ pub(super) struct Candidate<'a> {
 
 /// The order for `key`: the endpoint of its node, then by `balance`. Ejected endpoints come last, in the same order: to
 /// try one of them is better than to try none.
-pub(super) fn order(candidates: &[Candidate<'_>], balance: Balance, key: RoutingKey<'_>) -> Route {
-    let rank = |(position, candidate): (usize, &Candidate<'_>)| {
+pub(super) fn order<'a>(
+    candidates: impl IntoIterator<Item = Candidate<'a>>,
+    balance: Balance,
+    key: RoutingKey<'_>,
+) -> Route {
+    let rank = |(position, candidate): (usize, Candidate<'a>)| {
         let elsewhere = key.node.is_none() || candidate.node != key.node;
         let weight = match (balance, key.agent) {
             (Balance::Agent, Some(agent)) => u64::MAX - weight(agent, candidate.name),
@@ -49,7 +53,7 @@ pub(super) fn order(candidates: &[Candidate<'_>], balance: Balance, key: Routing
         };
         (candidate.health == Health::Ejected, elsewhere, weight, position)
     };
-    let mut ranks: Vec<_> = candidates.iter().enumerate().map(rank).collect();
+    let mut ranks: Vec<_> = candidates.into_iter().enumerate().map(rank).collect();
     ranks.sort_unstable();
     Route(ranks.into_iter().map(|(.., position)| position).collect())
 }
@@ -101,7 +105,7 @@ mod tests {
         ];
         for (standings, node, expected) in cases {
             let key = RoutingKey { agent: Some(agent(20000)), node: *node };
-            let route = order(&candidates(standings), Balance::Ordered, key);
+            let route = order(candidates(standings), Balance::Ordered, key);
             assert_eq!(route, Route(expected.to_vec()), "{standings:?} {node:?}");
         }
     }
@@ -110,7 +114,7 @@ mod tests {
     fn endpoints_without_a_node_match_no_guid() {
         let mut candidates = candidates(&[Healthy, Healthy]);
         candidates[1].node = None;
-        assert_eq!(order(&candidates, Balance::Ordered, RoutingKey::default()), Route(vec![0, 1]));
+        assert_eq!(order(candidates, Balance::Ordered, RoutingKey::default()), Route(vec![0, 1]));
     }
 
     #[test]
@@ -130,7 +134,7 @@ mod tests {
 
     fn first(number: u32, standings: &[Health]) -> usize {
         let key = RoutingKey { agent: Some(agent(number)), node: None };
-        order(&candidates(standings), Balance::Agent, key).0[0]
+        order(candidates(standings), Balance::Agent, key).0[0]
     }
 
     #[test]
@@ -151,12 +155,12 @@ mod tests {
     fn the_node_counts_more_than_the_hash() {
         for number in 10_000..10_100 {
             let key = RoutingKey { agent: Some(agent(number)), node: Some("N3") };
-            let route = order(&candidates(&[Healthy; 4]), Balance::Agent, key);
+            let route = order(candidates(&[Healthy; 4]), Balance::Agent, key);
             assert_eq!(route.0[0], 3);
-            let hashed = order(&candidates(&[Healthy; 3]), Balance::Agent, RoutingKey { node: None, ..key });
+            let hashed = order(candidates(&[Healthy; 3]), Balance::Agent, RoutingKey { node: None, ..key });
             assert_eq!(route.0[1..], hashed.0, "the rest in their order");
         }
-        let without_agent = order(&candidates(&[Healthy; 3]), Balance::Agent, RoutingKey::default());
+        let without_agent = order(candidates(&[Healthy; 3]), Balance::Agent, RoutingKey::default());
         assert_eq!(without_agent, Route(vec![0, 1, 2]));
     }
 

@@ -71,8 +71,7 @@ impl Upstream {
 
     /// The endpoints for a request, in the order in which to try them.
     pub fn route(&self, key: RoutingKey<'_>) -> Route {
-        let candidates: Vec<_> = self.endpoints.iter().map(Endpoint::candidate).collect();
-        route::order(&candidates, self.settings.balance, key)
+        route::order(self.endpoints.iter().map(Endpoint::candidate), self.settings.balance, key)
     }
 }
 

@@ -8,6 +8,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -32,6 +33,7 @@ pub(crate) struct Gateway {
     runtime: Runtime,
     peer: mpsc::UnboundedSender<Command>,
     clients: mpsc::Sender<(DuplexStream, SocketAddr)>,
+    held: Arc<AtomicUsize>,
     _logging: (Logging, tracing::dispatcher::DefaultGuard),
     _control: PhaseControl,
 }
@@ -41,7 +43,7 @@ enum Command {
     /// Sends the bytes again and again, and reads an answer each time.
     Exchange { client: DuplexStream, request: Arc<[u8]>, times: usize, done: oneshot::Sender<(DuplexStream, String)> },
     /// Sends the bytes and reads nothing.
-    Send { client: DuplexStream, request: Arc<[u8]>, done: oneshot::Sender<(DuplexStream, String)> },
+    Send { client: DuplexStream, request: Arc<[u8]>, done: oneshot::Sender<DuplexStream> },
     /// Answers the requests on this connection.
     Serve(DuplexStream),
 }
@@ -53,7 +55,8 @@ impl Gateway {
         let config = config::parse(&text, Path::new("/"), Files::Skip).unwrap_or_else(|problems| panic!("{problems}"));
         let logging = Logging::start(config.log.format, config.log.level, Box::new(std::io::sink())).unwrap();
         let dispatch = tracing::dispatcher::set_default(&logging.dispatch);
-        let peer = peer(events);
+        let held = Arc::new(AtomicUsize::new(0));
+        let peer = peer(events, &held);
         let mut services = Services::new(&config, Arc::new(SystemClock::new()), Arc::new(Metrics::new())).unwrap();
         services.dial = Arc::new(ToPeer(peer.clone()));
         let active = ActiveGeneration::new(Generation::build(&Arc::new(services), config, None).unwrap());
@@ -61,7 +64,7 @@ impl Gateway {
         let (clients, accepted) = mpsc::channel(64);
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         runtime.spawn(Worker::new(active, Admission::new(), phase).run(Listener::Memory(accepted)));
-        Self { runtime, peer, clients, _logging: (logging, dispatch), _control: control }
+        Self { runtime, peer, clients, held, _logging: (logging, dispatch), _control: control }
     }
 
     /// Opens a connection.
@@ -84,27 +87,26 @@ impl Gateway {
         answer
     }
 
-    /// Serves until the other thread has sent `request` on a connection of its own, and a little longer.
+    /// Serves until a poll of agent 102, on a connection of its own, is held by the upstream.
     pub(crate) fn hold(&self, request: &Arc<[u8]>) -> DuplexStream {
         let (client, request) = (self.connect(), Arc::clone(request));
+        let expected = self.held.load(Ordering::Relaxed) + 1;
         let (done, finished) = oneshot::channel();
         let _ = self.peer.send(Command::Send { client, request, done });
-        self.runtime.block_on(finished).expect("the client has sent its request").0
-    }
-
-    /// Serves until `condition` holds.
-    pub(crate) fn serve_until(&self, condition: impl Fn() -> bool) {
+        let client = self.runtime.block_on(finished).expect("the client has sent its request");
         self.runtime.block_on(async {
-            while !condition() {
+            while self.held.load(Ordering::Relaxed) < expected {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         });
+        client
     }
 }
 
 /// Starts the thread of clients and upstream.
-fn peer(events: &'static str) -> mpsc::UnboundedSender<Command> {
+fn peer(events: &'static str, held: &Arc<AtomicUsize>) -> mpsc::UnboundedSender<Command> {
     let (sender, mut commands) = mpsc::unbounded_channel();
+    let held = Arc::clone(held);
     std::thread::spawn(move || {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -115,10 +117,10 @@ fn peer(events: &'static str) -> mpsc::UnboundedSender<Command> {
                     }
                     Command::Send { mut client, request, done } => {
                         client.write_all(&request).await.unwrap();
-                        let _ = done.send((client, String::new()));
+                        let _ = done.send(client);
                     }
                     Command::Serve(stream) => {
-                        tokio::spawn(serve(stream, events));
+                        tokio::spawn(serve(stream, events, Arc::clone(&held)));
                     }
                 }
             }
@@ -138,7 +140,7 @@ async fn exchange(mut client: DuplexStream, request: &[u8], times: usize) -> (Du
     (client, answer)
 }
 
-async fn serve(mut stream: DuplexStream, events: &str) {
+async fn serve(mut stream: DuplexStream, events: &str, held: Arc<AtomicUsize>) {
     let mut buffer = Vec::new();
     loop {
         buffer.clear();
@@ -147,7 +149,10 @@ async fn serve(mut stream: DuplexStream, events: &str) {
         }
         let line = buffer.split(|byte| *byte == b'\r').next().map(String::from_utf8_lossy).unwrap_or_default();
         let body = match () {
-            () if line.contains("/agentevent/102") => std::future::pending().await,
+            () if line.contains("/agentevent/102") => {
+                held.fetch_add(1, Ordering::Relaxed);
+                std::future::pending().await
+            }
             () if line.contains(SHOWN) && !events.is_empty() => events,
             () if line.contains("previewCallout") => r#"{"message":"","retcode":"0","result":"1455885056-1095"}"#,
             () => r#"{"message":"","retcode":"0"}"#,

@@ -1,0 +1,104 @@
+//! What a request allocates. The counts are exact and do not depend on the load of the machine.
+//!
+//! A bound is today's count and a little more. Whoever exceeds it has made requests more expensive; whoever gets far below it
+//! lowers it.
+
+// A test may fail loudly; clippy takes only the functions marked as tests for one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
+
+mod gateway;
+
+use std::sync::Arc;
+
+use allocation_counter::measure;
+use gateway::{API, Gateway, SHOWN, request};
+
+const JSON: &str = "Content-Type: application/json; charset=UTF-8\r\n";
+/// Requests that are measured, after as many that warm up caches and connections.
+const TIMES: usize = 200;
+
+const PREVIEW: &str = r#"{"message":"","retcode":"0","event":{"eventType":"AgentEvent_Preview_CallOut","workNo":"101","content":{"controlid":"7","dialeddigits":"5550101","callData":""}}}"#;
+
+fn callout(control_id: u32) -> Arc<[u8]> {
+    let body = format!(r#"{{"called":"5550101","callcontrolid":"{control_id}"}}"#);
+    request("PUT", &format!("{API}/voicecall/101/previewCallout"), JSON, body.as_bytes())
+}
+
+fn poll(agent: u32) -> Arc<[u8]> {
+    request("GET", &format!("{API}/agentevent/{agent}"), "", b"")
+}
+
+/// What one request allocates on the thread of the gateway, on average.
+fn each(gateway: &Gateway, request: &Arc<[u8]>, expected: &str, times: usize) -> (f64, f64) {
+    let mut client = None;
+    let answer = gateway.exchange(&mut client, request, times);
+    assert!(answer.contains(expected), "{answer}");
+    let info = measure(|| {
+        gateway.exchange(&mut client, request, times);
+    });
+    let times = times as f64;
+    (info.count_total as f64 / times, info.bytes_total as f64 / times)
+}
+
+fn assert_bounded(what: &str, (count, bytes): (f64, f64), max_count: f64, max_bytes: f64) {
+    println!("{what}: {count:.1} allocations, {bytes:.0} bytes");
+    assert!(count <= max_count, "{what}: {count:.1} allocations");
+    assert!(bytes <= max_bytes, "{what}: {bytes:.0} bytes");
+}
+
+#[test]
+fn a_forwarded_callout() {
+    let gateway = Gateway::start("", PREVIEW);
+    each(&gateway, &poll(101), "5550101", 1);
+    assert_bounded("forwarded callout", each(&gateway, &callout(7), "1455885056-1095", TIMES), 60.0, 36_000.0);
+}
+
+#[test]
+fn a_refused_callout() {
+    let gateway = Gateway::start("", PREVIEW);
+    each(&gateway, &poll(101), "5550101", 1);
+    assert_bounded("refused callout", each(&gateway, &callout(99), "control_id_mismatch", TIMES), 46.0, 26_000.0);
+}
+
+#[test]
+fn a_poll_without_event() {
+    let gateway = Gateway::start("", "");
+    assert_bounded("poll without event", each(&gateway, &poll(103), r#""retcode":"0""#, TIMES), 35.0, 28_000.0);
+}
+
+#[test]
+fn a_poll_with_a_preview() {
+    let gateway = Gateway::start("", PREVIEW);
+    assert!(poll(101).windows(SHOWN.len()).any(|part| part == SHOWN.as_bytes()));
+    assert_bounded("poll with a preview", each(&gateway, &poll(101), "5550101", TIMES), 73.0, 36_000.0);
+}
+
+/// What each of many connections keeps, in bytes on the thread of the gateway. Buffers of the system and of TLS come on top.
+fn kept_by_each(connections: i64, mut open: impl FnMut() -> tokio::io::DuplexStream) -> i64 {
+    // The first ones enlarge tables that all share.
+    let first: Vec<_> = (0..connections).map(|_| open()).collect();
+    let mut others = Vec::new();
+    let info = measure(|| others.extend((0..connections).map(|_| open())));
+    drop((first, others));
+    info.bytes_current / connections
+}
+
+#[test]
+fn an_idle_connection() {
+    let gateway = Gateway::start("", "");
+    let bytes = kept_by_each(50, || {
+        let mut client = None;
+        gateway.exchange(&mut client, &poll(103), 1);
+        client.unwrap()
+    });
+    println!("idle connection: {bytes} bytes");
+    assert!(bytes <= 26_500, "{bytes}");
+}
+
+#[test]
+fn a_held_poll() {
+    let gateway = Gateway::start("", "");
+    let bytes = kept_by_each(50, || gateway.hold(&poll(102)));
+    println!("held poll: {bytes} bytes");
+    assert!(bytes <= 73_000, "{bytes}");
+}
