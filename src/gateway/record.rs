@@ -190,7 +190,10 @@ impl Recorder {
             previews: record.agent_id.and_then(|agent| ledger.local().previews(agent)),
             at: services.clock.now(),
         };
-        let basis = self.basis.clone().unwrap_or_else(present);
+        // After a defect nothing is looked up: it may happen again.
+        let nothing = || Basis { previews: None, at: Timestamp(0) };
+        let after_defect = record.reason == Reason::InternalError;
+        let basis = self.basis.clone().unwrap_or_else(|| if after_defect { nothing() } else { present() });
         let ended = record.agent_id.map(|agent| ledger.recent_ends(agent)).unwrap_or_default();
         Decision::new(record, &Evidence { previews: basis.previews.as_deref(), ended: &ended, at: basis.at })
     }

@@ -116,6 +116,12 @@ impl Answer<'_> {
     }
 }
 
+/// Whether an answer to a poll of `agent` shows a preview to the agent.
+pub(super) fn shows_preview(events: &[Event], agent: AgentId) -> bool {
+    let mut mine = events.iter().filter(|event| event.whose(Some(agent)).is_some());
+    mine.any(|event| matches!(event.change, Some(Change::Shown(_))))
+}
+
 /// The agent that all events name.
 pub(super) fn only_agent(events: &[Event]) -> Option<AgentId> {
     let mut agents = events.iter().map(|event| event.agent);

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::answer::{Answer, Outcome, Pending, Recorded, Source, cause_of, only_agent};
+use super::answer::{Answer, Outcome, Pending, Recorded, Source, cause_of, only_agent, shows_preview};
 use super::fences::{Fence, Fences, TimedEnd};
 use super::guid_key::GuidKey;
 use super::journal::{Entry, Event as JournalEvent, Journal};
@@ -23,7 +23,7 @@ use super::moment::{Moment, Sequence};
 use super::preview_log::{log_ended, log_shown};
 use super::recent_ends::{EndCause, MADE_ROOM, RecentEnd, RecentEnds};
 use super::redis::{Known, SessionRelation, SharedStore, TimedChange};
-use super::sessions::{Learnt, Ownership, Sessions};
+use super::sessions::{Learnt, Ownership, Proof, Sessions};
 use super::{EndObserver, MemoryStore, StoreState, Unavailable};
 use crate::config::{OnStoreFailure, Previews, StoreKind};
 use crate::preview::{AgentId, AgentPreviews, Announcement, Change, Clock, Surplus, Timestamp};
@@ -136,7 +136,8 @@ impl Ledger {
         let Some(guid) = source.session else { return };
         let changed = match (source.delivery, source.meant_for, retcode) {
             (Delivery::Poll, Some(agent), Some(SUCCESS)) => {
-                self.observe_poll(agent, guid, source.began).then_some(agent)
+                let proof = if shows_preview(events, agent) { Proof::Shown } else { Proof::Accepted };
+                self.observe_poll(agent, guid, proof, source.began).then_some(agent)
             }
             (Delivery::Poll, Some(agent), Some(retcode)) if says_signed_out(retcode) => {
                 self.end_if_own(agent, guid, EndCause::NoSession)
@@ -233,10 +234,11 @@ impl Ledger {
         valid
     }
 
-    /// A poll of `agent` with this GUID, which began at `began`, succeeded: the agent is signed in, and the GUID is the
-    /// agent's own. A poll that began before the agent's present session proves neither. Returns whether something was learnt.
-    fn observe_poll(&self, agent: AgentId, guid: &[u8], began: Moment) -> bool {
-        if matches!(self.session_of(guid, agent), Ownership::Other(_)) {
+    /// A poll of `agent` with this GUID, which began at `began`, succeeded: the agent is signed in. A poll that began before
+    /// the agent's present session, or with another agent's GUID, does not prove that. Returns whether something was learnt
+    /// about the GUID.
+    fn observe_poll(&self, agent: AgentId, guid: &[u8], proof: Proof, began: Moment) -> bool {
+        if proof == Proof::Accepted && matches!(self.session_of(guid, agent), Ownership::Other(_)) {
             return false;
         }
         let mut fence = self.fences.of(agent);
@@ -246,11 +248,11 @@ impl Ledger {
             fence.sign_in(began);
             self.fences.set(agent, fence.clone());
         }
-        if !fence.is_signed_out() && !fence.is_earlier_poll(began) {
-            let learnt = self.sessions.confirm(agent, guid, self.clock.now());
-            return self.keep_session(agent, Some(guid), learnt, SessionRelation::PolledSince(began.at()));
+        if fence.is_signed_out() || fence.is_earlier_poll(began) {
+            return false;
         }
-        false
+        let learnt = self.sessions.confirm(agent, guid, proof, self.clock.now());
+        self.keep_session(agent, Some(guid), learnt, SessionRelation::PolledSince(began.at()))
     }
 
     /// A push for `agent` with this GUID arrived at `began`. Returns whether something was learnt.
@@ -258,7 +260,7 @@ impl Ledger {
         if self.fences.of(agent).is_earlier_push(began) {
             return false;
         }
-        let learnt = self.sessions.confirm(agent, guid, self.clock.now());
+        let learnt = self.sessions.confirm(agent, guid, Proof::Shown, self.clock.now());
         self.keep_session(agent, Some(guid), learnt, SessionRelation::Any)
     }
 
@@ -417,7 +419,7 @@ impl Ledger {
     }
 
     /// Has what was learnt about a session survive this process, and reach other gateways. `guid` is what was learnt, and
-    /// `session` says how it was. Returns whether there was anything; [`Self::share`] must follow then.
+    /// `session` says how it was. Returns whether [`Self::share`] must follow.
     fn keep_session(
         &self,
         agent: AgentId,
@@ -436,7 +438,7 @@ impl Ledger {
         {
             shared.add(agent, [TimedChange { change: None, learnt: Some(learnt), at, session, late: false }]);
         }
-        true
+        self.journal.get().is_some() || self.shared.is_some()
     }
 
     /// Hashes GUIDs under this key, so that other processes with the same key can compare the hashes. To be called before

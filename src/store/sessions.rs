@@ -83,6 +83,16 @@ pub(super) struct Sessions {
     key: OnceLock<GuidKey>,
 }
 
+/// What shows that a GUID is an agent's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// A poll of the agent with it succeeded. One program may poll for many agents with one GUID, so this says only which GUID
+    /// is the present one of a session that is known.
+    Accepted,
+    /// The platform showed the agent's preview to it, or sent it with the agent's push.
+    Shown,
+}
+
 /// Something new about an agent's session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Learnt {
@@ -145,12 +155,11 @@ impl Sessions {
         Learnt { guid, begins: true }
     }
 
-    /// The platform has accepted `guid` for `agent`, or shown that it is the agent's. One that is known to be another
-    /// agent's stays that agent's.
-    pub(super) fn confirm(&self, agent: AgentId, guid: &[u8], now: Timestamp) -> Option<Learnt> {
-        match self.ownership(guid, agent, now) {
-            Ownership::Other(_) => return None,
-            Ownership::Own | Ownership::NotOwn | Ownership::Unknown => {}
+    /// The platform has shown by `proof` that `guid` is the agent's.
+    pub(super) fn confirm(&self, agent: AgentId, guid: &[u8], proof: Proof, now: Timestamp) -> Option<Learnt> {
+        match (proof, self.ownership(guid, agent, now)) {
+            (Proof::Accepted, Ownership::Other(_) | Ownership::Unknown) => return None,
+            (Proof::Accepted, Ownership::Own | Ownership::NotOwn) | (Proof::Shown, _) => {}
         }
         let hash = self.hash(guid)?;
         let known = self.agents.get(&agent);
@@ -370,23 +379,32 @@ mod tests {
         for round in 0..10 {
             sessions.renew(agent(101), b"g1", format!("new-{round}").as_bytes(), now);
             now = now.after(OVERLAP / 2);
-            assert_eq!(sessions.confirm(agent(101), b"g1", now), None, "it is known");
+            assert_eq!(sessions.confirm(agent(101), b"g1", Proof::Accepted, now), None, "it is known");
             now = now.after(OVERLAP / 2);
             assert_eq!(of(&sessions, "g1", 101, now), Ownership::Own, "{round}");
         }
     }
 
     #[test]
-    fn what_the_platform_accepts_is_the_agents_own_unless_it_is_known_to_be_anothers() {
+    fn a_poll_that_succeeds_renews_a_session_that_is_known_and_one_that_shows_a_preview_begins_one() {
         let sessions = sessions();
-        assert!(sessions.confirm(agent(101), b"g1", NOW).is_some());
-        assert_eq!(sessions.confirm(agent(101), b"g1", NOW), None);
-        assert_eq!(sessions.confirm(agent(102), b"g1", NOW), None);
+        let confirm =
+            |number, guid: &str, proof| sessions.confirm(agent(number), guid.as_bytes(), proof, NOW).is_some();
+        assert!(!confirm(101, "g1", Proof::Accepted), "no session is known");
+        assert!(confirm(101, "g1", Proof::Shown));
+        assert!(!confirm(101, "g1", Proof::Shown), "nothing new");
+        assert!(!confirm(102, "g1", Proof::Accepted));
         assert_eq!(of(&sessions, "g1", 102, NOW), Ownership::Other(agent(101)));
         // A renewal that this gateway did not see.
-        assert!(sessions.confirm(agent(101), b"g2", NOW).is_some());
+        assert!(confirm(101, "g2", Proof::Accepted));
         assert_eq!((of(&sessions, "g1", 101, NOW), of(&sessions, "g2", 101, NOW)), (Ownership::Own, Ownership::Own));
-        assert_eq!(sessions.confirm(agent(103), b"", NOW), None);
+        assert!(confirm(102, "g2", Proof::Shown), "one program polls for several agents");
+        assert_eq!((of(&sessions, "g2", 101, NOW), of(&sessions, "g2", 102, NOW)), (Ownership::Own, Ownership::Own));
+        assert!(
+            confirm(103, "g3", Proof::Shown) && !confirm(103, "g2", Proof::Accepted),
+            "it is known to be another's"
+        );
+        assert!(!confirm(104, "", Proof::Shown));
     }
 
     #[test]

@@ -361,7 +361,9 @@ async fn a_stranger_who_breaks_off_a_sign_out_ends_nothing() {
 #[tokio::test]
 async fn a_guid_that_is_known_to_be_anothers_is_foreign_although_no_session_of_the_agent_is_known() {
     let (poll_all, shown) = poll_all();
-    let (lab, _upstream) = scripted("validation.session = \"enforce\"", &[shown, envelope(None), success()]).await;
+    let (lab, _upstream) =
+        scripted("validation.session = \"enforce\"", &[shown, envelope(Some(&preview("102", 8, "200"))), success()])
+            .await;
     lab.send(&poll_all).await.passed();
     lab.send(&poll(102, "stranger.node")).await.passed();
     let foreign = lab.send(&callout(101, "stranger.node", 7, "100")).await.own();

@@ -286,11 +286,31 @@ fn polls_and_pushes_of_the_session_before_teach_nothing_about_the_present_one() 
 }
 
 #[test]
-fn a_poll_with_the_guid_of_another_agent_teaches_nothing() {
+fn an_empty_poll_with_the_guid_of_another_agent_teaches_nothing() {
     let scene = scene();
-    scene.poll(102, "theirs", scene.ledger.moment(), &[]);
-    scene.poll(101, "theirs", scene.ledger.moment(), &[preview(101, 7, 1)]);
+    scene.poll(102, "theirs", scene.ledger.moment(), &[preview(102, 7, 1)]);
+    scene.poll(101, "own", scene.ledger.moment(), &[preview(101, 7, 1)]);
+    scene.poll(101, "theirs", scene.ledger.moment(), &[]);
     assert_eq!(scene.ledger.session_of(b"theirs", agent(101)), Ownership::Other(agent(102)));
+    // What names another agent was not shown to this one.
+    scene.poll(101, "theirs", scene.ledger.moment(), &[preview(102, 8, 1)]);
+    assert_eq!(scene.ledger.session_of(b"theirs", agent(101)), Ownership::Other(agent(102)));
+}
+
+/// One program polls for all its agents with one GUID.
+#[test]
+fn polls_with_one_guid_for_many_agents_make_no_agent_a_stranger() {
+    let scene = scene();
+    for number in 101..110 {
+        scene.poll(number, "shared", scene.ledger.moment(), &[]);
+        assert_eq!(scene.ledger.session_of(b"shared", agent(number)), Ownership::Unknown);
+    }
+    for number in 101..110 {
+        scene.poll(number, "shared", scene.ledger.moment(), &[preview(number, 7, 1)]);
+    }
+    for number in 101..110 {
+        assert_eq!(scene.ledger.session_of(b"shared", agent(number)), Ownership::Own);
+    }
 }
 
 #[test]
@@ -312,7 +332,7 @@ fn what_held_polls_bring_after_an_end_of_unknown_outcome_is_dropped() {
 #[test]
 fn what_held_polls_bring_after_an_answer_without_session_is_dropped() {
     let scene = scene();
-    scene.poll(101, "own", scene.ledger.moment(), &[]);
+    scene.poll(101, "own", scene.ledger.moment(), &[preview(101, 6, 1)]);
     let held = scene.ledger.moment();
     scene.ledger.end_if_own(agent(101), b"own", EndCause::NoSession);
     scene.poll(101, "own", held, &[preview(101, 7, 1)]);

@@ -1,0 +1,83 @@
+//! The time from the start until Redis was reached once. Until then a gateway does not know what other gateways know: it is not
+//! ready, and callouts wait, both for `start_timeout` at most.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// See the module.
+pub(crate) struct Joining {
+    joined: watch::Sender<bool>,
+    deadline: Instant,
+    timeout: Duration,
+    /// The end of the wait was reported.
+    reported: std::sync::Once,
+}
+
+impl Joining {
+    /// Begins now.
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self {
+            joined: watch::Sender::new(false),
+            deadline: Instant::now() + timeout,
+            timeout,
+            reported: std::sync::Once::new(),
+        }
+    }
+
+    /// Redis was reached.
+    pub(super) fn joined(&self) {
+        self.joined.send_replace(true);
+    }
+
+    /// Whether callouts still wait.
+    pub(crate) fn is_going_on(&self) -> bool {
+        !*self.joined.borrow() && Instant::now() < self.deadline
+    }
+
+    /// Waits until Redis was reached, or the time is over.
+    pub(super) async fn wait(&self) {
+        if self.is_going_on() {
+            let mut joined = self.joined.subscribe();
+            let _ = tokio::time::timeout_at(self.deadline, joined.wait_for(|joined| *joined)).await;
+        }
+    }
+
+    /// Redis could not be used once more. Reports when the time is over.
+    pub(super) fn note_attempt(&self) {
+        if *self.joined.borrow() || Instant::now() < self.deadline {
+            return;
+        }
+        self.reported.call_once(|| {
+            let start_timeout_ms = u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(
+                target: "previewgate::store",
+                start_timeout_ms,
+                "shared store not reached since the start: callouts are handled as on_store_failure says"
+            );
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_waits_until_redis_is_reached_or_the_time_is_over() {
+        let start = Instant::now();
+        let joining = Joining::new(Duration::from_secs(5));
+        assert!(joining.is_going_on());
+        joining.wait().await;
+        assert_eq!((start.elapsed(), joining.is_going_on()), (Duration::from_secs(5), false));
+        let joining = Joining::new(Duration::from_secs(5));
+        tokio::join!(joining.wait(), async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            joining.joined();
+        });
+        assert_eq!((start.elapsed(), joining.is_going_on()), (Duration::from_secs(7), false));
+        joining.wait().await;
+        assert_eq!(start.elapsed(), Duration::from_secs(7));
+    }
+}
