@@ -135,6 +135,9 @@ impl Admin {
 
     fn readiness(&self) -> Response<Full<Bytes>> {
         match self.phase.now() {
+            Phase::Serving if self.active.current().services.ledger.is_joining() => {
+                answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the shared store was not reached yet\n".to_owned())
+            }
             Phase::Serving => answer(StatusCode::OK, TEXT, "ready\n".to_owned()),
             Phase::NotReady | Phase::Draining | Phase::Cut | Phase::Ended => {
                 answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "shutting down\n".to_owned())

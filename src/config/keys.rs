@@ -235,6 +235,7 @@ keys!(RedisStore {
     ca: file(FileContent::Roots).optional(),
     prefix: PlainText.or("previewgate:".to_owned()),
     timeout: span(MILLISECOND..=seconds(1)).or(Duration::from_millis(200)),
+    start_timeout: span(Duration::ZERO..=seconds(60)).or(seconds(5)),
     on_store_failure: word(OnStoreFailure::ALL, OnStoreFailure::as_str).or(OnStoreFailure::Local),
 });
 

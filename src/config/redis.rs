@@ -27,6 +27,8 @@ pub struct RedisStore {
     /// Maximum time that a callout or an event waits for Redis. It is at most one second: an application may cancel a
     /// poll that takes longer than the platform's 10 s and this second (docs/protocol.md 9).
     pub timeout: Duration,
+    /// How long after the start the gateway is not ready, and callouts wait, while Redis was never reached.
+    pub start_timeout: Duration,
     /// The action for a callout if Redis does not respond in time.
     pub on_store_failure: OnStoreFailure,
 }

@@ -85,9 +85,13 @@ impl Ledger {
         let local = Arc::new(MemoryStore::new(config, Arc::clone(&clock), Arc::clone(&metrics)));
         let shared = match &config.store {
             StoreKind::Memory => None,
-            StoreKind::Redis(redis) => {
-                Some(SharedStore::new(redis.clone(), config, Arc::clone(&metrics), Arc::clone(&local)))
-            }
+            StoreKind::Redis(redis) => Some(SharedStore::new(
+                redis.clone(),
+                config,
+                Arc::clone(&metrics),
+                Arc::clone(&local),
+                Arc::clone(&clock),
+            )),
         };
         let sessions = Sessions::new(config.max_agents, config.ttl.saturating_mul(2));
         let fences = Fences::new(config.max_agents);
@@ -498,6 +502,11 @@ impl Ledger {
     /// Whether there is a shared store.
     pub fn is_shared(&self) -> bool {
         self.shared.is_some()
+    }
+
+    /// Whether the shared store was not reached since the start, and callouts wait for it.
+    pub fn is_joining(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.joining.is_going_on())
     }
 
     /// The state of the shared store.

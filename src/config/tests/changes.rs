@@ -3,7 +3,7 @@
 use super::*;
 
 /// The keys that a reload must not change. A key that joins or leaves this list changes what operators may rely on.
-const FIXED: [&str; 30] = [
+const FIXED: [&str; 31] = [
     "listener.address",
     "listener.tls",
     "previews.ttl",
@@ -19,6 +19,7 @@ const FIXED: [&str; 30] = [
     "previews.store.ca",
     "previews.store.prefix",
     "previews.store.timeout",
+    "previews.store.start_timeout",
     "previews.store.on_store_failure",
     "admin.address",
     "log.format",

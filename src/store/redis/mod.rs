@@ -23,6 +23,8 @@
 //! - A Redis that loses its memory forgets ends too. With "local", each gateway then goes by its own cache for agents
 //!   that Redis knows nothing about.
 
+mod heartbeat;
+mod joining;
 mod link;
 mod outbox;
 mod record;
@@ -37,17 +39,19 @@ use futures_util::stream::{self, StreamExt};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use self::link::{Driver, Link, connect};
+use self::heartbeat::{Beat, beat};
+use self::joining::Joining;
+use self::link::{Driver, Link, LinkError, connect};
 use self::outbox::{Batch, Outbox};
 use self::record::{Record, SharedLearnt};
 pub(super) use self::record::{SessionRelation, TimedChange};
 use self::shared_key::SharedKey;
 use super::MemoryStore;
-use super::guid_key::{GuidHash, GuidKey};
+use super::guid_key::{GuidHash, GuidKey, random_secret};
 use super::sessions::{Learnt, Session};
 use crate::config::{OnStoreFailure, Previews, RedisStore};
 use crate::log_throttle::LogThrottle;
-use crate::preview::{AgentId, AgentPreviews, Bounds, Change};
+use crate::preview::{AgentId, AgentPreviews, Bounds, Change, Clock, Timestamp};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{StoreOperation, StoreOutcome};
 
@@ -63,6 +67,9 @@ const HEARTBEAT_LIMIT: Duration = Duration::from_secs(1);
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(1);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+/// A larger difference between the clocks of this gateway and of Redis is reported.
+const MAX_SKEW: Duration = Duration::from_secs(2);
+const SKEW_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// Writes of one agent take turns, so that a gateway does not conflict with itself. Agents share them, for boundedness.
 const WRITE_LOCKS: usize = 256;
 
@@ -78,6 +85,10 @@ pub(super) struct SharedStore {
     outbox: Arc<Outbox>,
     write_locks: Vec<Mutex<()>>,
     warnings: LogThrottle,
+    skew_warnings: LogThrottle,
+    clock: Arc<dyn Clock>,
+    /// Whether Redis was reached since the start.
+    pub(super) joining: Joining,
 }
 
 /// What is known of an agent.
@@ -129,8 +140,10 @@ impl SharedStore {
         previews: &Previews,
         metrics: Arc<Metrics>,
         local: Arc<MemoryStore>,
+        clock: Arc<dyn Clock>,
     ) -> Self {
         let outbox = Arc::new(Outbox::default());
+        let joining = Joining::new(settings.start_timeout);
         let counted = Arc::clone(&outbox);
         metrics.store.pending_from(move || counted.len() as u64);
         Self {
@@ -144,6 +157,9 @@ impl SharedStore {
             outbox,
             write_locks: std::iter::repeat_with(Mutex::default).take(WRITE_LOCKS).collect(),
             warnings: LogThrottle::every(WARNING_INTERVAL),
+            skew_warnings: LogThrottle::every(SKEW_WARNING_INTERVAL),
+            clock,
+            joining,
         }
     }
 
@@ -156,8 +172,10 @@ impl SharedStore {
         self.link.is_up() && self.outbox.len() == 0
     }
 
-    /// What may be called, in bounded time.
+    /// What may be called, in bounded time. Before Redis was reached once after the start, this waits for it, up to
+    /// `start_timeout`.
     pub(super) async fn read(&self, agent: AgentId) -> Result<Known, Failure> {
+        self.joining.wait().await;
         // Before Redis is asked: a change that is written in between is then seen twice, which does no harm, and not
         // missed.
         let pending = self.outbox.of(agent);
@@ -240,7 +258,12 @@ impl SharedStore {
         let mut connection = self.link.connection().ok_or(Failure::NotConnected)?;
         let mut fetch = cmd("HMGET");
         fetch.arg(self.key(agent)).arg(&["tag", "state", "seen"]);
-        Stored::read(fetch.query_async(&mut connection).await?)
+        match fetch.query_async(&mut connection).await {
+            Ok(answer) => Stored::read(answer),
+            // Something else is kept under this name: nothing is known of the agent, and the next write replaces it.
+            Err(error) if error.code() == Some("WRONGTYPE") => Ok(Stored::unknown()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn swap(&self, agent: AgentId, stored: &Stored, batch: &Batch) -> Result<Swap, Failure> {
@@ -299,8 +322,8 @@ impl SharedStore {
         };
         self.metrics.store.finished(operation, outcome);
         let Some(failure) = failure else { return };
-        if matches!(failure, Failure::Timeout) {
-            // The connection may be one that hangs.
+        if matches!(failure, Failure::Timeout | Failure::Redis(_)) {
+            // The connection may be one that hangs, or lead to a Redis that cannot be used any more.
             self.link.call.notify_one();
         }
         if self.warnings.allow() {
@@ -311,68 +334,89 @@ impl SharedStore {
     }
 }
 
-/// The keeper: everything that must go on whether or not there are requests.
+/// What must go on whether or not there are requests.
 impl SharedStore {
     /// Keeps a connection, and writes what is late. Never ends.
     pub(super) async fn keep(&self) {
         loop {
-            match connect(&self.settings).await {
-                Ok((connection, driver)) => {
-                    // Before anything is shared, so that what is learnt about sessions can be.
-                    self.agree_on_key(connection.clone()).await;
-                    self.link.set(Some(connection));
-                    let pending = self.outbox.len();
-                    tracing::info!(target: "previewgate::store", agents_pending = pending, "shared store connected");
-                    self.attend(driver).await;
-                    self.link.set(None);
-                    tracing::warn!(target: "previewgate::store", "shared store lost");
-                }
-                Err(error) if self.warnings.allow() => {
-                    tracing::warn!(target: "previewgate::store", %error, "shared store cannot be reached");
-                }
-                Err(_) => {}
+            if let Err(error) = self.connect_and_attend().await
+                && self.warnings.allow()
+            {
+                tracing::warn!(target: "previewgate::store", %error, "shared store cannot be used");
             }
+            self.joining.note_attempt();
             tokio::time::sleep(RECONNECT_PAUSE).await;
         }
     }
 
-    /// Until the connection ends or hangs.
-    async fn attend(&self, mut driver: Driver) {
+    /// One connection, from its beginning to its end. An error if it cannot be used from the beginning.
+    async fn connect_and_attend(&self) -> Result<(), LinkError> {
+        let (connection, driver) = connect(&self.settings).await?;
+        // Before anything is shared, so that what is learnt about sessions can be.
+        self.heartbeat(connection.clone()).await?;
+        self.link.set(Some(connection));
+        self.metrics.store.up(true);
+        self.joining.joined();
+        let pending = self.outbox.len();
+        tracing::info!(target: "previewgate::store", agents_pending = pending, "shared store connected");
+        let why = self.attend(driver).await;
+        self.link.set(None);
+        self.metrics.store.up(false);
+        let error = why.map_or_else(|| "the connection has ended".to_owned(), |error| error.to_string());
+        tracing::warn!(target: "previewgate::store", error, "shared store lost");
+        Ok(())
+    }
+
+    /// Until the connection ends or hangs, or Redis cannot be used any more; then returns why.
+    async fn attend(&self, mut driver: Driver) -> Option<LinkError> {
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         loop {
             tokio::select! {
-                () = driver.ended() => return,
+                () = driver.ended() => return None,
                 _ = heartbeat.tick() => {}
                 () = self.link.call.notified() => {}
             }
-            if !self.is_alive().await {
-                return;
-            }
-            if let Some(connection) = self.link.connection() {
-                self.agree_on_key(connection).await;
+            if let Err(error) = self.heartbeat(self.link.connection()?).await {
+                return Some(error);
             }
             self.catch_up().await;
         }
     }
 
-    /// Any answer will do, a refusal too.
-    async fn is_alive(&self) -> bool {
-        let Some(mut connection) = self.link.connection() else { return false };
-        let ping = cmd("PING");
-        let pong = ping.query_async::<Value>(&mut connection);
-        match tokio::time::timeout(HEARTBEAT_LIMIT, pong).await {
-            Ok(Ok(_)) => true,
-            Ok(Err(error)) => !error.is_io_error() && !error.is_connection_dropped(),
-            Err(_) => false,
+    /// Asks whether Redis can be used. Takes the key of GUIDs from it, and compares the clocks.
+    async fn heartbeat(&self, mut connection: MultiplexedConnection) -> Result<(), LinkError> {
+        // With a configured key, nothing secret is written.
+        let proposal = if self.guid_key.is_configured() { None } else { random_secret() };
+        let proposal = proposal.as_ref().map_or(&b"configured"[..], |secret| secret);
+        let name = format!(
+            "{}{}",
+            self.settings.prefix,
+            if self.guid_key.is_configured() { "heartbeat" } else { "session-key" }
+        );
+        let asked = self.clock.now();
+        let beat = tokio::time::timeout(HEARTBEAT_LIMIT, beat(&mut connection, name, proposal));
+        let Beat { secret, time } = beat.await.map_err(|_| LinkError::Timeout)??;
+        self.guid_key.agree(&secret);
+        if let Some(time) = time {
+            self.compare_clocks(asked, time);
         }
+        Ok(())
     }
 
-    /// Takes the key of GUIDs from Redis, where the first gateway has put it. At each heartbeat: a Redis that lost its memory
-    /// gets a new one.
-    async fn agree_on_key(&self, mut connection: MultiplexedConnection) {
-        let agreed = self.guid_key.agree(&mut connection, format!("{}session-key", self.settings.prefix));
-        // Without a key, sessions are not shared; the next heartbeat tries again.
-        let _ = tokio::time::timeout(CATCH_UP_LIMIT, agreed).await;
+    /// Redis's clock showed `theirs` between `asked` and now. Only what cannot be explained by that is a difference.
+    fn compare_clocks(&self, asked: Timestamp, theirs: Timestamp) {
+        let now = self.clock.now();
+        let (ahead, behind) = (asked.since(theirs), theirs.since(now));
+        self.metrics.store.clock_ahead(ahead.as_secs_f64() - behind.as_secs_f64());
+        let skew = ahead.max(behind);
+        if skew > MAX_SKEW && self.skew_warnings.allow() {
+            let skew_ms = u64::try_from(skew.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(
+                target: "previewgate::store",
+                skew_ms,
+                "the clocks of this gateway and of the shared store differ: events that pass through several gateways may be taken in the wrong order"
+            );
+        }
     }
 
     /// Writes what waits, until something goes wrong: the next heartbeat tries again.
@@ -388,6 +432,10 @@ impl SharedStore {
 }
 
 impl Stored {
+    fn unknown() -> Self {
+        Self { tag: String::new(), state: None, seen: false }
+    }
+
     fn read(answer: Value) -> Result<Self, Failure> {
         type Fields = (Option<String>, Option<Vec<u8>>, Option<Value>);
         let (tag, state, seen): Fields = from_redis_value(answer).map_err(|_| Failure::Answer)?;

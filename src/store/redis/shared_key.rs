@@ -4,13 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ::redis::aio::MultiplexedConnection;
-use ::redis::{RedisError, cmd};
 use arc_swap::ArcSwapOption;
 
-use super::super::guid_key::{GuidKey, KEY_LENGTH, random_secret};
-
-const AGREE: &str = include_str!("agree.lua");
+use super::super::guid_key::{GuidKey, KEY_LENGTH};
 
 /// See the module.
 #[derive(Default)]
@@ -31,23 +27,19 @@ impl SharedKey {
         self.current.store(Some(Arc::new(key)));
     }
 
-    /// Uses the key in Redis, and puts a random one there if there is none.
-    ///
-    /// # Errors
-    /// Those of Redis.
-    pub(super) async fn agree(&self, connection: &mut MultiplexedConnection, name: String) -> Result<(), RedisError> {
-        if self.configured.load(Ordering::Relaxed) {
-            return Ok(());
+    /// Whether the key is in the configuration: then none belongs into Redis.
+    pub(super) fn is_configured(&self) -> bool {
+        self.configured.load(Ordering::Relaxed)
+    }
+
+    /// The key in Redis is `secret`.
+    pub(super) fn agree(&self, secret: &[u8]) {
+        if self.is_configured() || secret.len() != KEY_LENGTH {
+            return;
         }
-        let Some(proposal) = random_secret() else { return Ok(()) };
-        let mut agree = cmd("EVAL");
-        agree.arg(AGREE).arg(1).arg(name).arg(&proposal[..]);
-        let secret: Vec<u8> = agree.query_async(connection).await?;
-        let key = GuidKey::new(&secret);
-        let is_new = self.current().is_none_or(|current| current.id() != key.id());
-        if secret.len() == KEY_LENGTH && is_new {
+        let key = GuidKey::new(secret);
+        if self.current().is_none_or(|current| current.id() != key.id()) {
             self.current.store(Some(Arc::new(key)));
         }
-        Ok(())
     }
 }

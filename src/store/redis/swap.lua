@@ -1,7 +1,16 @@
 -- Writes an agent's state if nobody else has written it since it was read.
 -- KEYS: the agent's. ARGV: tag that was read, new tag, new state, lifetime in ms, '1' if the new state ends something.
 -- Answers 1: written. 2: full, and what was to be ended is gone. A list: the present tag, state and mark instead.
-if (redis.call('HGET', KEYS[1], 'tag') or '') ~= ARGV[1] then
+local tag = redis.pcall('HGET', KEYS[1], 'tag')
+if type(tag) == 'table' and tag.err then
+  if not string.find(tag.err, 'WRONGTYPE', 1, true) then
+    return tag
+  end
+  -- Something else is kept under this name. To expire it is the deletion that the documented rights allow.
+  redis.call('PEXPIRE', KEYS[1], 0)
+  tag = false
+end
+if (tag or '') ~= ARGV[1] then
   return redis.call('HMGET', KEYS[1], 'tag', 'state', 'seen')
 end
 local written = redis.pcall('HSET', KEYS[1], 'seen', '1', 'tag', ARGV[2], 'state', ARGV[3])

@@ -1,6 +1,9 @@
 //! The Redis that several gateways share. All values are zero with `previews.store.kind = "memory"`.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::families::{ScrapedKind, ScrapedValue, StaticFamily};
@@ -9,6 +12,8 @@ use crate::label_enum;
 
 const STORE_OPERATIONS: &str = "previewgate_store_operations";
 const STORE_AGENTS_PENDING: &str = "previewgate_store_agents_pending";
+const STORE_UP: &str = "previewgate_store_up";
+const STORE_CLOCK_AHEAD: &str = "previewgate_store_clock_ahead_seconds";
 
 label_enum! {
     /// The operation on Redis.
@@ -39,6 +44,8 @@ label_enum! {
 pub struct StoreMetrics {
     operations: StaticFamily<Counter>,
     pending: ScrapedValue,
+    up: Gauge,
+    clock_ahead: Gauge<f64, AtomicU64>,
 }
 
 impl StoreMetrics {
@@ -48,7 +55,21 @@ impl StoreMetrics {
         registry.register(STORE_OPERATIONS, "Operations on the shared store", operations.clone());
         let help = "Agents of whom the shared store does not know everything yet";
         let pending = ScrapedValue::register(registry, ScrapedKind::Gauge, STORE_AGENTS_PENDING, help);
-        Self { operations, pending }
+        let (up, clock_ahead) = (Gauge::default(), Gauge::<f64, AtomicU64>::default());
+        registry.register(STORE_UP, "1 while the shared store is connected and can be written", up.clone());
+        let help = "How far the clock of this gateway is ahead of the shared store's; negative if it is behind";
+        registry.register(STORE_CLOCK_AHEAD, help, clock_ahead.clone());
+        Self { operations, pending, up, clock_ahead }
+    }
+
+    /// Whether the shared store can be used.
+    pub fn up(&self, up: bool) {
+        self.up.set(i64::from(up));
+    }
+
+    /// How far this gateway's clock is ahead of the shared store's, in seconds.
+    pub fn clock_ahead(&self, seconds: f64) {
+        self.clock_ahead.set(seconds);
     }
 
     /// Counts one operation.
