@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tracing::Dispatch;
 
 use self::snapshotter::Snapshotter;
@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::gateway::{Generation, Services, ServicesError, SetupError};
 use crate::preview::{Clock, SystemClock};
 use crate::reload::{ReloadError, Reloader, Trigger, report_config};
-use crate::server::{self, ActiveGeneration, Admission, Phase, PhaseControl, Worker};
+use crate::server::{self, ActiveGeneration, Admission, Phase, PhaseControl, PhaseWatch, Worker};
 use crate::store::StateFileError;
 use crate::store::snapshot::SnapshotFile;
 use crate::systemd::{Inherited, Notifier};
@@ -40,6 +40,8 @@ const CERTIFICATES: Duration = Duration::from_secs(5);
 const PROBES: Duration = Duration::from_millis(100);
 /// Time to record the requests that are cut at the drain deadline.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Time to write what the shared store does not have yet, if nothing is left of `shutdown.drain`.
+const LAST_WRITES: Duration = Duration::from_secs(1);
 
 /// Why the gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -173,19 +175,11 @@ impl App {
         drop(alive);
         let generation = self.active.current();
         let services = &generation.services;
-        if services.ledger.is_shared() {
-            let services = Arc::clone(services);
-            // A thread of its own: everybody who waits for the shared store waits for it.
-            let mut phase = phase.clone();
-            threads.push(thread("store", &self.dispatch, async move {
-                tokio::select! {
-                    () = services.ledger.stay_connected() => {}
-                    () = phase.until(Phase::Ended) => {}
-                }
-                Ok(())
-            })?);
-        }
         let (stop, stopped) = watch::channel(End::NotYet);
+        if services.ledger.is_shared() {
+            // A thread of its own: everybody who waits for the shared store waits for it.
+            threads.push(thread("store", &self.dispatch, share(self.active.clone(), phase.clone(), stopped.clone()))?);
+        }
         let reloader = Arc::new(self.reloader);
         let supervisor = Supervisor {
             admin: Admin::new(self.active.clone(), Arc::clone(&reloader), phase),
@@ -366,6 +360,31 @@ impl Supervisor {
         tracing::warn!(target: "previewgate", connections = open(), "drain deadline: cutting what is still open");
         false
     }
+}
+
+/// Keeps the shared store connected. When the last worker has ended, what waits is written for what is left of
+/// `shutdown.drain`, and for [`LAST_WRITES`] at least; for no longer if the end is asked for again.
+async fn share(active: ActiveGeneration, mut phase: PhaseWatch, mut stopped: watch::Receiver<End>) -> io::Result<()> {
+    let services = Arc::clone(&active.current().services);
+    let mut asked_again = stopped.clone();
+    let end = async {
+        phase.until(Phase::Draining).await;
+        let drained = Instant::now() + active.current().config.shutdown.drain;
+        phase.until(Phase::Ended).await;
+        let soon = Instant::now() + LAST_WRITES;
+        if *stopped.borrow_and_update() == End::AtOnce { soon } else { drained.max(soon) }
+    };
+    let at_once = async {
+        if asked_again.wait_for(|end| *end == End::AtOnce).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(LAST_WORDS + LAST_WRITES * 2).await;
+    };
+    tokio::select! {
+        () = services.ledger.stay_connected_until(end) => {}
+        () = at_once => {}
+    }
+    Ok(())
 }
 
 /// Looks after the endpoints that are passed over, until the runtime ends.

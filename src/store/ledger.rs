@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use tokio::time::Instant;
+
 use super::answer::{Answer, Outcome, Pending, Recorded, Source, cause_of, only_agent, shows_preview};
 use super::fences::{Fence, Fences, TimedEnd};
 use super::guid_key::GuidKey;
@@ -80,7 +82,7 @@ pub struct LookUp {
 }
 
 impl Ledger {
-    /// An empty ledger. Does not connect to a shared store: see [`Self::stay_connected`].
+    /// An empty ledger. Does not connect to a shared store: see [`Self::stay_connected_until`].
     pub fn new(config: &Previews, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let local = Arc::new(MemoryStore::new(config, Arc::clone(&clock), Arc::clone(&metrics)));
         let shared = match &config.store {
@@ -491,11 +493,11 @@ impl Ledger {
         }
     }
 
-    /// Maintains the connection to the shared store and never ends; returns at once if there is no shared store. To be
-    /// run once.
-    pub async fn stay_connected(&self) {
+    /// Maintains the connection to the shared store until `end`, and then writes what waits until the instant that `end`
+    /// returns. Returns at once if there is no shared store. To be run once.
+    pub async fn stay_connected_until(&self, end: impl Future<Output = Instant>) {
         if let Some(shared) = &self.shared {
-            shared.keep().await;
+            shared.keep_until(end).await;
         }
     }
 

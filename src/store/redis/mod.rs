@@ -12,7 +12,8 @@
 //! What remains possible, most of it only while Redis is away or a gateway is cut off from it:
 //! - With `on_store_failure = "local"`, a preview that was ended through another gateway is still good here, until the
 //!   end arrives or the TTL is over.
-//! - An end that is in the outbox of a gateway that is killed never arrives. Nor does one that finds the outbox full.
+//! - An end that is in the outbox of a gateway that is killed never arrives. Nor does one that is still there when the
+//!   gateway ends in order and Redis does not come back within `shutdown.drain`.
 //! - Changes that arrive late are put in order by the wall clocks of the gateways that saw them. If these differ by
 //!   `d`, an end and a preview of one agent that passed through two gateways within `d` may be taken in the wrong order.
 //! - A sign-in for push ends what was shown before it, by the clock of the gateway that it passed. A push through
@@ -66,6 +67,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const HEARTBEAT_LIMIT: Duration = Duration::from_secs(1);
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(1);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+/// Between two looks at what is left when the gateway ends.
+const LEAVING_PAUSE: Duration = Duration::from_millis(20);
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// A larger difference between the clocks of this gateway and of Redis is reported.
 const MAX_SKEW: Duration = Duration::from_secs(2);
@@ -142,7 +145,7 @@ impl SharedStore {
         local: Arc<MemoryStore>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let outbox = Arc::new(Outbox::default());
+        let outbox = Arc::new(Outbox::new(previews.max_agents));
         let joining = Joining::new(settings.start_timeout);
         let counted = Arc::clone(&outbox);
         metrics.store.pending_from(move || counted.len() as u64);
@@ -346,6 +349,33 @@ impl SharedStore {
             }
             self.joining.note_attempt();
             tokio::time::sleep(RECONNECT_PAUSE).await;
+        }
+    }
+
+    /// Like [`Self::keep`], until `end`; then until everything is written, for what is left of the time that `end` returns.
+    pub(super) async fn keep_until(&self, end: impl Future<Output = Instant>) {
+        let leaving = async {
+            let deadline = end.await;
+            let waited = self.outbox.len();
+            (waited, tokio::time::timeout_at(deadline, self.emptied()).await.is_ok())
+        };
+        let (agents, all) = tokio::select! {
+            () = self.keep() => return,
+            outcome = leaving => outcome,
+        };
+        if !all {
+            let agents = self.outbox.len();
+            tracing::warn!(target: "previewgate::store", agents, "changes of agents do not reach the shared store: it is away");
+        } else if agents > 0 {
+            tracing::info!(target: "previewgate::store", agents, "shared store has every change");
+        }
+    }
+
+    /// Waits until nothing is left to be written.
+    async fn emptied(&self) {
+        while self.outbox.len() > 0 {
+            self.link.call.notify_one();
+            tokio::time::sleep(LEAVING_PAUSE).await;
         }
     }
 

@@ -1,7 +1,8 @@
 //! Changes that Redis does not have yet: for a moment in normal times, and until Redis is back otherwise.
 //!
 //! Bounded. If one agent has too many changes, an end of all previews replaces the older half: that refuses callouts
-//! rather than allowing too many. If too many agents have changes, the changes of further agents are not kept.
+//! rather than allowing too many. If too many agents have changes, only ends of further agents are kept: what has ended must
+//! reach the other gateways.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,15 +10,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::record::{SessionRelation, TimedChange};
 use crate::preview::{AgentId, Change};
 
-/// Agents, and changes of one. Most have a few, of some hundred bytes each.
-const MAX_AGENTS: usize = 10_000;
+/// Changes of one agent. Most have a few, of some hundred bytes each.
 const MAX_CHANGES: usize = 64;
 /// What was learnt about a session, of one agent that has too many changes.
 const MAX_LEARNT: usize = 4;
 
 /// The pending changes of all agents. See the module.
-#[derive(Debug, Default)]
-pub(super) struct Outbox(Mutex<Waiting>);
+#[derive(Debug)]
+pub(super) struct Outbox {
+    waiting: Mutex<Waiting>,
+    max_agents: usize,
+}
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -44,10 +47,20 @@ pub(super) struct Batch {
 pub(super) struct Full;
 
 impl Outbox {
+    /// Changes of up to `max_agents` agents, and ends of any number: there are fewer than a million agent IDs.
+    pub(super) fn new(max_agents: u64) -> Self {
+        let max_agents = usize::try_from(max_agents).unwrap_or(usize::MAX);
+        Self { waiting: Mutex::default(), max_agents }
+    }
+
     /// Adds a change.
+    ///
+    /// # Errors
+    /// [`Full`]; never for an end.
     pub(super) fn add(&self, agent: AgentId, timed: TimedChange) -> Result<(), Full> {
         let mut waiting = self.lock();
-        if waiting.agents.len() >= MAX_AGENTS && !waiting.agents.contains_key(&agent) {
+        let ends = timed.change.as_ref().is_some_and(|change| !matches!(change, Change::Shown(_)));
+        if !ends && waiting.agents.len() >= self.max_agents && !waiting.agents.contains_key(&agent) {
             return Err(Full);
         }
         waiting.next += 1;
@@ -103,7 +116,7 @@ impl Outbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -132,7 +145,7 @@ fn ended(timed: &TimedChange) -> TimedChange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::preview::{ControlId, Timestamp};
+    use crate::preview::{Announcement, ControlId, Timestamp};
 
     fn at(at: Timestamp, change: Change) -> TimedChange {
         TimedChange { change: Some(change), learnt: None, at, session: SessionRelation::Any, late: false }
@@ -148,7 +161,7 @@ mod tests {
 
     #[test]
     fn what_is_added_while_a_batch_is_written_stays() {
-        let outbox = Outbox::default();
+        let outbox = Outbox::new(1000);
         assert!(outbox.begin(agent(101)).is_none());
         outbox.add(agent(101), at(Timestamp(1), cancelled(1))).unwrap();
         let batch = outbox.begin(agent(101)).unwrap();
@@ -165,7 +178,7 @@ mod tests {
 
     #[test]
     fn an_end_replaces_what_was_before_it() {
-        let outbox = Outbox::default();
+        let outbox = Outbox::new(1000);
         outbox.add(agent(101), at(Timestamp(1), cancelled(1))).unwrap();
         outbox.add(agent(101), at(Timestamp(2), Change::Ended)).unwrap();
         assert_eq!(outbox.begin(agent(101)).unwrap().changes.len(), 1);
@@ -173,7 +186,7 @@ mod tests {
 
     #[test]
     fn too_many_changes_of_an_agent_end_in_an_end() {
-        let outbox = Outbox::default();
+        let outbox = Outbox::new(1000);
         for id in 0..1000 {
             outbox.add(agent(101), at(Timestamp(id as u64), cancelled(id))).unwrap();
         }
@@ -184,13 +197,20 @@ mod tests {
     }
 
     #[test]
-    fn too_many_agents_are_refused() {
-        let outbox = Outbox::default();
-        for number in (101..).take(MAX_AGENTS) {
-            outbox.add(agent(number), at(Timestamp(1), Change::Ended)).unwrap();
+    fn previews_of_too_many_agents_are_refused_and_no_end_is() {
+        let outbox = Outbox::new(10);
+        let shown = || {
+            let numbers = Vec::new();
+            let shown = Vec::new();
+            at(Timestamp(1), Change::Shown(Announcement { control_id: ControlId(1), numbers, shown }))
+        };
+        for number in 101..111 {
+            outbox.add(agent(number), shown()).unwrap();
         }
-        assert_eq!(outbox.add(agent(999_999), at(Timestamp(1), Change::Ended)), Err(Full));
-        assert_eq!(outbox.add(agent(101), at(Timestamp(1), cancelled(1))), Ok(()));
-        assert_eq!((outbox.len(), outbox.agents().len()), (MAX_AGENTS, MAX_AGENTS));
+        assert_eq!(outbox.add(agent(999), shown()), Err(Full));
+        for (number, end) in [(201, Change::Ended), (202, cancelled(1)), (203, Change::EndedBefore(Timestamp(5)))] {
+            outbox.add(agent(number), at(Timestamp(1), end)).unwrap();
+        }
+        assert_eq!((outbox.len(), outbox.add(agent(101), shown())), (13, Ok(())));
     }
 }

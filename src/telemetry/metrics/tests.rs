@@ -23,6 +23,8 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("previewgate_snapshot_failures_total", "counter", &[]),
     ("previewgate_store_operations_total", "counter", &["operation", "outcome"]),
     ("previewgate_store_agents_pending", "gauge", &[]),
+    ("previewgate_store_up", "gauge", &[]),
+    ("previewgate_store_clock_ahead_seconds", "gauge", &[]),
     ("previewgate_requests_total", "counter", &["operation", "status_class"]),
     ("previewgate_request_duration_seconds", "histogram", &["operation"]),
     ("previewgate_upstream_duration_seconds", "histogram", &["operation"]),

@@ -96,3 +96,34 @@ async fn clocks_that_differ_are_reported() {
     eventually("the difference to be measured", || ahead(&lab) > 3590.0).await;
     eventually("a warning", || lab.logged().contains("clocks of this gateway and of the shared store differ")).await;
 }
+
+/// What ended while Redis was away is written before the process ends.
+#[tokio::test]
+async fn a_gateway_that_ends_writes_what_waits() {
+    let Some(mut lab) = RedisLab::start(&[REJECT, REJECT]).await else { return };
+    lab.shown(&lab.gateways[0], 101, 7, "100").await;
+    assert_eq!(lab.gateways[1].call(101, 7, "100").await.verdict(), "ok");
+    lab.redis.stall();
+    lab.released(&lab.gateways[0], 101).await;
+    let mut leaving = lab.gateways.remove(0);
+    leaving.stop();
+    eventually("the drain", || leaving.logged().contains("draining")).await;
+    lab.redis.resume();
+    leaving.ended().await.unwrap();
+    assert!(leaving.logged().contains("shared store has every change"), "{}", leaving.logged());
+    lab.all_well().await;
+    assert_eq!(lab.gateways[0].call(101, 7, "100").await.verdict(), "unknown_preview");
+}
+
+#[tokio::test]
+async fn a_gateway_that_ends_without_redis_says_what_is_left() {
+    let Some(mut lab) = RedisLab::start(&["shutdown.drain = \"1s\"\n"]).await else { return };
+    lab.shown(&lab.gateways[0], 101, 7, "100").await;
+    lab.redis.kill();
+    lab.released(&lab.gateways[0], 101).await;
+    let mut leaving = lab.gateways.remove(0);
+    leaving.stop();
+    leaving.ended().await.unwrap();
+    let log = leaving.logged();
+    assert!(log.contains("do not reach the shared store") && log.contains("\"agents\":1"), "{log}");
+}

@@ -32,9 +32,11 @@ impl RedisLab {
         site.write("push.key", [42; 32]);
         let store = redis.settings();
         let start = |lines: &&str| {
-            // Keys of `[previews]` come before the table of the store.
+            // Keys of other tables come before the table of the store.
             let (first, rest) = match lines.split_once('\n') {
-                Some((first, rest)) if first.starts_with("previews.") => (first, rest),
+                Some((first, rest)) if ["previews.", "shutdown."].iter().any(|table| first.starts_with(table)) => {
+                    (first, rest)
+                }
                 _ => ("", *lines),
             };
             site.start_another(&format!("previews.per_agent = 128\n{first}\n{store}{rest}"))
