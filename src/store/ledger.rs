@@ -140,6 +140,11 @@ impl Ledger {
     /// What an answer to a poll of one agent, or a push, says about that agent's session.
     fn record_session(&self, retcode: Option<&str>, events: &[Event], source: &Source<'_>, recorded: &mut Recorded) {
         let Some(guid) = source.session else { return };
+        if matches!(retcode, None | Some(SUCCESS))
+            && let Some(agent) = source.meant_for.or_else(|| only_agent(events))
+        {
+            recorded.agents.extend(self.claim_session(agent, guid));
+        }
         let changed = match (source.delivery, source.meant_for, retcode) {
             (Delivery::Poll, Some(agent), Some(SUCCESS)) => {
                 let proof = if shows_preview(events, agent) { Proof::Shown } else { Proof::Accepted };
@@ -155,7 +160,7 @@ impl Ledger {
             }
             (Delivery::Poll | Delivery::PollAll | Delivery::Push | Delivery::PushUrl, _, _) => None,
         };
-        recorded.agents.extend(changed);
+        recorded.agents.extend(changed.filter(|agent| !recorded.agents.contains(agent)));
     }
 
     /// The events that change something, by agent.
@@ -318,6 +323,29 @@ impl Ledger {
         self.apply(agent, vec![change], SessionRelation::Begins);
         let learnt = self.sessions.begin(agent, sign_in.session);
         self.keep_session(agent, sign_in.session, Some(learnt), SessionRelation::Any);
+    }
+
+    /// A sign-in that began at `began` got this GUID, and its answer does not say for which agent. The first poll or push with
+    /// it will.
+    pub fn sign_in_of_unknown_agent(&self, guid: &[u8], began: Moment) {
+        self.sessions.leave_unclaimed(guid, began);
+    }
+
+    /// If a session with this GUID began without its agent, `agent` is the one: what was shown before its sign-in is void.
+    /// Returns the agent then.
+    fn claim_session(&self, agent: AgentId, guid: &[u8]) -> Option<AgentId> {
+        let began = self.sessions.claim(guid)?;
+        let _lock = self.lock(agent);
+        let mut fence = self.fences.of(agent);
+        fence.end_session(began, began);
+        fence.sign_in(began);
+        self.fences.set(agent, fence);
+        let change = Change::EndedBefore(began.at());
+        self.note_ended(agent, &change, EndCause::SignedIn);
+        self.apply(agent, vec![change], SessionRelation::Any);
+        let learnt = self.sessions.begin(agent, Some(guid));
+        self.keep_session(agent, Some(guid), Some(learnt), SessionRelation::Any);
+        Some(agent)
     }
 
     /// What polls and pushes of the session before bring does not count from now on. The caller holds the agent's lock.

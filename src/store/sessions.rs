@@ -15,6 +15,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use super::guid_key::{GuidHash, GuidKey, KeyId};
+use super::moment::Moment;
 use crate::preview::{AgentId, Timestamp};
 
 /// How long a GUID that the platform has replaced is still the agent's own: requests with it are on their way. Longer
@@ -80,6 +81,8 @@ pub(super) struct Sessions {
     agents: Cache<AgentId, Session>,
     /// The agent that a GUID was last learnt for. An entry counts only while that agent's session has the GUID.
     owners: Cache<GuidHash, AgentId>,
+    /// GUIDs of sign-ins of which it is not known whose they are, with the instants at which the sign-ins began.
+    unclaimed: Cache<GuidHash, Moment>,
     key: OnceLock<GuidKey>,
 }
 
@@ -124,6 +127,7 @@ impl Sessions {
         Self {
             agents: cache(max_agents, memory),
             owners: cache(max_agents.saturating_mul(2), memory),
+            unclaimed: cache(max_agents, memory),
             key: OnceLock::new(),
         }
     }
@@ -188,6 +192,19 @@ impl Sessions {
         Some(Learnt { guid: Some(to), begins: false })
     }
 
+    /// A sign-in that began at `began` got this GUID, and its answer does not say for which agent.
+    pub(super) fn leave_unclaimed(&self, guid: &[u8], began: Moment) {
+        if let Some(hash) = self.hash(guid) {
+            self.unclaimed.insert(hash, began);
+        }
+    }
+
+    /// Whether a session with this GUID began without its agent; then it is this agent's from now on. Returns when its
+    /// sign-in began.
+    pub(super) fn claim(&self, guid: &[u8]) -> Option<Moment> {
+        self.unclaimed.remove(&self.hash(guid)?)
+    }
+
     /// Uses this key from now on, unless a key is in use already.
     pub(super) fn use_key(&self, key: GuidKey) {
         let _ = self.key.set(key);
@@ -219,6 +236,7 @@ impl Sessions {
     pub(super) fn maintain(&self) {
         self.agents.run_pending_tasks();
         self.owners.run_pending_tasks();
+        self.unclaimed.run_pending_tasks();
     }
 
     fn change(&self, agent: AgentId, learnt: GuidHash, change: impl FnOnce(Option<Session>) -> Session) {

@@ -221,6 +221,7 @@ fn fields_of(reason: Reason) -> BTreeSet<&'static str> {
         "retcode",
         "status",
         "duration_ms",
+        "id",
         "request_id",
         "client",
     ];

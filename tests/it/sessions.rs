@@ -501,3 +501,40 @@ async fn what_a_held_poll_shows_after_its_session_has_ended_is_dead() {
         }
     }
 }
+
+/// The answer to a sign-in by account does not name the agent, or cannot be read: the first poll with its GUID does.
+#[tokio::test]
+async fn a_sign_in_by_account_without_an_agent_ends_previews_once_its_guid_is_used() {
+    for answer in
+        [r#"{"message":"","retcode":"0","result":{}}"#, r#"{"message":"","retcode":"0","result":{"workno":"10"#]
+    {
+        let signed_in = answered(answer.as_bytes(), &[("Set-GUID", "JSESSIONID=new.node"), JSON[0]]);
+        let shown = envelope(Some(&preview("101", 8, "200")));
+        let answers = [envelope(Some(&preview("101", 7, "100"))), signed_in, shown, success()];
+        let (lab, _upstream) = scripted("validation.session = \"enforce\"", &answers).await;
+        lab.send(&poll(101, "old.node")).await.passed();
+        let body = json!({"account": "a", "password": "p"});
+        lab.send(&Request::put(format!("{API}/onlineagent/loginbyaccount")).json(&body)).await.passed();
+        lab.send(&poll(101, "new.node")).await.passed();
+        assert_eq!(lab.send(&callout(101, "new.node", 7, "100")).await.verdict(), "control_id_mismatch", "{answer}");
+        assert_eq!(lab.send(&callout(101, "new.node", 8, "200")).await.verdict(), "ok", "{answer}");
+        assert_eq!(lab.send(&callout(101, "old.node", 8, "200")).await.verdict(), "foreign_session", "{answer}");
+    }
+}
+
+/// Whatever the status of an answer, it can say that the agent has no session.
+#[tokio::test]
+async fn an_answer_without_session_counts_with_any_status() {
+    let polled = (poll(101, "own.node"), envelope(Some(&preview("101", 7, "100"))));
+    for status in ["500 Error", "401 Unauthorized"] {
+        for request in kinds_of_request() {
+            let answer = String::from_utf8(coded("100-006")).unwrap().replacen("200 OK", status, 1);
+            assert!(
+                !survives(&polled, &request.clone().guid("own.node"), answer.as_bytes()).await,
+                "{status} {request:?}"
+            );
+            let foreign = request.clone().guid("invented.node");
+            assert!(survives(&polled, &foreign, answer.as_bytes()).await, "{status} {request:?}");
+        }
+    }
+}

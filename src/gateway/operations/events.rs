@@ -13,11 +13,12 @@ use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
 use crate::gateway::event_record::{Arrival, record_body};
 use crate::gateway::event_watch::EventWatch;
-use crate::gateway::forward::{Buffered, buffer, forward};
+use crate::gateway::forward::{Buffered, buffer, forward, read_envelope};
 use crate::gateway::headers::ask_for_readable;
 use crate::gateway::record::Recorder;
 use crate::gateway::response_body::ResponseBody;
 use crate::gateway::set_guid::{follow_renewal, issued_guid};
+use crate::gateway::signed_out::share_if_signed_out;
 use crate::protocol::Delivery;
 use crate::upstream::Client;
 
@@ -44,6 +45,10 @@ pub(in crate::gateway) async fn poll(
                 let mut agents = record_body(context, &head.headers, &bytes, arrival);
                 agents.extend(follow_renewal(context, issued_guid(&head.headers)));
                 context.services().ledger.share(&agents).await;
+            } else {
+                // Nothing is shown by such an answer, but it can say that the agent has no session.
+                let retcode = read_envelope(&head, &bytes, context.limits().event_body).retcode;
+                share_if_signed_out(context, retcode.as_deref()).await;
             }
             Ok(Response::from_parts(head, ResponseBody::Whole(bytes)))
         }

@@ -176,7 +176,9 @@ async fn apply(
     match envelope.outcome() {
         Outcome::Success => {
             let by_account = agent.is_none();
-            let Some(agent) = agent.or_else(|| signed_in_agent(answer)) else { return };
+            let Some(agent) = agent.or_else(|| signed_in_agent(answer)) else {
+                return leave_unclaimed(context, headers, change);
+            };
             let services = context.services();
             match change {
                 OnSuccess::End(change, cause) => services.ledger.end(agent, change.clone(), *cause),
@@ -192,7 +194,20 @@ async fn apply(
             services.ledger.share(&[agent]).await;
         }
         Outcome::Failure(_) => share_if_signed_out(context, envelope.retcode.as_deref()).await,
-        Outcome::Unreadable => end_if_unclear(context, agent, change).await,
+        Outcome::Unreadable => {
+            if agent.is_none() {
+                leave_unclaimed(context, headers, change);
+            }
+            end_if_unclear(context, agent, change).await;
+        }
+    }
+}
+
+/// A sign-in by account whose answer does not say for which agent: its GUID will.
+fn leave_unclaimed(context: &RequestContext, headers: &HeaderMap, change: &OnSuccess) {
+    context.warn_about_events("answer to a sign-in by account does not name the agent");
+    if let (OnSuccess::SignIn { began, .. }, Some(guid)) = (change, issued_guid(headers)) {
+        context.services().ledger.sign_in_of_unknown_agent(guid, *began);
     }
 }
 
