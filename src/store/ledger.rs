@@ -26,6 +26,7 @@ use super::preview_log::{log_ended, log_shown};
 use super::recent_ends::{EndCause, MADE_ROOM, RecentEnd, RecentEnds};
 use super::redis::{Known, SessionRelation, SharedStore, TimedChange};
 use super::sessions::{Learnt, Ownership, Proof, Sessions};
+use super::sign_in::SignIn;
 use super::{EndObserver, MemoryStore, StoreState, Unavailable};
 use crate::config::{OnStoreFailure, Previews, StoreKind};
 use crate::preview::{AgentId, AgentPreviews, Announcement, Change, Clock, Surplus, Timestamp};
@@ -50,25 +51,6 @@ pub struct Ledger {
     sequence: Sequence,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-}
-
-/// A sign-in that succeeded.
-#[derive(Clone, Copy, Debug)]
-pub struct SignIn<'a> {
-    /// When the gateway began to forward it.
-    pub began: Moment,
-    /// The sign-in asked for push through this gateway. The first push of the new session may arrive before the answer
-    /// to its sign-in, so what was shown since `began` stays.
-    pub pushes: bool,
-    /// The GUID of the new session (`Set-GUID` of the answer), where it is known.
-    pub session: Option<&'a [u8]>,
-}
-
-impl SignIn<'_> {
-    /// What it ends.
-    fn change(&self) -> Change {
-        if self.pushes { Change::EndedBefore(self.began.at()) } else { Change::Ended }
-    }
 }
 
 /// What is known of an agent and a GUID, here and at other gateways.

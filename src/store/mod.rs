@@ -17,18 +17,20 @@ mod preview_log;
 mod recent_ends;
 mod redis;
 mod sessions;
+mod sign_in;
 pub mod snapshot;
 mod state_files;
 
 use crate::label_enum;
 
 pub use answer::{Outcome, Recorded, Source};
-pub use ledger::{Ledger, LookUp, SignIn};
+pub use ledger::{Ledger, LookUp};
 pub use memory::MemoryStore;
 pub use moment::Moment;
 pub use preview_ends::EndObserver;
 pub use recent_ends::{EndCause, RecentEnd};
 pub use sessions::Ownership;
+pub use sign_in::SignIn;
 pub use state_files::StateFileError;
 
 /// The shared store did not answer, and the policy forbids to use this gateway's own memory instead.
