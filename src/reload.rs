@@ -54,6 +54,17 @@ impl fmt::Display for Trigger {
     }
 }
 
+/// The last reload, for operators.
+#[derive(Clone, Debug)]
+pub struct LastReload {
+    /// When it ended.
+    pub at: SystemTime,
+    /// Its cause.
+    pub trigger: Trigger,
+    /// What it changed, in words; or why it was refused.
+    pub outcome: Result<String, String>,
+}
+
 /// Builds generations and puts them in force.
 pub struct Reloader {
     file: Option<PathBuf>,
@@ -62,6 +73,7 @@ pub struct Reloader {
     notifier: Notifier,
     /// Also makes reloads wait for each other.
     seen: Mutex<Seen>,
+    last: Mutex<Option<LastReload>>,
 }
 
 /// What the certificate files looked like.
@@ -77,7 +89,7 @@ impl Reloader {
     pub fn new(active: ActiveGeneration, level: LevelHandle) -> Self {
         let in_force = certificate_fingerprint(&active.current().config);
         let seen = Mutex::new(Seen { in_force, refused: None });
-        Self { file: None, active, level, notifier: Notifier::default(), seen }
+        Self { file: None, active, level, notifier: Notifier::default(), seen, last: Mutex::default() }
     }
 
     /// Reloads `file`.
@@ -101,6 +113,7 @@ impl Reloader {
         let outcome = self.file.as_deref().ok_or(ReloadError::NoFile).and_then(|file| self.reload_file(file));
         let metrics = &self.active.current().services.metrics;
         metrics.process.reloaded(outcome.is_ok());
+        self.remember(trigger, outcome.as_ref().map(|changes| in_words(changes)).map_err(ToString::to_string));
         match &outcome {
             Ok(changes) => {
                 log_reload(&self.active.current().config, trigger, &in_words(changes));
@@ -137,6 +150,7 @@ impl Reloader {
         match self.put_in_force(&current, current.config.clone()) {
             Ok(()) => {
                 *seen = Seen { in_force: print, refused: None };
+                self.remember(Trigger::CertificateFiles, Ok("certificates".to_owned()));
                 let config_hash = current.config.hash();
                 tracing::info!(
                     target: "previewgate", trigger = %Trigger::CertificateFiles, config_hash, "certificates reloaded"
@@ -147,6 +161,16 @@ impl Reloader {
                 tracing::warn!(target: "previewgate", %error, "new certificates cannot be used yet: keeping the old ones");
             }
         }
+    }
+
+    /// The last reload since the start, if there was one.
+    pub fn last_reload(&self) -> Option<LastReload> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn remember(&self, trigger: Trigger, outcome: Result<String, String>) {
+        let last = LastReload { at: SystemTime::now(), trigger, outcome };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
     }
 
     fn put_in_force(&self, current: &Generation, config: Config) -> Result<(), SetupError> {

@@ -8,6 +8,9 @@ use serde_json::{Map, Value, json};
 use crate::gateway::{Decision, FlightRecorder, MAX_DECISIONS, SeenEnd, SeenPreview};
 use crate::preview::{AgentId, Reason};
 
+/// Characters of a value that a form shows again.
+const MAX_FORM_VALUE: usize = 128;
+
 /// Which decisions are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Filter {
@@ -91,6 +94,13 @@ fn reason(word: &str) -> Option<Reason> {
 
 fn limit(digits: &str) -> Option<usize> {
     digits.parse().ok().filter(|limit| (1..=MAX_DECISIONS).contains(limit))
+}
+
+/// The value of this name in the query of a form, for the form to show it again; bounded.
+pub(super) fn form_value(query: Option<&str>, name: &str) -> String {
+    let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    let value = pairs.filter(|(known, _)| *known == name).map(|(_, value)| decoded(value)).next();
+    value.map(|value| value.chars().take(MAX_FORM_VALUE).collect()).unwrap_or_default()
 }
 
 /// A value of a form, decoded. What is no valid UTF-8 becomes replacement characters.

@@ -6,8 +6,10 @@
 mod connections;
 mod decisions;
 mod page;
+mod paths;
 mod site;
 mod stack;
+mod status;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -27,8 +29,10 @@ use tokio::net::TcpListener;
 use self::connections::Connections;
 use self::decisions::Filter;
 use self::page::{JSON, TEXT, answer};
+use self::paths::PATHS;
 use self::site::{Refusal, Site};
 use self::stack::stack;
+use self::status::{Surroundings, status};
 
 use crate::gateway::Generation;
 use crate::preview::{AgentId, Preview};
@@ -51,18 +55,6 @@ pub struct Admin {
     /// The host name of the machine.
     machine: Option<Arc<str>>,
 }
-
-/// Every path, in the order in which `/` lists them.
-const PATHS: [(&str, &str); 8] = [
-    ("GET /livez", "200 while the process runs"),
-    ("GET /readyz", "200 when this gateway should get traffic, else 503; independent of the upstream"),
-    ("GET /metrics", "OpenMetrics"),
-    ("GET /config", "the effective configuration, secrets redacted"),
-    ("GET /upstreams", "the endpoints: whether they are in use, since when and why"),
-    ("GET /decisions", "the last 1,000 callouts and why; ?agent=, ?id=, ?reason=, ?limit= choose among them"),
-    ("GET /previews/{agentid}", "the previews of an agent, numbers masked, and the state of the store"),
-    ("POST /reload", "read the configuration file again; the answer lists its errors, if there are any"),
-];
 
 impl Admin {
     /// Shows the generation in force, and reloads by `reloader`.
@@ -119,7 +111,7 @@ impl Admin {
     fn show(&self, path: &str, query: Option<&str>) -> Response<Full<Bytes>> {
         let generation = self.active.current();
         match path {
-            "/" => answer(StatusCode::OK, TEXT, index()),
+            "/" => self.status(&generation, query),
             "/livez" => answer(StatusCode::OK, TEXT, "ok\n".to_owned()),
             "/readyz" => self.readiness(),
             "/metrics" => answer(StatusCode::OK, Metrics::CONTENT_TYPE, generation.services.metrics.encode()),
@@ -131,6 +123,11 @@ impl Admin {
                 None => answer(StatusCode::NOT_FOUND, TEXT, index()),
             },
         }
+    }
+
+    fn status(&self, generation: &Generation, query: Option<&str>) -> Response<Full<Bytes>> {
+        let (host, phase) = (self.machine.as_deref(), self.phase.now());
+        status(generation, Surroundings { host, phase, reload: self.reloader.last_reload(), query })
     }
 
     fn readiness(&self) -> Response<Full<Bytes>> {

@@ -27,6 +27,11 @@ pub(super) enum Kind {
 }
 
 impl Load {
+    /// Polls that the upstream has not answered yet.
+    pub fn held_polls(&self) -> usize {
+        self.held_polls.load(Ordering::Relaxed)
+    }
+
     fn counter(&self, kind: Kind) -> &AtomicUsize {
         match kind {
             Kind::HeldPoll => &self.held_polls,

@@ -62,6 +62,11 @@ impl MemoryStore {
         self.agents.get(&agent)
     }
 
+    /// How many previews there are.
+    pub fn count(&self) -> u64 {
+        self.cached.load(Ordering::Relaxed)
+    }
+
     /// Applies changes of one agent in order, as one step: two polls of an agent that are answered at the same time
     /// cannot lose each other's previews. Returns for each change what was not kept.
     pub fn apply(&self, agent: AgentId, changes: impl IntoIterator<Item = Change>) -> Vec<Surplus> {

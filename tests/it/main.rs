@@ -35,6 +35,7 @@ mod refusals;
 mod reload;
 mod sessions;
 mod shutdown;
+mod status_page;
 mod streaming;
 mod transparency;
 mod upstream_faults;

@@ -12,6 +12,7 @@
 //! | [`Request`], [`Answer`] | bytes of an ordinary request; an answer as it was spelled, [`Answer::own`] for the gateway's |
 //! | [`Scripted`], [`Upstream`] | an upstream that answers with given bytes; one that does anything with a connection |
 //! | [`Application`] | an application that is pushed to |
+//! | [`Browser`] | a real Chromium: opens pages, waits for what they show, presses keys |
 //! | [`RedisServer`] | a real Redis: killed, stalled, filled, restarted |
 //! | [`CapturedLog`] | the gateway's log, and a way to wait for a line |
 //! | [`MovableClock`] | the time by which previews are judged, moved by the test: [`Setup::clock`] |
@@ -60,6 +61,7 @@ mod access;
 mod agent;
 mod answer;
 mod application;
+mod browser;
 mod certificates;
 mod clock;
 mod gateway;
@@ -83,6 +85,7 @@ pub(crate) use access::{Access, Client};
 pub(crate) use agent::Agent;
 pub(crate) use answer::{Answer, Broken, Own};
 pub(crate) use application::Application;
+pub(crate) use browser::Browser;
 pub(crate) use certificates::{Pki, leaf, trusting, trusting_by};
 pub(crate) use clock::MovableClock;
 pub(crate) use gateway::{Bound, Gateway, record};

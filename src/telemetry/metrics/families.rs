@@ -121,6 +121,10 @@ impl OptionalGaugeFamily {
             gauge.store(value.unwrap_or(Self::ABSENT), Ordering::Relaxed);
         }
     }
+
+    pub(super) fn value(&self, index: usize) -> Option<i64> {
+        self.0.at(index).map(|gauge| gauge.load(Ordering::Relaxed)).filter(|value| *value != Self::ABSENT)
+    }
 }
 
 impl EncodeMetric for OptionalGaugeFamily {
@@ -199,7 +203,7 @@ impl ScrapedValue {
         *self.source.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(source);
     }
 
-    fn read(&self) -> u64 {
+    pub(super) fn read(&self) -> u64 {
         let source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         (*source)()
     }

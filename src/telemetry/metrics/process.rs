@@ -54,6 +54,11 @@ impl LogMetrics {
         self.dropped.read_from(source);
     }
 
+    /// The number of dropped lines.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.read()
+    }
+
     /// Names the function that returns the number of dropped lines of a class at each scrape.
     pub fn dropped_by_class_from(&self, source: impl Fn(LineClass) -> u64 + Send + Sync + 'static) {
         *self.dropped_by_class.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(source));
@@ -163,6 +168,17 @@ impl ProcessMetrics {
     /// Unix epoch; `None` if there is no certificate.
     pub fn certificate_not_after(&self, role: CertificateRole, timestamp: Option<i64>) {
         self.not_after.set(role.index(), timestamp);
+    }
+
+    /// The certificates, each with the time when it expires, in seconds since the Unix epoch.
+    pub fn certificates(&self) -> Vec<(CertificateRole, i64)> {
+        let known = |role: &CertificateRole| Some((*role, self.not_after.value(role.index())?));
+        CertificateRole::ALL.iter().filter_map(known).collect()
+    }
+
+    /// The number of caught panics.
+    pub fn panics(&self) -> u64 {
+        self.panics.get()
     }
 
     /// Counts a caught panic.

@@ -1,0 +1,222 @@
+//! What the page shows, gathered in one moment: plain values, and what needs attention.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::words::{count, length, plural};
+use crate::admin::decisions::{BadFilter, Filter, form_value};
+use crate::config::{Mode, StoreKind};
+use crate::gateway::{Decision, Generation, Minute};
+use crate::preview::{Reason, Verdict};
+use crate::reload::LastReload;
+use crate::server::Phase;
+use crate::store::StoreState;
+use crate::telemetry::metrics::CertificateRole;
+use crate::upstream::Condition;
+
+/// A certificate that ends within this time needs attention.
+const EXPIRES_SOON: Duration = Duration::from_secs(30 * 86_400);
+/// Refusals need attention if they are more than one in ten of the last ten minutes, and callouts are not just a few.
+const RECENT_MINUTES: usize = 10;
+const MIN_RECENT: u64 = 20;
+
+/// What the page needs to know beside the generation in force.
+pub(in crate::admin) struct Surroundings<'a> {
+    /// The host name of the machine.
+    pub(in crate::admin) host: Option<&'a str>,
+    pub(in crate::admin) phase: Phase,
+    pub(in crate::admin) reload: Option<LastReload>,
+    /// The query of the request.
+    pub(in crate::admin) query: Option<&'a str>,
+}
+
+/// Everything that the page shows.
+pub(super) struct View<'a> {
+    pub(super) generation: &'a Generation,
+    pub(super) surroundings: Surroundings<'a>,
+    pub(super) now: SystemTime,
+    pub(super) hour: Vec<Minute>,
+    pub(super) endpoints: Vec<EndpointView>,
+    pub(super) certificates: Vec<CertificateView>,
+    pub(super) filter: Result<Filter, BadFilter>,
+    pub(super) decisions: Vec<Arc<Decision>>,
+}
+
+/// One endpoint of the upstream.
+pub(super) struct EndpointView {
+    pub(super) name: Arc<str>,
+    pub(super) node: Option<String>,
+    pub(super) condition: Condition,
+}
+
+/// The certificate of one role that ends first.
+pub(super) struct CertificateView {
+    pub(super) role: CertificateRole,
+    pub(super) not_after: SystemTime,
+}
+
+/// Something that a person on call should know.
+pub(super) struct Problem {
+    /// Whether calls are affected now.
+    pub(super) grave: bool,
+    pub(super) title: String,
+    pub(super) text: String,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn gather(generation: &'a Generation, surroundings: Surroundings<'a>) -> Self {
+        let services = &generation.services;
+        let filter = Filter::parse(surroundings.query);
+        let decisions = filter.as_ref().map(|filter| filter.apply(&services.flight_recorder)).unwrap_or_default();
+        let endpoints = generation.upstream.endpoints().iter().map(|endpoint| EndpointView {
+            name: Arc::clone(&endpoint.name),
+            node: endpoint.node.as_deref().map(str::to_owned),
+            condition: endpoint.condition(),
+        });
+        let certificates = services.metrics.process.certificates().into_iter().map(|(role, seconds)| CertificateView {
+            role,
+            not_after: UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default()),
+        });
+        Self {
+            generation,
+            surroundings,
+            now: SystemTime::now(),
+            hour: services.flight_recorder.last_hour(),
+            endpoints: endpoints.collect(),
+            certificates: certificates.collect(),
+            filter,
+            decisions,
+        }
+    }
+
+    pub(super) fn is_monitoring(&self) -> bool {
+        self.generation.config.validation.mode == Mode::Monitor
+    }
+
+    /// What the search field of this name contains.
+    pub(super) fn field(&self, name: &str) -> String {
+        form_value(self.surroundings.query, name)
+    }
+
+    pub(super) fn is_filtered(&self) -> bool {
+        self.filter.as_ref() != Ok(&Filter::default())
+    }
+
+    /// Decisions of the last hour with this verdict.
+    pub(super) fn in_last_hour(&self, verdict: Verdict) -> u64 {
+        self.hour.iter().map(|minute| minute.with_verdict(verdict)).sum()
+    }
+
+    /// The reasons of the callouts that were not simply forwarded, the most frequent first.
+    pub(super) fn objections(&self) -> Vec<(Reason, u64)> {
+        let number = |reason| -> u64 {
+            let objected = [Verdict::Rejected, Verdict::Unverified];
+            self.hour.iter().flat_map(|minute| objected.map(|verdict| minute.with_reason(verdict, reason))).sum()
+        };
+        let mut objections: Vec<_> = Reason::ALL.iter().map(|reason| (*reason, number(*reason))).collect();
+        objections.retain(|(_, number)| *number > 0);
+        objections.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
+        objections
+    }
+
+    /// What needs attention, the gravest first.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        self.of_shutdown(&mut problems);
+        self.of_endpoints(&mut problems);
+        self.of_store(&mut problems);
+        self.of_certificates(&mut problems);
+        self.of_refusals(&mut problems);
+        self.of_process(&mut problems);
+        problems.sort_by_key(|problem| !problem.grave);
+        problems
+    }
+
+    fn of_shutdown(&self, problems: &mut Vec<Problem>) {
+        if self.surroundings.phase != Phase::Serving {
+            let text = "Open requests are finished; load balancers are told to use another gateway.";
+            problems.push(Problem::grave("This gateway is shutting down", text));
+        }
+    }
+
+    fn of_endpoints(&self, problems: &mut Vec<Problem>) {
+        let out = self.endpoints.iter().filter(|endpoint| endpoint.condition.ejected).count();
+        if out == 0 {
+            return;
+        }
+        if out == self.endpoints.len() {
+            let text = "Every request still tries one. See Upstream below for the cause.";
+            problems.push(Problem::grave("No endpoint of CC-Gateway answers", text));
+        } else {
+            let title = format!("{} of {} endpoints are out", out, self.endpoints.len());
+            problems.push(Problem::minor(title, "The others do the work. See Upstream below for the cause."));
+        }
+    }
+
+    fn of_store(&self, problems: &mut Vec<Problem>) {
+        if let (StoreState::Failing, StoreKind::Redis(redis)) =
+            (self.generation.services.ledger.state(), &self.generation.config.previews.store)
+        {
+            let text = format!(
+                "Redis is not connected, or changes wait to be written. on_store_failure = \"{}\" decides about callouts.",
+                redis.on_store_failure
+            );
+            problems.push(Problem::grave("The shared store is failing", text));
+        }
+    }
+
+    fn of_certificates(&self, problems: &mut Vec<Problem>) {
+        for CertificateView { role, not_after } in &self.certificates {
+            match not_after.duration_since(self.now) {
+                Err(_) => problems.push(Problem::grave(
+                    format!("The certificate \"{role}\" has expired"),
+                    "Put a new one into the same file; the gateway finds it within five seconds.",
+                )),
+                Ok(left) if left < EXPIRES_SOON => problems.push(Problem::minor(
+                    format!("The certificate \"{role}\" expires in {}", length(left)),
+                    "Put a new one into the same file; the gateway finds it within five seconds.",
+                )),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    fn of_refusals(&self, problems: &mut Vec<Problem>) {
+        let recent = || self.hour.iter().rev().take(RECENT_MINUTES);
+        let of = |verdict| recent().map(|minute| minute.with_verdict(verdict)).sum::<u64>();
+        let refused = of(Verdict::Rejected);
+        let all: u64 = Verdict::ALL.iter().map(|verdict| of(*verdict)).sum();
+        if all >= MIN_RECENT && refused * 10 > all {
+            let title = format!("{} of {} callouts were refused in the last ten minutes", count(refused), count(all));
+            problems.push(Problem::minor(title, "See Reasons and the decisions below for what to do about each."));
+        }
+    }
+
+    fn of_process(&self, problems: &mut Vec<Problem>) {
+        if let Some(LastReload { at: _, trigger: _, outcome: Err(error) }) = &self.surroundings.reload {
+            let text = format!("The running configuration stays in force. {error}");
+            problems.push(Problem::minor("The last reload was refused", text));
+        }
+        let metrics = &self.generation.services.metrics;
+        let panics = metrics.process.panics();
+        if panics > 0 {
+            let title = format!("{} caught since the start", plural(panics, "defect"));
+            problems.push(Problem::minor(title, "The log has the details. Please report it."));
+        }
+        let dropped = metrics.log.dropped();
+        if dropped > 0 {
+            let title = format!("{} lost since the start", plural(dropped, "log line"));
+            problems.push(Problem::minor(title, "The log cannot be written fast enough."));
+        }
+    }
+}
+
+impl Problem {
+    fn grave(title: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { grave: true, title: title.into(), text: text.into() }
+    }
+
+    fn minor(title: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { grave: false, ..Self::grave(title, text) }
+    }
+}
