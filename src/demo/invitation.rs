@@ -5,17 +5,19 @@ use std::path::Path;
 
 use super::script::{AGENT, PUSHED};
 use super::stage::Stage;
+use super::style::{Colour, Style};
 use crate::config::Mode;
 use crate::preview::AgentId;
 
 /// What runs where, and how to read the table.
-pub(super) fn introduce(out: &mut dyn Write, stage: &Stage, mode: Mode) -> io::Result<()> {
+pub(super) fn introduce(out: &mut dyn Write, stage: &Stage, mode: Mode, style: Style) -> io::Result<()> {
     let (gateway, admin) = (stage.gateway.address.port(), stage.gateway.admin_address.port());
     let (simulator, application) = (stage.simulator.address().port(), stage.application.address.port());
+    let title = format!("previewgate {}, on loopback, with certificates made on the spot", env!("CARGO_PKG_VERSION"));
     write!(
         out,
         "\
-previewgate {version}, on loopback, with certificates made on the spot
+{title}
 
   application         --TLS-->  previewgate :{gateway} ({mode})  --TLS-->  simulated CC-Gateway :{simulator}
   application :{application:<5}  <--TLS--  the same listener            <--TLS--  its pushes for agent {PUSHED}
@@ -27,12 +29,12 @@ The client got: HTTP status, retcode, event or call ID. Upstream: whether the si
 A push: the event that the application got, and its answer as it came back to the simulator.
 
 ",
-        version = env!("CARGO_PKG_VERSION"),
+        title = style.paint(Colour::Bold, &title),
     )
 }
 
 /// Commands that work by copy and paste.
-pub(super) fn invite(out: &mut dyn Write, stage: &Stage) -> io::Result<()> {
+pub(super) fn invite(out: &mut dyn Write, stage: &Stage, style: Style) -> io::Result<()> {
     // The script has signed the agent in.
     let agent = AgentId::try_from(AGENT).map_err(io::Error::other)?;
     let guid = stage.simulator.handle().guid(agent).unwrap_or_default();
@@ -53,7 +55,11 @@ pub(super) fn invite(out: &mut dyn Write, stage: &Stage) -> io::Result<()> {
     write!(
         out,
         "
-Still serving. Agent {AGENT} is signed in; try it with curl (copy and paste), or end it with Ctrl-C.
+Still serving, until Ctrl-C. Open the status page in a browser; each callout above has its story there:
+
+    {page}
+
+Agent {AGENT} is signed in. Try it with curl (copy and paste), and watch the page.
 
 # The platform shows the agent two numbers; its application polls and sees them.
 {curl} \\
@@ -81,6 +87,7 @@ curl -s http://{admin}/metrics | grep -E '(callouts|pushes)_total' | grep -v ' 0
 The log of previewgate follows, as it is written.
 
 ",
+        page = style.paint(Colour::Cyan, &format!("http://{admin}/")),
         valid = callout("5550802"),
         invalid = callout("5550899"),
     )?;

@@ -1,7 +1,7 @@
 //! `previewgate demo`: a simulated CC-Gateway, the real gateway and scripted agents, in one process on loopback.
 //!
 //! [`stage`] starts all servers, [`script`] says what is sent and how it has to end, [`play`] sends it and measures
-//! (the answer, the decision log, the upstream's journal), [`report`] prints. `previewgate simulate` is in
+//! (the answer, the decision log, the upstream's journal), [`report`] prints, [`story`] tells one refusal in words. `previewgate simulate` is in
 //! [`simulate`](mod@simulate).
 
 mod application;
@@ -15,6 +15,8 @@ mod scratch;
 mod script;
 mod simulate;
 mod stage;
+mod story;
+mod style;
 #[cfg(test)]
 mod tests;
 
@@ -30,9 +32,10 @@ use crate::config::Mode;
 use crate::standard_output::StandardOutput;
 use crate::telemetry;
 use play::Player;
-use report::{Report, Style};
+use report::Report;
 use script::SCRIPT;
 use stage::{Plan, Ports, Stage};
+use style::Style;
 
 /// What follows the script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,13 +80,13 @@ async fn play_and_serve(
     style: Style,
     signals: &mut Signals,
 ) -> Result<usize, DemoError> {
-    invitation::introduce(out, stage, plan.mode)?;
+    invitation::introduce(out, stage, plan.mode, style)?;
     let deviating = tokio::select! {
         played = play_script(stage, out, style) => played?,
         () = signals.any() => return Ok(0),
     };
     if afterwards == Afterwards::Serve {
-        invitation::invite(out, stage)?;
+        invitation::invite(out, stage, style)?;
         stage.log.pass_on_to(telemetry::stdout());
         signals.any().await;
     }
@@ -98,6 +101,7 @@ async fn play_script(stage: &Stage, out: &mut dyn Write, style: Style) -> io::Re
         let outcome = player.play(number, step).await;
         report.step(number, step, &outcome)?;
     }
+    report.story(&stage.gateway.services.flight_recorder.decisions())?;
     report.log()?;
     report.count()
 }

@@ -1,46 +1,17 @@
 //! What the demo prints: the table of steps, the decision log, the count.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
+use std::sync::Arc;
 
 use super::play::Outcome;
 use super::script::Step;
+use super::story::tell;
+use super::style::{Colour, Style};
+use crate::gateway::Decision;
 use crate::preview::Verdict;
 
 /// Log lines are wrapped to this many columns.
 const WIDTH: usize = 116;
-
-/// Whether to use colours.
-#[derive(Clone, Copy)]
-pub(super) enum Style {
-    /// For files and pipes, and if `NO_COLOR` is set.
-    Plain,
-    /// For terminals.
-    Coloured,
-}
-
-#[derive(Clone, Copy)]
-enum Colour {
-    Bold = 1,
-    Dim = 2,
-    Red = 31,
-    Green = 32,
-    Yellow = 33,
-}
-
-impl Style {
-    /// The style for the standard output.
-    pub(super) fn of_stdout() -> Self {
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        if io::stdout().is_terminal() && !unwanted { Self::Coloured } else { Self::Plain }
-    }
-
-    fn paint(self, colour: Colour, text: &str) -> String {
-        match self {
-            Self::Plain => text.to_owned(),
-            Self::Coloured => format!("\x1b[{}m{text}\x1b[0m", colour as u8),
-        }
-    }
-}
 
 /// Prints the report, and counts for its last line.
 pub(super) struct Report<'a> {
@@ -91,6 +62,11 @@ impl<'a> Report<'a> {
             () => return row.to_owned(),
         };
         self.style.paint(colour, row)
+    }
+
+    /// The first refusal, in words.
+    pub(super) fn story(&mut self, decisions: &[Arc<Decision>]) -> io::Result<()> {
+        tell(self.out, self.style, decisions)
     }
 
     /// The decision log, each line with the number of its step.
@@ -169,11 +145,5 @@ mod tests {
         let line = "a=1 bb=22  ccc=333 dddd=4444";
         assert_eq!(wrapped(line, 10), ["a=1 bb=22 ", "    ccc=333", "    dddd=4444"]);
         assert_eq!(wrapped(line, 100), [line]);
-    }
-
-    #[test]
-    fn colours_only_where_they_are_wanted() {
-        assert_eq!(Style::Plain.paint(Colour::Red, "x"), "x");
-        assert_eq!(Style::Coloured.paint(Colour::Red, "x"), "\x1b[31mx\x1b[0m");
     }
 }

@@ -23,6 +23,10 @@ async fn every_step_ends_as_expected() {
     let rows = printed.lines().filter(|line| line.ends_with("  ok") && !line.contains("what was sent"));
     assert_eq!(rows.count(), SCRIPT.len(), "{printed}");
     assert!(SCRIPT.iter().all(|step| step.what.chars().count() <= 35));
+    assert!(
+        printed.contains("One refusal in words: step 6\n  CC-Gateway showed agent 1001 the number *****01"),
+        "{printed}"
+    );
     // Readable where it is read, and nobody's number in the log.
     assert!(printed.lines().all(|line| line.chars().count() <= 120), "{printed}");
     let (_, log) = printed.split_once("Decision log").unwrap();
@@ -100,7 +104,7 @@ async fn the_commands_name_the_running_servers() {
     let stage = Stage::set(plan(Mode::Enforce)).await.unwrap();
     let guid = stage.simulator.handle().sign_in_directly(script::AGENT.try_into().unwrap());
     let mut out = Vec::new();
-    invitation::invite(&mut out, &stage).unwrap();
+    invitation::invite(&mut out, &stage, Style::Plain).unwrap();
     let text = String::from_utf8(out).unwrap();
     // The name of the temporary directory may be long.
     assert!(text.lines().all(|line| line.contains("--cacert") || line.len() <= 120), "{text}");
