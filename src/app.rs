@@ -20,8 +20,9 @@ use tracing::Dispatch;
 
 use self::snapshotter::Snapshotter;
 use crate::admin::Admin;
+use crate::audit::{AuditError, AuditGuard};
 use crate::config::Config;
-use crate::gateway::{Generation, Services, ServicesError, SetupError};
+use crate::gateway::{AuditTrail, Generation, Services, ServicesError, SetupError};
 use crate::preview::{Clock, SystemClock};
 use crate::reload::{ReloadError, Reloader, Trigger, report_config};
 use crate::server::{self, ActiveGeneration, Admission, Phase, PhaseControl, PhaseWatch, Worker};
@@ -65,6 +66,9 @@ pub enum StartError {
     /// The snapshot must not be used.
     #[error("previews.snapshot: {0}")]
     Snapshot(#[from] StateFileError),
+    /// The audit log cannot be started.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// Threads or their runtimes cannot be made.
     #[error("a worker cannot be started: {0}")]
     Thread(#[from] io::Error),
@@ -75,6 +79,7 @@ pub struct App {
     active: ActiveGeneration,
     reloader: Reloader,
     snapshot: Option<SnapshotFile>,
+    audit: Option<AuditGuard>,
     listeners: Vec<std::net::TcpListener>,
     admin: std::net::TcpListener,
     address: SocketAddr,
@@ -122,7 +127,10 @@ impl App {
         .map_err(bound("admin.address", config.admin.address))?;
         let address = listeners.first().map_or(Ok(config.listener.address), std::net::TcpListener::local_addr)?;
         let admin_address = admin.local_addr()?;
+        let start_audit = || AuditTrail::start(&config, &clock);
+        let (trail, audit) = tracing::dispatcher::with_default(&logging.dispatch, start_audit)?;
         let mut services = Services::new(&config, clock, metrics)?;
+        services.use_audit(trail, &config);
         services.own_addresses = vec![address, admin_address];
         // Before the first request is served: no callout may be judged without the previews of the last run.
         let restore = || snapshotter::restore(&config, &mut services);
@@ -130,7 +138,7 @@ impl App {
         let active = ActiveGeneration::new(Generation::build(&Arc::new(services), config, None)?);
         let reloader = Reloader::new(active.clone(), logging.level.clone());
         let dispatch = logging.dispatch.clone();
-        Ok(Self { active, reloader, snapshot, listeners, admin, address, admin_address, dispatch })
+        Ok(Self { active, reloader, snapshot, audit, listeners, admin, address, admin_address, dispatch })
     }
 
     /// Reloads `file` when asked to: it is where the configuration came from.
@@ -184,6 +192,7 @@ impl App {
         let supervisor = Supervisor {
             admin: Admin::new(self.active.clone(), Arc::clone(&reloader), phase),
             snapshotter: self.snapshot.map(|file| Snapshotter::new(file, &generation.config.previews, services)),
+            audit: self.audit,
             active: self.active.clone(),
             reloader: Arc::clone(&reloader),
             control,
@@ -293,6 +302,8 @@ struct Supervisor {
     active: ActiveGeneration,
     reloader: Arc<Reloader>,
     snapshotter: Option<Snapshotter>,
+    /// Ends the audit log when dropped.
+    audit: Option<AuditGuard>,
     control: PhaseControl,
     /// Closed when the last worker has ended.
     gone: mpsc::Receiver<()>,
@@ -310,7 +321,10 @@ impl Supervisor {
         let mut refusals = tokio::time::interval(REFUSAL_REPORTS);
         loop {
             tokio::select! {
-                _ = housekeeping.tick() => services.ledger.maintain(),
+                _ = housekeeping.tick() => {
+                    services.ledger.maintain();
+                    services.audit.maintain(&services.ledger, services.clock.now());
+                }
                 _ = certificates.tick() => self.reloader.look_at_certificates(),
                 _ = refusals.tick() => services.refusal_lines.report(),
                 _ = stopped.wait_for(|end| *end > End::NotYet) => break,
@@ -325,6 +339,8 @@ impl Supervisor {
             snapshotter.finish().await;
         }
         services.refusal_lines.report();
+        services.audit.finish(services.clock.now());
+        drop(self.audit.take());
         tracing::info!(target: "previewgate", "ended");
     }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::audit::ConfigTrigger;
 use crate::config::{self, Change, Config, Files, Mode, Problems, Reload};
 use crate::gateway::{Generation, SetupError, certificate_fingerprint};
 use crate::server::ActiveGeneration;
@@ -65,6 +66,16 @@ pub struct LastReload {
     pub outcome: Result<String, String>,
 }
 
+impl From<Trigger> for ConfigTrigger {
+    fn from(trigger: Trigger) -> Self {
+        match trigger {
+            Trigger::Signal => Self::Signal,
+            Trigger::Admin(peer) => Self::Admin(peer),
+            Trigger::CertificateFiles => Self::CertificateFiles,
+        }
+    }
+}
+
 /// Builds generations and puts them in force.
 pub struct Reloader {
     file: Option<PathBuf>,
@@ -110,7 +121,7 @@ impl Reloader {
     /// [`ReloadError`]; then nothing has changed.
     pub fn reload(&self, trigger: Trigger) -> Result<(), ReloadError> {
         self.notifier.reloading();
-        let outcome = self.file.as_deref().ok_or(ReloadError::NoFile).and_then(|file| self.reload_file(file));
+        let outcome = self.file.as_deref().ok_or(ReloadError::NoFile).and_then(|file| self.reload_file(file, trigger));
         let metrics = &self.active.current().services.metrics;
         metrics.process.reloaded(outcome.is_ok());
         self.remember(trigger, outcome.as_ref().map(|changes| in_words(changes)).map_err(ToString::to_string));
@@ -127,13 +138,13 @@ impl Reloader {
         outcome.map(drop)
     }
 
-    fn reload_file(&self, file: &Path) -> Result<Vec<Change>, ReloadError> {
+    fn reload_file(&self, file: &Path, trigger: Trigger) -> Result<Vec<Change>, ReloadError> {
         let config = config::load(file, Files::Check)?;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.active.current();
         let changes = allowed(current.config.changes(&config))?;
         let print = certificate_fingerprint(&config);
-        self.put_in_force(&current, config)?;
+        self.put_in_force(&current, config, trigger.into())?;
         *seen = Seen { in_force: print, refused: None };
         Ok(changes)
     }
@@ -147,7 +158,7 @@ impl Reloader {
         if print == seen.in_force || Some(print) == seen.refused {
             return;
         }
-        match self.put_in_force(&current, current.config.clone()) {
+        match self.put_in_force(&current, current.config.clone(), ConfigTrigger::CertificateFiles) {
             Ok(()) => {
                 *seen = Seen { in_force: print, refused: None };
                 self.remember(Trigger::CertificateFiles, Ok("certificates".to_owned()));
@@ -173,13 +184,15 @@ impl Reloader {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
     }
 
-    fn put_in_force(&self, current: &Generation, config: Config) -> Result<(), SetupError> {
+    fn put_in_force(&self, current: &Generation, config: Config, trigger: ConfigTrigger) -> Result<(), SetupError> {
         let next = Generation::build(&current.services, config, Some(current))?;
         let metrics = &next.services.metrics;
         self.level.set(next.config.log.level);
         report_config(&next.config, metrics);
         let names: Vec<_> = next.upstream.endpoints().iter().map(|endpoint| Arc::clone(&endpoint.name)).collect();
         metrics.upstream.retain_endpoints(|name| names.iter().any(|kept| **kept == *name));
+        // Before it is in force: each decision under it comes after its record.
+        next.services.audit.config(trigger, &next.config);
         self.active.replace(next);
         Ok(())
     }

@@ -34,6 +34,7 @@ use self::site::{Refusal, Site};
 use self::stack::stack;
 use self::status::{Surroundings, status};
 
+use crate::config::OnAuditFailure;
 use crate::gateway::Generation;
 use crate::preview::{AgentId, Preview};
 use crate::reload::{Reloader, Trigger};
@@ -135,11 +136,21 @@ impl Admin {
             Phase::Serving if self.active.current().services.ledger.is_joining() => {
                 answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the shared store was not reached yet\n".to_owned())
             }
-            Phase::Serving => answer(StatusCode::OK, TEXT, "ready\n".to_owned()),
+            Phase::Serving => answer(StatusCode::OK, TEXT, ready(&self.active.current()).to_owned()),
             Phase::NotReady | Phase::Draining | Phase::Cut | Phase::Ended => {
                 answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "shutting down\n".to_owned())
             }
         }
+    }
+}
+
+/// A gateway that cannot record callouts still serves everything else, and agents stay signed in: it stays ready.
+fn ready(generation: &Generation) -> &'static str {
+    let refuses = generation.config.audit.as_ref().is_some_and(|audit| audit.on_failure == OnAuditFailure::Refuse);
+    match (generation.services.audit.is_failing(), refuses) {
+        (false, _) => "ready\n",
+        (true, true) => "ready; the audit log cannot be written: callouts are refused as audit_unavailable\n",
+        (true, false) => "ready; the audit log cannot be written: callouts are forwarded without a record\n",
     }
 }
 

@@ -26,6 +26,28 @@ impl Digest {
     }
 }
 
+/// The digest of bytes that come piece by piece.
+#[derive(Clone)]
+pub struct DigestOfPieces(digest::Context);
+
+impl Default for DigestOfPieces {
+    fn default() -> Self {
+        Self(digest::Context::new(&digest::SHA256))
+    }
+}
+
+impl DigestOfPieces {
+    /// The next bytes.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all.
+    pub fn finish(self) -> Digest {
+        Digest::from_slice(self.0.finish().as_ref())
+    }
+}
+
 impl<const N: usize> Hex<N> {
     /// Takes the first bytes of `bytes`; missing ones are zero.
     pub(super) fn from_slice(bytes: &[u8]) -> Self {

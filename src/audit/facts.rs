@@ -1,10 +1,13 @@
 //! What the gateway tells the audit log: the content of a record before it is hashed and bounded.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::time::Duration;
 
 use super::digest::Digest;
-use crate::preview::{AgentId, Announcement, ControlId, DialedNumber, Preview, Reason, RecordId, Timestamp, Verdict};
+use crate::preview::{
+    AgentId, AgentPreviews, Announcement, ControlId, DialedNumber, Reason, RecordId, Timestamp, Verdict,
+};
 
 /// A decision that is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +51,10 @@ pub enum Evidence {
 }
 
 /// A callout that was judged.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DecisionFacts<'a> {
+    /// The name of its record: that of the request.
+    pub id: RecordId,
     /// The agent, if the path names one.
     pub agent: Option<AgentId>,
     /// The result.
@@ -65,7 +70,7 @@ pub struct DecisionFacts<'a> {
     /// The control ID, if it could be read.
     pub control_id: Option<ControlId>,
     /// The agent's previews that the callout was judged by.
-    pub previews: &'a [Preview],
+    pub previews: Option<&'a AgentPreviews>,
     /// When it was judged.
     pub at: Timestamp,
     /// `previews.ttl`
@@ -85,7 +90,7 @@ pub struct DecisionFacts<'a> {
     /// The request's ID.
     pub request_id: &'a str,
     /// The request's trace ID.
-    pub trace_id: Option<&'a str>,
+    pub trace_id: Option<&'a dyn Display>,
 }
 
 /// The result of a callout.
@@ -95,6 +100,8 @@ pub struct OutcomeFacts<'a> {
     pub result: &'a str,
     /// The reason, if it was not answered.
     pub reason: Option<Reason>,
+    /// It was sent before its decision was confirmed.
+    pub unconfirmed: bool,
     /// The HTTP status of the upstream's answer.
     pub status: Option<u16>,
     /// `retcode`

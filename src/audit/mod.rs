@@ -21,7 +21,7 @@ mod time;
 mod writer;
 
 pub use changes::ConfigTrigger;
-pub use digest::{Digest, Hex, Mac};
+pub use digest::{Digest, DigestOfPieces, Hex, Mac};
 pub use facts::{CallFacts, DecisionFacts, DecisionRef, Evidence, OutcomeFacts, ShownFacts};
 pub use service::{Audit, AuditError, AuditGuard, AuditUnavailable, Settings, SharedGuard, Status};
-pub use writer::{Durability, WriterSettings};
+pub use writer::WriterSettings;

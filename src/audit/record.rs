@@ -324,7 +324,7 @@ pub struct Ended<'a> {
 /// A callout was judged. Recorded before its first byte goes upstream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision<'a> {
-    /// The record's own name.
+    /// The record's own name: the gateway's own `id` of the request, as in the log.
     pub id: RecordId,
     /// The agent who asked for the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -423,6 +423,9 @@ pub struct Outcome<'a> {
     /// The reason, as in the decision log, if it was not answered.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Text<'a>>,
+    /// The callout was sent before its decision was written (`audit.on_failure`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unconfirmed: bool,
     /// The HTTP status of the upstream's answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,

@@ -23,14 +23,20 @@ use super::record::{
 };
 use super::writer::queue::Queue;
 use super::writer::{Writer, WriterSettings};
-use crate::config::Config;
-use crate::preview::{AgentId, Clock, ControlId, DialedNumber, Preview, Reason, RecordId, ShownRef, Timestamp};
+use crate::config::{self, Config};
+use crate::preview::{
+    AgentId, AgentPreviews, Clock, ControlId, DialedNumber, Preview, Reason, RecordId, ShownRef, Timestamp,
+};
 use crate::telemetry::sanitized;
 
 /// Longest text in a record that a client or the upstream chose.
 const MAX_TEXT: usize = 128;
 /// Longest masked number.
 const MAX_NUMBER: usize = 64;
+/// Most previews that a decision lists.
+const MAX_PREVIEWS: usize = 16;
+/// How long the end of the process waits for the last records.
+const EXIT: Duration = Duration::from_secs(5);
 
 /// What the audit log needs to start.
 #[derive(Clone, Debug)]
@@ -43,10 +49,26 @@ pub struct Settings {
     pub number_keys: PathBuf,
     /// How the writer works.
     pub writer: WriterSettings,
-    /// Longest time that a callout waits for its record.
-    pub timeout: Duration,
     /// How long the end of the process waits for the last records.
     pub exit: Duration,
+}
+
+impl From<&config::Audit> for Settings {
+    fn from(audit: &config::Audit) -> Self {
+        Self {
+            directory: audit.directory.clone(),
+            signing_key: audit.signing_key.clone(),
+            number_keys: audit.number_keys.clone(),
+            writer: WriterSettings {
+                durability: audit.durability,
+                checkpoint_interval: audit.checkpoint_interval,
+                segment: audit.segment,
+                segment_bytes: audit.segment_size as u64,
+                retention: audit.retention,
+            },
+            exit: EXIT,
+        }
+    }
 }
 
 /// Why the audit log cannot be started.
@@ -100,10 +122,8 @@ pub struct Audit {
     /// As the last `config` record has it.
     configuration: Mutex<Values>,
     clock: Arc<dyn Clock>,
-    instance: String,
     run: u64,
     next: AtomicU64,
-    timeout: Duration,
 }
 
 /// Ends the audit log when dropped: writes what there is, closes the segment and signs it.
@@ -135,13 +155,9 @@ impl Audit {
             settings.writer,
             Arc::clone(&queue),
         );
-        let instance = match writer.open_first() {
-            Ok(instance) => instance.to_owned(),
-            Err(error) => {
-                tracing::error!(target: "previewgate::audit", %error, "the audit log cannot be opened");
-                String::new()
-            }
-        };
+        if let Err(error) = writer.open_first() {
+            tracing::error!(target: "previewgate::audit", %error, "the audit log cannot be opened");
+        }
         let dispatch = tracing::dispatcher::get_default(Clone::clone);
         let thread = thread::Builder::new().name("audit".into()).spawn(move || {
             let _log = tracing::dispatcher::set_default(&dispatch);
@@ -150,14 +166,14 @@ impl Audit {
         let mut run = [0; 8];
         rand::fill(&mut run).map_err(|_| io::Error::other("the system has no random numbers"))?;
         let guard = AuditGuard { queue: Arc::clone(&queue), thread: Some(thread), exit: settings.exit };
-        let (run, next, timeout) = (u64::from_be_bytes(run), AtomicU64::new(1), settings.timeout);
+        let (run, next) = (u64::from_be_bytes(run), AtomicU64::new(1));
         let configuration = Mutex::default();
-        Ok((Arc::new(Self { queue, keys, signer, configuration, clock, instance, run, next, timeout }), guard))
+        Ok((Arc::new(Self { queue, keys, signer, configuration, clock, run, next }), guard))
     }
 
-    /// The name of the chain that this gateway writes; empty if the directory could not be opened at the start.
+    /// The name of the chain that this gateway writes; empty until the directory could be opened.
     pub fn instance(&self) -> &str {
-        &self.instance
+        self.queue.instance()
     }
 
     fn next_id(&self) -> RecordId {
@@ -213,21 +229,24 @@ impl Audit {
     /// Records a callout that is about to go upstream, and waits until the record is where `audit.durability` asks for.
     ///
     /// # Errors
-    /// [`AuditUnavailable`] when that takes longer than `audit.timeout`. The record may still be written later: if the
+    /// [`AuditUnavailable`] when that takes longer than `timeout`. The record may still be written later: if the
     /// callout is refused, [`Audit::outcome`] must say that it was not sent.
-    pub async fn decision(&self, facts: &DecisionFacts<'_>) -> Result<DecisionRef, AuditUnavailable> {
+    pub async fn decision(
+        &self,
+        facts: &DecisionFacts<'_>,
+        timeout: Duration,
+    ) -> Result<DecisionRef, AuditUnavailable> {
         // While the disk is known to fail, the next callout need not wait to find out.
         if self.queue.is_failing() {
-            self.queue.lose(facts.at, Kind::Decision);
             return Err(AuditUnavailable { id: None });
         }
-        let id = self.next_id();
+        let id = facts.id;
         let written = {
-            let record = Record::Decision(self.decision_record(id, facts));
+            let record = Record::Decision(self.decision_record(facts));
             self.queue.push_and_wait(facts.at, &record)
         };
         let Some(written) = written else { return Err(AuditUnavailable { id: None }) };
-        match tokio::time::timeout(self.timeout, written).await {
+        match tokio::time::timeout(timeout, written).await {
             Ok(Ok(seq)) => Ok(DecisionRef { id, seq: Some(seq) }),
             Ok(Err(_)) => Err(AuditUnavailable { id: Some(id) }),
             Err(_) => {
@@ -242,13 +261,12 @@ impl Audit {
     /// Records a callout that does not go upstream; does not wait. Also for callouts that are sent although
     /// [`Audit::decision`] failed (`audit.on_failure`).
     pub fn note_decision(&self, facts: &DecisionFacts<'_>) -> Option<DecisionRef> {
-        let id = self.next_id();
-        let taken = self.queue.push(facts.at, &Record::Decision(self.decision_record(id, facts)));
-        taken.then_some(DecisionRef { id, seq: None })
+        let taken = self.queue.push(facts.at, &Record::Decision(self.decision_record(facts)));
+        taken.then_some(DecisionRef { id: facts.id, seq: None })
     }
 
-    fn decision_record<'a>(&self, id: RecordId, facts: &DecisionFacts<'a>) -> Decision<'a> {
-        let relevant = relevant(facts.previews, facts.control_id);
+    fn decision_record<'a>(&self, facts: &DecisionFacts<'a>) -> Decision<'a> {
+        let relevant = facts.previews.map(|previews| relevant(previews, facts.control_id)).unwrap_or_default();
         let current = self.keys.at(facts.at);
         let called = facts.called.map(|number| Called {
             masked: masked(number).into(),
@@ -264,7 +282,7 @@ impl Audit {
             shown: names(&preview.shown),
         };
         Decision {
-            id,
+            id: facts.id,
             agent: facts.agent.map(AgentId::as_u32),
             verdict: facts.verdict.as_str().into(),
             reason: facts.reason.as_str().into(),
@@ -281,7 +299,7 @@ impl Audit {
             session_match: facts.session_match.map(Into::into),
             unconfirmed: facts.unconfirmed,
             request_id: sanitized(facts.request_id, MAX_TEXT).to_string().into(),
-            trace_id: facts.trace_id.map(|id| sanitized(id, MAX_TEXT).to_string().into()),
+            trace_id: facts.trace_id.map(|id| id.to_string().into()),
         }
     }
 
@@ -318,6 +336,7 @@ impl Audit {
             decision,
             result: facts.result.into(),
             reason: facts.reason.map(|reason| reason.as_str().into()),
+            unconfirmed: facts.unconfirmed,
             status: facts.status,
             retcode: facts.retcode.map(|text| sanitized(text, MAX_TEXT).to_string().into()),
             call_id: facts.call_id.map(|text| sanitized(text, MAX_TEXT).to_string().into()),
@@ -428,10 +447,12 @@ fn names(shown: &[ShownRef]) -> Vec<RecordId> {
     shown.iter().map(|shown| shown.record).collect()
 }
 
-/// The preview that the callout names, or all if it names none of them: what the verdict follows from.
-fn relevant(previews: &[Preview], control_id: Option<ControlId>) -> Vec<&Preview> {
-    let named: Vec<_> = previews.iter().filter(|preview| Some(preview.control_id) == control_id).collect();
-    if named.is_empty() { previews.iter().collect() } else { named }
+/// The preview that the callout names, or the newest if it names none of them: what the verdict follows from.
+fn relevant(previews: &AgentPreviews, control_id: Option<ControlId>) -> Vec<&Preview> {
+    match control_id.and_then(|control_id| previews.find(control_id)) {
+        Some(named) => vec![named],
+        None => previews.iter().skip(previews.len().saturating_sub(MAX_PREVIEWS)).collect(),
+    }
 }
 
 fn millis(duration: Duration) -> u64 {

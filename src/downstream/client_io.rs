@@ -322,6 +322,7 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> AsyncWrite for ClientIo<S> {
                     io.clocks.moved = Instant::now();
                 }
                 io.clocks.writing.reset();
+                io.connection.flushed(flushed.is_ok());
                 Poll::Ready(flushed)
             }
             Poll::Pending => io.poll_reader_timeout(cx).map(Err),

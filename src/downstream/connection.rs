@@ -11,6 +11,7 @@ use http::{HeaderValue, Request, Version, header};
 use tokio::sync::mpsc;
 
 use super::certificate::ClientCertificate;
+use super::flush::FlushCallbacks;
 use super::framing::HeadFault;
 
 /// The address of a client. Every log line has it as text, so the text is made once.
@@ -59,6 +60,7 @@ pub struct Connection {
     served: AtomicBool,
     fault: OnceLock<HeadFault>,
     raw: AtomicBool,
+    flushes: FlushCallbacks,
     /// Held while the connection has work. A worker ends only after the last of these is dropped.
     _alive: mpsc::Sender<()>,
 }
@@ -76,6 +78,7 @@ impl Connection {
             served: AtomicBool::new(false),
             fault: OnceLock::new(),
             raw: AtomicBool::new(false),
+            flushes: FlushCallbacks::default(),
             _alive: alive,
         }
     }
@@ -124,6 +127,17 @@ impl Connection {
     /// Whether a first request has come.
     pub fn has_served(&self) -> bool {
         self.served.load(Ordering::Relaxed)
+    }
+
+    /// Calls `callback` once: with `true` as soon as what hyper was given of a response is in the socket, with `false` if
+    /// the connection ends before that.
+    pub fn when_flushed(&self, callback: impl FnOnce(bool) + Send + 'static) {
+        self.flushes.add(Box::new(callback));
+    }
+
+    /// Everything that was written is in the socket, or never will be.
+    pub(super) fn flushed(&self, reached: bool) {
+        self.flushes.flushed(reached);
     }
 
     pub(super) fn is_serving(&self) -> bool {

@@ -3,6 +3,7 @@
 mod certificate;
 mod client_io;
 mod connection;
+mod flush;
 pub mod framing;
 mod rate;
 mod tls;

@@ -59,6 +59,9 @@ pub enum GatewayError {
     /// the client should fail over.
     #[error("the gateway cannot look up previews at present")]
     StoreUnavailable,
+    /// The audit log cannot record a callout. Another gateway may have a disk that works, so the client should fail over.
+    #[error("the gateway cannot record the callout at present")]
+    AuditUnavailable,
     /// No response from the upstream.
     #[error("the upstream failed: {0}")]
     Upstream(#[from] Failure),
@@ -130,6 +133,9 @@ impl GatewayError {
             }
             Self::StoreUnavailable => {
                 with(StatusCode::SERVICE_UNAVAILABLE, Reason::StoreUnavailable).blamed(Gateway, "store")
+            }
+            Self::AuditUnavailable => {
+                with(StatusCode::SERVICE_UNAVAILABLE, Reason::AuditUnavailable).blamed(Gateway, "audit")
             }
             Self::Upstream(failure) => {
                 let message = Cow::Borrowed(sentence(failure));

@@ -3,8 +3,10 @@
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue};
 
+use super::audit_trail::EventSource;
 use super::context::RequestContext;
-use crate::preview::AgentId;
+use crate::audit::Digest;
+use crate::preview::{AgentId, ShownRef};
 use crate::protocol::{Delivery, Events, content, parse_events};
 use crate::store::{Moment, Source};
 
@@ -18,36 +20,53 @@ pub(super) struct Arrival {
     pub(super) began: Moment,
 }
 
-/// Records the events in a whole body. The result names the agents whose changes must be shared before the events are
-/// passed on.
+/// What was recorded of an answer or push.
+#[derive(Default)]
 #[must_use]
+pub(super) struct RecordedEvents {
+    /// The agents whose changes must be shared before the events are passed on.
+    pub(super) agents: Vec<AgentId>,
+    /// The audit records of its previews.
+    pub(super) shown: Vec<ShownRef>,
+}
+
+/// Records the events in a whole body.
 pub(super) fn record_body(
     context: &RequestContext,
     headers: &HeaderMap,
     body: &Bytes,
     arrival: Arrival,
-) -> Vec<AgentId> {
+) -> RecordedEvents {
     let text = content::decoded(headers, body, context.limits().event_body).ok();
-    record_events(context, text.and_then(|text| parse_events(&text).ok()), arrival)
+    let found = text.and_then(|text| parse_events(&text).ok());
+    record_events(context, found, arrival, || Digest::of(body))
 }
 
-/// Records events that were read, or counts that they could not be read. See [`record_body`].
-#[must_use]
-pub(super) fn record_events(context: &RequestContext, found: Option<Events>, arrival: Arrival) -> Vec<AgentId> {
+/// Records events that were read, or counts that they could not be read. `body` is the digest of the body. See
+/// [`record_body`].
+pub(super) fn record_events(
+    context: &RequestContext,
+    found: Option<Events>,
+    arrival: Arrival,
+    body: impl FnOnce() -> Digest,
+) -> RecordedEvents {
     let services = context.services();
-    let Some(found) = found else {
+    let Some(mut found) = found else {
         services.metrics.events.parse_failed();
         context.warn_about_events("events cannot be read: their previews are unknown");
-        return Vec::new();
+        return RecordedEvents::default();
     };
     if found.dropped_numbers > 0 {
         context.warn_about_events("preview shows more or longer numbers than are kept");
     }
     let Arrival { meant_for, delivery, began } = arrival;
     let session = context.guid.as_ref().map(HeaderValue::as_bytes);
+    // The records come first: the previews refer to them.
+    let source = EventSource { meant_for, delivery, guid: session, at: services.clock.now() };
+    let shown = services.audit.events(&mut found, &source, body);
     let recorded = services.ledger.record(found, &Source { meant_for, delivery, session, began });
     if recorded.unreadable > 0 {
         context.warn_about_events("event cannot be read: its preview is unknown");
     }
-    recorded.agents
+    RecordedEvents { agents: recorded.agents, shown }
 }

@@ -14,6 +14,8 @@ use http_body::{Body, Frame, SizeHint};
 use super::context::RequestContext;
 use super::event_record::{Arrival, record_events};
 use super::set_guid::{follow_renewal, issued_guid};
+use crate::audit::DigestOfPieces;
+use crate::preview::ShownRef;
 use crate::protocol::EventStream;
 use crate::upstream::UpstreamBody;
 
@@ -28,6 +30,8 @@ pub(super) struct EventWatch {
     arrival: Arrival,
     /// The new GUID in the head of the answer.
     issued: Option<Box<[u8]>>,
+    digest: DigestOfPieces,
+    shown: Vec<ShownRef>,
 }
 
 impl EventWatch {
@@ -40,7 +44,8 @@ impl EventWatch {
     ) -> Self {
         let events = Some(EventStream::new(headers));
         let (context, issued) = (Arc::clone(context), issued_guid(headers).map(Box::from));
-        Self { beginning: Some(beginning), body, held: None, events, context, arrival, issued }
+        let (digest, shown) = (DigestOfPieces::default(), Vec::new());
+        Self { beginning: Some(beginning), body, held: None, events, context, arrival, issued, digest, shown }
     }
 
     fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
@@ -50,11 +55,18 @@ impl EventWatch {
         }
     }
 
+    /// The audit records of its previews, once they are recorded.
+    pub(super) fn take_shown(&mut self) -> Vec<ShownRef> {
+        std::mem::take(&mut self.shown)
+    }
+
     fn record(&mut self) {
         let Some(events) = self.events.take() else { return };
-        let mut agents = record_events(&self.context, events.finish().ok(), self.arrival);
-        agents.extend(follow_renewal(&self.context, self.issued.as_deref()));
-        if !agents.is_empty() {
+        let digest = std::mem::take(&mut self.digest);
+        let mut recorded = record_events(&self.context, events.finish().ok(), self.arrival, || digest.finish());
+        recorded.agents.extend(follow_renewal(&self.context, self.issued.as_deref()));
+        self.shown = recorded.shown;
+        if !recorded.agents.is_empty() {
             // A body cannot wait for a store.
             self.context.services().ledger.share_soon();
         }
@@ -72,6 +84,7 @@ impl Body for EventWatch {
                 Some(Ok(frame)) => {
                     if let (Some(events), Some(bytes)) = (&mut watch.events, frame.data_ref()) {
                         events.feed(bytes);
+                        watch.digest.feed(bytes);
                     }
                     if let Some(earlier) = watch.held.replace(frame) {
                         return Poll::Ready(Some(Ok(earlier)));

@@ -21,6 +21,8 @@
 
 mod account_sign_ins;
 mod admission;
+mod audit_trail;
+mod audited_callout;
 mod certificates;
 mod client_body;
 mod clients;
@@ -43,6 +45,7 @@ mod push_quote;
 mod push_relay;
 mod read_whole;
 mod record;
+mod refusal_budget;
 mod refusal_lines;
 mod request_ids;
 mod respond;
@@ -54,6 +57,7 @@ mod signed_out;
 mod trace_id;
 
 pub use account_sign_ins::AccountSignIns;
+pub use audit_trail::AuditTrail;
 pub use certificates::certificate_fingerprint;
 pub use clients::{ClientPlace, Clients};
 pub use cors::Origins;

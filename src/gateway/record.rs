@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::audited_callout::{Audited, Basis};
 use super::context::RequestContext;
 use super::finish_on_drop::Commitment;
 use super::flight_recorder::{Decision, Evidence};
@@ -17,16 +18,9 @@ use super::load::Permit;
 use crate::config::AccessLog;
 use crate::downstream::Serving;
 use crate::failure::Blame;
-use crate::preview::{AgentPreviews, Callout, Reason, Timestamp, Verdict};
+use crate::preview::{Callout, Reason, ShownRef, Verdict};
 use crate::protocol::Envelope;
-use crate::telemetry::{AccessRecord, Caller, DecisionRecord};
-
-/// The previews of an agent at one moment.
-#[derive(Clone)]
-pub(super) struct Basis {
-    pub(super) previews: Option<Arc<AgentPreviews>>,
-    pub(super) at: Timestamp,
-}
+use crate::telemetry::{AccessRecord, AuditRef, Caller, DecisionRecord};
 
 /// The record of one request.
 pub(super) struct Recorder {
@@ -40,6 +34,12 @@ pub(super) struct Recorder {
     pub(super) basis: Option<Basis>,
     /// `retcode` and `result` that the client gets.
     pub(super) envelope: Envelope,
+    /// The status of the upstream's response, if it could be read whole.
+    pub(super) upstream_status: Option<StatusCode>,
+    /// The audit records of a callout.
+    pub(super) audited: Audited,
+    /// The audit records of the previews in the response.
+    pub(super) shown: Vec<ShownRef>,
     /// Whose fault it was, and the word for it.
     pub(super) blame: Option<(Blame, &'static str)>,
     decision: Option<(Verdict, Reason)>,
@@ -69,6 +69,9 @@ impl Recorder {
             preview_age: None,
             basis: None,
             envelope: Envelope::default(),
+            upstream_status: None,
+            audited: Audited::default(),
+            shown: Vec::new(),
             blame: None,
             decision: None,
             decision_written: false,
@@ -81,6 +84,20 @@ impl Recorder {
             permit: None,
             _serving: context.connection.serving(),
         }
+    }
+
+    pub(super) fn context(&self) -> &Arc<RequestContext> {
+        &self.context
+    }
+
+    /// The endpoint that answered, or may have received the request.
+    pub(super) fn endpoint(&self) -> Option<&str> {
+        self.endpoint.as_deref()
+    }
+
+    /// The time that the upstream took.
+    pub(super) fn upstream_duration(&self) -> Option<Duration> {
+        self.upstream_duration
     }
 
     /// Keeps a place among the requests in flight until the request ends.
@@ -101,6 +118,11 @@ impl Recorder {
     /// The verdict on a callout, if there is one yet.
     pub(super) fn decision(&self) -> Option<(Verdict, Reason)> {
         self.decision
+    }
+
+    /// The verdict on a callout. Without one, the client left before its request was complete.
+    pub(super) fn verdict(&self) -> (Verdict, Reason) {
+        self.decision.unwrap_or((Verdict::Rejected, Reason::ClientGone))
     }
 
     /// Records the verdict on a callout. The first one stays: in monitor mode a callout is evaluated further after an
@@ -126,6 +148,20 @@ impl Recorder {
         self.endpoint = Some(Arc::clone(name));
     }
 
+    /// The response body is at its end, or will not get there: records whether its previews reach the client.
+    pub(super) fn delivered(&mut self, complete: bool) {
+        let shown = std::mem::take(&mut self.shown);
+        if shown.is_empty() {
+            return;
+        }
+        let generation = Arc::clone(&self.context.generation);
+        let record = move |reached: bool| {
+            generation.services.audit.delivered(&shown, if reached { "written" } else { "client_gone" });
+        };
+        // hyper has the last byte; the client gets it with the next flush.
+        if complete { self.context.connection.when_flushed(record) } else { record(false) }
+    }
+
     /// Counts bytes of the response body.
     pub(super) fn sent(&mut self, bytes: usize) {
         self.bytes_out += bytes as u64;
@@ -140,12 +176,12 @@ impl Recorder {
     }
 
     fn write_decision(&mut self) {
-        let context = &*self.context;
-        if !context.classified.is_guarded() || std::mem::replace(&mut self.decision_written, true) {
+        if !self.context.classified.is_guarded() || std::mem::replace(&mut self.decision_written, true) {
             return;
         }
-        // Without a verdict: the client left before its request was complete.
-        let (verdict, reason) = self.decision.unwrap_or((Verdict::Rejected, Reason::ClientGone));
+        self.audit_response();
+        let context = &*self.context;
+        let (verdict, reason) = self.verdict();
         let services = context.services();
         let callouts = &services.metrics.callouts;
         callouts.decided(verdict, reason);
@@ -178,6 +214,11 @@ impl Recorder {
             duration: context.started.elapsed(),
             upstream_duration: self.upstream_duration,
             caller: caller(context),
+            audit: self
+                .audited
+                .decision
+                .zip(context.services().audit.log())
+                .map(|(decision, log)| AuditRef { seq: decision.seq, instance: log.instance() }),
         }
     }
 
@@ -189,6 +230,8 @@ impl Recorder {
         let present = || Basis {
             previews: record.agent_id.and_then(|agent| ledger.local().previews(agent)),
             at: services.clock.now(),
+            judged_by: "memory",
+            session: "unknown",
         };
         // After a defect nothing is looked up: it may happen again.
         let nothing = || Basis { previews: None, at: Timestamp(0) };

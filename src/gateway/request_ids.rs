@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::HeaderValue;
 
+use crate::preview::RecordId;
+
 /// Longest ID: two numbers of 64 bits.
 const MAX_LENGTH: usize = 33;
 
@@ -50,6 +52,11 @@ impl fmt::Display for RequestId {
 }
 
 impl RequestId {
+    /// The name of the audit record of the request's callout: both have the same form.
+    pub(super) fn record(self) -> RecordId {
+        RecordId { run: self.process, number: self.number }
+    }
+
     /// As the value of a header field.
     pub(super) fn to_header(self) -> HeaderValue {
         // `to_string` would grow the text twice.

@@ -97,6 +97,14 @@ impl RecordedBody {
     }
 }
 
+impl Drop for RecordedBody {
+    fn drop(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.delivered(self.body.is_end_stream());
+        }
+    }
+}
+
 impl Body for RecordedBody {
     type Data = Bytes;
     type Error = io::Error;
@@ -104,9 +112,15 @@ impl Body for RecordedBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = self.get_mut();
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        if let (ResponseBody::Events(events), Some(record)) = (&mut this.body, &mut this.record) {
+            record.shown.append(&mut events.take_shown());
+        }
         if let (Some(Ok(frame)), Some(guard)) = (&frame, &mut this.guard)
             && !guard.allows(frame.data_ref().map(Bytes::as_ref).unwrap_or_default())
         {
+            if let Some(record) = &mut this.record {
+                record.delivered(false);
+            }
             // The head is on its way, so only the end of the connection keeps the rest from the client.
             return Poll::Ready(Some(Err(io::Error::other("the response contains a push address"))));
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::account_sign_ins::AccountSignIns;
+use super::audit_trail::AuditTrail;
 use super::certificates::report_expiry;
 use super::clients::Clients;
 use super::cors::Origins;
@@ -20,6 +21,7 @@ use super::load::Load;
 use super::push_relay::{Push, PushSetupError};
 use super::refusal_lines::RefusalLines;
 use super::request_ids::RequestIds;
+use crate::audit::ConfigTrigger;
 use crate::config::{Config, Log};
 use crate::downstream::Acceptor;
 use crate::log_throttle::LogThrottle;
@@ -36,6 +38,8 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Services {
     /// The state of all agents: previews, sessions, recent ends.
     pub ledger: Arc<Ledger>,
+    /// The audit log.
+    pub audit: AuditTrail,
     /// The addresses that this gateway listens on.
     pub own_addresses: Vec<SocketAddr>,
     /// Sign-ins by account whose push addresses are in use.
@@ -97,7 +101,7 @@ pub enum ServicesError {
 }
 
 impl Services {
-    /// The services of a process that starts with `config`: without previews, and not warming up.
+    /// The services of a process that starts with `config`: without previews, without audit log, and not warming up.
     ///
     /// # Errors
     /// When `log.hash_key` or `previews.session_key` cannot be read, or when no random key can be made.
@@ -109,6 +113,7 @@ impl Services {
         }
         Ok(Self {
             ledger: Arc::new(ledger),
+            audit: AuditTrail::default(),
             own_addresses: Vec::new(),
             account_sign_ins: AccountSignIns::new(config.previews.max_agents),
             clock,
@@ -127,6 +132,16 @@ impl Services {
             proxy_warnings: LogThrottle::every(WARNING_INTERVAL),
             upstream_warnings: LogThrottle::every(WARNING_INTERVAL),
         })
+    }
+
+    /// Records everything in this audit log from now on.
+    pub fn use_audit(&mut self, audit: AuditTrail, config: &Config) {
+        audit.report_to(&self.metrics);
+        audit.config(ConfigTrigger::Start, config);
+        if let Some(observer) = audit.end_observer() {
+            self.ledger.observe_ends(observer);
+        }
+        self.audit = audit;
     }
 
     /// Whether previews that agents were shown before the start may still be unknown.

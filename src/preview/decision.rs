@@ -140,6 +140,8 @@ label_enum! {
         ForeignSession = "foreign_session",
         /// The shared store does not answer, and the configuration refuses callouts while that is so.
         StoreUnavailable = "store_unavailable",
+        /// The audit log cannot record the callout, and the configuration refuses callouts that it does not show.
+        AuditUnavailable = "audit_unavailable",
         /// The client closed its connection before the request was complete.
         ClientGone = "client_gone",
         /// A defect of the gateway was caught while the request was handled.

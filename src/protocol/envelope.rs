@@ -83,7 +83,11 @@ pub fn retcode_of(reason: Reason) -> &'static str {
         Reason::Ok => SUCCESS,
         Reason::NumberNotInPreview => "200-001",
         Reason::SignedOut => "100-006",
-        Reason::Overloaded | Reason::UpstreamFailure | Reason::StoreUnavailable | Reason::InternalError => "100-007",
+        Reason::Overloaded
+        | Reason::UpstreamFailure
+        | Reason::StoreUnavailable
+        | Reason::AuditUnavailable
+        | Reason::InternalError => "100-007",
         Reason::UnknownPreview
         | Reason::ControlIdMismatch
         | Reason::PreviewExpired

@@ -27,7 +27,7 @@ use super::recent_ends::{EndCause, MADE_ROOM, RecentEnd, RecentEnds};
 use super::redis::{Known, SessionRelation, SharedStore, TimedChange};
 use super::sessions::{Learnt, Ownership, Proof, Sessions};
 use super::sign_in::SignIn;
-use super::{EndObserver, MemoryStore, StoreState, Unavailable};
+use super::{EndObserver, MemoryStore, PreviewSource, StoreState, Unavailable};
 use crate::config::{OnStoreFailure, Previews, StoreKind};
 use crate::preview::{AgentId, AgentPreviews, Announcement, Change, Clock, Surplus, Timestamp};
 use crate::protocol::envelope::{SUCCESS, says_signed_out};
@@ -59,6 +59,8 @@ pub struct LookUp {
     /// What the agent may call at this instant; an error if the shared store did not answer in time and `on_store_failure` is
     /// not "local".
     pub previews: Result<Option<Arc<AgentPreviews>>, Unavailable>,
+    /// Where the previews come from.
+    pub source: PreviewSource,
     /// Whose the GUID is.
     pub ownership: Ownership,
 }
@@ -391,7 +393,11 @@ impl Ledger {
     /// What `agent` may call at this instant, and whose `guid` is, whichever gateway learnt it.
     pub async fn look_up(&self, agent: AgentId, guid: &[u8]) -> LookUp {
         let ownership = self.session_of(guid, agent);
-        let Some(shared) = &self.shared else { return LookUp { previews: Ok(self.local.previews(agent)), ownership } };
+        let local = || (Ok(self.local.previews(agent)), PreviewSource::Memory);
+        let Some(shared) = &self.shared else {
+            let (previews, source) = local();
+            return LookUp { previews, source, ownership };
+        };
         // Boxed, so that a callout without Redis is not larger for it.
         let known = Box::pin(shared.read(agent)).await;
         let ownership = match &known {
@@ -401,14 +407,14 @@ impl Ledger {
             }
             Ok(Known { session: None, .. }) | Err(_) => ownership,
         };
-        let previews = match (known, shared.on_failure()) {
+        let (previews, source) = match (known, shared.on_failure()) {
             // Redis marks each agent that it has seen. Without the mark, Redis has lost its memory, or never knew.
-            (Ok(Known { seen: false, .. }) | Err(_), OnStoreFailure::Local) => Ok(self.local.previews(agent)),
-            (Ok(known), _) => Ok(Some(Arc::new(known.previews))),
-            (Err(_), OnStoreFailure::Reject) => Err(Unavailable::Reject),
-            (Err(_), OnStoreFailure::Forward) => Err(Unavailable::Forward),
+            (Ok(Known { seen: false, .. }) | Err(_), OnStoreFailure::Local) => local(),
+            (Ok(known), _) => (Ok(Some(Arc::new(known.previews))), PreviewSource::Shared),
+            (Err(_), OnStoreFailure::Reject) => (Err(Unavailable::Reject), PreviewSource::Shared),
+            (Err(_), OnStoreFailure::Forward) => (Err(Unavailable::Forward), PreviewSource::Shared),
         };
-        LookUp { previews, ownership }
+        LookUp { previews, source, ownership }
     }
 
     /// What ended previews of `agent` lately in this gateway, the newest first. No decision depends on it.

@@ -43,6 +43,16 @@ pub enum Unavailable {
 }
 
 label_enum! {
+    /// Where the previews that a callout is judged by come from.
+    pub enum PreviewSource {
+        /// This gateway's own memory.
+        Memory = "memory",
+        /// The shared store.
+        Shared = "shared",
+    }
+}
+
+label_enum! {
     /// The state of the shared store.
     pub enum StoreState {
         /// The shared store is connected and has every change.

@@ -44,6 +44,17 @@ pub struct DecisionRecord<'a> {
     pub upstream_duration: Option<Duration>,
     /// Who sent the request, and under which names.
     pub caller: Caller<'a>,
+    /// Its record in the audit log, whose `id` is that of the request.
+    pub audit: Option<AuditRef<'a>>,
+}
+
+/// Names a record of the audit log.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditRef<'a> {
+    /// Its position in the chain, if it was written before the line.
+    pub seq: Option<u64>,
+    /// The chain.
+    pub instance: &'a str,
 }
 
 /// The line of a record. A macro, because the target of an event is part of its call site.
@@ -74,6 +85,8 @@ macro_rules! line {
             client = record.caller.client,
             client_subject = record.caller.subject.map(|subject| display(sanitized(subject, MAX_SUBJECT))),
             client_sha256 = record.caller.sha256,
+            seq = record.audit.and_then(|audit| audit.seq),
+            instance = record.audit.map(|audit| audit.instance),
             "previewCallout {}",
             record.verdict
         );
@@ -129,6 +142,7 @@ mod tests {
             duration: Duration::from_nanos(12_345_678),
             upstream_duration: Some(Duration::from_micros(12_000)),
             caller: Caller::sample(),
+            audit: Some(AuditRef { seq: Some(12), instance: "1a2b3c4d" }),
         }
     }
 
@@ -149,6 +163,7 @@ mod tests {
                 "call_id": "1455885056-1095", "upstream": "https://10.0.0.11:8043", "status": 200,
                 "duration_ms": 12.346, "upstream_ms": 12.0, "id": "64fd9ca90e103750-3", "request_id": "0f3c",
                 "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "client": "192.0.2.7:50123",
+                "seq": 12, "instance": "1a2b3c4d",
             })
         );
     }
@@ -167,6 +182,7 @@ mod tests {
             status: None,
             upstream_duration: None,
             caller: Caller { trace_id: None, ..Caller::sample() },
+            audit: None,
             ..full(&called)
         };
         let line: serde_json::Map<_, _> = serde_json::from_str(&emitted(LogFormat::Json, true, &record)).unwrap();

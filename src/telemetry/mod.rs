@@ -18,7 +18,7 @@ mod writer;
 
 pub use access::AccessRecord;
 pub use caller::Caller;
-pub use decision::DecisionRecord;
+pub use decision::{AuditRef, DecisionRecord};
 pub use logging::{LevelHandle, Logging};
 pub use metrics::Metrics;
 pub use redact::{CalledHash, HashKey, LogText, Redactor, ShownNumber, sanitized};

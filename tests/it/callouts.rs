@@ -41,6 +41,7 @@ fn one_request_provokes(reason: Reason) -> bool {
         Reason::SignedOut
             | Reason::ForeignSession
             | Reason::StoreUnavailable
+            | Reason::AuditUnavailable
             | Reason::ClientGone
             | Reason::InternalError
     )
@@ -76,6 +77,7 @@ fn configured_for(reason: Reason, config: &mut Config) {
         | Reason::SignedOut
         | Reason::ForeignSession
         | Reason::StoreUnavailable
+        | Reason::AuditUnavailable
         | Reason::ClientGone
         | Reason::InternalError => {}
     }
@@ -115,6 +117,7 @@ async fn provoke(lab: &Lab, clock: &MovableClock, agent: &Agent, reason: Reason)
         Reason::SignedOut
         | Reason::ForeignSession
         | Reason::StoreUnavailable
+        | Reason::AuditUnavailable
         | Reason::ClientGone
         | Reason::InternalError => unreachable!("{reason}"),
     };
@@ -162,6 +165,7 @@ fn expected(reason: Reason, reject_status: u16) -> (u16, &'static str, &'static 
         Reason::SignedOut
         | Reason::ForeignSession
         | Reason::StoreUnavailable
+        | Reason::AuditUnavailable
         | Reason::ClientGone
         | Reason::InternalError => unreachable!("{reason}"),
     }

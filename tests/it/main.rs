@@ -19,6 +19,7 @@ mod support;
 
 mod admin;
 mod at_most_once;
+mod audit;
 mod callers;
 mod callouts;
 mod connections;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -84,6 +85,11 @@ impl Setup {
         self
     }
 
+    /// Keeps an audit log in the directory `audit` of the site: see [`AuditRecords`](super::AuditRecords).
+    pub(crate) fn audited(self) -> Self {
+        self.settings(AUDIT)
+    }
+
     /// Changes the simulator's configuration.
     pub(crate) fn simulator(mut self, adjust: impl FnOnce(&mut SimulatorConfig) + 'static) -> Self {
         self.simulator.push(Box::new(adjust));
@@ -127,6 +133,7 @@ impl Setup {
 
     async fn build(self) -> (Site, Start) {
         let directory = tempfile::tempdir().unwrap();
+        prepare_audit(directory.path());
         let pki = Pki::new(directory.path());
         // Reserved first, because a port can only be reserved while nothing listens on it.
         let upstream_port = Port::reserve();
@@ -155,6 +162,18 @@ impl Setup {
         site.configure(&self.settings);
         (site, self.start)
     }
+}
+
+/// The settings of an audit log.
+pub(crate) const AUDIT: &str =
+    "audit.directory = \"audit\"\naudit.signing_key = \"audit.key\"\naudit.number_keys = \"audit-numbers\"";
+
+/// What the settings of [`AUDIT`] name.
+fn prepare_audit(directory: &Path) {
+    let (_, key) = previewgate::audit::note::Signer::generate().unwrap();
+    std::fs::create_dir(directory.join("audit")).unwrap();
+    std::fs::write(directory.join("audit.key"), key).unwrap();
+    std::fs::set_permissions(directory.join("audit.key"), std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// Everything of a test but its gateways.

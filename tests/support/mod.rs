@@ -14,6 +14,7 @@
 //! | [`Application`] | an application that is pushed to |
 //! | [`Browser`] | a real Chromium: opens pages, waits for what they show, presses keys |
 //! | [`RedisServer`] | a real Redis: killed, stalled, filled, restarted |
+//! | [`AuditRecords`] | the audit log of a gateway: its lines, the chain checked |
 //! | [`CapturedLog`] | the gateway's log, and a way to wait for a line |
 //! | [`MovableClock`] | the time by which previews are judged, moved by the test: [`Setup::clock`] |
 //! | [`Port`] | an address where nothing listens, or listens later |
@@ -62,6 +63,7 @@ mod agent;
 mod answer;
 mod application;
 mod browser;
+mod audit;
 mod certificates;
 mod clock;
 mod gateway;
@@ -86,10 +88,11 @@ pub(crate) use agent::Agent;
 pub(crate) use answer::{Answer, Broken, Own};
 pub(crate) use application::Application;
 pub(crate) use browser::Browser;
+pub(crate) use audit::AuditRecords;
 pub(crate) use certificates::{Pki, leaf, trusting, trusting_by};
 pub(crate) use clock::MovableClock;
 pub(crate) use gateway::{Bound, Gateway, record};
-pub(crate) use lab::{Lab, Setup, Site, project};
+pub(crate) use lab::{AUDIT, Lab, Setup, Site, project};
 pub(crate) use log::CapturedLog;
 pub(crate) use memory::{MemoryLab, MemorySetup, PLATFORM, seconds};
 pub(crate) use pipes::Pipes;

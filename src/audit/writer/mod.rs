@@ -29,20 +29,12 @@ use super::record::{
 };
 use super::segment::SegmentName;
 use super::time;
+use crate::config::Durability;
 use crate::preview::{Clock, Timestamp};
 
 /// Between two attempts to write: the first pause, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
-
-/// When a record counts as written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// The system has it: a crash of the gateway loses nothing.
-    Written,
-    /// The disk has it: a power failure loses nothing either.
-    Synced,
-}
 
 /// How the writer works.
 #[derive(Clone, Copy, Debug)]
@@ -166,11 +158,10 @@ impl Writer {
     }
 
     /// Opens the first segment; the writer tries again by itself later if it fails.
-    pub(super) fn open_first(&mut self) -> io::Result<&str> {
+    pub(super) fn open_first(&mut self) -> io::Result<()> {
         let opened = self.ensure_open("start");
         self.queue.set_failing(opened.is_err());
-        opened?;
-        Ok(self.chain.as_ref().map_or("", |chain| &chain.instance))
+        opened
     }
 
     /// Writes until the end.
@@ -292,6 +283,7 @@ impl Writer {
             Some(chain) => chain,
             None => {
                 let recovered = self.storage.recover()?;
+                self.queue.set_instance(&recovered.instance);
                 ChainEnd { instance: recovered.instance, latest: recovered.latest, end: recovered.end }
             }
         };

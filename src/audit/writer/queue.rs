@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -80,6 +80,8 @@ pub(crate) struct Queue {
     lost: [AtomicU64; Kind::ALL.len()],
     /// The last write failed, or a callout waited too long.
     failing: AtomicBool,
+    /// The name of the chain, once it is known.
+    instance: OnceLock<String>,
     /// The configuration in force: each segment begins with it.
     configuration: Mutex<Option<ConfigInForce<'static>>>,
 }
@@ -101,6 +103,7 @@ impl Queue {
             taken: [const { AtomicU64::new(0) }; Kind::ALL.len()],
             lost: [const { AtomicU64::new(0) }; Kind::ALL.len()],
             failing: AtomicBool::new(false),
+            instance: OnceLock::new(),
             configuration: Mutex::default(),
         }
     }
@@ -216,6 +219,16 @@ impl Queue {
         self.failing.load(Ordering::Relaxed)
     }
 
+    /// Sets the name of the chain.
+    pub(super) fn set_instance(&self, instance: &str) {
+        let _ = self.instance.set(instance.to_owned());
+    }
+
+    /// The name of the chain; empty until it is known.
+    pub(crate) fn instance(&self) -> &str {
+        self.instance.get().map_or("", String::as_str)
+    }
+
     /// Sets the configuration that further segments begin with.
     pub(crate) fn set_configuration(&self, configuration: ConfigInForce<'static>) {
         *self.configuration.lock().unwrap_or_else(PoisonError::into_inner) = Some(configuration);
@@ -224,15 +237,6 @@ impl Queue {
     /// The configuration in force, once it is known.
     pub(super) fn configuration(&self) -> Option<ConfigInForce<'static>> {
         self.configuration.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Counts a record that was not even offered.
-    pub(crate) fn lose(&self, at: Timestamp, kind: Kind) {
-        let mut state = self.lock();
-        let losses = state.losses.get_or_insert_with(|| Losses { since: at, records: BTreeMap::new() });
-        *losses.records.entry(kind.as_str()).or_default() += 1;
-        drop(state);
-        count(&self.lost, kind);
     }
 
     /// Counts a record that the writer made itself.

@@ -12,6 +12,7 @@ fn client(number: u8) -> IpAddr {
 
 fn record(verdict: Verdict, request_id: &str) -> DecisionRecord<'_> {
     DecisionRecord {
+        audit: None,
         agent_id: AgentId::try_from(1001).ok(),
         verdict,
         reason: if verdict == Verdict::Forwarded { Reason::Ok } else { Reason::UnknownPreview },

@@ -3,6 +3,7 @@
 
 use http::{Request, Response, request};
 
+use crate::gateway::audited_callout::{Basis, record_decision};
 use crate::gateway::client_body::{BodyRead, ClientBody};
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
@@ -11,12 +12,12 @@ use crate::gateway::headers::replace_length;
 use crate::gateway::policy::{
     AgentState, Evaluation, Objection, apply_policy, evaluate, is_refused_as_foreign, parse_request,
 };
-use crate::gateway::record::{Basis, Recorder};
+use crate::gateway::record::Recorder;
 use crate::gateway::response_body::ResponseBody;
 use crate::gateway::signed_out::share_if_signed_out;
 use crate::preview::{AgentId, AgentPreviews};
-use crate::store::LookUp;
-use crate::upstream::{Client, RequestBody};
+use crate::store::{LookUp, Ownership};
+use crate::upstream::{Client, Failure, RequestBody};
 
 /// Evaluates a callout of `agent`, and forwards or refuses it.
 pub(in crate::gateway) async fn handle(
@@ -69,7 +70,7 @@ async fn evaluated(
         Err(objection) => return Evaluation::malformed(objection),
     };
     let services = context.services();
-    let LookUp { previews, ownership } = services.ledger.look_up(agent, context.guid_bytes()).await;
+    let LookUp { previews, source, ownership } = services.ledger.look_up(agent, context.guid_bytes()).await;
     if is_refused_as_foreign(ownership, &context.config().validation) {
         return Evaluation::refused(parsed, Objection::ForeignSession);
     }
@@ -84,8 +85,17 @@ async fn evaluated(
         session: ownership,
     };
     let evaluation = evaluate(parsed, state, now, context.config().previews.ttl);
-    record.basis = Some(Basis { previews, at: now });
+    let (judged_by, session) = (source.as_str(), session_word(ownership));
+    record.basis = Some(Basis { previews, at: now, judged_by, session });
     evaluation
+}
+
+fn session_word(session: Ownership) -> &'static str {
+    match session {
+        Ownership::Own => "own",
+        Ownership::Other(_) | Ownership::NotOwn => "foreign",
+        Ownership::Unknown => "unknown",
+    }
 }
 
 /// Sends the evaluated bytes once, and records what the upstream answers.
@@ -98,13 +108,25 @@ async fn call(
 ) -> Result<Response<ResponseBody>, GatewayError> {
     // From here on the telephone may ring: the outcome is recorded although the client may not wait for it.
     record.must_finish();
-    let response = forward(context, record, client, head, body).await?;
-    match buffer(response, context.limits().callout_body).await? {
+    // Before the first byte is sent: whatever happens from now on, the log shows that the telephone may have rung.
+    record_decision(context, record).await?;
+    let response = forward(context, record, client, head, body).await.inspect_err(|error| {
+        if matches!(error, GatewayError::Upstream(Failure::NotSent(_))) {
+            record.audited.was_not_sent();
+        }
+    })?;
+    let buffered = buffer(response, context.limits().callout_body).await?;
+    record.audited.was_answered();
+    match buffered {
         Buffered::Whole(head, bytes) => {
+            record.upstream_status = Some(head.status);
             record.envelope = read_envelope(&head, &bytes, context.limits().event_body);
             share_if_signed_out(context, record.envelope.retcode.as_deref()).await;
             Ok(Response::from_parts(head, ResponseBody::Whole(bytes)))
         }
-        Buffered::TooLarge(head, beginning, body) => Ok(resumed(head, beginning, body)),
+        Buffered::TooLarge(head, beginning, body) => {
+            record.upstream_status = Some(head.status);
+            Ok(resumed(head, beginning, body))
+        }
     }
 }

@@ -42,9 +42,10 @@ pub(in crate::gateway) async fn poll(
     match buffer(response, context.limits().event_body).await? {
         Buffered::Whole(head, bytes) => {
             if head.status == StatusCode::OK {
-                let mut agents = record_body(context, &head.headers, &bytes, arrival);
-                agents.extend(follow_renewal(context, issued_guid(&head.headers)));
-                context.services().ledger.share(&agents).await;
+                let mut recorded = record_body(context, &head.headers, &bytes, arrival);
+                record.shown = recorded.shown;
+                recorded.agents.extend(follow_renewal(context, issued_guid(&head.headers)));
+                context.services().ledger.share(&recorded.agents).await;
             } else {
                 // Nothing is shown by such an answer, but it can say that the agent has no session.
                 let retcode = read_envelope(&head, &bytes, context.limits().event_body).retcode;

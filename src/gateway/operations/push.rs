@@ -14,7 +14,7 @@ use http::{Request, Response, request};
 use crate::gateway::client_body::{BodyRead, ClientBody};
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
-use crate::gateway::event_record::{Arrival, record_body};
+use crate::gateway::event_record::{Arrival, RecordedEvents, record_body};
 use crate::gateway::push_client::PushFault;
 use crate::gateway::record::Recorder;
 use crate::gateway::response_body::ResponseBody;
@@ -99,7 +99,7 @@ async fn admit(context: &RequestContext, request: Request<ClientBody>) -> Result
 async fn record_and_post(context: &RequestContext, push: Admitted) -> Result<Response<ResponseBody>, GatewayError> {
     let Admitted { agent, form, target, head, body } = push;
     let services = context.services();
-    let agents = match &body {
+    let recorded = match &body {
         RequestBody::Whole(bytes) => {
             let arrival = Arrival { meant_for: agent, delivery: form.delivery(), began: services.ledger.moment() };
             record_body(context, &head.headers, bytes, arrival)
@@ -107,12 +107,13 @@ async fn record_and_post(context: &RequestContext, push: Admitted) -> Result<Res
         RequestBody::Streamed(_) | RequestBody::Resumed(..) => {
             services.metrics.events.body_unread();
             context.warn_about_events("push is too large to be looked into: its previews are unknown");
-            Vec::new()
+            RecordedEvents::default()
         }
     };
-    services.ledger.share(&agents).await;
+    services.ledger.share(&recorded.agents).await;
     let relay = context.generation.push.relay().ok_or(PushFault::Signature)?;
     let answer = relay.client.post(&target, Request::from_parts(head, body)).await;
+    services.audit.delivered(&recorded.shown, if answer.is_ok() { "written" } else { "unanswered" });
     let answer = answer.inspect_err(|fault| log(context, &target, fault))?;
     Ok(answer.map(ResponseBody::Whole))
 }

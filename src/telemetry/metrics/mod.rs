@@ -3,6 +3,7 @@
 //! There is one struct for each subsystem, with the methods that the subsystem calls and the metric names as constants.
 //! Label values are words of enums, or endpoints from the configuration. A client can choose none of them.
 
+mod audit;
 mod client_connections;
 mod data_path;
 mod domain;
@@ -17,6 +18,7 @@ mod upstream;
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
+pub use audit::{AuditMetrics, UnrecordedCallout};
 pub use client_connections::{ClientConnectionMetrics, ProxyHeaderFault};
 pub use data_path::{ConnectionMetrics, OpenConnections, OpenGuard, RequestMetrics, ShedKind, Side, StatusClass};
 pub use domain::{
@@ -42,6 +44,8 @@ pub struct Metrics {
     pub snapshots: SnapshotMetrics,
     /// The Redis that gateways share.
     pub store: StoreMetrics,
+    /// The audit log.
+    pub audit: AuditMetrics,
     /// Requests of clients.
     pub requests: RequestMetrics,
     /// Connections of clients that end before their first request.
@@ -71,6 +75,7 @@ impl Metrics {
             previews: PreviewMetrics::register(&mut registry),
             snapshots: SnapshotMetrics::register(&mut registry),
             store: StoreMetrics::register(&mut registry),
+            audit: AuditMetrics::register(&mut registry),
             requests: RequestMetrics::register(&mut registry),
             client_connections: ClientConnectionMetrics::register(&mut registry),
             connections: ConnectionMetrics::register(&mut registry),

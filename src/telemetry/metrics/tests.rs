@@ -172,6 +172,8 @@ fn labels_are_words_of_enums_or_configured_endpoints() {
         words!(SignInHandling),
         words!(Side),
         words!(LineClass),
+        words!(UnrecordedCallout),
+        &["decision"],
     ] {
         allowed.extend(words);
     }

@@ -1,0 +1,261 @@
+//! The audit log as requests use it. Without `[audit]` nothing here does anything.
+//!
+//! In the life of a callout: [`AuditTrail::events`] before the client gets a preview, `audited_callout` before the callout
+//! is sent and after its answer. The calls that followed are remembered for a while, so that what the platform reports on
+//! them is recorded too.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+
+use super::refusal_budget::{Counted, RefusalBudget};
+use crate::audit::{
+    Audit, AuditError, AuditGuard, CallFacts, ConfigTrigger, DecisionFacts, DecisionRef, Digest, Settings, ShownFacts,
+    Status,
+};
+use crate::config::{Config, StoreKind};
+use crate::preview::{AgentId, Change, Clock, ControlId, RecordId, ShownRef, Timestamp};
+use crate::protocol::{CallReport, Delivery, Event, Events};
+use crate::store::{EndObserver, Ledger, StoreState};
+use crate::telemetry::Metrics;
+
+/// Calls that are remembered, and for how long: longer than a call lasts.
+const MAX_CALLS: u64 = 100_000;
+const LONGEST_CALL: Duration = Duration::from_secs(4 * 60 * 60);
+
+/// The audit log, if there is one.
+#[derive(Default)]
+pub struct AuditTrail(Option<Trail>);
+
+struct Trail {
+    audit: Arc<Audit>,
+    refusals: RefusalBudget,
+    /// The decision that led to each call, by the platform's name for it.
+    calls: Cache<Box<str>, RecordId>,
+    /// Agents who made a callout lately. What the platform reports on other agents' calls is not recorded.
+    callers: Cache<AgentId, ()>,
+    /// The state of the shared store, and since when; `None` if other gateways do not share the previews of this one.
+    store: Mutex<Option<(StoreState, Timestamp)>>,
+}
+
+/// Where events come from, for their records.
+#[derive(Clone, Copy)]
+pub(super) struct EventSource<'a> {
+    pub(super) meant_for: Option<AgentId>,
+    pub(super) delivery: Delivery,
+    pub(super) guid: Option<&'a [u8]>,
+    pub(super) at: Timestamp,
+}
+
+impl AuditTrail {
+    /// Starts the audit log if `config` has one. It ends when the guard is dropped.
+    ///
+    /// # Errors
+    /// [`AuditError`]
+    pub fn start(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Self, Option<AuditGuard>), AuditError> {
+        let Some(settings) = &config.audit else { return Ok((Self::default(), None)) };
+        let (audit, guard) = Audit::start(&Settings::from(settings), Arc::clone(clock))?;
+        let calls = Cache::builder().max_capacity(MAX_CALLS).eviction_policy(EvictionPolicy::lru());
+        let callers = Cache::builder().max_capacity(MAX_CALLS).eviction_policy(EvictionPolicy::lru());
+        let trail = Trail {
+            audit,
+            refusals: RefusalBudget::new(clock.now()),
+            calls: calls.time_to_live(LONGEST_CALL).build(),
+            callers: callers.time_to_live(LONGEST_CALL).build(),
+            store: Mutex::new(
+                matches!(config.previews.store, StoreKind::Redis(_)).then(|| (StoreState::Ok, clock.now())),
+            ),
+        };
+        Ok((Self(Some(trail)), Some(guard)))
+    }
+
+    /// The log.
+    pub fn log(&self) -> Option<&Audit> {
+        self.0.as_ref().map(|trail| &*trail.audit)
+    }
+
+    /// Whether there is a log and it cannot be written.
+    pub fn is_failing(&self) -> bool {
+        self.log().is_some_and(Audit::is_failing)
+    }
+
+    /// Names this log as the source of its metrics.
+    pub fn report_to(&self, metrics: &Metrics) {
+        let Some(trail) = &self.0 else { return };
+        let (audit, failing) = (Arc::clone(&trail.audit), Arc::clone(&trail.audit));
+        metrics.audit.read_from(move || records(&audit.status()), move || failing.is_failing());
+    }
+
+    /// Who records the ends of previews.
+    pub fn end_observer(&self) -> Option<Arc<dyn EndObserver>> {
+        let trail = self.0.as_ref()?;
+        Some(Arc::new(EndRecords(Arc::clone(&trail.audit))))
+    }
+
+    /// A configuration is in force from now on.
+    pub fn config(&self, trigger: ConfigTrigger, config: &Config) {
+        if let Some(audit) = self.log() {
+            audit.config(trigger, config);
+        }
+    }
+
+    /// Records previews and reports on calls, before the client gets them. Each preview then refers to its record. `body`
+    /// is the digest of the answer or push that carries them.
+    pub(super) fn events(
+        &self,
+        found: &mut Events,
+        source: &EventSource<'_>,
+        body: impl FnOnce() -> Digest,
+    ) -> Vec<ShownRef> {
+        let Some(trail) = &self.0 else { return Vec::new() };
+        let wanted = |event: &Event| matches!(event.change, Some(Change::Shown(_))) || event.call.is_some();
+        if !found.events.iter().any(wanted) {
+            return Vec::new();
+        }
+        let digest = body();
+        let mut shown = Vec::new();
+        for (position, event) in found.events.iter_mut().enumerate() {
+            let Some(agent) = event.whose(source.meant_for) else { continue };
+            if let Some(call) = &event.call {
+                trail.call(agent, call, event.generated_at, digest);
+            }
+            shown.extend(trail.shown(agent, position, event, source, digest));
+        }
+        shown
+    }
+
+    /// What became of the answer or push with these previews.
+    pub(super) fn delivered(&self, shown: &[ShownRef], result: &'static str) {
+        if let Some(audit) = self.log() {
+            audit.delivered(shown, result);
+        }
+    }
+
+    /// Records a callout that was refused, or counts it if this client was refused too often.
+    pub(super) fn refused(&self, facts: &DecisionFacts<'_>, client: IpAddr) -> Option<DecisionRef> {
+        let trail = self.0.as_ref()?;
+        trail.refusals.allow(client, facts.reason, facts.at).then(|| trail.audit.note_decision(facts))?
+    }
+
+    /// Counts a callout that was refused because it could not be recorded.
+    pub(super) fn refused_unrecorded(&self, facts: &DecisionFacts<'_>) {
+        if let Some(trail) = &self.0 {
+            trail.refusals.count(facts.reason, facts.at);
+        }
+    }
+
+    /// Remembers an agent whose callout was forwarded.
+    pub(super) fn calls_soon(&self, agent: Option<AgentId>) {
+        if let (Some(trail), Some(agent)) = (&self.0, agent) {
+            trail.callers.insert(agent, ());
+        }
+    }
+
+    /// Remembers the call that a decision led to.
+    pub(super) fn called(&self, call_id: &str, decision: RecordId) {
+        if let Some(trail) = &self.0 {
+            trail.calls.insert(call_id.into(), decision);
+        }
+    }
+
+    /// Records what was counted, and whether the shared store was lost or is back. Called now and then.
+    pub fn maintain(&self, ledger: &Ledger, now: Timestamp) {
+        if let Some(trail) = &self.0 {
+            trail.store(ledger.state(), now);
+            trail.record(&trail.refusals.due(now));
+            trail.calls.run_pending_tasks();
+            trail.callers.run_pending_tasks();
+        }
+    }
+
+    /// Records what was counted so far, before the log ends.
+    pub fn finish(&self, now: Timestamp) {
+        if let Some(trail) = &self.0 {
+            trail.record(&trail.refusals.rest(now));
+        }
+    }
+}
+
+impl Trail {
+    fn shown(
+        &self,
+        agent: AgentId,
+        position: usize,
+        event: &mut Event,
+        source: &EventSource<'_>,
+        digest: Digest,
+    ) -> Option<ShownRef> {
+        let Some(Change::Shown(announcement)) = &mut event.change else { return None };
+        let facts = ShownFacts {
+            agent,
+            announcement,
+            event_type: event.event_type.as_str(),
+            delivery: source.delivery.as_str(),
+            event: digest,
+            position: position as u64,
+            generated_at: event.generated_at,
+            guid: source.guid,
+            evidence: &BTreeMap::new(),
+        };
+        let reference = self.audit.shown(source.at, &facts)?;
+        announcement.shown.push(reference);
+        Some(reference)
+    }
+
+    fn call(&self, agent: AgentId, call: &CallReport, generated_at: Option<u64>, event: Digest) {
+        let decision = self.calls.get(call.call_id.as_str());
+        if decision.is_none() && !self.is_shared() && !self.callers.contains_key(&agent) {
+            return;
+        }
+        let facts = CallFacts {
+            agent,
+            call_id: &call.call_id,
+            event_type: call.event.as_str(),
+            phase: call.event.phase(),
+            event,
+            generated_at,
+        };
+        self.audit.call(&facts, decision);
+    }
+
+    /// Another gateway may have forwarded the callout of a call.
+    fn is_shared(&self) -> bool {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    fn store(&self, state: StoreState, now: Timestamp) {
+        let mut known = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((before, since)) = &mut *known
+            && *before != state
+        {
+            self.audit.store(state == StoreState::Failing, *since);
+            (*before, *since) = (state, now);
+        }
+    }
+
+    fn record(&self, counted: &[Counted]) {
+        for Counted { client, since, reasons } in counted {
+            let client = client.map(|client| client.to_string());
+            self.audit.refusals(*since, client.as_deref(), reasons);
+        }
+    }
+}
+
+/// Each kind of record, how many were taken, and how many were lost.
+fn records(status: &Status) -> Vec<(&'static str, u64, u64)> {
+    let lost = |kind| status.lost.iter().find(|(of, _)| *of == kind).map_or(0, |(_, count)| *count);
+    status.taken.iter().map(|(kind, taken)| (kind.as_str(), *taken, lost(*kind))).collect()
+}
+
+/// Records ends of previews. Previews that were shown without a record leave none when they end.
+struct EndRecords(Arc<Audit>);
+
+impl EndObserver for EndRecords {
+    fn ended(&self, agent: AgentId, control_id: Option<ControlId>, shown: &[ShownRef], cause: &'static str) {
+        self.0.ended(agent, control_id, shown, cause);
+    }
+}

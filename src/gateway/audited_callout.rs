@@ -1,0 +1,183 @@
+//! The audit records of one callout: its decision before its first byte goes upstream, its outcome after the answer.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use super::context::RequestContext;
+use super::error::GatewayError;
+use super::record::Recorder;
+use crate::audit::{Audit, AuditUnavailable, DecisionFacts, DecisionRef, Digest, OutcomeFacts};
+use crate::config::{Mode, OnAuditFailure, OnUnknownPreview};
+use crate::preview::{AgentPreviews, Reason, Timestamp, Verdict};
+use crate::telemetry::metrics::UnrecordedCallout;
+
+/// What a callout was evaluated by.
+#[derive(Clone)]
+pub(super) struct Basis {
+    /// The previews of the agent.
+    pub(super) previews: Option<Arc<AgentPreviews>>,
+    /// The moment.
+    pub(super) at: Timestamp,
+    /// Where the previews came from.
+    pub(super) judged_by: &'static str,
+    /// What was known of the GUID and the agent.
+    pub(super) session: &'static str,
+}
+
+/// The records of a callout so far.
+#[derive(Default)]
+pub(super) struct Audited {
+    /// The decision, if it has a record.
+    pub(super) decision: Option<DecisionRef>,
+    /// The callout was sent before its decision was confirmed.
+    unconfirmed: bool,
+    /// It was refused because it could not be recorded.
+    refused: bool,
+    sent: Sent,
+}
+
+/// What is known of the callout's way to the upstream.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Sent {
+    #[default]
+    No,
+    /// The telephone may ring.
+    Maybe,
+    /// The upstream has answered.
+    Answered,
+}
+
+impl Audited {
+    /// The upstream has received no byte of the callout.
+    pub(super) fn was_not_sent(&mut self) {
+        self.sent = Sent::No;
+    }
+
+    /// The answer has been read.
+    pub(super) fn was_answered(&mut self) {
+        self.sent = Sent::Answered;
+    }
+}
+
+/// Records the decision on a callout that is about to be sent. From here on it has an outcome.
+///
+/// # Errors
+/// [`GatewayError::AuditUnavailable`], if it cannot be recorded in time and `audit.on_failure` is "refuse".
+pub(super) async fn record_decision(context: &RequestContext, record: &mut Recorder) -> Result<(), GatewayError> {
+    let services = context.services();
+    let (Some(audit), Some(settings)) = (services.audit.log(), &context.config().audit) else { return Ok(()) };
+    // Boxed, so that a callout without an audit log is not larger for it.
+    let recorded = Box::pin(audit.decision(&record.decision_facts(), settings.timeout)).await;
+    match (recorded, settings.on_failure) {
+        (Ok(decision), _) => record.audited.decision = Some(decision),
+        (Err(AuditUnavailable { id }), OnAuditFailure::Refuse) => {
+            services.metrics.audit.unrecorded(UnrecordedCallout::Refused);
+            if let Some(id) = id {
+                // Its record may be written later: it must say that the telephone did not ring.
+                let reason = Some(Reason::AuditUnavailable);
+                audit.outcome(id, &OutcomeFacts { result: "not_sent", reason, ..OutcomeFacts::default() });
+            }
+            record.audited.refused = true;
+            return Err(GatewayError::AuditUnavailable);
+        }
+        (Err(AuditUnavailable { id }), OnAuditFailure::Forward) => {
+            services.metrics.audit.unrecorded(UnrecordedCallout::Forwarded);
+            record.audited.unconfirmed = true;
+            let waiting = id.map(|id| DecisionRef { id, seq: None });
+            record.audited.decision = waiting.or_else(|| audit.note_decision(&record.decision_facts()));
+        }
+    }
+    record.audited.sent = Sent::Maybe;
+    services.audit.calls_soon(context.agent());
+    Ok(())
+}
+
+impl Recorder {
+    /// The callout and the verdict on it.
+    pub(super) fn decision_facts(&self) -> DecisionFacts<'_> {
+        let context = self.context();
+        let (verdict, reason) = self.verdict();
+        let certificate = context.connection.certificate.as_ref();
+        let basis = self.basis.as_ref();
+        let unavailable = (reason == Reason::StoreUnavailable).then_some("unavailable");
+        DecisionFacts {
+            id: context.own_id.record(),
+            agent: context.agent(),
+            verdict,
+            reason,
+            mode: context.config().validation.mode.as_str(),
+            allowed_by: allowed_by(context, verdict, reason),
+            called: self.callout.as_ref().map(|callout| &callout.called),
+            control_id: self.callout.as_ref().map(|callout| callout.control_id),
+            previews: basis.and_then(|basis| basis.previews.as_deref()),
+            at: basis.map_or_else(|| context.services().clock.now(), |basis| basis.at),
+            ttl: context.config().previews.ttl,
+            judged_by: basis.map(|basis| basis.judged_by).or(unavailable),
+            client: Some(&context.client().text),
+            certificate: certificate.and_then(|certificate| Digest::parse(&certificate.sha256)),
+            guid: Some(context.guid_bytes()).filter(|guid| !guid.is_empty()),
+            session_match: basis.map(|basis| basis.session),
+            unconfirmed: self.audited.unconfirmed,
+            request_id: context.id(),
+            trace_id: context.trace_id.as_ref().map(|id| id as &dyn Display),
+        }
+    }
+
+    /// The response is known: records the outcome of a callout that had a decision, or the refusal of one that had none.
+    pub(super) fn audit_response(&mut self) {
+        let context = Arc::clone(self.context());
+        let services = context.services();
+        let Some(audit) = services.audit.log() else { return };
+        match self.audited.decision {
+            Some(decision) => self.audit_outcome(audit, decision),
+            None if self.audited.refused => services.audit.refused_unrecorded(&self.decision_facts()),
+            // It was sent, and its decision found no room.
+            None if self.audited.unconfirmed => {}
+            None => {
+                let client = context.client().address.ip();
+                self.audited.decision = services.audit.refused(&self.decision_facts(), client);
+            }
+        }
+    }
+
+    fn audit_outcome(&self, audit: &Audit, decision: DecisionRef) {
+        let (_, reason) = self.verdict();
+        let (result, answered) = match self.audited.sent {
+            Sent::No => ("not_sent", false),
+            Sent::Maybe => ("failed", false),
+            Sent::Answered => ("answered", true),
+        };
+        let call_id = self.envelope.result.as_deref().filter(|_| answered);
+        audit.outcome(
+            decision.id,
+            &OutcomeFacts {
+                result,
+                reason: (!answered).then_some(reason),
+                unconfirmed: self.audited.unconfirmed,
+                status: self.upstream_status.filter(|_| answered).map(|status| status.as_u16()),
+                retcode: self.envelope.retcode.as_deref().filter(|_| answered),
+                call_id,
+                upstream: self.endpoint(),
+                upstream_duration: self.upstream_duration(),
+            },
+        );
+        if let Some(call_id) = call_id {
+            self.context().services().audit.called(call_id, decision.id);
+        }
+    }
+}
+
+/// The setting that lets a callout through that is not valid, although the mode is "enforce".
+fn allowed_by(context: &RequestContext, verdict: Verdict, reason: Reason) -> Option<&'static str> {
+    let policy = &context.config().validation;
+    if verdict != Verdict::Unverified || policy.mode != Mode::Enforce {
+        return None;
+    }
+    match reason {
+        Reason::UnknownPreview if policy.on_unknown_preview == OnUnknownPreview::Reject => Some("warm_up"),
+        Reason::UnknownPreview | Reason::SignedOut => Some("on_unknown_preview"),
+        Reason::StoreUnavailable => Some("on_store_failure"),
+        Reason::ForeignSession => Some("session"),
+        _ => None,
+    }
+}

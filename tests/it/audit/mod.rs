@@ -1,0 +1,3 @@
+//! The audit log, over real sockets: what is recorded, when, and what happens when it cannot be.
+
+mod records;
