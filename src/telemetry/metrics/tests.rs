@@ -25,6 +25,10 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("previewgate_store_agents_pending", "gauge", &[]),
     ("previewgate_store_up", "gauge", &[]),
     ("previewgate_store_clock_ahead_seconds", "gauge", &[]),
+    ("previewgate_audit_failing", "gauge", &[]),
+    ("previewgate_audit_records_total", "counter", &["kind"]),
+    ("previewgate_audit_records_lost_total", "counter", &["kind"]),
+    ("previewgate_audit_unrecorded_callouts_total", "counter", &["action"]),
     ("previewgate_requests_total", "counter", &["operation", "status_class"]),
     ("previewgate_request_duration_seconds", "histogram", &["operation"]),
     ("previewgate_upstream_duration_seconds", "histogram", &["operation"]),
@@ -64,6 +68,7 @@ fn used() -> Metrics {
     metrics.process.certificate_not_after(CertificateRole::UpstreamCa, Some(1_800_000_000));
     metrics.process.mode(Mode::Monitor);
     metrics.snapshots.saved(Timestamp(1_700_000_000_999));
+    metrics.audit.read_from(|| vec![("decision", 2, 1)], || true);
     metrics
 }
 
