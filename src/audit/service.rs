@@ -231,29 +231,27 @@ impl Audit {
     /// # Errors
     /// [`AuditUnavailable`] when that takes longer than `timeout`. The record may still be written later: if the
     /// callout is refused, [`Audit::outcome`] must say that it was not sent.
-    pub async fn decision(
-        &self,
+    pub fn decision<'s>(
+        &'s self,
         facts: &DecisionFacts<'_>,
         timeout: Duration,
-    ) -> Result<DecisionRef, AuditUnavailable> {
-        // While the disk is known to fail, the next callout need not wait to find out.
-        if self.queue.is_failing() {
-            return Err(AuditUnavailable { id: None });
-        }
+    ) -> impl Future<Output = Result<DecisionRef, AuditUnavailable>> + use<'s> {
         let id = facts.id;
-        let written = {
-            let record = Record::Decision(self.decision_record(facts));
-            self.queue.push_and_wait(facts.at, &record)
-        };
-        let Some(written) = written else { return Err(AuditUnavailable { id: None }) };
-        match tokio::time::timeout(timeout, written).await {
-            Ok(Ok(seq)) => Ok(DecisionRef { id, seq: Some(seq) }),
-            Ok(Err(_)) => Err(AuditUnavailable { id: Some(id) }),
-            Err(_) => {
-                if self.queue.set_failing(true) {
-                    tracing::error!(target: "previewgate::audit", "the disk of the audit log does not answer");
+        // While the disk is known to fail, the next callout need not wait to find out.
+        let written = (!self.queue.is_failing())
+            .then(|| self.queue.push_and_wait(facts.at, &Record::Decision(self.decision_record(facts))))
+            .flatten();
+        async move {
+            let written = written.ok_or(AuditUnavailable { id: None })?;
+            match tokio::time::timeout(timeout, written).await {
+                Ok(Ok(seq)) => Ok(DecisionRef { id, seq: Some(seq) }),
+                Ok(Err(_)) => Err(AuditUnavailable { id: Some(id) }),
+                Err(_) => {
+                    if self.queue.set_failing(true) {
+                        tracing::error!(target: "previewgate::audit", "the disk of the audit log does not answer");
+                    }
+                    Err(AuditUnavailable { id: Some(id) })
                 }
-                Err(AuditUnavailable { id: Some(id) })
             }
         }
     }

@@ -66,9 +66,9 @@ impl Audited {
 pub(super) async fn record_decision(context: &RequestContext, record: &mut Recorder) -> Result<(), GatewayError> {
     let services = context.services();
     let (Some(audit), Some(settings)) = (services.audit.log(), &context.config().audit) else { return Ok(()) };
+    let pending = audit.decision(&record.decision_facts(), settings.timeout);
     // Boxed, so that a callout without an audit log is not larger for it.
-    let recorded = Box::pin(audit.decision(&record.decision_facts(), settings.timeout)).await;
-    match (recorded, settings.on_failure) {
+    match (Box::pin(pending).await, settings.on_failure) {
         (Ok(decision), _) => record.audited.decision = Some(decision),
         (Err(AuditUnavailable { id }), OnAuditFailure::Refuse) => {
             services.metrics.audit.unrecorded(UnrecordedCallout::Refused);
@@ -134,7 +134,7 @@ impl Recorder {
             // It was sent, and its decision found no room.
             None if self.audited.unconfirmed => {}
             None => {
-                let client = context.client().address.ip();
+                let client = context.client().ip;
                 self.audited.decision = services.audit.refused(&self.decision_facts(), client);
             }
         }
