@@ -14,11 +14,13 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use self::signals::Signals;
 use crate::app::App;
+use crate::audit_commands;
 use crate::config::{self, Config, Files};
 use crate::demo::{self, Afterwards, SimulateOptions};
 use crate::explain;
 use crate::preview::SystemClock;
 use crate::reload::mode_notice;
+use crate::schema;
 use crate::standard_output::StandardOutput;
 use crate::systemd::{Inherited, Notifier};
 use crate::telemetry::{Logging, stdout};
@@ -68,6 +70,18 @@ enum Command {
     /// Say what the gateway would decide about a request after these events, step by step, offline.
     #[command(after_help = help::EXPLAIN)]
     Explain(explain::Options),
+    /// Verify and read the audit log, offline.
+    #[command(subcommand, after_help = help::AUDIT)]
+    Audit(audit_commands::Command),
+    /// Say which past callouts another configuration would have decided otherwise, from the audit log alone.
+    #[command(after_help = help::REPLAY)]
+    Replay(audit_commands::replay::Options),
+    /// Print the JSON Schema of something that previewgate writes.
+    #[command(after_help = help::SCHEMA)]
+    Schema {
+        /// Of what.
+        subject: schema::Subject,
+    },
     /// Ask a running gateway whether it is ready, for container health checks.
     #[command(after_help = help::HEALTH)]
     Health(health::Options),
@@ -87,13 +101,14 @@ enum Command {
 }
 
 /// Carries out the command line; the exit code is 0 if all went well, 2 for wrong usage, 78 for a bad configuration, 1
-/// for anything else.
+/// for anything else. `audit verify` has more.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
     let mut out = StandardOutput::new();
+    let mut code = ExitCode::SUCCESS;
     let outcome = match arguments.command {
         Command::Run { config } => run(&config),
         Command::Check { config, skip_files } => {
@@ -102,6 +117,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo { once } => demo::demo(if once { Afterwards::Exit } else { Afterwards::Serve }).map_err(other),
         Command::Simulate(options) => demo::simulate(&options).map_err(other),
         Command::Explain(options) => explain::explain(&options, &mut out).map_err(Failure::from),
+        Command::Audit(command) => {
+            audit_commands::run(&command, &mut out).map(|found| code = ExitCode::from(found)).map_err(Failure::from)
+        }
+        Command::Replay(options) => audit_commands::replay::run(&options, &mut out).map_err(Failure::from),
+        Command::Schema { subject } => out.write_all(subject.schema().as_bytes()).map_err(other),
         Command::Health(options) => health::health(&options, &mut out).map_err(Failure::from),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -111,7 +131,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Man { directory } => man(&directory),
     };
     match outcome.and_then(|()| out.flush().map_err(other)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => code,
         Err(Failure { code, message }) => {
             let _ = writeln!(io::stderr(), "{message}");
             ExitCode::from(code)
@@ -164,6 +184,16 @@ impl From<health::Unhealthy> for Failure {
         match error {
             health::Unhealthy::Configuration(problems) => problems.into(),
             error => other(error),
+        }
+    }
+}
+
+impl From<audit_commands::Error> for Failure {
+    fn from(error: audit_commands::Error) -> Self {
+        match error {
+            audit_commands::Error::Configuration(problems) => problems.into(),
+            audit_commands::Error::Usage(_) => Self { code: 2, ..other(error) },
+            audit_commands::Error::Io(_) | audit_commands::Error::Unusable(_) => other(error),
         }
     }
 }

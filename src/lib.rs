@@ -23,7 +23,7 @@
 //! ```layers
 //! main
 //! cli
-//! demo, explain
+//! demo, explain, audit_commands, schema
 //! app
 //! admin
 //! reload
@@ -43,6 +43,7 @@
 pub mod admin;
 pub mod app;
 pub mod audit;
+pub mod audit_commands;
 pub mod cli;
 pub mod config;
 pub mod demo;
@@ -56,6 +57,7 @@ mod log_throttle;
 pub mod preview;
 pub mod protocol;
 pub mod reload;
+pub mod schema;
 pub mod server;
 pub mod simulator;
 mod sockets;

@@ -24,6 +24,26 @@ impl Digest {
     pub fn of(bytes: &[u8]) -> Self {
         Self::from_slice(digest::digest(&digest::SHA256, bytes).as_ref())
     }
+
+    /// Takes the bytes piece by piece.
+    pub(super) fn streaming() -> Streaming {
+        Streaming(digest::Context::new(&digest::SHA256))
+    }
+}
+
+/// A digest whose bytes come piece by piece.
+pub(super) struct Streaming(digest::Context);
+
+impl Streaming {
+    /// Adds bytes.
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all bytes.
+    pub(super) fn finish(self) -> Digest {
+        Digest::from_slice(self.0.finish().as_ref())
+    }
 }
 
 /// The digest of bytes that come piece by piece.

@@ -7,7 +7,9 @@
 //! In the life of a callout: [`Audit::shown`] before an agent's application gets a preview, [`Audit::decision`] before the
 //! callout's first byte goes upstream, [`Audit::outcome`] when the answer is there.
 
+pub mod certificate;
 mod changes;
+mod checkpoint_line;
 mod digest;
 mod facts;
 pub mod merkle;
@@ -18,10 +20,12 @@ pub mod record;
 pub mod segment;
 mod service;
 mod time;
+pub mod verify;
 mod writer;
 
 pub use changes::ConfigTrigger;
 pub use digest::{Digest, DigestOfPieces, Hex, Mac};
 pub use facts::{CallFacts, DecisionFacts, DecisionRef, Evidence, OutcomeFacts, ShownFacts};
 pub use service::{Audit, AuditError, AuditGuard, AuditUnavailable, Settings, SharedGuard, Status};
+pub use time::Rfc3339;
 pub use writer::WriterSettings;

@@ -11,8 +11,8 @@ use crate::preview::Timestamp;
 const MAX: u64 = 253_402_300_799_999;
 
 /// `2026-11-25T04:00:00.000Z`
-#[derive(Clone, Copy)]
-pub(super) struct Rfc3339(pub(super) Timestamp);
+#[derive(Clone, Copy, Debug)]
+pub struct Rfc3339(pub Timestamp);
 
 impl fmt::Display for Rfc3339 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -66,6 +66,43 @@ Exit codes:
   2   wrong usage, or nothing names the agent
   78  the configuration is refused";
 
+pub(super) const AUDIT: &str = "\
+Examples:
+  previewgate audit keygen --signing-key audit.key
+  previewgate audit verify /var/lib/previewgate/audit --public-key audit.key.pub
+  previewgate audit show /var/lib/previewgate/audit --call CALL_ID
+  previewgate audit report /var/lib/previewgate/audit --day 2026-11-25 --format html > day.html
+
+Exit codes:
+  0  done; `verify`: proved
+  1  a failure; `verify`: the log was changed, or a verdict does not follow; `reconcile`: there are differences;
+     `show`: nothing is recorded about the call
+  2  wrong usage
+  3  `verify`: something is missing, and a crash or a full disk explains it
+  4  `verify`, `anchor`: there is no log
+
+docs/audit.md describes the log and each command.";
+
+pub(super) const REPLAY: &str = "\
+Examples:
+  previewgate replay --audit /var/lib/previewgate/audit --config stricter.toml
+  previewgate replay --audit gateway-1 --audit gateway-2 --config stricter.toml --summary
+
+Exit codes:
+  0   done, whether a callout would be decided otherwise or not
+  1   a file cannot be read, or another failure
+  2   wrong usage
+  78  the configuration is refused";
+
+pub(super) const SCHEMA: &str = "\
+Examples:
+  previewgate schema audit > audit.schema.json
+
+Exit codes:
+  0  printed
+  1  the schema cannot be printed
+  2  wrong usage";
+
 pub(super) const HEALTH: &str = "\
 Examples:
   previewgate health

@@ -7,7 +7,8 @@ use tokio::process::Command;
 use crate::support::{API, Process, RUN, Request, Setup, Site, eventually_async, outcome, project, signal, within};
 
 /// What `previewgate --help` lists.
-const COMMANDS: [&str; 8] = ["run", "check", "demo", "simulate", "explain", "health", "completions", "man"];
+const COMMANDS: [&str; 11] =
+    ["run", "check", "demo", "simulate", "explain", "audit", "replay", "schema", "health", "completions", "man"];
 
 fn previewgate(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_previewgate"));
@@ -86,6 +87,7 @@ fn writers(site: &Site) -> Vec<(&'static str, String)> {
         ("check", format!("check --config {}", site.config_file().display())),
         ("explain", explain),
         ("completions", "completions bash".to_owned()),
+        ("schema", "schema audit".to_owned()),
         ("demo", "demo --once".to_owned()),
     ]
 }

@@ -10,9 +10,10 @@ use aws_lc_rs::rand;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use crate::audit::checkpoint_line::checkpoint_line;
 use crate::audit::digest::{Digest, Hex};
-use crate::audit::note::{self, Checkpoint};
-use crate::audit::record::{Header, Kind, Record, SignedCheckpoint, Tail, append_body, append_line};
+use crate::audit::note;
+use crate::audit::record::{Header, Kind, Tail};
 use crate::audit::segment::{Chain, SegmentName, chains};
 use crate::preview::Timestamp;
 
@@ -231,13 +232,4 @@ fn end_of_segment(name: &SegmentName, path: &Path) -> io::Result<Option<End>> {
         let tail = (!rest.is_empty()).then(|| Tail { bytes: rest.len() as u64, sha256: Digest::of(rest) });
         End { segment: name.clone(), seq, head, closed: closed && is_checkpoint && tail.is_none(), tail }
     }))
-}
-
-/// The line of a checkpoint, without line feed: nothing in it but what the note says.
-pub(super) fn checkpoint_line(checkpoint: &Checkpoint, note: &str) -> Vec<u8> {
-    let mut body = Vec::new();
-    append_body(&mut body, checkpoint.time, &Record::Checkpoint(SignedCheckpoint { note: note.into() }));
-    let mut line = Vec::new();
-    append_line(&mut line, checkpoint.seq + 1, checkpoint.head, &body);
-    line
 }

@@ -1,0 +1,61 @@
+//! Which configuration was in force: a decision must name the one that the log shows for its time.
+
+use std::collections::VecDeque;
+
+use super::facts::DecisionFact;
+use crate::audit::record::ConfigInForce;
+use crate::preview::Timestamp;
+
+/// A request that came before a reload may be judged by the old configuration after it.
+const GRACE_MS: u64 = 60_000;
+
+/// The configurations of one chain that matter at the moment.
+#[derive(Debug, Default)]
+pub(super) struct InForce {
+    configurations: VecDeque<Configuration>,
+    ttl_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct Configuration {
+    since: Timestamp,
+    mode: String,
+    ttl_ms: Option<u64>,
+}
+
+impl InForce {
+    /// A configuration is in force from now on; returns `previews.ttl` in milliseconds, if it is known.
+    pub(super) fn change(&mut self, at: Timestamp, config: &ConfigInForce<'_>) -> Option<u64> {
+        let ttl = config.changes.iter().find(|change| change.key == "previews.ttl");
+        let ttl = ttl.and_then(|change| change.new.as_ref()).and_then(|value| duration_ms(value));
+        self.ttl_ms = ttl.or(self.ttl_ms);
+        self.configurations.push_back(Configuration { since: at, mode: config.mode.to_string(), ttl_ms: self.ttl_ms });
+        // A new segment begins with the configuration in force, before records that still waited to be written.
+        self.configurations.make_contiguous().sort_by_key(|config| config.since);
+        self.ttl_ms
+    }
+
+    /// What a decision says that no configuration of its time does.
+    pub(super) fn contradiction(&mut self, decision: &DecisionFact) -> Option<String> {
+        let at = decision.place.at;
+        // All but the last one before the time of grace are past.
+        while self.configurations.get(1).is_some_and(|next| next.since.0.saturating_add(GRACE_MS) < at.0) {
+            self.configurations.pop_front();
+        }
+        let candidates = || self.configurations.iter().filter(|config| config.since.0 <= at.0.saturating_add(GRACE_MS));
+        candidates().next()?;
+        if candidates().all(|config| config.mode != decision.mode) {
+            return Some(format!("was judged in mode {}, which was not in force", decision.mode));
+        }
+        if candidates().all(|config| config.ttl_ms.is_some_and(|ttl| ttl != decision.ttl_ms)) {
+            return Some(format!("was judged with previews.ttl = {} ms, which was not in force", decision.ttl_ms));
+        }
+        None
+    }
+}
+
+/// A value of the configuration, as TOML: `"30m"`.
+fn duration_ms(toml: &str) -> Option<u64> {
+    let duration = humantime::parse_duration(toml.trim_matches('"')).ok()?;
+    u64::try_from(duration.as_millis()).ok()
+}

@@ -1,0 +1,167 @@
+//! The rule, once more: derives the verdict on a callout from what the log says that the agent was shown.
+//!
+//! [`decide`] compares numbers for equality only, and two numbers are equal if and only if their hashes under one key are.
+//! So the gateway's own rule runs here on hashes, and no number is needed.
+
+use std::time::Duration;
+
+use super::facts::{DecisionFact, ShownFact};
+use crate::preview::{
+    AgentPreviews, Announcement, Bounds, Callout, Change, ControlId, DialedNumber, Reason, Refusal, Timestamp, Verdict,
+    decide,
+};
+
+/// Clocks of two gateways, and the moment between judging and recording, may differ by this much.
+pub(super) const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
+
+/// The result of deriving a verdict again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Derived {
+    /// The record has the verdict that follows from the other records.
+    Same,
+    /// The rule is not what decided.
+    NotByRule,
+    /// Records that are needed are not there.
+    Unknown(String),
+    /// The record contradicts the others.
+    Contradiction(String),
+}
+
+/// Derives the verdict; `shown` looks up the announcements that the decision refers to.
+pub(super) fn derive<'s>(
+    decision: &DecisionFact,
+    shown: impl Fn(crate::preview::RecordId) -> Option<&'s ShownFact>,
+) -> Derived {
+    if let Err(contradiction) = check_policy(decision) {
+        return Derived::Contradiction(contradiction);
+    }
+    let Some(recorded) = decision.reason.and_then(by_rule) else { return Derived::NotByRule };
+    let mut previews = Vec::new();
+    for judged in &decision.previews {
+        if judged.shown.is_empty() {
+            return Derived::Unknown("its preview was not recorded when it was shown".to_owned());
+        }
+        for id in &judged.shown {
+            match shown(*id) {
+                Some(fact) => match check_reference(decision, judged.control_id, fact) {
+                    Ok(()) => previews.push(fact),
+                    Err(contradiction) => return Derived::Contradiction(contradiction),
+                },
+                None => return Derived::Unknown(format!("its preview {id} is not in the given directories")),
+            }
+        }
+    }
+    compare(decision, recorded, &previews)
+}
+
+/// What the rule must say if this is the reason; `None` if something else decided.
+fn by_rule(reason: Reason) -> Option<Reason> {
+    match reason {
+        Reason::Ok
+        | Reason::UnknownPreview
+        | Reason::ControlIdMismatch
+        | Reason::NumberNotInPreview
+        | Reason::PreviewExpired => Some(reason),
+        Reason::SignedOut => Some(Reason::UnknownPreview),
+        _ => None,
+    }
+}
+
+/// The verdict must be one that the reason and the configuration permit.
+fn check_policy(decision: &DecisionFact) -> Result<(), String> {
+    let (Some(verdict), Some(reason)) = (decision.verdict, decision.reason) else { return Ok(()) };
+    let permitted = match verdict {
+        Verdict::Forwarded => reason == Reason::Ok,
+        Verdict::Rejected => reason != Reason::Ok,
+        Verdict::Unverified => reason != Reason::Ok && (decision.mode == "monitor" || decision.allowed_by.is_some()),
+    };
+    if permitted {
+        Ok(())
+    } else {
+        Err(format!("{verdict} with reason {reason} in mode {} is no possible verdict", decision.mode))
+    }
+}
+
+/// A decision may only refer to what this very agent was shown before.
+fn check_reference(decision: &DecisionFact, control_id: i64, shown: &ShownFact) -> Result<(), String> {
+    let (place, before) = (&decision.place, &shown.place);
+    let name = || format!("{} seq {}", before.file, before.seq);
+    if Some(shown.agent) != decision.agent {
+        return Err(format!("refers to what another agent was shown ({})", name()));
+    }
+    if shown.control_id != control_id {
+        return Err(format!("refers to a preview with another control ID ({})", name()));
+    }
+    let is_later =
+        if before.chain == place.chain { before.seq > place.seq } else { before.at > place.at.after(CLOCK_TOLERANCE) };
+    if is_later { Err(format!("refers to what was shown later ({})", name())) } else { Ok(()) }
+}
+
+fn compare(decision: &DecisionFact, recorded: Reason, shown: &[&ShownFact]) -> Derived {
+    let Some(control_id) = decision.control_id else {
+        return Derived::Contradiction("was judged without a control ID".to_owned());
+    };
+    let Some(previews) = previews_of(decision, shown) else {
+        return Derived::Unknown("its number was not hashed under the key of its preview".to_owned());
+    };
+    let callout = Callout { called: DialedNumber::new(CALLED), control_id: ControlId(control_id) };
+    let at = |now| decide(&callout, &previews, now, Duration::from_millis(decision.ttl_ms));
+    let reason = |now| at(now).map_or_else(Refusal::reason, |_| Reason::Ok);
+    // The gateway judged by its own clock a moment before it made the record.
+    let now = decision.place.at;
+    let earlier = Timestamp(now.0.saturating_sub(u64::try_from(CLOCK_TOLERANCE.as_millis()).unwrap_or_default()));
+    let derived = reason(now);
+    if [derived, reason(earlier), reason(now.after(CLOCK_TOLERANCE))].contains(&recorded) {
+        return check_ages(decision, shown);
+    }
+    Derived::Contradiction(format!("has the reason {recorded}, and the rule gives {derived}"))
+}
+
+/// What stands for the number that is asked for, among the hashes of all others.
+const CALLED: &str = "called";
+
+/// The agent's previews as the gateway had them. Each number is its key and hash; the one that is called has a name of its
+/// own, because it may be listed under the keys of two months.
+fn previews_of(decision: &DecisionFact, shown: &[&ShownFact]) -> Option<AgentPreviews> {
+    let mut previews = AgentPreviews::default();
+    // Names of hashes are longer than numbers: no bound may drop what the gateway kept.
+    let bounds = Bounds { per_agent: shown.len().saturating_mul(16).max(1) };
+    let mut in_order = shown.to_vec();
+    in_order.sort_by_key(|fact| fact.place.at);
+    for fact in in_order {
+        let is_relevant = Some(fact.control_id) == decision.control_id && !fact.numbers.is_empty();
+        let called = decision.called.iter().find(|called| called.key == fact.key);
+        if is_relevant && called.is_none() {
+            return None;
+        }
+        let number = |mac| match called {
+            Some(called) if called.hmac == mac => DialedNumber::new(CALLED),
+            _ => DialedNumber::new(format!("{}:{mac}", fact.key)),
+        };
+        let numbers = fact.numbers.iter().copied().map(number).collect();
+        let announcement = Announcement { control_id: ControlId(fact.control_id), numbers, shown: Vec::new() };
+        previews.apply(Change::Shown(announcement), fact.place.at, bounds);
+    }
+    Some(previews)
+}
+
+/// The ages in the record must be those that follow from the times of the announcements.
+fn check_ages(decision: &DecisionFact, shown: &[&ShownFact]) -> Derived {
+    for judged in &decision.previews {
+        let latest = shown.iter().filter(|fact| fact.control_id == judged.control_id).map(|fact| fact.place.at).max();
+        let age = latest.map(|latest| millis(decision.place.at.since(latest)));
+        let tolerance = millis(CLOCK_TOLERANCE);
+        if age.is_some_and(|age| age.abs_diff(judged.age_ms) > tolerance) {
+            return Derived::Contradiction(format!(
+                "says that its preview was shown {} ms before, and it was {} ms",
+                judged.age_ms,
+                age.unwrap_or_default()
+            ));
+        }
+    }
+    Derived::Same
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,211 @@
+//! How far a segment was read, and whether everything in it followed from what was before.
+
+use std::rc::Rc;
+
+use super::finding::Findings;
+use crate::audit::checkpoint_line::checkpoint_line;
+use crate::audit::digest::Digest;
+use crate::audit::merkle::Tree;
+use crate::audit::note::{self, Opened, Verifier};
+use crate::audit::record::{Header, Kind};
+use crate::audit::segment::SegmentName;
+use crate::preview::Timestamp;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    /// No checkpoint was read yet.
+    Opening,
+    Sealed,
+    /// A `close` record was read: only a checkpoint may follow.
+    Closing,
+    /// Nothing may follow.
+    Complete,
+}
+
+/// The state of one segment. After its first fault only further reading is useful, not further faults.
+#[derive(Clone, Debug)]
+pub(super) struct SegmentState {
+    name: SegmentName,
+    text: String,
+    file: Rc<str>,
+    seq: u64,
+    head: Digest,
+    tree: Tree,
+    phase: Phase,
+    /// The gateway ended with this segment.
+    stop: bool,
+    /// Segments come after it, and none of them says that it follows this one.
+    orphan: bool,
+    is_broken: bool,
+}
+
+impl SegmentState {
+    pub(super) fn new(name: &SegmentName, seq: u64, head: Digest, orphan: bool) -> Self {
+        Self {
+            name: name.clone(),
+            text: name.to_string(),
+            file: name.file().into(),
+            seq,
+            head,
+            tree: Tree::default(),
+            phase: Phase::Opening,
+            stop: false,
+            orphan,
+            is_broken: false,
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) fn file(&self) -> Rc<str> {
+        Rc::clone(&self.file)
+    }
+
+    /// The sequence number of the last line.
+    pub(super) fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// The digest of the last line.
+    pub(super) fn head(&self) -> Digest {
+        self.head
+    }
+
+    /// How many lines were read.
+    pub(super) fn lines(&self) -> u64 {
+        self.tree.size()
+    }
+
+    /// The root of the tree over them.
+    pub(super) fn root(&self) -> Digest {
+        self.tree.root()
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.phase == Phase::Complete
+    }
+
+    pub(super) fn ends_the_chain(&self) -> bool {
+        self.stop
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
+    pub(super) fn is_orphan(&self) -> bool {
+        self.orphan
+    }
+
+    /// Reports a fault of the current line, if it is the first of this segment.
+    pub(super) fn broken(&mut self, message: impl Into<String>, findings: &mut Findings) {
+        self.broken_at(self.seq, message, findings);
+    }
+
+    pub(super) fn broken_at(&mut self, seq: u64, message: impl Into<String>, findings: &mut Findings) {
+        if !std::mem::replace(&mut self.is_broken, true) {
+            findings.broken(&*self.file, seq, message);
+        }
+    }
+
+    pub(super) fn not_a_record(&mut self, digest: Digest, findings: &mut Findings) {
+        let message = format!("line {} is no record", self.lines() + 1);
+        self.broken_at(self.seq + 1, message, findings);
+        self.seq += 1;
+        self.head = digest;
+        self.tree.push(digest);
+    }
+
+    pub(super) fn unknown_kind(&mut self, kind: &str, findings: &mut Findings) {
+        self.broken(format!("is a record of the unknown kind {kind:?}"), findings);
+    }
+
+    pub(super) fn malformed(&mut self, kind: &str, error: &serde_json::Error, findings: &mut Findings) {
+        self.broken(format!("is no {kind} record: {error}"), findings);
+    }
+
+    /// Checks that the line follows from the one before; returns its position in the segment.
+    pub(super) fn begin_line(&mut self, header: &Header<'_>, findings: &mut Findings) -> u64 {
+        let expected = self.seq + 1;
+        let line = self.lines() + 1;
+        let fault = if header.seq > expected {
+            Some(format!("is missing: line {line} has seq {}", header.seq))
+        } else if header.seq < expected {
+            Some(format!("line {line} has seq {} again", header.seq))
+        } else if header.prev != self.head {
+            Some(format!("line {line} does not follow from the line before: one of the two was changed"))
+        } else {
+            None
+        };
+        if let Some(fault) = fault {
+            self.broken_at(expected, fault, findings);
+        }
+        self.seq = header.seq;
+        line - 1
+    }
+
+    /// Takes the line into account.
+    pub(super) fn end_line(&mut self, kind: Option<Kind>, stop: bool, digest: Digest, findings: &mut Findings) {
+        let is_first = self.lines() == 0;
+        self.head = digest;
+        self.tree.push(digest);
+        if is_first != (kind == Some(Kind::Open)) {
+            self.broken("a segment begins with its one open record", findings);
+        }
+        self.stop |= stop;
+        self.phase = match (self.phase, kind) {
+            (Phase::Complete, _) => {
+                self.broken("follows the end of the segment", findings);
+                Phase::Complete
+            }
+            (Phase::Closing, Some(Kind::Checkpoint)) => Phase::Complete,
+            (Phase::Closing, _) => {
+                self.broken("only a checkpoint may follow a close record", findings);
+                Phase::Closing
+            }
+            (_, Some(Kind::Close)) => Phase::Closing,
+            (_, Some(Kind::Checkpoint)) => Phase::Sealed,
+            (Phase::Opening, Some(Kind::Open | Kind::Config)) => Phase::Opening,
+            (Phase::Opening, _) => {
+                self.broken("a signed checkpoint must come before the first record of a segment", findings);
+                Phase::Sealed
+            }
+            (Phase::Sealed, _) => Phase::Sealed,
+        };
+    }
+
+    /// Checks a checkpoint against all lines before it; returns when it was signed, if all is well.
+    pub(super) fn check_checkpoint(
+        &mut self,
+        line: &str,
+        note: &str,
+        keys: &[Verifier],
+        findings: &mut Findings,
+    ) -> Option<Timestamp> {
+        let checkpoint = match note::open(note, keys) {
+            Opened::Signed(checkpoint) => checkpoint,
+            Opened::Unsigned(checkpoint) if keys.is_empty() => checkpoint,
+            Opened::Unsigned(_) => {
+                self.broken("the checkpoint is not signed by the given key", findings);
+                return None;
+            }
+            Opened::Unreadable => {
+                self.broken("the checkpoint is no signed note", findings);
+                return None;
+            }
+        };
+        let covers = (&*checkpoint.instance, &*checkpoint.segment, checkpoint.seq, checkpoint.head);
+        if covers != (&*self.name.instance, &*self.text, self.seq.saturating_sub(1), self.head)
+            || (checkpoint.lines, checkpoint.root) != (self.lines(), self.root())
+        {
+            self.broken("the checkpoint was signed for other lines than those before it", findings);
+        } else if checkpoint_line(&checkpoint, note) != line.as_bytes() {
+            self.broken("the checkpoint's line is not as the gateway wrote it", findings);
+        } else if !self.is_broken {
+            return Some(checkpoint.time);
+        }
+        None
+    }
+}

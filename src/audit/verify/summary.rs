@@ -1,0 +1,41 @@
+//! What a verification says about one chain.
+
+use crate::audit::digest::Digest;
+use crate::preview::Timestamp;
+
+/// What is known of a chain when it was read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ChainSummary {
+    /// Its name.
+    pub instance: String,
+    /// Its segments that were read.
+    pub segments: usize,
+    /// Segments of which only the last checkpoint is there.
+    pub pruned: usize,
+    /// The first and the last sequence number that were read.
+    pub lines: Option<(u64, u64)>,
+    /// The times of these lines.
+    pub times: Option<(Timestamp, Timestamp)>,
+    /// The last line that a signed checkpoint covers.
+    pub sealed: Option<u64>,
+    /// When that checkpoint was signed.
+    pub sealed_at: Option<Timestamp>,
+    /// The last line that an anchor covers.
+    pub anchored: Option<u64>,
+    /// The last segment is complete, and the gateway ended with it.
+    pub closed: bool,
+    /// A gateway writes the chain at this moment.
+    pub live: bool,
+    /// Where the lines begin that are there, if segments before them were pruned.
+    pub pruned_before: Option<Timestamp>,
+    /// How long the gateway promised to keep segments.
+    pub retention_days: u64,
+    /// The longest time between two checkpoints.
+    pub checkpoint_interval_ms: u64,
+    /// The time of the first line that no checkpoint covers.
+    pub unsealed_since: Option<Timestamp>,
+    /// The last line that counts, as an anchor would name it.
+    pub head: Option<Digest>,
+    /// The last signed note that was read.
+    pub last_note: Option<String>,
+}

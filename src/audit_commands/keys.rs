@@ -1,0 +1,85 @@
+//! `previewgate audit keygen` and `audit hash`
+
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::error::Error;
+use crate::audit::note::Signer;
+use crate::audit::number_keys::{NumberKeys, Subject, make_keys};
+use crate::preview::{Clock, SystemClock};
+
+/// The options of `keygen`.
+#[derive(Debug, clap::Args)]
+pub struct KeygenOptions {
+    /// Make the signing key here, and its public half beside it with the ending `.pub`.
+    #[arg(long, value_name = "FILE", required_unless_present = "number_keys")]
+    signing_key: Option<PathBuf>,
+    /// Make the keys of the numbers here, one file a month from this month on; files that exist stay.
+    #[arg(long, value_name = "DIR")]
+    number_keys: Option<PathBuf>,
+    /// For how many months.
+    #[arg(long, default_value_t = 24, value_name = "N", requires = "number_keys")]
+    months: u32,
+}
+
+/// The options of `public-key`.
+#[derive(Debug, clap::Args)]
+pub struct PublicKeyOptions {
+    /// The key that signs checkpoints.
+    #[arg(value_name = "FILE")]
+    signing_key: PathBuf,
+}
+
+/// The options of `hash`.
+#[derive(Debug, clap::Args)]
+pub struct HashOptions {
+    /// The keys of the numbers.
+    #[arg(long, value_name = "DIR")]
+    number_keys: PathBuf,
+}
+
+pub(super) fn keygen(options: &KeygenOptions, out: &mut impl Write) -> Result<u8, Error> {
+    if let Some(path) = &options.signing_key {
+        signing_key(path, out)?;
+    }
+    if let Some(directory) = &options.number_keys {
+        make_keys(directory, SystemClock::new().now(), options.months)
+            .map_err(|error| Error::about(directory, error))?;
+    }
+    Ok(0)
+}
+
+fn signing_key(path: &Path, out: &mut impl Write) -> Result<(), Error> {
+    let (signer, pem) =
+        Signer::generate().map_err(|_| Error::Unusable("the system has no random numbers".to_owned()))?;
+    // An existing key must stay: without it nothing that it signed can be continued.
+    let about = |error: std::io::Error| Error::about(path, error);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(about)?;
+    file.write_all(pem.as_bytes()).map_err(about)?;
+    let public = PathBuf::from(format!("{}.pub", path.display()));
+    std::fs::write(&public, format!("{}\n", signer.verifier())).map_err(|error| Error::about(&public, error))?;
+    writeln!(out, "{}", signer.verifier())?;
+    Ok(())
+}
+
+pub(super) fn public_key(options: &PublicKeyOptions, out: &mut impl Write) -> Result<u8, Error> {
+    let signer = Signer::read(&options.signing_key).map_err(|error| Error::about(&options.signing_key, error))?;
+    writeln!(out, "{}", signer.verifier())?;
+    Ok(0)
+}
+
+pub(super) fn hash(options: &HashOptions, input: &mut impl Read, out: &mut impl Write) -> Result<u8, Error> {
+    let keys = NumberKeys::read(&options.number_keys).map_err(|error| Error::about(&options.number_keys, error))?;
+    let mut number = String::new();
+    input.take(1024).read_to_string(&mut number)?;
+    let number = number.trim_end_matches(['\r', '\n']);
+    if number.is_empty() {
+        return Err(Error::Usage("no number was given on standard input".to_owned()));
+    }
+    for key in keys.all().iter() {
+        writeln!(out, "{} {}", key.id(), key.mac(Subject::Number, number.as_bytes()))?;
+    }
+    Ok(0)
+}

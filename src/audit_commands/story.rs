@@ -1,0 +1,152 @@
+//! Everything that the log says about one call: shown, delivered, decided, answered, and the platform's own events.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use super::error::Error;
+use crate::audit::record::{Decision, Kind, Record};
+use crate::audit::verify::{Line, Scan};
+use crate::preview::RecordId;
+
+/// How a call is named.
+#[derive(Clone, Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Name {
+    /// The platform's name for the call.
+    #[arg(long, value_name = "CALL_ID")]
+    pub(super) call: Option<String>,
+    /// The ID of a decision, or of the record of a preview.
+    #[arg(long, value_name = "ID")]
+    pub(super) id: Option<RecordId>,
+}
+
+/// The records of one callout. Several callouts can have one preview.
+pub(super) struct Story {
+    pub(super) decision: Line,
+    /// The previews that it was judged by.
+    pub(super) shown: Vec<Line>,
+    /// Whatever else belongs to it, in the order of time.
+    pub(super) others: Vec<Line>,
+}
+
+impl Story {
+    /// All its lines in the order of time.
+    pub(super) fn lines(&self) -> Vec<&Line> {
+        let mut lines: Vec<&Line> = self.shown.iter().chain([&self.decision]).chain(&self.others).collect();
+        lines.sort_by_key(|line| (line.at, line.seq));
+        lines
+    }
+
+    /// The decision's content.
+    pub(super) fn record(&self) -> Option<Decision<'_>> {
+        decision(&self.decision)
+    }
+}
+
+fn decision(line: &Line) -> Option<Decision<'_>> {
+    match line.record() {
+        Some(Record::Decision(decision)) => Some(decision),
+        _ => None,
+    }
+}
+
+/// Reads the log three times: for the decisions, for what they refer to, and for what refers to them.
+pub(super) fn find(directories: &[PathBuf], name: &Name) -> Result<Vec<Story>, Error> {
+    let decisions = match (&name.call, name.id) {
+        (Some(call), _) => {
+            let ids = decisions_of_call(directories, call)?;
+            let needles: Vec<String> = ids.iter().map(ToString::to_string).collect();
+            if ids.is_empty() { Vec::new() } else { find_decisions(directories, &needles, |id, _| ids.contains(&id))? }
+        }
+        (None, Some(wanted)) => {
+            find_decisions(directories, &[wanted.to_string()], |id, shown| id == wanted || shown.contains(&wanted))?
+        }
+        (None, None) => Vec::new(),
+    };
+    decisions.into_iter().map(|decision| story(directories, decision)).collect()
+}
+
+/// A call's name is stored as the log writes it.
+fn decisions_of_call(directories: &[PathBuf], call: &str) -> Result<BTreeSet<RecordId>, Error> {
+    let mut found = BTreeSet::new();
+    let needles = [serde_json::Value::from(call).to_string()];
+    Scan { directories, days: None, needles: &needles }.each(|_, line| {
+        match line.record() {
+            Some(Record::Outcome(outcome)) if outcome.call_id.as_deref() == Some(call) => {
+                found.insert(outcome.decision);
+            }
+            Some(Record::Call(event)) if event.call_id == call => found.extend(event.decision),
+            _ => {}
+        }
+        Ok::<_, Error>(())
+    })?;
+    Ok(found)
+}
+
+fn find_decisions(
+    directories: &[PathBuf],
+    needles: &[String],
+    is_wanted: impl Fn(RecordId, &[RecordId]) -> bool,
+) -> Result<Vec<Line>, Error> {
+    let mut found = Vec::new();
+    Scan { directories, days: None, needles }.each(|_, line| {
+        let wanted = decision(&line).is_some_and(|decision| is_wanted(decision.id, &references(&decision)));
+        if wanted {
+            found.push(line);
+        }
+        Ok::<_, Error>(())
+    })?;
+    Ok(found)
+}
+
+/// The records of the previews that a decision was judged by.
+fn references(decision: &Decision<'_>) -> Vec<RecordId> {
+    decision.previews.iter().flat_map(|preview| preview.shown.iter().copied()).collect()
+}
+
+fn story(directories: &[PathBuf], line: Line) -> Result<Story, Error> {
+    let (id, references) = decision(&line).map(|decision| (decision.id, references(&decision))).unzip();
+    let references = references.unwrap_or_default();
+    let needles: Vec<String> = references.iter().chain(&id).map(ToString::to_string).collect();
+    let (mut shown, mut others) = (Vec::new(), Vec::new());
+    Scan { directories, days: None, needles: &needles }.each(|_, line| {
+        let belongs = match line.record() {
+            Some(Record::Shown(record)) => references.contains(&record.id),
+            Some(Record::Delivered(record)) => record.shown.iter().any(|id| references.contains(id)),
+            Some(Record::Ended(record)) => record.shown.iter().any(|id| references.contains(id)),
+            Some(Record::Outcome(record)) => Some(record.decision) == id,
+            Some(Record::Call(record)) => record.decision.is_some() && record.decision == id,
+            _ => false,
+        };
+        match (belongs, line.kind) {
+            (true, Kind::Shown) => shown.push(line),
+            (true, _) => others.push(line),
+            (false, _) => {}
+        }
+        Ok::<_, Error>(())
+    })?;
+    others.extend(calls_seen_elsewhere(directories, &others)?);
+    others.sort_by_key(|line| (line.at, line.seq));
+    Ok(Story { decision: line, shown, others })
+}
+
+/// What other gateways recorded about the call: they know its name, and not the decision that led to it.
+fn calls_seen_elsewhere(directories: &[PathBuf], others: &[Line]) -> Result<Vec<Line>, Error> {
+    let call_id = others.iter().find_map(|line| match line.record() {
+        Some(Record::Outcome(outcome)) => outcome.call_id.map(std::borrow::Cow::into_owned),
+        _ => None,
+    });
+    let Some(call_id) = call_id else { return Ok(Vec::new()) };
+    let (needles, mut found) = ([serde_json::Value::from(call_id.as_str()).to_string()], Vec::new());
+    Scan { directories, days: None, needles: &needles }.each(|_, line| {
+        let belongs = match line.record() {
+            Some(Record::Call(call)) => call.decision.is_none() && call.call_id == call_id,
+            _ => false,
+        };
+        if belongs {
+            found.push(line);
+        }
+        Ok::<_, Error>(())
+    })?;
+    Ok(found)
+}
