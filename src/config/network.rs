@@ -9,6 +9,9 @@ use super::entry::Kind;
 use super::reference::ValueKind;
 use super::toml_text::quoted;
 
+/// The bits of an IPv6 address before the IPv4 address in it (RFC 4291 2.5.5.2).
+const MAPPED_BITS: u8 = 96;
+
 /// A network in CIDR notation, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
@@ -19,7 +22,13 @@ pub struct Network {
 impl Network {
     /// The network that begins at `address`. `None` if the prefix is too long, or if bits beyond it are set: with others
     /// than zeros, the writer may mean another network.
+    ///
+    /// An IPv4 network in IPv6 form counts as IPv4.
     pub(super) fn new(address: IpAddr, prefix: u8) -> Option<Self> {
+        let (address, prefix) = match (address.to_canonical(), prefix.checked_sub(MAPPED_BITS)) {
+            (ip, Some(prefix)) if ip != address => (ip, prefix),
+            _ => (address, prefix),
+        };
         let host_bits = u32::from(width(address).checked_sub(prefix)?);
         let cleared = first_bits(address, prefix).checked_shl(host_bits).unwrap_or(0);
         (first_bits(address, width(address)) == cleared).then_some(Self { address, prefix })
@@ -27,6 +36,7 @@ impl Network {
 
     /// The network of one address.
     pub(super) fn of_address(address: IpAddr) -> Self {
+        let address = address.to_canonical();
         Self { address, prefix: width(address) }
     }
 
@@ -115,6 +125,19 @@ fn first_bits(ip: IpAddr, prefix: u8) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ipv4_network_in_ipv6_form_is_that_ipv4_network() {
+        for (text, canonical) in [
+            ("::ffff:10.1.0.0/112", "10.1.0.0/16"),
+            ("::ffff:10.1.2.3", "10.1.2.3"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::ffff:10.1.2.3/128", "10.1.2.3"),
+        ] {
+            assert_eq!(network(text).unwrap().to_string(), canonical);
+        }
+        assert!(network("::ffff:10.1.2.3/112").is_none(), "bits beyond the prefix");
+    }
 
     #[test]
     fn networks_contain_their_addresses_only() {

@@ -46,6 +46,9 @@ pub enum GatewayError {
     /// A response of the upstream that contains one of the gateway's push addresses.
     #[error("CC-Gateway's answer is withheld: it contains an address that only CC-Gateway may know")]
     PushAddressQuoted,
+    /// A response of the upstream that may contain one, in a form that cannot be looked into.
+    #[error("CC-Gateway's answer is withheld: it is compressed or cut in a way that cannot be looked into")]
+    UnreadableAnswer,
     /// The client stopped sending before its request was complete.
     #[error("the message body did not arrive in time")]
     BodyTimeout,
@@ -123,6 +126,9 @@ impl GatewayError {
             }
             Self::PushAddressQuoted => {
                 row(StatusCode::BAD_GATEWAY, UNREACHABLE).blamed(Blame::Upstream, "push_address_quoted")
+            }
+            Self::UnreadableAnswer => {
+                row(StatusCode::BAD_GATEWAY, UNREACHABLE).blamed(Blame::Upstream, "unreadable_answer")
             }
             Self::BodyTimeout => with(StatusCode::REQUEST_TIMEOUT, Reason::MalformedBody).closing(),
             Self::ClientGone => {
@@ -211,6 +217,7 @@ fn row_of_push(fault: &PushFault) -> (StatusCode, &'static str, Blame, &'static 
         PushFault::Session => (StatusCode::FORBIDDEN, INVALID_PARAMETER, Blame::Client, "push_session"),
         PushFault::Source => (StatusCode::FORBIDDEN, INVALID_PARAMETER, Blame::Client, "push_source"),
         PushFault::Target => (StatusCode::FORBIDDEN, INVALID_PARAMETER, Blame::Gateway, "push_target"),
+        PushFault::Quote => (StatusCode::BAD_GATEWAY, INVALID_PARAMETER, Blame::Upstream, "push_address_quoted"),
         PushFault::Failed(_) => (StatusCode::BAD_GATEWAY, UNREACHABLE, Blame::Client, "application_failed"),
         PushFault::Timeout => (StatusCode::GATEWAY_TIMEOUT, UNREACHABLE, Blame::Client, "application_timeout"),
     }

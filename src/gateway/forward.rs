@@ -10,9 +10,8 @@ use tokio::time::Instant;
 
 use super::context::RequestContext;
 use super::error::GatewayError;
-use super::headers::{GUID, REQUEST_ID, prepare_response, strip_hop_by_hop};
+use super::headers::{GUID, REQUEST_ID, ask_for_known_codings, prepare_response, strip_hop_by_hop};
 use super::proxy_chain::{FORWARDED_FOR, ProxyChain};
-use super::push_quote::fields_quote_push_address;
 use super::read_whole::{Unread, read_whole};
 use super::record::Recorder;
 use super::response_body::ResponseBody;
@@ -37,9 +36,6 @@ pub(super) async fn forward(
     if !context.classified.operation.is_long_poll() {
         let renewed = follow_renewal(context, issued_guid(response.headers()));
         context.services().ledger.share(renewed.as_slice()).await;
-    }
-    if context.generation.push.relay().is_some() && fields_quote_push_address(response.headers()) {
-        return Err(GatewayError::PushAddressQuoted);
     }
     if let Some(origin) = &context.origin {
         context.services().origins.learn(origin, response.headers());
@@ -112,6 +108,10 @@ pub(super) fn prepare_request(head: &mut request::Parts, context: &RequestContex
     strip_hop_by_hop(&mut head.headers);
     // hyper answers it when the body is read.
     head.headers.remove(header::EXPECT);
+    if context.generation.push.relay().is_some() {
+        // So that the gateway finds its push addresses in the response.
+        ask_for_known_codings(&mut head.headers);
+    }
     head.headers.insert(REQUEST_ID, context.request_id.clone());
     if context.config().upstream.forwarded_headers {
         add_forwarded(&mut head.headers, context);

@@ -42,6 +42,11 @@ pub(super) fn ask_for_readable(headers: &mut HeaderMap) {
     for name in [header::RANGE, header::IF_RANGE, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_MATCH] {
         headers.remove(name);
     }
+    ask_for_known_codings(headers);
+}
+
+/// Makes sure that the gateway can undo the content coding of the response.
+pub(super) fn ask_for_known_codings(headers: &mut HeaderMap) {
     if let Entry::Occupied(mut accepted) = headers.entry(header::ACCEPT_ENCODING) {
         let asks_for = |coding: &str| {
             let mut values = accepted.iter().filter_map(|value| value.to_str().ok());

@@ -19,6 +19,7 @@ use super::forward::expects_continue;
 use super::operations::websocket::Tunnel;
 use super::operations::{callout, events, passthrough, push, session, websocket};
 use super::policy;
+use super::push_quote::screened;
 use super::record::Recorder;
 use super::respond::{RecordedBody, error_response};
 use super::response_body::ResponseBody;
@@ -86,10 +87,10 @@ async fn handle(
     // Before the first byte goes out: a client that has its response finds its decision in the log.
     record.respond(response.status());
     match tunnel {
-        None => response.map(|body| RecordedBody::new(&context, body, Some(record))),
+        None => RecordedBody::of(&context, response, Some(record)),
         Some(tunnel) => {
             tunnel.spawn(record);
-            response.map(|body| RecordedBody::new(&context, body, None))
+            RecordedBody::of(&context, response, None)
         }
     }
 }
@@ -138,7 +139,8 @@ async fn route(
             Guard::Unguarded => passthrough::forward_streamed(context, record, client, request).await,
         },
     };
-    response.map(Routed::Response)
+    // Last, because whatever the response has changed has changed, whether or not the client may see it.
+    screened(context, response?).await.map(Routed::Response)
 }
 
 /// Whether the head may go further. In monitor mode an objection of callout validation becomes the verdict.

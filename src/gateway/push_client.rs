@@ -44,6 +44,9 @@ pub enum PushFault {
     /// The application may not be pushed to.
     #[error("the gateway is not allowed to push to this application")]
     Target,
+    /// The push contains a push address.
+    #[error("the push contains an address that only CC-Gateway may know")]
+    Quote,
     /// The application could not be reached, or did not answer properly.
     #[error("the application could not be reached or did not answer properly")]
     Failed(#[source] io::Error),
@@ -151,7 +154,7 @@ impl PushClient {
         }
         for endpoint in self.forbidden.iter().filter(|endpoint| endpoint.port == address.port()) {
             let known = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await;
-            if known.map_or(true, |mut known| known.any(|known| is_same(known.ip(), address.ip()))) {
+            if known.map_or(true, |mut known| known.any(|known| may_lead_to(known, address))) {
                 return true;
             }
         }
@@ -162,7 +165,7 @@ impl PushClient {
     fn is_own(&self, address: SocketAddr) -> bool {
         let mut same_port = self.own.iter().filter(|own| own.port() == address.port());
         same_port.any(|own| {
-            is_same(own.ip(), address.ip()) || (own.ip().to_canonical().is_unspecified() && is_local(address.ip()))
+            is_same(own.ip(), address.ip()) || (own.ip().to_canonical().is_unspecified() && may_be_local(address))
         })
     }
 
@@ -173,9 +176,18 @@ impl PushClient {
     }
 }
 
-/// Whether an address belongs to this machine: only then can a socket be bound to it.
-fn is_local(ip: IpAddr) -> bool {
-    std::net::UdpSocket::bind((ip, 0)).is_ok()
+/// Whether a connection to `address` may reach the server that is at `known`. A server on this machine may listen on each of
+/// its addresses.
+fn may_lead_to(known: SocketAddr, address: SocketAddr) -> bool {
+    is_same(known.ip(), address.ip()) || (may_be_local(known) && may_be_local(address))
+}
+
+/// Whether an address may belong to this machine: a socket can be bound to it. An address counts as local if another error
+/// prevents that.
+fn may_be_local(mut address: SocketAddr) -> bool {
+    address.set_port(0);
+    let bound = std::net::UdpSocket::bind(address);
+    !bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
 /// Whether two addresses are one, or both this very machine.
@@ -251,6 +263,16 @@ mod tests {
         ] {
             assert_eq!(is_same(one.parse().unwrap(), other.parse().unwrap()), expected, "{one} {other}");
         }
+    }
+
+    #[test]
+    fn a_server_on_this_machine_may_listen_on_each_of_its_addresses() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        // 192.0.2.0/24 is reserved for documentation; 240.0.0.0/4 is nobody's address.
+        assert!(may_lead_to(at("0.0.0.0:1"), at("127.0.0.1:1")) && may_lead_to(at("127.0.0.1:1"), at("[::1]:1")));
+        assert!(may_lead_to(at("127.0.0.1:1"), at("[::ffff:127.9.9.9]:1")));
+        assert!(!may_lead_to(at("127.0.0.1:1"), at("240.1.2.3:1")) && !may_lead_to(at("240.1.2.3:1"), at("[::1]:1")));
+        assert!(may_be_local(at("[fe80::1]:1")), "without its interface it cannot be told");
     }
 
     #[test]

@@ -55,6 +55,8 @@ fn verdict_after(
             (verdict, reason)
         }
         (GatewayError::Upstream(Failure::MaybeSent(_)) | GatewayError::Internal, Some(decided)) => decided,
+        // The upstream has answered, and only its answer is withheld.
+        (GatewayError::PushAddressQuoted | GatewayError::UnreadableAnswer, Some(decided)) => decided,
         // A handshake is not a method of the interface.
         (GatewayError::WebSocket, _) => (Verdict::Rejected, Reason::MethodNotAllowed),
         _ => (Verdict::Rejected, reason),
@@ -91,9 +93,15 @@ pub struct RecordedBody {
 }
 
 impl RecordedBody {
-    pub(super) fn new(context: &RequestContext, body: ResponseBody, record: Option<Box<Recorder>>) -> Self {
-        let guard = context.generation.push.relay().map(|_| Box::default());
-        Self { body, record, guard }
+    /// The response with its record.
+    pub(super) fn of(
+        context: &RequestContext,
+        response: Response<ResponseBody>,
+        record: Option<Box<Recorder>>,
+    ) -> Response<Self> {
+        let relay = context.generation.push.relay();
+        let guard = relay.map(|_| Box::new(QuoteGuard::new(response.headers())));
+        response.map(|body| Self { body, record, guard })
     }
 }
 
@@ -116,7 +124,7 @@ impl Body for RecordedBody {
             record.shown.append(&mut events.take_shown());
         }
         if let (Some(Ok(frame)), Some(guard)) = (&frame, &mut this.guard)
-            && !guard.allows(frame.data_ref().map(Bytes::as_ref).unwrap_or_default())
+            && !guard.allows_frame(frame)
         {
             if let Some(record) = &mut this.record {
                 record.delivered(false);

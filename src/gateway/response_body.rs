@@ -19,6 +19,8 @@ pub(super) enum ResponseBody {
     Streamed(UpstreamBody),
     /// The beginning was read, the rest follows as it arrives.
     Resumed(Option<Bytes>, UpstreamBody),
+    /// What was polled already, and the rest.
+    Peeked(Option<Result<Frame<Bytes>, io::Error>>, Box<ResponseBody>),
     /// Passes as it arrives. Its events are recorded before it is complete.
     Events(Box<EventWatch>),
     /// Passes as it arrives, and its `retcode` is read on the way.
@@ -35,6 +37,8 @@ impl Body for ResponseBody {
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Resumed(beginning @ Some(_), _) => Poll::Ready(beginning.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Streamed(body) | Self::Resumed(None, body) => Pin::new(body).poll_frame(cx),
+            Self::Peeked(polled @ Some(_), _) => Poll::Ready(polled.take()),
+            Self::Peeked(None, body) => Pin::new(body.as_mut()).poll_frame(cx),
             Self::Events(body) => Pin::new(body.as_mut()).poll_frame(cx),
             Self::Watched(body) => Pin::new(body.as_mut()).poll_frame(cx),
         }
@@ -43,7 +47,8 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_empty(),
-            Self::Resumed(Some(_), _) => false,
+            Self::Resumed(Some(_), _) | Self::Peeked(Some(_), _) => false,
+            Self::Peeked(None, body) => body.is_end_stream(),
             Self::Streamed(body) | Self::Resumed(None, body) => body.is_end_stream(),
             Self::Events(body) => body.is_end_stream(),
             Self::Watched(body) => body.is_end_stream(),
@@ -54,7 +59,8 @@ impl Body for ResponseBody {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             // The upstream gave no Content-Length, otherwise the length would be in the head.
-            Self::Resumed(Some(_), _) => SizeHint::new(),
+            Self::Resumed(Some(_), _) | Self::Peeked(Some(_), _) => SizeHint::new(),
+            Self::Peeked(None, body) => body.size_hint(),
             Self::Streamed(body) | Self::Resumed(None, body) => body.size_hint(),
             Self::Events(body) => body.size_hint(),
             Self::Watched(body) => body.size_hint(),

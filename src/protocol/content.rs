@@ -53,7 +53,7 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
 
 /// The content codings that the gateway can remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Coding {
+pub enum Coding {
     /// The body has no coding.
     Identity,
     /// `gzip`

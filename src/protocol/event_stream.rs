@@ -5,28 +5,18 @@
 use std::io::{self, Write};
 
 use encoding_rs::{Decoder, UTF_8};
-use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::header::HeaderMap;
 
 use super::answer::AnswerReader;
 use super::content::{Coding, charset, coding};
+use super::content_stream::ContentStream;
 use super::event::{EventError, Events};
 
-/// Most bytes that are read of an answer once it is decompressed: a small answer must not take seconds.
+/// Most bytes that are read of a compressed answer once it is decompressed: a small answer must not take seconds.
 const MAX_DECOMPRESSED: usize = 64 * 1024 * 1024;
 
 /// Reads events piece by piece.
-pub struct EventStream(Decompressor);
-
-enum Decompressor {
-    Identity(Text),
-    Gzip(Box<MultiGzDecoder<Text>>),
-    /// `deflate` before its first byte: zlib data by the standard (RFC 9110 8.4.1.2), raw deflate by some servers.
-    Deflate(Option<Text>),
-    Zlib(Box<ZlibDecoder<Text>>),
-    RawDeflate(Box<DeflateDecoder<Text>>),
-    Unreadable,
-}
+pub struct EventStream(Option<ContentStream<Text>>);
 
 impl EventStream {
     /// For an answer with these header fields.
@@ -34,38 +24,16 @@ impl EventStream {
         let charset = charset(headers);
         // UTF-8 is also what is declared by default: the reader finds out whether it is true.
         let decoder = (charset != UTF_8).then(|| charset.new_decoder());
-        let text = Text { decoder, reader: AnswerReader::new(), left: MAX_DECOMPRESSED };
-        Self(match coding(headers) {
-            Some(Coding::Identity) => Decompressor::Identity(text),
-            Some(Coding::Gzip) => Decompressor::Gzip(Box::new(MultiGzDecoder::new(text))),
-            Some(Coding::Deflate) => Decompressor::Deflate(Some(text)),
-            None => Decompressor::Unreadable,
-        })
+        Self(coding(headers).map(|coding| {
+            let left = if coding == Coding::Identity { usize::MAX } else { MAX_DECOMPRESSED };
+            ContentStream::new(coding, Text { decoder, reader: AnswerReader::new(), left })
+        }))
     }
 
     /// Reads the next piece of the body.
     pub fn feed(&mut self, piece: &[u8]) {
-        if let (Decompressor::Deflate(text), Some(first)) = (&mut self.0, piece.first()) {
-            let Some(text) = text.take() else { return };
-            let is_zlib = first & 0x0f == 8;
-            self.0 = if is_zlib {
-                Decompressor::Zlib(Box::new(ZlibDecoder::new(text)))
-            } else {
-                Decompressor::RawDeflate(Box::new(DeflateDecoder::new(text)))
-            };
-        }
-        let read = match &mut self.0 {
-            Decompressor::Identity(text) => {
-                text.read(piece, false);
-                Ok(())
-            }
-            Decompressor::Gzip(decoder) => decoder.write_all(piece),
-            Decompressor::Zlib(decoder) => decoder.write_all(piece),
-            Decompressor::RawDeflate(decoder) => decoder.write_all(piece),
-            Decompressor::Deflate(_) | Decompressor::Unreadable => Ok(()),
-        };
-        if read.is_err() {
-            self.0 = Decompressor::Unreadable;
+        if let Some(content) = &mut self.0 {
+            content.feed(piece);
         }
     }
 
@@ -74,14 +42,7 @@ impl EventStream {
     /// # Errors
     /// [`EventError::NotAnEnvelope`], also for damaged and unknown codings.
     pub fn finish(self) -> Result<Events, EventError> {
-        let text = match self.0 {
-            Decompressor::Identity(text) => Some(text),
-            Decompressor::Gzip(decoder) => decoder.finish().ok(),
-            Decompressor::Zlib(decoder) => decoder.finish().ok(),
-            Decompressor::RawDeflate(decoder) => decoder.finish().ok(),
-            Decompressor::Deflate(_) | Decompressor::Unreadable => None,
-        };
-        let mut text = text.ok_or(EventError::NotAnEnvelope)?;
+        let mut text = self.0.and_then(ContentStream::finish).ok_or(EventError::NotAnEnvelope)?;
         text.read(&[], true);
         text.reader.finish().map(|answer| answer.events()).ok_or(EventError::NotAnEnvelope)
     }
@@ -105,7 +66,6 @@ impl Text {
     }
 }
 
-/// What a decompressor writes.
 impl Write for Text {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         self.left = self.left.checked_sub(piece.len()).ok_or(io::ErrorKind::FileTooLarge)?;

@@ -26,9 +26,12 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: &Request) -> Answer {
     let outcome = match (method, segments.get(2..).unwrap_or_default()) {
         ("GET", ["agentevent", "allagentevent"]) => poll_all(shared, request).await,
         ("GET", ["agentevent", id]) => poll(shared, request, id).await,
-        ("PUT", ["onlineagent", id]) => sign_in(shared, request, id, false),
-        ("PUT", ["onlineagent", id, "loginex"]) => sign_in(shared, request, id, false),
-        ("PUT", ["onlineagent", id, "forcelogin"]) => sign_in(shared, request, id, true),
+        ("PUT", ["onlineagent", operation]) if operation.eq_ignore_ascii_case("loginByAccount") => {
+            sign_in_by_account(shared, request)
+        }
+        ("PUT", ["onlineagent", id]) => sign_in(shared, request, agent_id(id), false),
+        ("PUT", ["onlineagent", id, "loginex"]) => sign_in(shared, request, agent_id(id), false),
+        ("PUT", ["onlineagent", id, "forcelogin"]) => sign_in(shared, request, agent_id(id), true),
         ("DELETE", ["onlineagent", id, "logout" | "forcelogout"]) => sign_out(shared, request, id, id),
         ("POST", ["qualitycontrol", id, "forcelogout", other]) => sign_out(shared, request, id, other),
         ("POST", ["onlineagent", id, "handshake"]) => handshake(shared, request, id),
@@ -58,8 +61,16 @@ fn preflight(request: &Request) -> Answer {
         .with("Access-Control-Max-Age", "3600")
 }
 
-fn sign_in(shared: &Arc<Shared>, request: &Request, id: &str, force: bool) -> Outcome {
-    let agent = agent_id(id)?;
+/// A sign-in whose agent is named by the answer only. The simulated accounts end in the agent's ID: `lee101`.
+fn sign_in_by_account(shared: &Arc<Shared>, request: &Request) -> Outcome {
+    let body = request.json().unwrap_or_default();
+    let account = body.get("account").and_then(Value::as_str).unwrap_or_default();
+    let (_, id) = account.split_at(account.trim_end_matches(|c: char| c.is_ascii_digit()).len());
+    sign_in(shared, request, id.parse().map_err(|_| Failure::SignInParameter), false)
+}
+
+fn sign_in(shared: &Arc<Shared>, request: &Request, agent: Result<AgentId, Failure>, force: bool) -> Outcome {
+    let agent = agent?;
     let body = request.json().filter(Value::is_object).ok_or(Failure::SignInParameter)?;
     let delivery = wanted_delivery(&body);
     let opened = shared.agents.sign_in(agent, force, delivery.clone())?;
@@ -67,7 +78,7 @@ fn sign_in(shared: &Arc<Shared>, request: &Request, id: &str, force: bool) -> Ou
     let secure = if shared.config.tls.is_some() { "; Secure" } else { "" };
     let cookie =
         format!("JSESSIONID={}.{}; Path=/agentgateway{secure}; HttpOnly", uuid().replace('-', ""), shared.config.node);
-    Ok(Answer::success(json!({"result": {"workno": id}}))
+    Ok(Answer::success(json!({"result": {"workno": agent.to_string()}}))
         .with("Set-GUID", set_guid(&opened.guid))
         .with("Set-Cookie", cookie))
 }

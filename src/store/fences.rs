@@ -34,6 +34,8 @@ pub(super) struct Fence {
     polls: Option<Moment>,
     /// What was pushed before this belongs to a session that is over.
     pushes: Option<Moment>,
+    /// Push addresses that were issued before this belong to a session that is over.
+    push_addresses: Option<Timestamp>,
     /// The agent signed out and has not signed in since.
     signed_out: Option<Moment>,
 }
@@ -118,9 +120,15 @@ impl Fence {
         self.pushes.is_some_and(|fence| began.is_before(fence))
     }
 
-    /// The agent signed out at `moment`.
-    pub(super) fn sign_out(&mut self, moment: Moment) {
+    /// The agent signed out at `moment`. `issued` is a time after the issue of each push address of the session.
+    pub(super) fn sign_out(&mut self, moment: Moment, issued: Timestamp) {
         self.signed_out = Some(moment);
+        self.end_push_addresses(issued);
+    }
+
+    /// Push addresses that were issued before `issued` are over.
+    pub(super) fn end_push_addresses(&mut self, issued: Timestamp) {
+        self.push_addresses = Some(issued);
     }
 
     /// A request that began at `began` succeeded for the agent: the agent is signed in.
@@ -130,10 +138,9 @@ impl Fence {
         }
     }
 
-    /// Whether a session that began at `issued` is over.
+    /// Whether the session of a push address that was issued at `issued` is over.
     pub(super) fn is_over(&self, issued: Timestamp) -> bool {
-        let signed_out = self.signed_out.is_some_and(|end| issued <= end.at());
-        signed_out || self.pushes.is_some_and(|fence| issued < fence.at())
+        self.push_addresses.is_some_and(|fence| issued < fence)
     }
 
     /// Whether the agent signed out and has not signed in since.
@@ -190,11 +197,24 @@ mod tests {
     }
 
     #[test]
+    fn a_push_address_is_over_when_its_session_is() {
+        let (sequence, clock) = (Sequence::default(), ManualClock::new(Timestamp(1)));
+        let mut fence = Fence::default();
+        assert!(!fence.is_over(Timestamp(0)));
+        fence.end_push_addresses(Timestamp(5));
+        assert!(fence.is_over(Timestamp(4)) && !fence.is_over(Timestamp(5)), "a sign-in that was issued at 5");
+        fence.sign_out(sequence.next(&clock), Timestamp(6));
+        assert!(fence.is_over(Timestamp(5)));
+        fence.sign_in(sequence.next(&clock));
+        assert!(fence.is_over(Timestamp(5)), "a later success does not revive it");
+    }
+
+    #[test]
     fn only_a_later_success_proves_that_the_agent_is_signed_in_again() {
         let (sequence, clock) = (Sequence::default(), ManualClock::new(Timestamp(1)));
         let mut fence = Fence::default();
         let before = sequence.next(&clock);
-        fence.sign_out(sequence.next(&clock));
+        fence.sign_out(sequence.next(&clock), Timestamp(1));
         fence.sign_in(before);
         assert!(fence.is_signed_out());
         fence.sign_in(sequence.next(&clock));

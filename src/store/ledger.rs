@@ -21,7 +21,7 @@ use super::answer::{Answer, Outcome, Pending, Recorded, Source, cause_of, only_a
 use super::fences::{Fence, Fences, TimedEnd};
 use super::guid_key::GuidKey;
 use super::journal::{Entry, Event as JournalEvent, Journal};
-use super::moment::{Moment, Sequence};
+use super::moment::{IssueTimes, Moment, Sequence};
 use super::preview_log::{log_ended, log_shown};
 use super::recent_ends::{EndCause, MADE_ROOM, RecentEnd, RecentEnds};
 use super::redis::{Known, SessionRelation, SharedStore, TimedChange};
@@ -31,7 +31,7 @@ use super::{EndObserver, MemoryStore, PreviewSource, StoreState, Unavailable};
 use crate::config::{OnStoreFailure, Previews, StoreKind};
 use crate::preview::{AgentId, AgentPreviews, Announcement, Change, Clock, Surplus, Timestamp};
 use crate::protocol::envelope::{SUCCESS, says_signed_out};
-use crate::protocol::{Delivery, Event, Events};
+use crate::protocol::{Delivery, Event, EventType, Events};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::DropCause;
 
@@ -49,6 +49,7 @@ pub struct Ledger {
     /// Where ends are appended to, if a snapshot is kept.
     journal: OnceLock<Journal>,
     sequence: Sequence,
+    issue_times: IssueTimes,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 }
@@ -91,6 +92,7 @@ impl Ledger {
             locks,
             journal: OnceLock::new(),
             sequence: Sequence::default(),
+            issue_times: IssueTimes::default(),
             clock,
             metrics,
         }
@@ -99,6 +101,11 @@ impl Ledger {
     /// The present moment, to be taken when a poll or a sign-in begins and when a push arrives.
     pub fn moment(&self) -> Moment {
         self.sequence.next(&*self.clock)
+    }
+
+    /// The time at which the push addresses of a sign-in are issued: no other sign-in has the same.
+    pub fn issue_time(&self) -> Timestamp {
+        self.issue_times.next(self.clock.now())
     }
 
     /// Records the events of one answer or push. The previews are visible to callouts when this returns; for other
@@ -212,6 +219,10 @@ impl Ledger {
                 log_shown(agent, announcement, answer.source.delivery);
                 recorded.note(position, Outcome::Shown { agent, evicted: 0 });
             } else {
+                if event_type == EventType::ShutdownService {
+                    fence.end_push_addresses(self.issue_time());
+                    changed_fence = true;
+                }
                 if let Some(generated_at) = generated_at {
                     fence.note_end(change.ended_preview(), TimedEnd { generated_at, recorded_at: now });
                     changed_fence = true;
@@ -267,7 +278,7 @@ impl Ledger {
             EndCause::SignedOut | EndCause::NoSession => {
                 let now = self.moment();
                 fence.end_session(now, now);
-                fence.sign_out(now);
+                fence.sign_out(now, self.issue_time());
                 self.fences.set(agent, fence);
             }
             // The session may be over: what its polls and pushes still bring does not count.
@@ -301,6 +312,9 @@ impl Ledger {
         let _lock = self.lock(agent);
         let (now, mut fence) = self.begin_session(agent, sign_in);
         fence.sign_in(now);
+        if !sign_in.pushes {
+            fence.end_push_addresses(self.issue_time());
+        }
         self.fences.set(agent, fence);
         let change = sign_in.change();
         self.note_ended(agent, &change, EndCause::SignedIn);
@@ -330,6 +344,15 @@ impl Ledger {
         let learnt = self.sessions.begin(agent, Some(guid));
         self.keep_session(agent, Some(guid), Some(learnt), SessionRelation::Any);
         Some(agent)
+    }
+
+    /// A sign-in of `agent` succeeded whose push addresses were issued at `issued` ([`Self::issue_time`]): those of earlier
+    /// sign-ins are over.
+    pub fn begin_push_session(&self, agent: AgentId, issued: Timestamp) {
+        let _lock = self.lock(agent);
+        let mut fence = self.fences.of(agent);
+        fence.end_push_addresses(issued);
+        self.fences.set(agent, fence);
     }
 
     /// What polls and pushes of the session before bring does not count from now on. The caller holds the agent's lock.

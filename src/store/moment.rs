@@ -30,9 +30,34 @@ impl Moment {
 #[derive(Debug, Default)]
 pub(super) struct Sequence(AtomicU64);
 
+/// Issues times of which no two are the same, in order: the times at which push addresses are issued. Each is the present
+/// time, or the next that is free.
+#[derive(Debug, Default)]
+pub(super) struct IssueTimes(AtomicU64);
+
+impl IssueTimes {
+    /// A time after every time issued before.
+    pub(super) fn next(&self, now: Timestamp) -> Timestamp {
+        let next = |last: u64| now.0.max(last.saturating_add(1));
+        let last = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last))).unwrap_or(0);
+        Timestamp(next(last))
+    }
+}
+
 impl Sequence {
     /// A new moment, later than every moment issued before.
     pub(super) fn next(&self, clock: &dyn Clock) -> Moment {
         Moment { sequence: self.0.fetch_add(1, Ordering::Relaxed), at: clock.now() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_time_is_issued_twice() {
+        let times = IssueTimes::default();
+        assert_eq!([5, 5, 5, 9, 8].map(|now| times.next(Timestamp(now)).0), [5, 6, 7, 9, 10]);
     }
 }

@@ -26,6 +26,7 @@ mod connections;
 mod decisions;
 mod examples;
 mod golden;
+mod hop_by_hop;
 mod log_flood;
 mod observability;
 mod observing;

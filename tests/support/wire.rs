@@ -87,6 +87,20 @@ impl Wire {
         })
     }
 
+    /// Sends a request and reads as much of its answer as comes: a body that is cut off ends early.
+    #[track_caller]
+    pub(crate) fn send_and_read_on<'w>(&'w mut self, request: &Request) -> impl Future<Output = Answer> + use<'w> {
+        let (bytes, method) = (request.bytes(), request.method().to_owned());
+        within(format!("an answer to {method}"), async move {
+            let _ = self.stream.write_all(&bytes).await;
+            let _ = self.stream.flush().await;
+            let mut answer = self.read_head().await.unwrap_or_else(|broken| panic!("no head: {broken:?}"));
+            let framing = framing(&answer, &method);
+            let _ = self.read_body(framing, &mut answer.body).await;
+            answer
+        })
+    }
+
     /// Writes bytes and flushes.
     #[track_caller]
     pub(crate) fn write(&mut self, bytes: &[u8]) -> impl Future<Output = ()> {

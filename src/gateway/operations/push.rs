@@ -9,6 +9,8 @@
 //! push never sees it, and no log holds it. Whoever steals it can show one agent false previews, and post to one address
 //! that is still allowed, until the session that the address was issued for ends. A new `push.key` ends it at once.
 
+use std::borrow::Cow;
+
 use http::{Request, Response, request};
 
 use crate::gateway::client_body::{BodyRead, ClientBody};
@@ -16,12 +18,18 @@ use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
 use crate::gateway::event_record::{Arrival, RecordedEvents, record_body};
 use crate::gateway::push_client::PushFault;
+use crate::gateway::push_quote::{quotes_push_address, remove_quoting_fields};
 use crate::gateway::record::Recorder;
 use crate::gateway::response_body::ResponseBody;
-use crate::preview::AgentId;
+use crate::preview::{AgentId, Timestamp};
 use crate::protocol::push_address::{Claim, PushForm, Target};
+use crate::protocol::{content, parse_events};
 use crate::telemetry::metrics::PushOutcome;
 use crate::upstream::RequestBody;
+
+/// In place of the time of issue, for addresses of earlier releases that have none: they die with the first session that is
+/// seen to end or to begin.
+const BEFORE_ALL_SESSIONS: Timestamp = Timestamp(0);
 
 /// A push that may be relayed.
 struct Admitted {
@@ -73,14 +81,10 @@ async fn admit(context: &RequestContext, request: Request<ClientBody>) -> Result
         log(context, &target, &PushFault::Target);
         return Err(PushFault::Target.into());
     }
-    let agent = match (claim.agent, claim.issued) {
-        (None, Some(issued)) => context.services().account_sign_ins.agent(issued),
-        (agent, _) => agent,
-    };
-    let ledger = &context.services().ledger;
-    if let (Some(agent), Some(issued)) = (agent, claim.issued)
-        && ledger.is_push_session_over(agent, issued)
-    {
+    let issued = claim.issued.unwrap_or(BEFORE_ALL_SESSIONS);
+    let agent = claim.agent.or_else(|| context.services().account_sign_ins.agent(issued));
+    let is_over = |agent: AgentId| context.services().ledger.is_push_session_over(agent, issued);
+    if agent.is_some_and(is_over) {
         return Err(PushFault::Session.into());
     }
     let form = claim.form;
@@ -90,7 +94,38 @@ async fn admit(context: &RequestContext, request: Request<ClientBody>) -> Result
         // The application needs the event more than the gateway needs the preview in it.
         BodyRead::TooLarge(body) => body,
     };
-    Ok(Admitted { agent, form, target, head, body })
+    let mut push = Admitted { agent, form, target, head, body };
+    if push.quotes_push_address(limits.event_body) {
+        log(context, &push.target, &PushFault::Quote);
+        return Err(PushFault::Quote.into());
+    }
+    remove_quoting_fields(&mut push.head);
+    // After a restart only the events say who has signed in by account.
+    if agent.is_none() && push.agents(limits.event_body).into_iter().any(is_over) {
+        return Err(PushFault::Session.into());
+    }
+    Ok(push)
+}
+
+impl Admitted {
+    /// The body without its content coding; `None` if it cannot be read whole.
+    fn text(&self, max: usize) -> Option<Cow<'_, [u8]>> {
+        match &self.body {
+            RequestBody::Whole(bytes) => content::decoded(&self.head.headers, bytes, max).ok(),
+            RequestBody::Streamed(_) | RequestBody::Resumed(..) => None,
+        }
+    }
+
+    /// Whether the body would show the application the address that it was pushed to.
+    fn quotes_push_address(&self, max: usize) -> bool {
+        self.text(max).is_some_and(|text| quotes_push_address(&text))
+    }
+
+    /// The agents that the events name.
+    fn agents(&self, max: usize) -> Vec<AgentId> {
+        let events = self.text(max).and_then(|text| parse_events(&text).ok());
+        events.map_or_else(Vec::new, |found| found.events.iter().filter_map(|event| event.agent).collect())
+    }
 }
 
 /// Records first, because the application may call from inside its push handler. The record stays even if the

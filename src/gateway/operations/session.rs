@@ -12,7 +12,6 @@ use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
 use crate::gateway::forward::{Buffered, buffer, forward, resumed};
 use crate::gateway::headers::{ask_for_readable, replace_length};
-use crate::gateway::push_quote::quotes_push_address;
 use crate::gateway::record::Recorder;
 use crate::gateway::response_body::ResponseBody;
 use crate::gateway::set_guid::issued_guid;
@@ -39,7 +38,7 @@ pub(in crate::gateway) async fn sign_in(
     let (mut head, body) = request.into_parts();
     let services = context.services();
     let began = services.ledger.moment();
-    let issued = services.account_sign_ins.issue(began.at());
+    let issued = services.ledger.issue_time();
     let mut pushes = false;
     let body = match body.read(MAX_SIGN_IN, context.limits()).await? {
         BodyRead::Whole(bytes) => match with_relayed_push(context, agent, issued, &bytes)? {
@@ -145,9 +144,6 @@ async fn forward_and_apply(
         Ok(Buffered::Whole(head, bytes)) => {
             let text = content::decoded(&head.headers, &bytes, max).unwrap_or_default();
             apply(context, &head.headers, &text, agent, &change).await;
-            if context.generation.push.relay().is_some() && quotes_push_address(&text) {
-                return Err(GatewayError::PushAddressQuoted);
-            }
             Ok(Response::from_parts(head, ResponseBody::Whole(bytes)))
         }
         Ok(Buffered::TooLarge(head, beginning, body)) => {
@@ -183,9 +179,11 @@ async fn apply(
             match change {
                 OnSuccess::End(change, cause) => services.ledger.end(agent, change.clone(), *cause),
                 OnSuccess::SignIn { began, issued, pushes } => {
-                    services
-                        .ledger
-                        .sign_in(agent, &SignIn { began: *began, pushes: *pushes, session: issued_guid(headers) });
+                    let sign_in = SignIn { began: *began, pushes: *pushes, session: issued_guid(headers) };
+                    services.ledger.sign_in(agent, &sign_in);
+                    if *pushes {
+                        services.ledger.begin_push_session(agent, *issued);
+                    }
                     if by_account {
                         services.account_sign_ins.signed_in(*issued, agent);
                     }

@@ -358,3 +358,24 @@ async fn polls_are_held_at_the_same_time_and_end_with_their_connections() {
     handle.wait_for_connections_open(0).await;
     assert_eq!(handle.held_polls(), 0);
 }
+
+#[tokio::test]
+async fn a_sign_in_by_account_names_its_agent_in_the_answer() {
+    let simulator = Simulator::start(SimulatorConfig::default()).await.unwrap();
+    let mut client = Client::connect(&simulator).await;
+    let path = format!("{BASE}/onlineagent/loginbyaccount");
+    let answer = client.ask("PUT", &path, "", r#"{"account":"lee101","password":"p"}"#).await;
+    assert_eq!((&answer["retcode"], &answer["result"]["workno"]), (&json!("0"), &json!("101")));
+    let guid = simulator.handle().guid(AgentId::try_from(101).unwrap()).unwrap();
+    let answer = client.ask("POST", &format!("{BASE}/onlineagent/101/handshake"), &guid, "").await;
+    assert_eq!(answer["retcode"], "0");
+    for (body, retcode) in [
+        (r#"{"account":"lee101"}"#, "100-002"),
+        (r#"{"account":"lee"}"#, "100-001"),
+        (r#"{"account":"lee7"}"#, "100-001"),
+        ("{}", "100-001"),
+        ("", "100-001"),
+    ] {
+        assert_eq!(client.ask("PUT", &path, "", body).await["retcode"], retcode, "{body}");
+    }
+}

@@ -340,3 +340,25 @@ fn what_held_polls_bring_after_an_answer_without_session_is_dropped() {
     scene.poll(101, "own", scene.ledger.moment(), &[preview(101, 8, 1)]);
     assert_eq!(scene.control_ids(101), [8]);
 }
+
+#[test]
+fn a_push_address_dies_with_the_announced_end_of_its_session() {
+    let scene = scene();
+    let sign_in = || {
+        let issued = scene.ledger.issue_time();
+        let began = scene.ledger.moment();
+        scene.ledger.sign_in(agent(101), &SignIn { began, pushes: true, session: None });
+        scene.ledger.begin_push_session(agent(101), issued);
+        issued
+    };
+    let issued = sign_in();
+    assert!(!scene.ledger.is_push_session_over(agent(101), issued));
+    assert!(scene.ledger.is_push_session_over(agent(101), Timestamp(0)), "an address of a session before");
+    scene.push(101, scene.ledger.moment(), &[preview(101, 7, 1)]);
+    let shutdown = r#"{"eventType":"AgentOther_ShutdownService","workNo":"101","content":null}"#.to_owned();
+    scene.push(101, scene.ledger.moment(), &[shutdown]);
+    assert!(scene.ledger.is_push_session_over(agent(101), issued));
+    // The clock has not moved: the next session is told from the last by its order.
+    let issued = sign_in();
+    assert!(!scene.ledger.is_push_session_over(agent(101), issued));
+}

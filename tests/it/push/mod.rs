@@ -2,10 +2,14 @@
 //! application that calls from inside its push handler.
 
 mod faults;
+mod own_addresses;
+mod quotes;
 mod refusals;
 mod relaying;
+mod sessions;
 mod sign_in;
 mod site;
+mod sources;
 
 pub(crate) use site::PushSite;
 
