@@ -39,6 +39,8 @@ const HOUSEKEEPING: Duration = Duration::from_millis(250);
 const CERTIFICATES: Duration = Duration::from_secs(5);
 /// Interval of the check for probes that are due.
 const PROBES: Duration = Duration::from_millis(100);
+/// The first requests show the state of the endpoints in use. So only the others are probed when this time is over.
+const FIRST_PROBES: Duration = Duration::from_millis(500);
 /// Time to record the requests that are cut at the drain deadline.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Time to write what the shared store does not have yet, if nothing is left of `shutdown.drain`.
@@ -403,9 +405,9 @@ async fn share(active: ActiveGeneration, mut phase: PhaseWatch, mut stopped: wat
     Ok(())
 }
 
-/// Looks after the endpoints that are passed over, until the runtime ends.
+/// Probes endpoints, until the runtime ends.
 async fn probe_endpoints(active: ActiveGeneration) {
-    let mut ticks = tokio::time::interval(PROBES);
+    let mut ticks = tokio::time::interval_at(Instant::now() + FIRST_PROBES, PROBES);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

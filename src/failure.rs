@@ -1,5 +1,9 @@
 //! The causes of failed requests, and who is to blame: the words that the upstream client, the gateway, the access log and
-//! the metrics share. This module imports no other.
+//! the metrics share.
+
+use std::io;
+
+use rustix::io::Errno;
 
 use crate::label_enum;
 
@@ -38,5 +42,33 @@ label_enum! {
         Closed = "closed",
         /// The client stopped sending its request.
         Aborted = "aborted",
+        /// This machine has no descriptor, port or memory left for the connection. The endpoint is not at fault.
+        LocalResources = "local_resources",
+    }
+}
+
+/// Whether the system refused for want of descriptors, local ports or memory: a lack of this machine, which says nothing
+/// about the peer.
+pub fn is_local_exhaustion(error: &io::Error) -> bool {
+    // `raw_os_error` and not `kind`: the kinds of most of them are not stable.
+    error.raw_os_error().map(Errno::from_raw_os_error).is_some_and(|errno| {
+        [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM].contains(&errno)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lack_of_this_machine_is_told_from_a_fault_of_the_peer() {
+        let is_local = |errno: Errno| is_local_exhaustion(&errno.into());
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM] {
+            assert!(is_local(errno), "{errno}");
+        }
+        for errno in [Errno::CONNREFUSED, Errno::CONNRESET, Errno::TIMEDOUT, Errno::HOSTUNREACH, Errno::PIPE] {
+            assert!(!is_local(errno), "{errno}");
+        }
+        assert!(!is_local_exhaustion(&io::ErrorKind::OutOfMemory.into()), "no error of the system");
     }
 }

@@ -177,6 +177,7 @@ fn upstreams(upstream: &Upstream) -> Response<Full<Bytes>> {
     let none_in_use = seen.iter().all(|(_, condition)| condition.ejected);
     let shown = |(endpoint, condition): &(&Endpoint, Condition)| {
         let state = match condition.ejected {
+            false if !condition.proven => "unproven",
             false => "in_use",
             // No other endpoint is left, so each request still tries it.
             true if none_in_use => "last_resort",
@@ -187,6 +188,7 @@ fn upstreams(upstream: &Upstream) -> Response<Full<Bytes>> {
             "node": endpoint.node,
             "state": state,
             "passed_over": condition.ejected,
+            "proven": condition.proven,
             "since": humantime::format_rfc3339_seconds(condition.since).to_string(),
             "why": condition.why,
             "failures_in_a_row": condition.failures_in_a_row,

@@ -104,7 +104,7 @@ pub struct Upstream {
     pub forwarded_headers: bool,
     /// Prefixes of paths that are forwarded; each starts and ends with `/`. Other paths get a 404.
     pub path_prefixes: Vec<String>,
-    /// Probes of unavailable endpoints.
+    /// Probes of endpoints.
     pub probe: Probe,
     /// TLS towards `https` endpoints.
     pub tls: UpstreamTls,
@@ -120,7 +120,7 @@ label_enum! {
     }
 }
 
-/// `[upstream.probe]`: only unavailable endpoints are probed.
+/// `[upstream.probe]`: endpoints in use are not probed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
     /// Absent: `tls` for `https` endpoints, `tcp` for `http`.

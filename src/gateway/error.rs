@@ -145,7 +145,7 @@ impl GatewayError {
             }
             Self::Upstream(failure) => {
                 let message = Cow::Borrowed(sentence(failure));
-                let response = with(status_of_failure(failure), Reason::UpstreamFailure);
+                let response = with(status_of_failure(failure), reason_of_failure(failure));
                 ErrorResponse { message, ..response }.blamed(blame_for(failure), failure.cause().kind.as_str())
             }
             Self::Internal => with(StatusCode::INTERNAL_SERVER_ERROR, Reason::InternalError)
@@ -203,11 +203,33 @@ fn status_of_failure(failure: &Failure) -> StatusCode {
         | FailureKind::Protocol
         | FailureKind::Closed
         | FailureKind::Aborted => StatusCode::BAD_GATEWAY,
+        FailureKind::LocalResources => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// Without descriptors, ports or memory the gateway is overloaded, whatever the state of the upstream.
+fn reason_of_failure(failure: &Failure) -> Reason {
+    match (blame_for(failure), failure) {
+        (Blame::Gateway, Failure::NotSent(_)) => Reason::Overloaded,
+        (Blame::Gateway, Failure::MaybeSent(_)) | (Blame::None | Blame::Client | Blame::Upstream, _) => {
+            Reason::UpstreamFailure
+        }
     }
 }
 
 fn blame_for(failure: &Failure) -> Blame {
-    if failure.cause().kind == FailureKind::Aborted { Blame::Client } else { Blame::Upstream }
+    match failure.cause().kind {
+        FailureKind::Aborted => Blame::Client,
+        FailureKind::LocalResources => Blame::Gateway,
+        FailureKind::Resolve
+        | FailureKind::Connect
+        | FailureKind::ConnectTimeout
+        | FailureKind::Tls
+        | FailureKind::Reset
+        | FailureKind::Timeout
+        | FailureKind::Protocol
+        | FailureKind::Closed => Blame::Upstream,
+    }
 }
 
 /// What CC-Gateway gets for a push without an answer. Nothing public says how it reacts to any of these.
@@ -226,6 +248,9 @@ fn row_of_push(fault: &PushFault) -> (StatusCode, &'static str, Blame, &'static 
 /// Says what is known, and nothing about the inside.
 fn sentence(failure: &Failure) -> &'static str {
     match failure {
+        Failure::NotSent(cause) if cause.kind == FailureKind::LocalResources => {
+            "the gateway is overloaded; the request was not sent"
+        }
         Failure::NotSent(_) => "CC-Gateway cannot be reached; the request was not sent",
         Failure::MaybeSent(_) => "CC-Gateway did not answer properly; the outcome of the request is unknown",
     }

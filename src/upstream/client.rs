@@ -1,5 +1,6 @@
 //! One worker's client of the upstream: it chooses an endpoint, sends once, and says how far a failed request got.
 
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use super::request_body::{RequestBody, SendProgress, TrackedBody};
 use super::response_body::UpstreamBody;
 use super::route::Route;
 use super::shared::Upstream;
-use crate::failure::FailureKind;
+use crate::failure::{FailureKind, is_local_exhaustion};
 
 /// Sends requests over connections of its own. Each worker has one.
 pub struct Client {
@@ -212,7 +213,10 @@ async fn answer_within<T>(
 }
 
 fn kind_of(error: &hyper::Error) -> FailureKind {
-    if error.is_user() {
+    let system = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    if system.is_some_and(is_local_exhaustion) {
+        FailureKind::LocalResources
+    } else if error.is_user() {
         // Only the request body can cause this: the client or its connection failed.
         FailureKind::Aborted
     } else if error.is_parse() {

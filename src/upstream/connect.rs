@@ -10,11 +10,10 @@ use tokio_rustls::client::TlsStream;
 use super::dial::DialError;
 use super::endpoint::Endpoint;
 use super::failure::Cause;
-use super::health::FailureMode;
 use super::read_after_write_error::ReadAfterWriteError;
 use super::request_body::TrackedBody;
 use super::shared::Upstream;
-use crate::failure::FailureKind;
+use crate::failure::{FailureKind, is_local_exhaustion};
 use crate::stream::Stream;
 
 /// Largest response head, and the largest piece of a response that is read at once. Several such pieces wait in memory if
@@ -32,10 +31,10 @@ pub(super) async fn connect(upstream: &Upstream, endpoint: &Endpoint) -> Result<
             endpoint.connected();
             Ok(sender)
         }
-        Err((kind, source)) => {
-            endpoint.metrics.failed(kind);
-            let cause = Cause { kind, endpoint: endpoint.name.clone(), source: source.map(Into::into) };
-            endpoint.failed(FailureMode::Unreachable, &cause);
+        Err(failure) => {
+            let cause = endpoint.cause(failure);
+            endpoint.metrics.failed(cause.kind);
+            upstream.connection_failed(endpoint, &cause);
             Err(cause)
         }
     }
@@ -59,7 +58,10 @@ pub(super) async fn tls(
     let (Some(tls), Some(name)) = (&upstream.tls, &endpoint.server_name) else {
         return Err((FailureKind::Tls, Some(io::Error::other("no TLS for a plain endpoint"))));
     };
-    tls.connect(name.clone(), stream).await.map_err(|error| (FailureKind::Tls, Some(error)))
+    tls.connect(name.clone(), stream).await.map_err(|error| {
+        let kind = if is_local_exhaustion(&error) { FailureKind::LocalResources } else { FailureKind::Tls };
+        (kind, Some(error))
+    })
 }
 
 async fn http<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(

@@ -7,8 +7,9 @@ use http::HeaderValue;
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
 
+use super::dial::DialError;
 use super::failure::Cause;
-use super::health::{FailureMode, Health, HealthTracker};
+use super::health::{FailureMode, Health, HealthTracker, Recovery};
 use super::route::Candidate;
 use crate::config;
 use crate::telemetry::metrics::{EndpointMetrics, UpstreamMetrics};
@@ -37,11 +38,13 @@ pub struct Endpoint {
 /// The health of an endpoint, for operators.
 #[derive(Clone, Debug)]
 pub struct Condition {
+    /// It has been reached at least once.
+    pub proven: bool,
     /// Not used while another endpoint is available.
     pub ejected: bool,
-    /// When it was last ejected or came back.
+    /// When it was first reached, last ejected, or came back.
     pub since: SystemTime,
-    /// The last failure; `None` if it is healthy.
+    /// The last failure; `None` if it is healthy or nothing is known yet.
     pub why: Option<String>,
     /// Failures since the last success.
     pub failures_in_a_row: u32,
@@ -68,7 +71,8 @@ impl Endpoint {
         };
         let metrics = metrics.endpoint(&name);
         let health = earlier.map_or_else(|| Arc::new(HealthTracker::new()), |earlier| Arc::clone(&earlier.health));
-        metrics.healthy(!health.state().ejected);
+        let state = health.state();
+        metrics.health(state.proven && !state.ejected, !state.proven && !state.ejected);
         let probing = settings.probe.kind != Some(config::ProbeKind::None);
         Ok(Self {
             name,
@@ -87,6 +91,7 @@ impl Endpoint {
     pub fn condition(&self) -> Condition {
         let state = self.health.state();
         Condition {
+            proven: state.proven,
             ejected: state.ejected,
             since: state.since,
             why: state.why,
@@ -105,8 +110,7 @@ impl Endpoint {
 
     /// Whether a probe is due.
     pub(super) fn wants_probe(&self) -> bool {
-        let state = self.health.state();
-        self.probe_interval.is_some() && state.ejected && Instant::now() >= state.next_try
+        self.probe_interval.is_some_and(|interval| self.health.wants_probe(interval))
     }
 
     /// The present request tries whether it is back.
@@ -116,30 +120,38 @@ impl Endpoint {
 
     /// A connection was established for a request.
     pub(super) fn connected(&self) {
-        self.back_if(self.health.connected(), "connected");
+        self.note(self.health.connected(), "connected");
     }
 
     /// The head of a response has come.
     pub(super) fn answered(&self) {
-        self.back_if(self.health.answered(), "answered");
+        self.note(self.health.answered(), "answered");
     }
 
     /// A probe succeeded. `answered`: the endpoint responded to a request.
     pub(super) fn probed(&self, answered: bool) {
-        self.back_if(self.health.probed(answered), "probe");
+        self.note(self.health.probed(answered), "probe");
     }
 
-    fn back_if(&self, back: bool, by: &'static str) {
-        if back {
-            self.metrics.healthy(true);
-            tracing::info!(target: "previewgate::upstream", endpoint = &*self.name, by, "endpoint is back");
+    fn note(&self, recovery: Recovery, by: &'static str) {
+        let endpoint = &*self.name;
+        match recovery {
+            Recovery::None => return,
+            Recovery::Proven => tracing::debug!(target: "previewgate::upstream", endpoint, by, "endpoint is reachable"),
+            Recovery::Back => tracing::info!(target: "previewgate::upstream", endpoint, by, "endpoint is back"),
         }
+        self.metrics.health(true, false);
+    }
+
+    /// A failure to connect to this endpoint, or of a probe.
+    pub(super) fn cause(&self, (kind, source): DialError) -> Cause {
+        Cause { kind, endpoint: Arc::clone(&self.name), source: source.map(Into::into) }
     }
 
     /// It failed. The caller has counted the cause.
     pub(super) fn failed(&self, mode: FailureMode, cause: &Cause) {
         if self.health.failed(mode, cause, self.probe_interval) {
-            self.metrics.healthy(false);
+            self.metrics.health(false, false);
             let state = self.health.state();
             let next_try = state.next_try.saturating_duration_since(Instant::now());
             tracing::warn!(

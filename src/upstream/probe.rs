@@ -1,7 +1,8 @@
-//! Probes ejected endpoints, so that no request has to try whether they are back.
+//! Probes endpoints: ejected ones, so that no request has to try whether they are back, and those that no request
+//! reaches, so that a standby that is dead is noticed before it is needed.
 //!
-//! Healthy endpoints are not probed: requests show their state. Probes run beside the data path, on connections of
-//! their own.
+//! Endpoints in use are not probed: requests show their state. Probes run beside the data path, on connections of their
+//! own.
 
 use std::io;
 use std::time::Duration;
@@ -17,8 +18,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::connect::tls;
 use super::dial::DialError;
 use super::endpoint::Endpoint;
-use super::failure::Cause;
-use super::health::FailureMode;
 use super::shared::{Probe, Upstream};
 use crate::failure::FailureKind;
 
@@ -35,10 +34,10 @@ impl Upstream {
         let outcome = tokio::time::timeout(patience, self.probe(endpoint, patience / 2)).await;
         match outcome.unwrap_or(Err((FailureKind::ConnectTimeout, None))) {
             Ok(()) => endpoint.probed(matches!(self.probe, Probe::Http(_))),
-            Err((kind, source)) => {
-                let cause = Cause { kind, endpoint: endpoint.name.clone(), source: source.map(Into::into) };
+            Err(failure) => {
+                let cause = endpoint.cause(failure);
                 tracing::debug!(target: "previewgate::upstream", error = %cause, "probe failed");
-                endpoint.failed(FailureMode::Unreachable, &cause);
+                self.connection_failed(endpoint, &cause);
             }
         }
     }

@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use super::dial::Dial;
 use super::endpoint::Endpoint;
+use super::failure::Cause;
+use super::health::FailureMode;
 use super::route::{self, Route, RoutingKey};
 use super::tls;
 use crate::config::{self, Balance, ProbeKind};
+use crate::failure::FailureKind;
+use crate::log_throttle::LogThrottle;
 use crate::telemetry::Metrics;
 use crate::tls::TlsError;
 
@@ -19,7 +23,11 @@ pub struct Upstream {
     pub(super) probe: Probe,
     pub(super) settings: Settings,
     pub(super) metrics: Arc<Metrics>,
+    local_warnings: LogThrottle,
 }
+
+/// Minimum interval between two lines that this machine has no descriptor, port or memory left.
+const LOCAL_WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The settings of `[upstream]` and `[limits]` that clients use.
 #[derive(Clone, Debug)]
@@ -61,12 +69,30 @@ impl Upstream {
             preserve_host: upstream.preserve_host,
             balance: upstream.balance,
         };
-        Ok(Self { endpoints, dial, tls, probe: Probe::new(upstream), settings, metrics })
+        let local_warnings = LogThrottle::every(LOCAL_WARNING_INTERVAL);
+        Ok(Self { endpoints, dial, tls, probe: Probe::new(upstream), settings, metrics, local_warnings })
     }
 
     /// The endpoints, in order of preference.
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    /// A connection to `endpoint` could not be established. That ejects it, unless this machine is at fault.
+    pub(super) fn connection_failed(&self, endpoint: &Endpoint, cause: &Cause) {
+        if cause.kind != FailureKind::LocalResources {
+            endpoint.failed(FailureMode::Unreachable, cause);
+            return;
+        }
+        // If it is ejected, the next attempt would need the same resources at once.
+        endpoint.begin_trial();
+        if self.local_warnings.allow() {
+            tracing::error!(
+                target: "previewgate::upstream",
+                error = %cause,
+                "this machine has no descriptor, port or memory left for a connection to the upstream; no endpoint is at fault"
+            );
+        }
     }
 
     /// The endpoints for a request, in the order in which to try them.

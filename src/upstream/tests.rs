@@ -1,8 +1,11 @@
 //! The upstream client against real sockets.
 
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::Request;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,12 +15,17 @@ use super::health::FailureMode;
 use super::*;
 use crate::config;
 use crate::failure::FailureKind;
+use crate::stream::Stream;
 use crate::telemetry::Metrics;
 
 fn upstream(endpoints: &str, earlier: Option<&Upstream>) -> Upstream {
+    upstream_by(Arc::new(TcpDial), endpoints, earlier)
+}
+
+fn upstream_by(dial: Arc<dyn Dial>, endpoints: &str, earlier: Option<&Upstream>) -> Upstream {
     let text = format!("[upstream]\nendpoints = [{endpoints}]");
     let config = config::parse(&text, std::path::Path::new("/"), config::Files::Check).unwrap();
-    Upstream::new(&config, Arc::new(Metrics::new()), Arc::new(TcpDial), earlier).unwrap()
+    Upstream::new(&config, Arc::new(Metrics::new()), dial, earlier).unwrap()
 }
 
 #[tokio::test]
@@ -86,4 +94,39 @@ async fn a_cancelled_attempt_closes_its_connection() {
         tokio::task::yield_now().await;
     }
     assert!(!upstream.endpoints[0].condition().ejected);
+}
+
+/// A machine without ports.
+struct NoPorts;
+
+impl Dial for NoPorts {
+    fn dial<'a>(&'a self, _: &'a str, _: u16, _: Duration) -> BoxFuture<'a, Result<Stream, DialError>> {
+        let error = io::Error::from_raw_os_error(rustix::io::Errno::ADDRNOTAVAIL.raw_os_error());
+        Box::pin(std::future::ready(Err((FailureKind::LocalResources, Some(error)))))
+    }
+}
+
+#[tokio::test]
+async fn a_lack_of_this_machine_ejects_no_endpoint() {
+    let upstream = Arc::new(upstream_by(Arc::new(NoPorts), "\"http://a\", \"http://b\"", None));
+    let client = Client::new(Arc::clone(&upstream));
+    for _ in 0..5 {
+        let request = Request::get("/").body(RequestBody::Whole(Bytes::new())).unwrap();
+        let failure = client.send(request, upstream.route(RoutingKey::default())).await.unwrap_err();
+        assert!(matches!(&failure, Failure::NotSent(cause) if cause.kind == FailureKind::LocalResources), "{failure}");
+        upstream.probe_due().await;
+    }
+    for endpoint in upstream.endpoints() {
+        let condition = endpoint.condition();
+        assert!(!condition.ejected && !condition.proven && condition.failures_in_a_row == 0, "{condition:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_one_address_says_of_the_peer_counts_more_than_a_lack_at_another() {
+    // Nothing listens at port 1. `localhost` may have an IPv6 address too, on a machine without IPv6.
+    for host in ["127.0.0.1", "localhost"] {
+        let (kind, _) = TcpDial.dial(host, 1, Duration::from_secs(5)).await.unwrap_err();
+        assert_eq!(kind, FailureKind::Connect, "{host}");
+    }
 }

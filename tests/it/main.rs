@@ -24,6 +24,7 @@ mod callers;
 mod callouts;
 mod connections;
 mod decisions;
+mod endpoint_health;
 mod examples;
 mod golden;
 mod hop_by_hop;

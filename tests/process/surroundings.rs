@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use crate::support::{API, RUN, Request, Setup, eventually_async};
+use crate::support::{API, RUN, Request, Setup, Wire, eventually_async};
 
 const REFUSALS_DROPPED: &str = "previewgate_log_lines_dropped_by_class_total{class=\"refusal\"}";
 const CALLS_DROPPED: &str = "previewgate_log_lines_dropped_by_class_total{class=\"call\"}";
@@ -77,6 +77,39 @@ async fn the_gateway_recovers_from_a_lack_of_file_descriptors() {
 
     drop(crowd);
     assert_eq!(agent.call(7, "5550101").await.passed().retcode(), "0");
+}
+
+#[tokio::test]
+async fn without_file_descriptors_no_endpoint_is_at_fault() {
+    let settings = "limits.first_byte_timeout = \"1h\"\nlimits.idle_timeout = \"1h\"\nupstream.probe.interval = \"1s\"";
+    let site = Setup::plain().lenient().settings(settings).site().await;
+    let mut gateway = site.run_with(site.shell(&format!("ulimit -n 64 && {RUN}"))).await;
+    let agent = gateway.agent(101).await;
+    let (mut polling, mut calling) = (gateway.connect().await, gateway.connect().await);
+    calling.send(&x()).await.passed();
+    // The poll takes the only connection to the upstream that is kept.
+    polling.write(&agent.poll_request().bytes()).await;
+    site.handle.wait_for_held_polls(1).await;
+    let mut operator = Wire::plain(gateway.admin_address).await.unwrap();
+    operator.send(&Request::admin("GET", "/livez")).await;
+
+    let crowd: Vec<_> = (0..200).map(|_| TcpStream::connect(gateway.address).unwrap()).collect();
+    gateway.says("connection cannot be accepted").await;
+    for _ in 0..5 {
+        let own = calling.send(&x()).await.own();
+        assert_eq!((own.status, own.reason.as_str(), own.retcode.as_str()), (503, "overloaded", "100-007"));
+    }
+    let line = gateway.says("this machine has no descriptor").await;
+    assert!(line.contains("local_resources"), "{line}");
+    let shown = operator.send(&Request::admin("GET", "/upstreams")).await.json();
+    assert_eq!(shown["upstreams"][0]["state"], "in_use", "{shown}");
+    let page = operator.send(&Request::admin("GET", "/metrics")).await.text();
+    let endpoint = format!("endpoint=\"http://{}\"", site.upstream_address());
+    assert!(page.contains(&format!("previewgate_upstream_failures_total{{{endpoint},kind=\"local_resources\"}} 5")));
+    assert!(page.contains(&format!("previewgate_upstream_healthy{{{endpoint}}} 1")));
+
+    drop(crowd);
+    eventually_async("a request to pass", async || gateway.send(&x()).await.status == 200).await;
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("previewgate_upstream_duration_seconds", "histogram", &["operation"]),
     ("previewgate_upstream_failures_total", "counter", &["endpoint", "kind"]),
     ("previewgate_upstream_healthy", "gauge", &["endpoint"]),
+    ("previewgate_upstream_unproven", "gauge", &["endpoint"]),
     ("previewgate_connections_open", "gauge", &["side"]),
     ("previewgate_websockets_open", "gauge", &[]),
     ("previewgate_event_parse_failures_total", "counter", &[]),
@@ -65,6 +66,7 @@ fn used() -> Metrics {
     metrics.requests.finished(OperationName::GetAgentEvent, None, Duration::from_millis(10_050));
     metrics.upstream.answered(OperationName::Unroutable, Duration::from_micros(150));
     metrics.upstream.endpoint(ENDPOINT).failed(FailureKind::Closed);
+    metrics.upstream.endpoint(ENDPOINT).health(true, false);
     metrics.process.certificate_not_after(CertificateRole::UpstreamCa, Some(1_800_000_000));
     metrics.process.mode(Mode::Monitor);
     metrics.snapshots.saved(Timestamp(1_700_000_000_999));
@@ -289,14 +291,17 @@ fn open_connections_are_counted_by_guards() {
 fn endpoints_appear_and_disappear_with_the_configuration() {
     let metrics = Metrics::new();
     let first = metrics.upstream.endpoint("a");
-    metrics.upstream.endpoint("b").healthy(false);
+    metrics.upstream.endpoint("c").health(false, false);
     metrics.upstream.endpoint("a").failed(FailureKind::Reset);
     first.failed(FailureKind::Reset);
     let page = metrics.encode();
     assert_eq!(value(&page, "previewgate_upstream_failures_total{endpoint=\"a\",kind=\"reset\"}"), "2");
-    assert_eq!(value(&page, "previewgate_upstream_healthy{endpoint=\"b\"}"), "0");
+    for (endpoint, healthy, unproven) in [("a", "0", "1"), ("c", "0", "0")] {
+        assert_eq!(value(&page, &format!("previewgate_upstream_healthy{{endpoint=\"{endpoint}\"}}")), healthy);
+        assert_eq!(value(&page, &format!("previewgate_upstream_unproven{{endpoint=\"{endpoint}\"}}")), unproven);
+    }
     metrics.upstream.retain_endpoints(|name| name == "a");
-    assert!(!metrics.encode().contains("endpoint=\"b\""));
+    assert!(!metrics.encode().contains("endpoint=\"c\""));
 }
 
 #[test]

@@ -21,6 +21,7 @@ use crate::protocol::OperationName;
 const UPSTREAM_DURATION: &str = "previewgate_upstream_duration_seconds";
 const UPSTREAM_FAILURES: &str = "previewgate_upstream_failures";
 const UPSTREAM_HEALTHY: &str = "previewgate_upstream_healthy";
+const UPSTREAM_UNPROVEN: &str = "previewgate_upstream_unproven";
 
 /// Requests to endpoints.
 #[derive(Debug)]
@@ -61,20 +62,21 @@ impl UpstreamMetrics {
     }
 }
 
-/// One endpoint, healthy at first.
+/// One endpoint, unproven at first.
 #[derive(Debug)]
 pub struct EndpointMetrics {
     name: String,
     failures: StaticFamily<Counter>,
     healthy: Gauge,
+    unproven: Gauge,
 }
 
 impl EndpointMetrics {
     fn new(name: &str) -> Self {
         let failures = StaticFamily::by_pair(("endpoint", &[name]), ("kind", words!(FailureKind)), Counter::default);
-        let healthy = Gauge::default();
-        healthy.set(1);
-        Self { name: name.to_owned(), failures, healthy }
+        let (healthy, unproven) = (Gauge::default(), Gauge::default());
+        unproven.set(1);
+        Self { name: name.to_owned(), failures, healthy, unproven }
     }
 
     /// Counts a failed attempt.
@@ -82,9 +84,10 @@ impl EndpointMetrics {
         self.failures.count(kind.index());
     }
 
-    /// Sets whether the endpoint is in use.
-    pub fn healthy(&self, healthy: bool) {
+    /// Sets whether the endpoint is known to work, and whether nothing is known about it yet.
+    pub fn health(&self, healthy: bool, unproven: bool) {
         self.healthy.set(i64::from(healthy));
+        self.unproven.set(i64::from(unproven));
     }
 }
 
@@ -103,11 +106,17 @@ impl Collector for Endpoints {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut failures = describe(&mut encoder, UPSTREAM_FAILURES, "Failed attempts", MetricType::Counter)?;
         self.try_each(|endpoint| endpoint.failures.encode_samples(&mut failures))?;
-        let help = "1 when the endpoint is in use";
+        let help = "1 when the endpoint is known to work";
         let mut healthy = describe(&mut encoder, UPSTREAM_HEALTHY, help, MetricType::Gauge)?;
         self.try_each(|endpoint| {
             let labels = [("endpoint", endpoint.name.as_str())];
             endpoint.healthy.encode(healthy.encode_family(&labels)?)
+        })?;
+        let help = "1 until the endpoint is first reached or fails";
+        let mut unproven = describe(&mut encoder, UPSTREAM_UNPROVEN, help, MetricType::Gauge)?;
+        self.try_each(|endpoint| {
+            let labels = [("endpoint", endpoint.name.as_str())];
+            endpoint.unproven.encode(unproven.encode_family(&labels)?)
         })
     }
 }
