@@ -37,6 +37,8 @@ const REFUSAL_REPORTS: Duration = Duration::from_secs(10);
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 /// Interval of the check for changed certificate files.
 const CERTIFICATES: Duration = Duration::from_secs(5);
+/// Interval of the report about certificates that expire soon.
+const CERTIFICATE_REPORTS: Duration = Duration::from_secs(24 * 60 * 60);
 /// Interval of the check for probes that are due.
 const PROBES: Duration = Duration::from_millis(100);
 /// The first requests show the state of the endpoints in use. So only the others are probed when this time is over.
@@ -321,6 +323,8 @@ impl Supervisor {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         let mut certificates = tokio::time::interval(CERTIFICATES);
         let mut refusals = tokio::time::interval(REFUSAL_REPORTS);
+        // The first tick is at the start.
+        let mut reports = tokio::time::interval(CERTIFICATE_REPORTS);
         loop {
             tokio::select! {
                 _ = housekeeping.tick() => {
@@ -329,6 +333,7 @@ impl Supervisor {
                 }
                 _ = certificates.tick() => self.reloader.look_at_certificates(),
                 _ = refusals.tick() => services.refusal_lines.report(),
+                _ = reports.tick() => self.reloader.report_certificates(),
                 _ = stopped.wait_for(|end| *end > End::NotYet) => break,
             }
         }

@@ -15,6 +15,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use self::signals::Signals;
 use crate::app::App;
 use crate::audit_commands;
+use crate::check;
 use crate::config::{self, Config, Files};
 use crate::demo::{self, Afterwards, SimulateOptions};
 use crate::explain;
@@ -49,14 +50,7 @@ enum Command {
     },
     /// Check a configuration with the real loader; print the effective one, or every problem.
     #[command(after_help = help::CHECK)]
-    Check {
-        /// The configuration file (TOML).
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-        /// Do not open the certificates and keys that it names.
-        #[arg(long)]
-        skip_files: bool,
-    },
+    Check(check::Options),
     /// See it work: a simulated CC-Gateway, previewgate in front of it and scripted agents, all on loopback.
     #[command(after_help = help::DEMO)]
     Demo {
@@ -111,9 +105,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     let outcome = match arguments.command {
         Command::Run { config } => run(&config),
-        Command::Check { config, skip_files } => {
-            check(&config, if skip_files { Files::Skip } else { Files::Check }, &mut out)
-        }
+        Command::Check(options) => check(&options, &mut out),
         Command::Demo { once } => demo::demo(if once { Afterwards::Exit } else { Afterwards::Serve }).map_err(other),
         Command::Simulate(options) => demo::simulate(&options).map_err(other),
         Command::Explain(options) => explain::explain(&options, &mut out).map_err(Failure::from),
@@ -133,7 +125,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match outcome.and_then(|()| out.flush().map_err(other)) {
         Ok(()) => code,
         Err(Failure { code, message }) => {
-            let _ = writeln!(io::stderr(), "{message}");
+            if !message.is_empty() {
+                let _ = writeln!(io::stderr(), "{message}");
+            }
             ExitCode::from(code)
         }
     }
@@ -157,7 +151,7 @@ fn man(directory: &Path) -> Result<(), Failure> {
     clap_mangen::generate_to(Arguments::command(), directory).map_err(named)
 }
 
-/// Why a command failed: what to print and how to exit.
+/// Why a command failed: what to print, if anything, and how to exit.
 struct Failure {
     code: u8,
     message: String,
@@ -203,12 +197,14 @@ fn other(error: impl std::fmt::Display) -> Failure {
     Failure { code: 1, message: format!("previewgate: {error}") }
 }
 
-fn check(path: &Path, files: Files, out: &mut impl Write) -> Result<(), Failure> {
-    let config = config::load(path, files)?;
-    for warning in config.warnings() {
-        let _ = writeln!(io::stderr(), "warning: {warning}");
+fn check(options: &check::Options, out: &mut impl Write) -> Result<(), Failure> {
+    // What is wrong has been printed.
+    let failed = |code| Err(Failure { code, message: String::new() });
+    match check::check(options, out, &mut io::stderr()).map_err(other)? {
+        check::Verdict::Good => Ok(()),
+        check::Verdict::Refused => failed(BAD_CONFIGURATION),
+        check::Verdict::Unreachable => failed(1),
     }
-    write!(out, "{}", config.to_toml()).map_err(other)
 }
 
 fn run(path: &Path) -> Result<(), Failure> {
@@ -252,5 +248,8 @@ fn announce(config: &Config) {
     );
     for warning in config.warnings() {
         tracing::warn!(target: "previewgate", "{warning}");
+    }
+    for problem in config.missing_directories() {
+        tracing::warn!(target: "previewgate", "{}: {}", problem.key, problem.message);
     }
 }

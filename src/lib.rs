@@ -23,7 +23,7 @@
 //! ```layers
 //! main
 //! cli
-//! demo, explain, audit_commands, schema
+//! check, demo, explain, audit_commands, schema
 //! app
 //! admin
 //! reload
@@ -44,6 +44,7 @@ pub mod admin;
 pub mod app;
 pub mod audit;
 pub mod audit_commands;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod demo;

@@ -91,8 +91,24 @@ pub struct Reloader {
 struct Seen {
     /// When those in force were read.
     in_force: u64,
-    /// When they were last refused: what was said once is not said again every few seconds.
-    refused: Option<u64>,
+    /// What was last refused. It is logged once, not every few seconds.
+    refused: Option<Refused>,
+}
+
+/// Certificate files that were refused.
+struct Refused {
+    print: u64,
+    /// When to look at them again although they have not changed: then they become valid.
+    again: Option<SystemTime>,
+}
+
+impl Seen {
+    /// Whether files with this fingerprint are in force, or would be refused again.
+    fn needs_no_look(&self, print: u64) -> bool {
+        let refused = self.refused.as_ref().filter(|refused| refused.print == print);
+        print == self.in_force
+            || refused.is_some_and(|refused| refused.again.is_none_or(|again| SystemTime::now() < again))
+    }
 }
 
 impl Reloader {
@@ -128,6 +144,7 @@ impl Reloader {
         match &outcome {
             Ok(changes) => {
                 log_reload(&self.active.current().config, trigger, &in_words(changes));
+                self.report_certificates();
                 self.notifier.ready("serving");
             }
             Err(error) => {
@@ -150,12 +167,13 @@ impl Reloader {
     }
 
     /// Looks whether certificates or keys have been replaced, and puts the new ones in force. A pair of which only
-    /// one half is there yet does not load: the old pair stays, and the next look finds the whole.
+    /// one half is there yet does not load: the old pair stays, and the next look finds the whole. A certificate that is
+    /// not valid yet is put in force when it becomes valid.
     pub fn look_at_certificates(&self) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.active.current();
         let print = certificate_fingerprint(&current.config);
-        if print == seen.in_force || Some(print) == seen.refused {
+        if seen.needs_no_look(print) {
             return;
         }
         match self.put_in_force(&current, current.config.clone(), ConfigTrigger::CertificateFiles) {
@@ -166,9 +184,14 @@ impl Reloader {
                 tracing::info!(
                     target: "previewgate", trigger = %Trigger::CertificateFiles, config_hash, "certificates reloaded"
                 );
+                self.report_certificates();
             }
             Err(error) => {
-                seen.refused = Some(print);
+                let again = match &error {
+                    SetupError::Certificate(unfit) => unfit.valid_from,
+                    SetupError::Tls(_) | SetupError::Push(_) => None,
+                };
+                seen.refused = Some(Refused { print, again });
                 tracing::warn!(target: "previewgate", %error, "new certificates cannot be used yet: keeping the old ones");
             }
         }
@@ -182,6 +205,13 @@ impl Reloader {
     fn remember(&self, trigger: Trigger, outcome: Result<String, String>) {
         let last = LastReload { at: SystemTime::now(), trigger, outcome };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
+    }
+
+    /// Logs each certificate in force that is expired, not valid yet, or expires soon.
+    pub fn report_certificates(&self) {
+        for notice in self.active.current().certificate_notices() {
+            notice.log();
+        }
     }
 
     fn put_in_force(&self, current: &Generation, config: Config, trigger: ConfigTrigger) -> Result<(), SetupError> {

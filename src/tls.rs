@@ -1,5 +1,7 @@
 //! The parts of TLS that all sides use: PEM files and the crypto provider.
 
+mod validity;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,6 +9,8 @@ use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+pub use validity::{CertificateFault, CertificateNotice, Period};
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -64,11 +68,7 @@ pub(crate) fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-/// The earliest end of the certificates in a PEM file, in seconds since the Unix epoch; `None` if none is readable.
-pub(crate) fn earliest_end(path: &Path) -> Option<i64> {
-    let ends = |certificate: &CertificateDer<'_>| {
-        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-        Some(parsed.validity().not_after.timestamp())
-    };
-    certificates(path).ok()?.iter().filter_map(ends).min()
+/// When the certificates in a PEM file are valid, in the order of the file; none if the file cannot be read.
+pub(crate) fn periods(path: &Path) -> Vec<Period> {
+    certificates(path).unwrap_or_default().iter().filter_map(|certificate| Period::of(certificate)).collect()
 }

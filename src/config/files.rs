@@ -55,7 +55,7 @@ impl Kind for FilePath {
         }
         let path = value.document.resolve(text);
         if value.document.files == Files::Check {
-            self.check(value, &path)?;
+            self.check(value, text, &path)?;
         }
         Some(path)
     }
@@ -122,11 +122,16 @@ impl Kind for WrittenFile {
 }
 
 impl FilePath {
-    fn check(&self, value: &mut ValueRef<'_, '_>, path: &Path) -> Option<()> {
+    fn check(&self, value: &mut ValueRef<'_, '_>, text: &str, path: &Path) -> Option<()> {
         let content = match content(path) {
             Ok(content) => content,
             Err(error) => {
-                let message = format!("cannot be read: {error}");
+                let is_a_path = !self.is_secret() || looks_like_a_path(text, path);
+                value.withhold(!is_a_path);
+                let message = match is_a_path {
+                    true => format!("cannot be read ({}): {error}", path.display()),
+                    false => format!("cannot be read: {error}"),
+                };
                 let base = value.document.base().display();
                 let cure = format!("name a file that this user may read; relative paths start at {base}");
                 return value.wrong(&message, &cure);
@@ -138,13 +143,22 @@ impl FilePath {
         }
         match self.0.fault(&content) {
             None => Some(()),
-            Some((message, cure)) => value.wrong(message, cure),
+            Some((message, cure)) => value.wrong(&format!("{message} ({})", path.display()), cure),
         }
     }
 }
 
 fn is_open_to_others(path: &Path) -> bool {
     path.metadata().is_ok_and(|found| found.permissions().mode() & 0o006 != 0)
+}
+
+/// Whether what should be the path of a file with a secret is a path, and not the secret itself.
+fn looks_like_a_path(text: &str, path: &Path) -> bool {
+    const ENDINGS: [&str; 6] = ["key", "pem", "crt", "txt", "secret", "password"];
+    let has_ending =
+        path.extension().and_then(|ending| ending.to_str()).is_some_and(|ending| ENDINGS.contains(&ending));
+    let is_in_a_directory = path.parent().is_some_and(Path::is_dir);
+    has_ending || (text.contains('/') && is_in_a_directory)
 }
 
 impl FileContent {

@@ -9,6 +9,7 @@
 //! | [`kinds`], [`addresses`], [`targets`], [`files`], [`redis`], [`audit`] | how a duration, an endpoint, a push target … is read and written |
 //! | [`conflicts`] | contradictions between two keys |
 //! | [`warnings`](mod@warnings) | settings that are allowed but risky |
+//! | [`surroundings`](mod@surroundings) | the files and directories that a configuration names |
 //! | [`changes`], [`reference`](mod@reference) | what differs between two configurations; a description of every key |
 //! | [`entry`], [`document`], [`writer`], [`toml_text`] | the machinery that walks the key table to read, write and describe |
 //! | [`problem`] | how a mistake is reported |
@@ -31,6 +32,7 @@ mod network;
 mod problem;
 mod redis;
 mod reference;
+mod surroundings;
 mod targets;
 #[cfg(test)]
 mod tests;
@@ -56,6 +58,7 @@ pub use network::Network;
 pub use problem::{Problem, Problems};
 pub use redis::{OnStoreFailure, RedisStore, RedisUrl};
 pub use reference::{KeyDescription, Presence, Reload, ValueKind};
+pub use surroundings::{NamedPath, PathAccess};
 pub use targets::{AllowedHost, AllowedTarget};
 
 pub use crate::endpoint_url::{EndpointUrl, InvalidEndpointUrl, Scheme};

@@ -58,7 +58,7 @@ mod trace_id;
 
 pub use account_sign_ins::AccountSignIns;
 pub use audit_trail::AuditTrail;
-pub use certificates::certificate_fingerprint;
+pub use certificates::{Certificates, UnfitCertificate, certificate_fingerprint};
 pub use clients::{ClientPlace, Clients};
 pub use cors::Origins;
 pub use error::GatewayError;

@@ -8,11 +8,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::account_sign_ins::AccountSignIns;
 use super::audit_trail::AuditTrail;
-use super::certificates::report_expiry;
+use super::certificates::{Certificates, UnfitCertificate};
 use super::clients::Clients;
 use super::cors::Origins;
 use super::finish_on_drop::KeptPolls;
@@ -28,7 +28,7 @@ use crate::log_throttle::LogThrottle;
 use crate::preview::{Clock, Timestamp};
 use crate::store::Ledger;
 use crate::telemetry::{HashKey, Metrics, Redactor};
-use crate::tls::TlsError;
+use crate::tls::{CertificateNotice, TlsError};
 use crate::upstream::{Dial, TcpDial, Upstream};
 
 /// Minimum interval between two warnings about events, and between two about the upstream.
@@ -172,6 +172,8 @@ pub struct Generation {
     pub upstream: Arc<Upstream>,
     /// TLS towards the clients; `None` for plain HTTP.
     pub acceptor: Option<Acceptor>,
+    /// The certificates that it was built from.
+    pub certificates: Certificates,
 }
 
 /// Why a valid configuration cannot be put in force.
@@ -183,6 +185,9 @@ pub enum SetupError {
     /// Pushes cannot be relayed.
     #[error(transparent)]
     Push(#[from] PushSetupError),
+    /// A valid certificate would be replaced by one that is not.
+    #[error(transparent)]
+    Certificate(#[from] UnfitCertificate),
 }
 
 impl Generation {
@@ -190,14 +195,28 @@ impl Generation {
     /// `previous` has as well keep their health.
     ///
     /// # Errors
-    /// When certificates, keys or the push key cannot be used.
+    /// When certificates, keys or the push key cannot be used, or when a valid certificate of `previous` would be
+    /// replaced by one that is not.
     pub fn build(services: &Arc<Services>, config: Config, previous: Option<&Self>) -> Result<Self, SetupError> {
+        let certificates = Certificates::read(&config);
+        if let Some(previous) = previous {
+            certificates.check_replacing(&previous.certificates, SystemTime::now())?;
+        }
         let earlier = previous.map(|previous| &*previous.upstream);
         let upstream =
             Arc::new(Upstream::new(&config, Arc::clone(&services.metrics), Arc::clone(&services.dial), earlier)?);
         let acceptor = config.listener.tls.as_ref().map(Acceptor::new).transpose()?;
         let push = Push::new(&config, &services.own_addresses)?;
-        report_expiry(&config, &services.metrics);
-        Ok(Self { services: Arc::clone(services), config, push, upstream, acceptor })
+        certificates.report_expiry(&services.metrics);
+        upstream.report_certificates();
+        Ok(Self { services: Arc::clone(services), config, push, upstream, acceptor, certificates })
+    }
+
+    /// What an operator should know now about its certificates, and about those that endpoints have shown.
+    pub fn certificate_notices(&self) -> Vec<CertificateNotice> {
+        let now = SystemTime::now();
+        let mut notices = self.certificates.notices(now);
+        notices.extend(self.upstream.endpoints().iter().filter_map(|endpoint| endpoint.certificate_notice(now)));
+        notices
     }
 }

@@ -3,7 +3,9 @@
 //! A certificate authority of its own per call, so that a client that trusts one simulator trusts no other.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -49,12 +51,7 @@ pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 impl Authority {
     /// Makes a key and a certificate of its own.
     pub fn new() -> io::Result<Self> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "previewgate simulator throw-away CA");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(io::Error::other)?;
-        CertifiedIssuer::self_signed(params, key).map(Self).map_err(io::Error::other)
+        Self::with(|_| {})
     }
 
     /// The authority's certificate.
@@ -62,8 +59,32 @@ impl Authority {
         self.0.pem()
     }
 
+    /// Makes a key and a certificate of its own that is valid during this period.
+    pub fn valid(period: Range<SystemTime>) -> io::Result<Self> {
+        Self::with(|params| limit(params, period))
+    }
+
+    fn with(adjust: impl FnOnce(&mut CertificateParams)) -> io::Result<Self> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "previewgate simulator throw-away CA");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        adjust(&mut params);
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(io::Error::other)?;
+        CertifiedIssuer::self_signed(params, key).map(Self).map_err(io::Error::other)
+    }
+
     /// Signs a leaf for these DNS names and IP addresses.
     pub fn issue(&self, names: &[&str]) -> io::Result<SelfSigned> {
+        self.issue_with(names, |_| {})
+    }
+
+    /// Signs a leaf that is valid during this period.
+    pub fn issue_valid(&self, names: &[&str], period: Range<SystemTime>) -> io::Result<SelfSigned> {
+        self.issue_with(names, |params| limit(params, period))
+    }
+
+    fn issue_with(&self, names: &[&str], adjust: impl FnOnce(&mut CertificateParams)) -> io::Result<SelfSigned> {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names.clone()).map_err(io::Error::other)?;
         if let Some(name) = names.into_iter().next() {
@@ -72,10 +93,17 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        adjust(&mut params);
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(io::Error::other)?;
         let leaf = params.signed_by(&key, &self.0).map_err(io::Error::other)?;
         Ok(SelfSigned { certificate: leaf.pem() + &self.pem(), private_key: key.serialize_pem(), ca: self.pem() })
     }
+}
+
+/// Makes a certificate valid during `period` only, in whole seconds.
+fn limit(params: &mut CertificateParams, period: Range<SystemTime>) {
+    params.not_before = period.start.into();
+    params.not_after = period.end.into();
 }
 
 impl SelfSigned {

@@ -21,6 +21,7 @@ mod sign_in;
 pub mod snapshot;
 mod state_files;
 
+use crate::config::RedisStore;
 use crate::label_enum;
 
 pub use answer::{Outcome, Recorded, Source};
@@ -40,6 +41,14 @@ pub enum Unavailable {
     Reject,
     /// `on_store_failure = "forward"`
     Forward,
+}
+
+/// Connects to Redis once, as [`Ledger::stay_connected`] does: for `check --online`.
+///
+/// # Errors
+/// Why it cannot be reached or used, in one sentence.
+pub async fn try_redis(settings: &RedisStore) -> Result<(), String> {
+    redis::try_once(settings).await
 }
 
 label_enum! {

@@ -58,10 +58,15 @@ pub(super) async fn tls(
     let (Some(tls), Some(name)) = (&upstream.tls, &endpoint.server_name) else {
         return Err((FailureKind::Tls, Some(io::Error::other("no TLS for a plain endpoint"))));
     };
-    tls.connect(name.clone(), stream).await.map_err(|error| {
+    let connected = tls.connect(name.clone(), stream).await.map_err(|error| {
         let kind = if is_local_exhaustion(&error) { FailureKind::LocalResources } else { FailureKind::Tls };
         (kind, Some(error))
-    })
+    })?;
+    let leaf = connected.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    if leaf.is_some_and(|leaf| endpoint.showed(leaf)) {
+        upstream.report_certificates();
+    }
+    Ok(connected)
 }
 
 async fn http<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(

@@ -1,10 +1,10 @@
 //! One upstream address and its health.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::time::Instant;
 
 use super::dial::DialError;
@@ -13,7 +13,7 @@ use super::health::{FailureMode, Health, HealthTracker, Recovery};
 use super::route::Candidate;
 use crate::config;
 use crate::telemetry::metrics::{EndpointMetrics, UpstreamMetrics};
-use crate::tls::TlsError;
+use crate::tls::{CertificateNotice, Period, TlsError};
 
 /// One upstream address, shared by all workers.
 pub struct Endpoint {
@@ -30,10 +30,16 @@ pub struct Endpoint {
     pub(super) metrics: Arc<EndpointMetrics>,
     /// Kept over a reload: a new configuration does not repair an endpoint.
     pub(super) health: Arc<HealthTracker>,
+    /// The certificate that it last showed. Kept over a reload too.
+    leaf: Arc<Leaf>,
     /// The interval of probes, and so the longest time that an unreachable endpoint stays ejected. `None` without
     /// probes.
     probe_interval: Option<Duration>,
 }
+
+/// The certificate that an endpoint last showed.
+#[derive(Debug, Default)]
+struct Leaf(Mutex<Option<(CertificateDer<'static>, Period)>>);
 
 /// The health of an endpoint, for operators.
 #[derive(Clone, Debug)]
@@ -50,6 +56,12 @@ pub struct Condition {
     pub failures_in_a_row: u32,
     /// Time until it is tried again; `None` if it is in use.
     pub next_try_in: Option<Duration>,
+}
+
+impl Leaf {
+    fn lock(&self) -> MutexGuard<'_, Option<(CertificateDer<'static>, Period)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Endpoint {
@@ -71,6 +83,7 @@ impl Endpoint {
         };
         let metrics = metrics.endpoint(&name);
         let health = earlier.map_or_else(|| Arc::new(HealthTracker::new()), |earlier| Arc::clone(&earlier.health));
+        let leaf = earlier.map(|earlier| Arc::clone(&earlier.leaf)).unwrap_or_default();
         let state = health.state();
         metrics.health(state.proven && !state.ejected, !state.proven && !state.ejected);
         let probing = settings.probe.kind != Some(config::ProbeKind::None);
@@ -83,6 +96,7 @@ impl Endpoint {
             server_name,
             metrics,
             health,
+            leaf,
             probe_interval: probing.then_some(settings.probe.interval),
         })
     }
@@ -98,6 +112,34 @@ impl Endpoint {
             failures_in_a_row: state.failures,
             next_try_in: state.ejected.then(|| state.next_try.saturating_duration_since(Instant::now())),
         }
+    }
+
+    /// When the certificate that it last showed is valid; `None` before the first handshake.
+    pub fn certificate_period(&self) -> Option<Period> {
+        self.leaf.lock().as_ref().map(|(_, period)| *period)
+    }
+
+    /// What an operator should know at `now` about the certificate that it last showed.
+    pub fn certificate_notice(&self, now: SystemTime) -> Option<CertificateNotice> {
+        CertificateNotice::about(format!("endpoint {}", self.name), self.certificate_period()?, now)
+    }
+
+    /// It has shown this certificate in a handshake. Returns whether it is another one than before. If it expires soon,
+    /// the log says so.
+    pub(super) fn showed(&self, certificate: &CertificateDer<'_>) -> bool {
+        {
+            let mut leaf = self.leaf.lock();
+            if leaf.as_ref().is_some_and(|(known, _)| known == certificate) {
+                return false;
+            }
+            let Some(period) = Period::of(certificate) else { return false };
+            self.metrics.certificate_not_after(period.end);
+            *leaf = Some((certificate.clone().into_owned(), period));
+        }
+        if let Some(notice) = self.certificate_notice(SystemTime::now()) {
+            notice.log();
+        }
+        true
     }
 
     pub(super) fn candidate(&self) -> Candidate<'_> {

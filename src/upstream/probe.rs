@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::connect::tls;
 use super::dial::DialError;
 use super::endpoint::Endpoint;
+use super::failure::Cause;
 use super::shared::{Probe, Upstream};
 use crate::failure::FailureKind;
 
@@ -28,10 +29,27 @@ impl Upstream {
         join_all(due.map(|endpoint| self.probe_one(endpoint))).await;
     }
 
+    /// Connects to an endpoint once, as for a request: with TLS if it is `https`, and with the GET of an `http` probe.
+    ///
+    /// # Errors
+    /// Why it cannot be reached.
+    pub async fn try_endpoint(&self, endpoint: &Endpoint) -> Result<(), Cause> {
+        let patience = self.settings.connect_timeout * 2;
+        let attempt = match &self.probe {
+            Probe::Http(_) => self.probe(endpoint, patience / 2, &self.probe),
+            Probe::None | Probe::Tcp | Probe::Tls if endpoint.server_name.is_some() => {
+                self.probe(endpoint, patience / 2, &Probe::Tls)
+            }
+            Probe::None | Probe::Tcp | Probe::Tls => self.probe(endpoint, patience / 2, &Probe::Tcp),
+        };
+        let outcome = tokio::time::timeout(patience, attempt).await;
+        outcome.unwrap_or(Err((FailureKind::ConnectTimeout, None))).map_err(|failure| endpoint.cause(failure))
+    }
+
     async fn probe_one(&self, endpoint: &Endpoint) {
         // Half of the time is for the connection, as for a request. The other half is for the response to a GET.
         let patience = self.settings.connect_timeout * 2;
-        let outcome = tokio::time::timeout(patience, self.probe(endpoint, patience / 2)).await;
+        let outcome = tokio::time::timeout(patience, self.probe(endpoint, patience / 2, &self.probe)).await;
         match outcome.unwrap_or(Err((FailureKind::ConnectTimeout, None))) {
             Ok(()) => endpoint.probed(matches!(self.probe, Probe::Http(_))),
             Err(failure) => {
@@ -42,11 +60,11 @@ impl Upstream {
         }
     }
 
-    async fn probe(&self, endpoint: &Endpoint, patience: Duration) -> Result<(), DialError> {
+    async fn probe(&self, endpoint: &Endpoint, patience: Duration, probe: &Probe) -> Result<(), DialError> {
         let timeout = || (FailureKind::ConnectTimeout, None);
         let dialed = self.dial.dial(&endpoint.host, endpoint.port, patience);
         let stream = tokio::time::timeout(patience, dialed).await.map_err(|_| timeout())??;
-        match &self.probe {
+        match probe {
             Probe::None | Probe::Tcp => Ok(()),
             Probe::Tls => tls(self, endpoint, stream).await.map(drop),
             Probe::Http(path) if endpoint.server_name.is_some() => {

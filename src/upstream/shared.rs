@@ -13,6 +13,7 @@ use crate::config::{self, Balance, ProbeKind};
 use crate::failure::FailureKind;
 use crate::log_throttle::LogThrottle;
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::CertificateRole;
 use crate::tls::TlsError;
 
 /// The upstream, shared by all workers.
@@ -76,6 +77,12 @@ impl Upstream {
     /// The endpoints, in order of preference.
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    /// Sets the metric of the endpoints' certificate that expires first.
+    pub fn report_certificates(&self) {
+        let ends = self.endpoints.iter().filter_map(|endpoint| endpoint.certificate_period());
+        self.metrics.process.certificate_not_after(CertificateRole::Upstream, ends.map(|period| period.end).min());
     }
 
     /// A connection to `endpoint` could not be established. That ejects it, unless this machine is at fault.

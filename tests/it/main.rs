@@ -22,6 +22,7 @@ mod at_most_once;
 mod audit;
 mod callers;
 mod callouts;
+mod certificates;
 mod connections;
 mod decisions;
 mod endpoint_health;

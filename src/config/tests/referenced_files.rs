@@ -67,6 +67,21 @@ fn an_absent_file_is_a_problem_and_its_name_may_be_a_secret() {
 }
 
 #[test]
+fn an_absent_file_is_named_by_its_path_unless_that_may_be_the_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("tls")).unwrap();
+    let check = |line: &str| parse(&document("log", line), directory.path(), Files::Check).unwrap_err().to_string();
+    for path in ["hash.key", "tls/hash", "tls/missing/hash.pem", "./hash"] {
+        let error = check(&format!("hash_key = \"{path}\""));
+        assert!(error.contains(&directory.path().join(path).display().to_string()), "{error}");
+    }
+    for secret in ["hunter2", "aGVsbG8/d29ybGQ="] {
+        let error = check(&format!("hash_key = \"{secret}\""));
+        assert!(!error.contains(secret), "{error}");
+    }
+}
+
+#[test]
 fn a_pasted_secret_is_not_shown() {
     let text =
         document("listener.tls", "certificate = \"\"\"-----BEGIN PRIVATE KEY-----\nhunter2\"\"\"\nprivate_key = \"k\"");

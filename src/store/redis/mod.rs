@@ -461,6 +461,17 @@ impl SharedStore {
     }
 }
 
+/// Connects, authenticates and asks for a sign of life.
+pub(super) async fn try_once(settings: &RedisStore) -> Result<(), String> {
+    let (mut connection, _driver) = connect(settings).await.map_err(|error| error.to_string())?;
+    let ping = cmd("PING");
+    let pong = ping.query_async::<Value>(&mut connection);
+    match tokio::time::timeout(HEARTBEAT_LIMIT, pong).await {
+        Ok(pong) => pong.map(drop).map_err(|error| error.to_string()),
+        Err(_) => Err("it does not answer".to_owned()),
+    }
+}
+
 impl Stored {
     fn unknown() -> Self {
         Self { tag: String::new(), state: None, seen: false }

@@ -157,6 +157,14 @@ impl OptionalGauge {
     pub(super) fn set(&self, value: i64) {
         self.0.store(value, Ordering::Relaxed);
     }
+
+    /// Writes its sample, if it has a value, as the one with these labels of the family of `encoder`.
+    pub(super) fn encode_labelled(&self, encoder: &mut MetricEncoder<'_>, labels: &[(&str, &str)]) -> fmt::Result {
+        match self.0.load(Ordering::Relaxed) {
+            Self::ABSENT => Ok(()),
+            value => ConstGauge::new(value).encode(encoder.encode_family(&labels)?),
+        }
+    }
 }
 
 impl EncodeMetric for OptionalGauge {

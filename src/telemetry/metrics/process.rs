@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -106,8 +107,22 @@ label_enum! {
         UpstreamClient = "upstream_client",
         /// CA of the endpoints' certificates.
         UpstreamCa = "upstream_ca",
+        /// The certificate that an endpoint shows: of all endpoints, the one that ends first.
+        Upstream = "upstream",
         /// CA of the certificates of applications that receive pushes.
         PushCa = "push_ca",
+        /// CA of the certificate of the shared store.
+        StoreCa = "store_ca",
+    }
+}
+
+impl CertificateRole {
+    /// Whether a file for this role holds alternatives, not a chain.
+    pub fn is_set_of_authorities(self) -> bool {
+        match self {
+            Self::ClientCa | Self::UpstreamCa | Self::PushCa | Self::StoreCa => true,
+            Self::Server | Self::UpstreamClient | Self::Upstream => false,
+        }
     }
 }
 
@@ -164,10 +179,10 @@ impl ProcessMetrics {
         self.last_reload_successful.set(i64::from(successful));
     }
 
-    /// Sets when the certificate of this role expires (the first to expire, if there are several), in seconds since the
-    /// Unix epoch; `None` if there is no certificate.
-    pub fn certificate_not_after(&self, role: CertificateRole, timestamp: Option<i64>) {
-        self.not_after.set(role.index(), timestamp);
+    /// Sets when the certificate of this role expires (the first to expire, if there are several); `None` if there is
+    /// no certificate.
+    pub fn certificate_not_after(&self, role: CertificateRole, end: Option<SystemTime>) {
+        self.not_after.set(role.index(), end.map(seconds));
     }
 
     /// The certificates, each with the time when it expires, in seconds since the Unix epoch.
@@ -185,6 +200,12 @@ impl ProcessMetrics {
     pub fn panicked(&self) {
         self.panics.inc();
     }
+}
+
+/// A time in seconds since the Unix epoch.
+pub(super) fn seconds(time: SystemTime) -> i64 {
+    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// The hash of the running configuration as a label. Each reload can change it, and only one series exists at a time.

@@ -1,7 +1,7 @@
 //! The page that a scraper reads.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::label_words::words;
 use super::*;
@@ -35,6 +35,7 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("previewgate_upstream_failures_total", "counter", &["endpoint", "kind"]),
     ("previewgate_upstream_healthy", "gauge", &["endpoint"]),
     ("previewgate_upstream_unproven", "gauge", &["endpoint"]),
+    ("previewgate_upstream_certificate_not_after_timestamp_seconds", "gauge", &["endpoint"]),
     ("previewgate_connections_open", "gauge", &["side"]),
     ("previewgate_websockets_open", "gauge", &[]),
     ("previewgate_event_parse_failures_total", "counter", &[]),
@@ -67,7 +68,10 @@ fn used() -> Metrics {
     metrics.upstream.answered(OperationName::Unroutable, Duration::from_micros(150));
     metrics.upstream.endpoint(ENDPOINT).failed(FailureKind::Closed);
     metrics.upstream.endpoint(ENDPOINT).health(true, false);
-    metrics.process.certificate_not_after(CertificateRole::UpstreamCa, Some(1_800_000_000));
+    metrics.upstream.endpoint(ENDPOINT).certificate_not_after(UNIX_EPOCH + Duration::from_secs(1_900_000_000));
+    metrics
+        .process
+        .certificate_not_after(CertificateRole::UpstreamCa, Some(UNIX_EPOCH + Duration::from_secs(1_800_000_000)));
     metrics.process.mode(Mode::Monitor);
     metrics.snapshots.saved(Timestamp(1_700_000_000_999));
     metrics.audit.read_from(|| vec![("decision", 2, 1)], || true);
@@ -245,6 +249,10 @@ fn each_method_changes_its_own_series() {
         ("previewgate_upstream_duration_seconds_count{operation=\"unroutable\"}", "1"),
         ("previewgate_upstream_failures_total{endpoint=\"https://10.0.0.11:8043\",kind=\"closed\"}", "1"),
         ("previewgate_upstream_healthy{endpoint=\"https://10.0.0.11:8043\"}", "1"),
+        (
+            "previewgate_upstream_certificate_not_after_timestamp_seconds{endpoint=\"https://10.0.0.11:8043\"}",
+            "1900000000",
+        ),
         ("previewgate_requests_shed_total{kind=\"poll\"}", "1"),
         ("previewgate_pushes_total{outcome=\"refused_target\"}", "1"),
         ("previewgate_push_sign_ins_total{handling=\"passed\"}", "1"),

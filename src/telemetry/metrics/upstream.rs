@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -13,14 +13,16 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::durations::duration_histogram;
-use super::families::{StaticFamily, describe};
+use super::families::{OptionalGauge, StaticFamily, describe};
 use super::label_words::words;
+use super::process::seconds;
 use crate::failure::FailureKind;
 use crate::protocol::OperationName;
 
 const UPSTREAM_DURATION: &str = "previewgate_upstream_duration_seconds";
 const UPSTREAM_FAILURES: &str = "previewgate_upstream_failures";
 const UPSTREAM_HEALTHY: &str = "previewgate_upstream_healthy";
+const UPSTREAM_CERTIFICATE_NOT_AFTER: &str = "previewgate_upstream_certificate_not_after_timestamp_seconds";
 const UPSTREAM_UNPROVEN: &str = "previewgate_upstream_unproven";
 
 /// Requests to endpoints.
@@ -69,6 +71,7 @@ pub struct EndpointMetrics {
     failures: StaticFamily<Counter>,
     healthy: Gauge,
     unproven: Gauge,
+    certificate_not_after: OptionalGauge,
 }
 
 impl EndpointMetrics {
@@ -76,12 +79,18 @@ impl EndpointMetrics {
         let failures = StaticFamily::by_pair(("endpoint", &[name]), ("kind", words!(FailureKind)), Counter::default);
         let (healthy, unproven) = (Gauge::default(), Gauge::default());
         unproven.set(1);
-        Self { name: name.to_owned(), failures, healthy, unproven }
+        let certificate_not_after = OptionalGauge::absent();
+        Self { name: name.to_owned(), failures, healthy, unproven, certificate_not_after }
     }
 
     /// Counts a failed attempt.
     pub fn failed(&self, kind: FailureKind) {
         self.failures.count(kind.index());
+    }
+
+    /// Sets when the certificate that the endpoint shows expires.
+    pub fn certificate_not_after(&self, end: SystemTime) {
+        self.certificate_not_after.set(seconds(end));
     }
 
     /// Sets whether the endpoint is known to work, and whether nothing is known about it yet.
@@ -117,6 +126,12 @@ impl Collector for Endpoints {
         self.try_each(|endpoint| {
             let labels = [("endpoint", endpoint.name.as_str())];
             endpoint.unproven.encode(unproven.encode_family(&labels)?)
+        })?;
+        let help = "When the certificate that the endpoint shows becomes invalid";
+        let mut not_after = describe(&mut encoder, UPSTREAM_CERTIFICATE_NOT_AFTER, help, MetricType::Gauge)?;
+        self.try_each(|endpoint| {
+            let labels = [("endpoint", endpoint.name.as_str())];
+            endpoint.certificate_not_after.encode_labelled(&mut not_after, &labels)
         })
     }
 }
