@@ -131,6 +131,9 @@ keys!(Upstream {
     response_timeout: span(seconds(11)..=DAY)
         .because("the server holds an event poll for 10s, and a poll that is cut off signs its agent out")
         .or(seconds(30)),
+    poll_patience: span(Duration::ZERO..=seconds(8))
+        .because("an application waits 20s for a poll, and the server may hold it for 10s")
+        .or(seconds(3)),
     idle_timeout: span(MILLISECOND..=DAY).or(seconds(15)),
     max_idle_per_endpoint: number(0..=65_536).or(10_000),
     preserve_host: Flag.or(false),

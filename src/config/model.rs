@@ -94,6 +94,8 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// Maximum time from the end of the request to the response head. Longer than the server's long poll (10 s by default).
     pub response_timeout: Duration,
+    /// How long a poll is kept and tried again if no connection can be established. Zero is off.
+    pub poll_patience: Duration,
     /// How long an idle connection is kept. Must be below the upstream's own keep-alive (Tomcat: 20 s or 60 s).
     pub idle_timeout: Duration,
     /// Idle connections kept for each endpoint and worker.

@@ -9,6 +9,7 @@ use http::{Request, Response, Version, request, response};
 use tokio::time::Instant;
 
 use super::context::RequestContext;
+use super::drain::DrainStage;
 use super::error::GatewayError;
 use super::headers::{GUID, REQUEST_ID, ask_for_known_codings, prepare_response, strip_hop_by_hop};
 use super::proxy_chain::{FORWARDED_FOR, ProxyChain};
@@ -50,9 +51,14 @@ pub(super) async fn send(
     client: &Client,
     request: Request<RequestBody>,
 ) -> Result<Response<UpstreamBody>, GatewayError> {
-    let route = client.upstream().route(RoutingKey::new(context.agent(), request.headers().get(GUID)));
+    let guid = request.headers().get(GUID).cloned();
+    let key = RoutingKey::new(context.agent(), guid.as_ref());
     let sent = Instant::now();
-    let answer = client.send(request, route).await;
+    let answer = if context.classified.operation.is_long_poll() {
+        client.send_patiently(request, key, context.services().drain.until(DrainStage::Draining)).await
+    } else {
+        client.send(request, client.upstream().route(key)).await
+    };
     if let Err(Failure::MaybeSent(cause)) = &answer {
         record.upstream_unclear(&cause.endpoint);
     }

@@ -15,6 +15,7 @@ use super::audit_trail::AuditTrail;
 use super::certificates::{Certificates, UnfitCertificate};
 use super::clients::Clients;
 use super::cors::Origins;
+use super::drain::Drain;
 use super::finish_on_drop::KeptPolls;
 use super::flight_recorder::FlightRecorder;
 use super::load::Load;
@@ -64,6 +65,8 @@ pub struct Services {
     pub load: Arc<Load>,
     /// The places that each client holds.
     pub clients: Clients,
+    /// How far the end of the process has come, for requests that wait.
+    pub drain: Drain,
     /// Polls that are kept for a moment after their client has left.
     pub kept_polls: KeptPolls,
     /// How many refusals of each client are logged.
@@ -127,6 +130,7 @@ impl Services {
             request_ids: RequestIds::new(),
             load: Arc::new(Load::default()),
             clients: Clients::default(),
+            drain: Drain::default(),
             kept_polls: KeptPolls::default(),
             event_warnings: LogThrottle::every(WARNING_INTERVAL),
             proxy_warnings: LogThrottle::every(WARNING_INTERVAL),

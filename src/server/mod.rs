@@ -25,6 +25,7 @@ use listener::concerns_one_connection;
 pub use listener::{Listener, bind, share};
 pub use phase::{Phase, PhaseControl, PhaseWatch};
 
+use crate::gateway::DrainStage;
 use crate::log_throttle::LogThrottle;
 use crate::stream::Stream;
 
@@ -77,6 +78,7 @@ impl Worker {
                 Err(error) => pause_after(&error, &warnings).await,
             }
         }
+        self.generation.current().generation.services.drain.advance(DrainStage::Draining);
         for (stream, peer) in listener.accept_backlog() {
             self.admit(stream, peer, alive);
         }

@@ -42,6 +42,28 @@ enum Attempt {
     MaybeSent(Cause),
 }
 
+/// A request before an endpoint has taken it.
+pub(super) struct Unsent {
+    request: Option<Request<RequestBody>>,
+    /// The `Host` that the client sent.
+    client_host: Option<HeaderValue>,
+}
+
+/// The outcome of one attempt at each endpoint of a route.
+pub(super) enum Outcome {
+    Answered(UpstreamResponse),
+    /// No endpoint received any of it.
+    NotSent(Cause),
+    MaybeSent(Cause),
+}
+
+impl Unsent {
+    pub(super) fn new(mut request: Request<RequestBody>) -> Self {
+        let client_host = request.headers_mut().remove(header::HOST);
+        Self { request: Some(request), client_host }
+    }
+}
+
 impl Client {
     /// A client without connections.
     pub fn new(upstream: Arc<Upstream>) -> Self {
@@ -62,20 +84,29 @@ impl Client {
     ///
     /// # Errors
     /// [`Failure::NotSent`] if no endpoint received any of it, [`Failure::MaybeSent`] otherwise.
-    pub async fn send(&self, mut request: Request<RequestBody>, route: Route) -> Result<UpstreamResponse, Failure> {
-        let client_host = request.headers_mut().remove(header::HOST);
-        let mut last = None;
+    pub async fn send(&self, request: Request<RequestBody>, route: Route) -> Result<UpstreamResponse, Failure> {
+        match self.attempt_route(&mut Unsent::new(request), route).await {
+            Outcome::Answered(response) => Ok(response),
+            Outcome::NotSent(cause) => Err(Failure::NotSent(cause)),
+            Outcome::MaybeSent(cause) => Err(Failure::MaybeSent(cause)),
+        }
+    }
+
+    /// Tries the endpoints of `route` until one takes the request. Without that, `unsent` still has it.
+    pub(super) async fn attempt_route(&self, unsent: &mut Unsent, route: Route) -> Outcome {
+        let mut last = no_endpoint();
         for position in route.0 {
-            match self.attempt(position, request, client_host.as_ref()).await {
-                Attempt::Answered(answer) => return Ok(answer),
-                Attempt::MaybeSent(cause) => return Err(Failure::MaybeSent(cause)),
-                Attempt::NotSent(unsent, cause) => {
-                    request = unsent;
-                    last = Some(cause);
+            let Some(request) = unsent.request.take() else { break };
+            match self.attempt(position, request, unsent.client_host.as_ref()).await {
+                Attempt::Answered(answer) => return Outcome::Answered(answer),
+                Attempt::MaybeSent(cause) => return Outcome::MaybeSent(cause),
+                Attempt::NotSent(request, cause) => {
+                    unsent.request = Some(request);
+                    last = cause;
                 }
             }
         }
-        Err(Failure::NotSent(last.unwrap_or_else(no_endpoint)))
+        Outcome::NotSent(last)
     }
 
     /// Closes connections that have been idle for too long.

@@ -29,6 +29,7 @@ pub(super) async fn connect(upstream: &Upstream, endpoint: &Endpoint) -> Result<
     match outcome {
         Ok(sender) => {
             endpoint.connected();
+            upstream.reconnection.restored();
             Ok(sender)
         }
         Err(failure) => {

@@ -51,7 +51,10 @@ impl Upstream {
         let patience = self.settings.connect_timeout * 2;
         let outcome = tokio::time::timeout(patience, self.probe(endpoint, patience / 2, &self.probe)).await;
         match outcome.unwrap_or(Err((FailureKind::ConnectTimeout, None))) {
-            Ok(()) => endpoint.probed(matches!(self.probe, Probe::Http(_))),
+            Ok(()) => {
+                endpoint.probed(matches!(self.probe, Probe::Http(_)));
+                self.reconnection.restored();
+            }
             Err(failure) => {
                 let cause = endpoint.cause(failure);
                 tracing::debug!(target: "previewgate::upstream", error = %cause, "probe failed");

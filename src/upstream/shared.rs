@@ -7,6 +7,7 @@ use super::dial::Dial;
 use super::endpoint::Endpoint;
 use super::failure::Cause;
 use super::health::FailureMode;
+use super::reconnection::Reconnection;
 use super::route::{self, Route, RoutingKey};
 use super::tls;
 use crate::config::{self, Balance, ProbeKind};
@@ -24,6 +25,8 @@ pub struct Upstream {
     pub(super) probe: Probe,
     pub(super) settings: Settings,
     pub(super) metrics: Arc<Metrics>,
+    /// For requests that wait until an endpoint can be reached.
+    pub(super) reconnection: Reconnection,
     local_warnings: LogThrottle,
 }
 
@@ -39,6 +42,7 @@ pub(super) struct Settings {
     pub(super) body_idle_timeout: Duration,
     pub(super) max_idle_per_endpoint: usize,
     pub(super) preserve_host: bool,
+    pub(super) poll_patience: Duration,
     balance: Balance,
 }
 
@@ -68,10 +72,12 @@ impl Upstream {
             body_idle_timeout: config.limits.body_idle_timeout,
             max_idle_per_endpoint: upstream.max_idle_per_endpoint,
             preserve_host: upstream.preserve_host,
+            poll_patience: upstream.poll_patience,
             balance: upstream.balance,
         };
+        let reconnection = Reconnection::default();
         let local_warnings = LogThrottle::every(LOCAL_WARNING_INTERVAL);
-        Ok(Self { endpoints, dial, tls, probe: Probe::new(upstream), settings, metrics, local_warnings })
+        Ok(Self { endpoints, dial, tls, probe: Probe::new(upstream), settings, metrics, reconnection, local_warnings })
     }
 
     /// The endpoints, in order of preference.

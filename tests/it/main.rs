@@ -32,6 +32,7 @@ mod hop_by_hop;
 mod log_flood;
 mod observability;
 mod observing;
+mod poll_patience;
 mod privacy;
 mod push;
 mod redis;

@@ -7,7 +7,7 @@ use previewgate::simulator::{Fault, Misbehaviour};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::support::{API, MemorySetup, PLATFORM, Request, within};
+use crate::support::{API, MemorySetup, PLATFORM, Request, seconds, within};
 
 fn x() -> Request {
     Request::get(format!("{API}/x"))
@@ -77,4 +77,53 @@ async fn an_idle_connection_is_closed_before_the_platform_closes_it() {
     assert!((14..=17).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     lab.send(&x()).await.passed();
     assert_eq!(lab.dialed.load(Ordering::Relaxed), 2);
+}
+
+const NOWHERE: &str = "upstream.endpoints = [\"http://nowhere:1\", \"http://nowhere:2\"]";
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_that_cannot_be_sent_waits_for_its_patience_and_no_other_request_does() {
+    for (settings, expected) in
+        [("", 3), ("upstream.poll_patience = \"8s\"", 8), ("upstream.poll_patience = \"0s\"", 0)]
+    {
+        let lab = MemorySetup::new().settings(&format!("{NOWHERE}\n{settings}")).start();
+        for (path, seconds_taken) in [("agentevent/101", expected), ("agentevent/allagentevent", expected), ("x", 0)] {
+            let poll = Request::get(format!("{API}/{path}")).guid("a.b");
+            let taken = seconds(async {
+                let own = lab.send(&poll).await.own();
+                assert_eq!((own.status, own.reason.as_str()), (502, "upstream_failure"));
+                assert!(own.message.contains("not sent"), "{}", own.message);
+            });
+            assert_eq!(taken.await, seconds_taken, "{path} {settings}");
+        }
+        let callout = Request::put(format!("{API}/voicecall/101/previewCallout")).guid("a.b");
+        let callout = callout.json(&json!({"called": "1", "callcontrolid": 1}));
+        assert_eq!(seconds(async { drop(lab.send(&callout).await) }).await, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_waiting_polls_share_their_attempts() {
+    let lab = MemorySetup::new().settings(NOWHERE).start();
+    let polls = (0..200).map(|agent| lab.send(&Request::get(format!("{API}/agentevent/{}", 1000 + agent)).guid("a.b")));
+    for answer in futures_util::future::join_all(polls).await {
+        assert_eq!(answer.own().status, 502);
+    }
+    // The first attempt of each poll, and the attempts of one at a time.
+    let dialed = lab.dialed.load(Ordering::Relaxed);
+    assert!((410..=500).contains(&dialed), "{dialed}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_whose_client_has_left_is_not_tried_again() {
+    let lab = MemorySetup::new().settings(&format!("{NOWHERE}\nupstream.poll_patience = \"8s\"")).start();
+    let mut wire = lab.connect().await;
+    wire.write(&Request::get(format!("{API}/agentevent/101")).guid("a.b").bytes()).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(wire);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let dialed = lab.dialed.load(Ordering::Relaxed);
+    assert!(dialed >= 4, "{dialed}");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(lab.dialed.load(Ordering::Relaxed), dialed);
 }
