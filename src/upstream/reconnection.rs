@@ -2,6 +2,7 @@
 //! success wakes the others.
 
 use std::pin::pin;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
@@ -11,17 +12,22 @@ use tokio::time::Instant;
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
+/// The shortest time between the beginnings of two attempts.
+const GAP: Duration = Duration::from_millis(50);
+
 /// Requests that wait until an endpoint can be reached.
 #[derive(Debug)]
 pub(super) struct Reconnection {
-    /// Who may try.
+    /// The right to try.
     turn: Semaphore,
+    /// When the next attempt may begin. A refused attempt takes almost no time, so one at a time is not enough.
+    next: Mutex<Instant>,
     restored: Notify,
 }
 
 impl Default for Reconnection {
     fn default() -> Self {
-        Self { turn: Semaphore::new(1), restored: Notify::new() }
+        Self { turn: Semaphore::new(1), next: Mutex::new(Instant::now()), restored: Notify::new() }
     }
 }
 
@@ -45,10 +51,20 @@ impl Reconnection {
             if Instant::now() >= deadline {
                 return None;
             }
-            if let Ok(turn) = self.turn.try_acquire() {
+            if let Some(turn) = self.try_turn() {
                 return Some(Chance { _turn: Some(turn) });
             }
         }
+    }
+
+    fn try_turn(&self) -> Option<SemaphorePermit<'_>> {
+        let now = Instant::now();
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = if now < *next { None } else { self.turn.try_acquire().ok() };
+        if turn.is_some() {
+            *next = now + GAP;
+        }
+        turn
     }
 }
 
