@@ -93,3 +93,25 @@ impl Report {
         writeln!(out, "{report:#}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(warning: bool, unreachable: bool, strict: bool) -> Verdict {
+        let mut report = Report::new("gateway.toml".to_owned());
+        report.warnings.extend(warning.then(|| "a warning".to_owned()));
+        let failure = unreachable.then(|| "refused".to_owned());
+        report.online.push(Attempt { target: "https://a:8043".to_owned(), detail: String::new(), failure });
+        report.verdict(strict)
+    }
+
+    #[test]
+    fn warnings_fail_only_if_they_should() {
+        assert_eq!(verdict(false, false, true), Verdict::Good);
+        assert_eq!(verdict(true, false, false), Verdict::Good);
+        assert_eq!(verdict(true, false, true), Verdict::Refused);
+        assert_eq!(verdict(true, true, false), Verdict::Unreachable);
+        assert_eq!(verdict(true, true, true), Verdict::Refused);
+    }
+}
