@@ -22,7 +22,7 @@ use self::snapshotter::Snapshotter;
 use crate::admin::Admin;
 use crate::audit::{AuditError, AuditGuard};
 use crate::config::Config;
-use crate::gateway::{AuditTrail, Generation, Services, ServicesError, SetupError};
+use crate::gateway::{AuditTrail, DrainStage, Generation, Services, ServicesError, SetupError};
 use crate::preview::{Clock, SystemClock};
 use crate::reload::{ReloadError, Reloader, Trigger, report_config};
 use crate::server::{self, ActiveGeneration, Admission, Phase, PhaseControl, PhaseWatch, Worker};
@@ -43,6 +43,10 @@ const CERTIFICATE_REPORTS: Duration = Duration::from_secs(24 * 60 * 60);
 const PROBES: Duration = Duration::from_millis(100);
 /// The first requests show the state of the endpoints in use. So only the others are probed when this time is over.
 const FIRST_PROBES: Duration = Duration::from_millis(500);
+/// Interval of the check whether the held polls have their answers.
+const LINGER_LOOKS: Duration = Duration::from_millis(20);
+/// The longest time that an application waits between two polls (docs/protocol.md 6.1), and some reserve.
+const PAUSE_BETWEEN_POLLS: Duration = Duration::from_millis(600);
 /// Time to record the requests that are cut at the drain deadline.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Time to write what the shared store does not have yet, if nothing is left of `shutdown.drain`.
@@ -375,9 +379,14 @@ impl Supervisor {
         tracing::info!(target: "previewgate", connections = open(), "shutting down: not ready any more");
         self.control.announce(Phase::NotReady);
         tokio::time::sleep(shutdown.delay).await;
-        tracing::info!(target: "previewgate", connections = open(), "draining: no new connections");
+        let deadline = Instant::now() + shutdown.drain;
+        self.control.announce(Phase::Lingering);
+        generation.services.drain.advance(DrainStage::Draining);
+        tracing::info!(target: "previewgate", connections = open(), "draining: until the held polls have their answers");
+        let _ = tokio::time::timeout_at(deadline, linger(&generation.services)).await;
+        tracing::info!(target: "previewgate", connections = open(), "closing: no new connections");
         self.control.announce(Phase::Draining);
-        if tokio::time::timeout(shutdown.drain, self.gone.recv()).await.is_ok() {
+        if tokio::time::timeout_at(deadline, self.gone.recv()).await.is_ok() {
             return true;
         }
         tracing::warn!(target: "previewgate", connections = open(), "drain deadline: cutting what is still open");
@@ -408,6 +417,20 @@ async fn share(active: ActiveGeneration, mut phase: PhaseWatch, mut stopped: wat
         () = at_once => {}
     }
     Ok(())
+}
+
+/// Waits until the upstream holds no poll. If it held any, the agents that pause between two polls get the time to ask
+/// once more: their polls are parked, and all are answered when the listeners close.
+async fn linger(services: &Services) {
+    if services.forwarded_polls() == 0 {
+        return;
+    }
+    let mut looks = tokio::time::interval(LINGER_LOOKS);
+    while services.forwarded_polls() > 0 {
+        looks.tick().await;
+    }
+    services.drain.advance(DrainStage::Settling);
+    tokio::time::sleep(PAUSE_BETWEEN_POLLS).await;
 }
 
 /// Probes endpoints, until the runtime ends.

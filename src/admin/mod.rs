@@ -137,7 +137,7 @@ impl Admin {
                 answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the shared store was not reached yet\n".to_owned())
             }
             Phase::Serving => answer(StatusCode::OK, TEXT, ready(&self.active.current()).to_owned()),
-            Phase::NotReady | Phase::Draining | Phase::Cut | Phase::Ended => {
+            Phase::NotReady | Phase::Lingering | Phase::Draining | Phase::Cut | Phase::Ended => {
                 answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "shutting down\n".to_owned())
             }
         }

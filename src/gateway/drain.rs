@@ -1,39 +1,93 @@
 //! The end of the process, as far as requests must know of it: requests that wait for something stop waiting.
+//!
+//! A poll that arrives while the gateway drains is not forwarded: the platform would hold it for ten seconds, and the drain
+//! would never end. It is *parked*: it waits for half a second, and is then answered as a poll without an event. No event is
+//! lost, because the platform was not asked. Polls that are parked at last wait until the listeners close, so that all
+//! clients get their answers at the same time. They poll again after 200 to 500 ms (docs/protocol.md 6.1), when the next
+//! process serves.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::sync::watch;
+
+/// How long a poll is parked while the platform still holds other polls.
+const PARKED: Duration = Duration::from_millis(500);
 
 /// How far the end of the process has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DrainStage {
     /// The gateway serves.
     Serving,
-    /// Requests in progress are finished.
+    /// Requests in progress are finished, and connections are still accepted.
     Draining,
+    /// The platform holds no poll any more. The listeners close in a moment.
+    Settling,
+    /// The listeners are closed or about to be.
+    Closing,
 }
 
 /// Tells requests that the process ends.
 #[derive(Debug)]
-pub struct Drain(watch::Sender<DrainStage>);
+pub struct Drain {
+    stage: watch::Sender<DrainStage>,
+    parked: AtomicUsize,
+}
 
 impl Default for Drain {
     fn default() -> Self {
-        Self(watch::Sender::new(DrainStage::Serving))
+        Self { stage: watch::Sender::new(DrainStage::Serving), parked: AtomicUsize::new(0) }
     }
 }
 
 impl Drain {
     /// Moves on to `stage`; moving back is ignored.
     pub fn advance(&self, stage: DrainStage) {
-        self.0.send_if_modified(|present| {
+        self.stage.send_if_modified(|present| {
             let later = stage > *present;
             *present = stage.max(*present);
             later
         });
     }
 
+    /// The number of parked polls.
+    pub fn parked(&self) -> usize {
+        self.parked.load(Ordering::Relaxed)
+    }
+
+    /// Whether the end has begun.
+    pub(super) fn has_begun(&self) -> bool {
+        *self.stage.borrow() > DrainStage::Serving
+    }
+
     /// Waits for `stage` or a later one.
     pub(super) async fn until(&self, stage: DrainStage) {
         // The sender is `self`, so the channel is open.
-        let _ = self.0.subscribe().wait_for(|present| *present >= stage).await;
+        let _ = self.stage.subscribe().wait_for(|present| *present >= stage).await;
+    }
+
+    /// Parks a poll.
+    pub(super) async fn park(&self) {
+        let _parked = Parked::new(&self.parked);
+        let closed = tokio::time::timeout(PARKED, self.until(DrainStage::Closing)).await;
+        if closed.is_err() && *self.stage.borrow() == DrainStage::Settling {
+            self.until(DrainStage::Closing).await;
+        }
+    }
+}
+
+/// Counts a parked poll.
+struct Parked<'a>(&'a AtomicUsize);
+
+impl<'a> Parked<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -16,6 +16,7 @@ use super::push_quote::QuoteGuard;
 use super::record::Recorder;
 use super::response_body::ResponseBody;
 use crate::preview::{Reason, Verdict};
+use crate::protocol::Operation;
 use crate::protocol::envelope::{self, Envelope};
 use crate::upstream::Failure;
 
@@ -63,22 +64,38 @@ fn verdict_after(
     }
 }
 
+/// The answer to a poll without an event, as the platform gives it: the vendor's C# client compares the bytes
+/// (docs/protocol.md 9).
+pub(super) fn empty_poll(context: &RequestContext) -> Response<ResponseBody> {
+    let body = match context.classified.operation {
+        Operation::PollAllEvents => r#"{"message":"","retcode":"0","event":[]}"#,
+        _ => r#"{"message":"","retcode":"0"}"#,
+    };
+    json(context, Bytes::from_static(body.as_bytes()))
+}
+
 fn write(context: &RequestContext, error: &ErrorResponse) -> Response<ResponseBody> {
-    let body = Bytes::from(envelope::refusal(&error.message, error.retcode));
-    let mut response = Response::new(ResponseBody::Whole(body));
+    let mut response = json(context, Bytes::from(envelope::refusal(&error.message, error.retcode)));
     *response.status_mut() = error.status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json;charset=UTF-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(REQUEST_ID, context.request_id.clone());
     if let Some(reason) = error.reason {
         headers.insert(REASON, HeaderValue::from_static(reason.as_str()));
     }
-    if let Some(origin) = &context.origin {
-        context.services().origins.repeat(origin, headers);
-    }
     if error.close {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// A response that the gateway makes itself.
+fn json(context: &RequestContext, body: Bytes) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Whole(body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json;charset=UTF-8"));
+    if let Some(origin) = &context.origin {
+        context.services().origins.repeat(origin, headers);
     }
     response
 }

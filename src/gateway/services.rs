@@ -148,6 +148,11 @@ impl Services {
         self.audit = audit;
     }
 
+    /// The number of polls that the upstream may hold.
+    pub fn forwarded_polls(&self) -> usize {
+        self.load.held_polls().saturating_sub(self.drain.parked())
+    }
+
     /// Whether previews that agents were shown before the start may still be unknown.
     pub fn is_warming_up(&self) -> bool {
         self.warm_up_until.is_some_and(|end| self.clock.now() < end)

@@ -133,7 +133,7 @@ impl Worker {
         let grace = tokio::select! {
             // An error ends the connection, and nothing else: the request on it, if any, has been recorded.
             _ = served.as_mut() => return,
-            () = phase.until(Phase::Draining) => FIRST_REQUEST_GRACE,
+            () = phase.until(Phase::Lingering) => FIRST_REQUEST_GRACE,
             () = revoked => Duration::ZERO,
         };
         tokio::select! {

@@ -66,22 +66,33 @@ impl Worker {
     }
 
     async fn accept(self: &Arc<Self>, mut listener: Listener, alive: &mpsc::Sender<()>) {
+        self.accept_until(Phase::Lingering, &mut listener, alive).await;
+        self.advance(DrainStage::Draining);
+        self.accept_until(Phase::Draining, &mut listener, alive).await;
+        self.advance(DrainStage::Closing);
+        for (stream, peer) in listener.accept_backlog() {
+            self.admit(stream, peer, alive);
+        }
+    }
+
+    async fn accept_until(self: &Arc<Self>, end: Phase, listener: &mut Listener, alive: &mpsc::Sender<()>) {
         let mut phase = self.phase.clone();
         let warnings = LogThrottle::every(Duration::from_secs(10));
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = phase.until(Phase::Draining) => break,
+                () = phase.until(end) => break,
             };
             match accepted {
                 Ok((stream, peer)) => self.admit(stream, peer, alive),
                 Err(error) => pause_after(&error, &warnings).await,
             }
         }
-        self.generation.current().generation.services.drain.advance(DrainStage::Draining);
-        for (stream, peer) in listener.accept_backlog() {
-            self.admit(stream, peer, alive);
-        }
+    }
+
+    /// Tells the requests how far the end of the process has come.
+    fn advance(&self, stage: DrainStage) {
+        self.generation.current().generation.services.drain.advance(stage);
     }
 
     /// Serves one more connection, if the limits allow it. The limit of all connections counts from here on, the limit

@@ -9,6 +9,9 @@ pub enum Phase {
     Serving,
     /// Serves, but reports that it is not ready, so that load balancers choose another gateway.
     NotReady,
+    /// Still accepts connections, until the held polls have their answers: a client that is refused signs its agent out.
+    /// Each connection closes after its present response, and new polls are answered soon.
+    Lingering,
     /// Accepts no new connection; each connection closes after its present response.
     Draining,
     /// The time is over: open connections are cut.

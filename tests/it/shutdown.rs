@@ -5,7 +5,7 @@ use std::time::Duration;
 use previewgate::preview::ControlId;
 use previewgate::simulator::{Fault, Misbehaviour};
 
-use crate::support::{API, Lab, Request, Setup, Wire, id, within};
+use crate::support::{API, Access, Agent, Lab, Request, Setup, Wire, id, within};
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -34,10 +34,13 @@ async fn a_stopping_gateway_is_not_ready_but_still_serves() {
 }
 
 #[tokio::test]
-async fn what_was_begun_is_finished_and_nothing_else() {
+async fn what_was_begun_is_finished_and_no_client_is_refused_before() {
     for setup in [Setup::plain(), Setup::encrypted()] {
+        // A follow-up event of the callout would be the answer to the held poll.
+        let setup = setup.lenient().simulator(|simulator| simulator.poll_wait = LONG);
         let mut lab = setup.config(|config| config.shutdown.drain = LONG).start().await;
         let agent = lab.agent(101).await;
+        agent.shown(7, "5550101").await;
         let mut idle = lab.connect().await;
         idle.send(&x()).await.passed();
         let mut unused = lab.connect().await;
@@ -53,18 +56,75 @@ async fn what_was_begun_is_finished_and_nothing_else() {
         says(&lab, "draining").await;
         idle.closed().await;
         unused.closed().await;
-        within("new connections to be refused", async { while lab.try_connect().await.is_ok() {} }).await;
+        // Nobody is refused. Polls are answered without the platform, which would hold them.
+        let answer = agent.poll().await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, r#"{"message":"","retcode":"0"}"#));
+        assert_eq!(answer.header("connection"), "close");
+        let all = lab.send(&Request::get(format!("{API}/agentevent/allagentevent")).guid(&agent.guid)).await;
+        assert_eq!((all.retcode().as_str(), &all.json()["event"]), ("0", &serde_json::json!([])));
+        assert_eq!(lab.send(&x()).await.passed().header("connection"), "close");
+        let called = agent.call(7, "5550101").await.passed();
+        assert_eq!((called.retcode().as_str(), called.header("connection")), ("0", "close"));
 
         lab.simulator.preview(id(101), ControlId(1), "1");
         let answer = held.answer().await.passed();
         assert_eq!(answer.json()["event"]["content"]["controlid"], 1);
         assert_eq!(answer.header("connection"), "close");
         held.closed().await;
+        within("new connections to be refused", async { while lab.try_connect().await.is_ok() {} }).await;
         upload.write(b"b").await;
         assert_eq!(upload.answer().await.passed().json()["result"]["bytes"], 2);
         upload.closed().await;
         lab.ended().await.unwrap();
     }
+}
+
+/// Polls as the vendor's Java client does, which signs its agent out at the first refused connection. Returns the number
+/// of answers before that.
+async fn polls_until_refused(agent: Agent, access: Access) -> usize {
+    let mut answers = 0;
+    while let Ok(mut wire) = access.try_connect().await {
+        let answer = wire.send(&agent.poll_request()).await;
+        assert_eq!((answer.status, answer.retcode().as_str()), (200, "0"), "{answer:?}");
+        answers += 1;
+    }
+    answers
+}
+
+#[tokio::test]
+async fn agents_that_poll_meanwhile_do_not_hold_up_the_end_and_are_not_refused_before() {
+    let setup = Setup::plain().simulator(|simulator| simulator.poll_wait = LONG);
+    let mut lab = setup.config(|config| config.shutdown.drain = LONG).start().await;
+    let (first, second) = (lab.agent(101).await, lab.agent(102).await);
+    let mut held = lab.connect().await;
+    held.write(&first.poll_request().bytes()).await;
+    within("the poll to be held", lab.simulator.wait_for_held_polls(1)).await;
+    lab.stop();
+    says(&lab, "draining").await;
+    let other = tokio::spawn(polls_until_refused(second, (*lab).clone()));
+    let answered = "previewgate_requests_total{operation=\"getAgentEvent\",status_class=\"2xx\"}";
+    lab.scraped_until(answered, |polls| polls >= 2.0).await;
+    assert!(!other.is_finished(), "refused although a poll is held");
+    lab.simulator.preview(id(101), ControlId(1), "1");
+    assert_eq!(held.answer().await.passed().retcode(), "0");
+    lab.ended().await.unwrap();
+    assert!(within("the end of the polls", other).await.unwrap() >= 2);
+    // The platform saw none of the polls of the drain.
+    let polls = lab.simulator.journal().into_iter().filter(|entry| entry.target.contains("agentevent"));
+    assert_eq!(polls.count(), 1);
+}
+
+#[tokio::test]
+async fn the_drain_deadline_bounds_the_wait_for_held_polls_too() {
+    let mut lab = Setup::plain().config(|config| config.shutdown.drain = Duration::from_millis(300)).start().await;
+    let agent = lab.agent(101).await;
+    let mut held = lab.connect().await;
+    held.write(&agent.poll_request().bytes()).await;
+    within("the poll to be held", lab.simulator.wait_for_held_polls(1)).await;
+    lab.stop();
+    assert!(held.try_answer().await.is_err());
+    lab.ended().await.unwrap();
+    assert!(lab.try_connect().await.is_err());
 }
 
 #[tokio::test]

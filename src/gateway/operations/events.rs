@@ -16,6 +16,7 @@ use crate::gateway::event_watch::EventWatch;
 use crate::gateway::forward::{Buffered, buffer, forward, read_envelope};
 use crate::gateway::headers::ask_for_readable;
 use crate::gateway::record::Recorder;
+use crate::gateway::respond::empty_poll;
 use crate::gateway::response_body::ResponseBody;
 use crate::gateway::set_guid::{follow_renewal, issued_guid};
 use crate::gateway::signed_out::share_if_signed_out;
@@ -29,6 +30,10 @@ pub(in crate::gateway) async fn poll(
     client: &Client,
     request: Request<ClientBody>,
 ) -> Result<Response<ResponseBody>, GatewayError> {
+    if context.services().drain.has_begun() {
+        context.services().drain.park().await;
+        return Ok(empty_poll(context));
+    }
     let meant_for = context.agent();
     let delivery = if meant_for.is_some() { Delivery::Poll } else { Delivery::PollAll };
     let arrival = Arrival { meant_for, delivery, began: context.services().ledger.moment() };
