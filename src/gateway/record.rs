@@ -18,7 +18,7 @@ use super::load::Permit;
 use crate::config::AccessLog;
 use crate::downstream::Serving;
 use crate::failure::Blame;
-use crate::preview::{Callout, Reason, ShownRef, Verdict};
+use crate::preview::{Callout, Reason, ShownRef, Timestamp, Verdict};
 use crate::protocol::Envelope;
 use crate::telemetry::{AccessRecord, AuditRef, Caller, DecisionRecord};
 
@@ -234,7 +234,7 @@ impl Recorder {
             session: "unknown",
         };
         // After a defect nothing is looked up: it may happen again.
-        let nothing = || Basis { previews: None, at: Timestamp(0) };
+        let nothing = || Basis { previews: None, at: Timestamp(0), judged_by: "memory", session: "unknown" };
         let after_defect = record.reason == Reason::InternalError;
         let basis = self.basis.clone().unwrap_or_else(|| if after_defect { nothing() } else { present() });
         let ended = record.agent_id.map(|agent| ledger.recent_ends(agent)).unwrap_or_default();

@@ -4,24 +4,28 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use previewgate::audit::note::{Signer, Verifier};
 use previewgate::audit::verify::{Request, Verification, verify};
 use previewgate::audit::{
-    Audit, AuditGuard, CallFacts, ConfigTrigger, DecisionFacts, Digest, Durability, OutcomeFacts, Settings, ShownFacts,
+    Audit, AuditGuard, CallFacts, ConfigTrigger, DecisionFacts, Digest, OutcomeFacts, Settings, ShownFacts,
     WriterSettings,
 };
-use previewgate::config::{self, Config, Files};
+use previewgate::config::{self, Config, Durability, Files};
 use previewgate::preview::{
-    AgentId, AgentPreviews, Announcement, Bounds, Callout, Change, Clock, ControlId, DialedNumber, ManualClock,
-    Preview, Reason, RecordId, Refusal, ShownRef, Timestamp, Verdict, decide,
+    AgentId, AgentPreviews, Announcement, Bounds, Callout, Change, Clock, ControlId, DialedNumber, ManualClock, Reason,
+    RecordId, Refusal, ShownRef, Timestamp, Verdict, decide,
 };
 use tempfile::TempDir;
 
 /// 2026-11-30, five minutes before the month ends.
 pub(crate) const START: Timestamp = Timestamp(1_796_083_200_000 - 5 * 60 * 1000);
 pub(crate) const TTL: Duration = Duration::from_secs(30 * 60);
+const RECORD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Requests have IDs of their own, in all gateways of a test.
+static NEXT_REQUEST: AtomicU64 = AtomicU64::new(0);
 const BOUNDS: Bounds = Bounds { per_agent: 16 };
 
 /// What gateways share: the keys and the clock.
@@ -60,7 +64,6 @@ impl Site {
                 segment_bytes: 1 << 30,
                 retention: self.retention,
             },
-            timeout: Duration::from_secs(60),
             exit: Duration::from_secs(60),
         };
         let (audit, guard) = Audit::start(&settings, self.clock.clone()).unwrap();
@@ -189,7 +192,6 @@ impl Gateway {
             (_, "monitor") => Verdict::Unverified,
             _ => Verdict::Rejected,
         };
-        let previews: Vec<Preview> = previews.iter().cloned().collect();
         (verdict, self.record(agent, &callout, &previews, verdict, reason))
     }
 
@@ -198,11 +200,12 @@ impl Gateway {
         &self,
         agent: u32,
         callout: &Callout,
-        previews: &[Preview],
+        previews: &AgentPreviews,
         verdict: Verdict,
         reason: Reason,
     ) -> RecordId {
         let facts = DecisionFacts {
+            id: RecordId { run: 0x7e57, number: NEXT_REQUEST.fetch_add(1, Ordering::Relaxed) },
             agent: Some(id(agent)),
             verdict,
             reason,
@@ -210,7 +213,7 @@ impl Gateway {
             allowed_by: None,
             called: Some(&callout.called),
             control_id: Some(callout.control_id),
-            previews,
+            previews: Some(previews),
             at: self.clock.now(),
             ttl: TTL,
             judged_by: Some("memory"),
@@ -223,12 +226,12 @@ impl Gateway {
             trace_id: None,
         };
         // Waits until the record is written, and everything before it.
-        self.runtime.block_on(self.audit.decision(&facts)).unwrap().id
+        self.runtime.block_on(self.audit.decision(&facts, RECORD_TIMEOUT)).unwrap().id
     }
 
     /// The previews of an agent.
-    pub(crate) fn previews(&self, agent: u32) -> Vec<Preview> {
-        self.previews.get(&agent).map_or(Vec::new(), |previews| previews.iter().cloned().collect())
+    pub(crate) fn previews(&self, agent: u32) -> AgentPreviews {
+        self.previews.get(&agent).cloned().unwrap_or_default()
     }
 
     /// Ends in order.

@@ -156,6 +156,7 @@ fn rule(decision: &Decision) -> String {
         }
         Reason::SignedOut => "An agent without a session may not call.".to_owned(),
         Reason::ForeignSession => "The GUID must be that of the agent's own session.".to_owned(),
+        Reason::AuditUnavailable => "A callout must be recorded before it is sent.".to_owned(),
         Reason::Ok
         | Reason::MalformedBody
         | Reason::MissingField
