@@ -3,61 +3,14 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
+use super::audited::Sent;
 use super::context::RequestContext;
 use super::error::GatewayError;
 use super::record::Recorder;
 use crate::audit::{Audit, AuditUnavailable, DecisionFacts, DecisionRef, Digest, OutcomeFacts};
 use crate::config::{Mode, OnAuditFailure, OnUnknownPreview};
-use crate::preview::{AgentPreviews, Reason, Timestamp, Verdict};
+use crate::preview::{Reason, Verdict};
 use crate::telemetry::metrics::UnrecordedCallout;
-
-/// What a callout was evaluated by.
-#[derive(Clone)]
-pub(super) struct Basis {
-    /// The previews of the agent.
-    pub(super) previews: Option<Arc<AgentPreviews>>,
-    /// The moment.
-    pub(super) at: Timestamp,
-    /// Where the previews came from.
-    pub(super) judged_by: &'static str,
-    /// What was known of the GUID and the agent.
-    pub(super) session: &'static str,
-}
-
-/// The records of a callout so far.
-#[derive(Default)]
-pub(super) struct Audited {
-    /// The decision, if it has a record.
-    pub(super) decision: Option<DecisionRef>,
-    /// The callout was sent before its decision was confirmed.
-    unconfirmed: bool,
-    /// It was refused because it could not be recorded.
-    refused: bool,
-    sent: Sent,
-}
-
-/// What is known of the callout's way to the upstream.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Sent {
-    #[default]
-    No,
-    /// The telephone may ring.
-    Maybe,
-    /// The upstream has answered.
-    Answered,
-}
-
-impl Audited {
-    /// The upstream has received no byte of the callout.
-    pub(super) fn was_not_sent(&mut self) {
-        self.sent = Sent::No;
-    }
-
-    /// The answer has been read.
-    pub(super) fn was_answered(&mut self) {
-        self.sent = Sent::Answered;
-    }
-}
 
 /// Records the decision on a callout that is about to be sent. From here on it has an outcome.
 ///

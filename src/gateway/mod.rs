@@ -22,6 +22,7 @@
 mod account_sign_ins;
 mod admission;
 mod audit_trail;
+mod audited;
 mod audited_callout;
 mod certificates;
 mod client_body;

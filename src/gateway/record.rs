@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::audited_callout::{Audited, Basis};
+use super::audited::{Audited, Basis};
 use super::context::RequestContext;
 use super::finish_on_drop::Commitment;
 use super::flight_recorder::{Decision, Evidence};

@@ -101,8 +101,8 @@ async fn a_reader_that_leaves_early_is_no_error() {
         let mut command = site.shell(&format!("exec \"$PREVIEWGATE\" {arguments}"));
         command.stdout(writer);
         let (status, complaint) = outcome(command).await;
-        let only_warnings = complaint.lines().all(|line| line.starts_with("warning: "));
-        assert!(status.success() && only_warnings, "{name}: {complaint}");
+        let silent = !["pipe", "panicked", "error"].iter().any(|word| complaint.to_lowercase().contains(word));
+        assert!(status.success() && silent, "{name}: {complaint}");
     }
 }
 

@@ -3,7 +3,8 @@
 
 use http::{Request, Response, request};
 
-use crate::gateway::audited_callout::{Basis, record_decision};
+use crate::gateway::audited::Basis;
+use crate::gateway::audited_callout::record_decision;
 use crate::gateway::client_body::{BodyRead, ClientBody};
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
