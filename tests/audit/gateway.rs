@@ -1,6 +1,7 @@
 //! A gateway reduced to what it tells the audit log: agents are shown previews, and call. Its records are those of the
 //! real writer, and its verdicts those of the real rule.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,8 +25,8 @@ use tempfile::TempDir;
 pub(crate) const START: Timestamp = Timestamp(1_796_083_200_000 - 5 * 60 * 1000);
 pub(crate) const TTL: Duration = Duration::from_secs(30 * 60);
 const RECORD_TIMEOUT: Duration = Duration::from_secs(60);
-/// Requests have IDs of their own, in all gateways of a test.
-static NEXT_REQUEST: AtomicU64 = AtomicU64::new(0);
+/// The requests of each start of a gateway have IDs of their own.
+static NEXT_RUN: AtomicU64 = AtomicU64::new(1);
 const BOUNDS: Bounds = Bounds { per_agent: 16 };
 
 /// What gateways share: the keys and the clock.
@@ -74,6 +75,9 @@ impl Site {
             clock: self.clock.clone(),
             previews: HashMap::new(),
             mode: "enforce",
+            directory: self.path(name),
+            run: NEXT_RUN.fetch_add(1, Ordering::Relaxed),
+            requests: Cell::new(0),
             runtime,
         };
         gateway.configure(ConfigTrigger::Start, "enforce");
@@ -94,6 +98,9 @@ pub(crate) struct Gateway {
     clock: Arc<ManualClock>,
     previews: HashMap<u32, AgentPreviews>,
     mode: &'static str,
+    directory: PathBuf,
+    run: u64,
+    requests: Cell<u64>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -195,6 +202,11 @@ impl Gateway {
         (verdict, self.record(agent, &callout, &previews, verdict, reason))
     }
 
+    fn next_id(&self) -> RecordId {
+        self.requests.set(self.requests.get() + 1);
+        RecordId { run: self.run, number: self.requests.get() }
+    }
+
     /// Records a decision, whatever it is.
     pub(crate) fn record(
         &self,
@@ -205,7 +217,7 @@ impl Gateway {
         reason: Reason,
     ) -> RecordId {
         let facts = DecisionFacts {
-            id: RecordId { run: 0x7e57, number: NEXT_REQUEST.fetch_add(1, Ordering::Relaxed) },
+            id: self.next_id(),
             agent: Some(id(agent)),
             verdict,
             reason,
@@ -234,6 +246,20 @@ impl Gateway {
         self.previews.get(&agent).cloned().unwrap_or_default()
     }
 
+    /// Moves the clock when all records so far are in the file. The writer opens a segment by the clock, so that a record
+    /// that is still waiting could get into the next one.
+    fn advance(&self, time: Duration) {
+        let written = |kind: &str| {
+            let files = std::fs::read_dir(&self.directory).unwrap().map(|entry| entry.unwrap().path());
+            let lines = files.map(|file| std::fs::read_to_string(file).unwrap_or_default());
+            lines.map(|text| text.matches(&format!("\"kind\":\"{kind}\"")).count() as u64).sum::<u64>()
+        };
+        while self.audit.status().taken.iter().any(|(kind, taken)| written(kind.as_str()) < *taken) {
+            std::thread::yield_now();
+        }
+        self.clock.advance(time);
+    }
+
     /// Ends in order.
     pub(crate) fn stop(mut self) {
         drop(self.guard.take());
@@ -252,19 +278,19 @@ pub(crate) fn three_days(site: &Site, name: &str) {
         for round in 0..2 {
             let control_id = 100 * day + round;
             gateway.show(101, control_id, &["88881001", "88881002"]);
-            site.clock.advance(Duration::from_secs(290));
+            gateway.advance(Duration::from_secs(290));
             assert_eq!(gateway.call(101, control_id, "88881002", &format!("call-{day}-{round}")).0, Verdict::Forwarded);
             assert_eq!(gateway.call(101, control_id, "88889999", "none").0, Verdict::Rejected);
-            site.clock.advance(Duration::from_secs(1));
+            gateway.advance(Duration::from_secs(1));
             gateway.release(101, control_id);
-            site.clock.advance(Duration::from_secs(1));
+            gateway.advance(Duration::from_secs(1));
         }
         gateway.configure(ConfigTrigger::Signal, "monitor");
         assert_eq!(gateway.call(102, 7, "88881001", &format!("monitored-{day}")).0, Verdict::Unverified);
         gateway.configure(ConfigTrigger::Signal, "enforce");
         assert_eq!(gateway.call(103, 7, "88881001", "none").0, Verdict::Rejected);
         if day < 2 {
-            site.clock.advance(Duration::from_secs(24 * 3600));
+            gateway.advance(Duration::from_secs(24 * 3600));
         }
     }
     gateway.stop();
