@@ -10,6 +10,7 @@
 
 #[cfg(test)]
 mod tests;
+mod unclaimed;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -321,29 +322,6 @@ impl Ledger {
         self.apply(agent, vec![change], SessionRelation::Begins);
         let learnt = self.sessions.begin(agent, sign_in.session);
         self.keep_session(agent, sign_in.session, Some(learnt), SessionRelation::Any);
-    }
-
-    /// A sign-in that began at `began` got this GUID, and its answer does not say for which agent. The first poll or push with
-    /// it will.
-    pub fn sign_in_of_unknown_agent(&self, guid: &[u8], began: Moment) {
-        self.sessions.leave_unclaimed(guid, began);
-    }
-
-    /// If a session with this GUID began without its agent, `agent` is the one: what was shown before its sign-in is void.
-    /// Returns the agent then.
-    fn claim_session(&self, agent: AgentId, guid: &[u8]) -> Option<AgentId> {
-        let began = self.sessions.claim(guid)?;
-        let _lock = self.lock(agent);
-        let mut fence = self.fences.of(agent);
-        fence.end_session(began, began);
-        fence.sign_in(began);
-        self.fences.set(agent, fence);
-        let change = Change::EndedBefore(began.at());
-        self.note_ended(agent, &change, EndCause::SignedIn);
-        self.apply(agent, vec![change], SessionRelation::Any);
-        let learnt = self.sessions.begin(agent, Some(guid));
-        self.keep_session(agent, Some(guid), Some(learnt), SessionRelation::Any);
-        Some(agent)
     }
 
     /// A sign-in of `agent` succeeded whose push addresses were issued at `issued` ([`Self::issue_time`]): those of earlier
