@@ -23,6 +23,8 @@ pub mod event;
 mod event_stream;
 mod folded;
 mod json_lexer;
+#[cfg(test)]
+mod lenient;
 mod loose_names;
 pub mod media_type;
 mod members;
