@@ -58,6 +58,9 @@ pub(crate) struct ExpectedEvent {
     pub(crate) numbers: Vec<String>,
     #[serde(default)]
     pub(crate) ended: bool,
+    /// The one preview that ends.
+    #[serde(default)]
+    released: Option<i64>,
     generated_at: Option<u64>,
 }
 
@@ -117,6 +120,10 @@ impl From<&Event> for ExpectedEvent {
             control_id: announcement.map(|shown| shown.control_id.0),
             numbers: numbers.iter().map(|number| DialedNumber::reveal(number).to_owned()).collect(),
             ended: event.change == Some(Change::Ended),
+            released: match &event.change {
+                Some(Change::Cancelled(control_id)) => Some(control_id.0),
+                _ => None,
+            },
             generated_at: event.generated_at,
         }
     }

@@ -18,6 +18,7 @@
 mod support;
 
 mod admin;
+mod as_shown;
 mod at_most_once;
 mod audit;
 mod callers;
