@@ -4,6 +4,7 @@
 //! shown. If it arrives as a `previewCallout` in any reading, the gateway was bypassed. Every behaving request must arrive
 //! unchanged.
 
+mod attacks;
 mod behaving;
 mod bodies;
 mod framing;
@@ -90,6 +91,7 @@ pub(crate) fn corpus() -> Vec<Case> {
     corpus.texts_within_texts(300);
     corpus.cancellations_with_two_readings();
     corpus.behaving_readings();
+    corpus.further_attacks();
     corpus.cases
 }
 
