@@ -55,7 +55,8 @@ async fn every_golden_payload_is_recorded_when_it_is_polled() {
         assert_eq!(lab.metric(PARSE_FAILURES), failures as f64, "{name}: counted");
         let shown = file.expected.iter().filter_map(|event| Some((event.control_id?, &event.numbers)));
         for (control_id, numbers) in shown.filter(|_| file.delivery == Delivery::Poll) {
-            let dialable = numbers.iter().filter(|number| number.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '));
+            let dialable =
+                numbers.iter().filter(|number| number.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '));
             for number in dialable {
                 let callout = agent.callout_request(&json!({"called": number, "callcontrolid": control_id}));
                 assert_eq!(verdict(&wire.send(&callout).await), "ok", "{name}: {control_id}");

@@ -103,7 +103,7 @@ fn object(counted: &'static [(&'static str, &'static [&'static str])]) -> impl S
     let own: Vec<_> = counted
         .iter()
         .map(|(name, values)| {
-            let names = vec![format!("\"{name}\""), format!("\"{}\"", name.replacen('l', "\\u006c", 1))];
+            let names = [format!("\"{name}\""), format!("\"{}\"", name.replacen('l', "\\u006c", 1))];
             let name = prop_oneof![8 => Just(names[0].clone()), 1 => Just(names[1].clone())];
             (name, prop::sample::select(values.to_vec())).prop_map(|(name, value)| format!("{name}:{value}"))
         })

@@ -23,7 +23,7 @@ impl Corpus {
         self.forms_within_json();
         self.shifting_charsets();
         self.old_protocol();
-        self.connection_options();
+        self.options_of_connections();
     }
 
     /// `Content-Type` with parameters of any shape, and more than once.
@@ -271,7 +271,7 @@ impl Corpus {
     }
 
     /// `Connection` that is to remove what was evaluated.
-    fn connection_options(&mut self) {
+    fn options_of_connections(&mut self) {
         for option in [
             "Content-Type",
             "content-type, Guid",
