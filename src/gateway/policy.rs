@@ -203,6 +203,7 @@ pub(crate) fn apply_policy(
 mod tests {
     use super::*;
     use crate::config::{Files, parse};
+    use crate::preview::{AgentId, Announcement, Bounds, Change, ControlId, DialedNumber};
 
     #[test]
     fn unknown_previews_are_forwarded_by_policy_or_while_warming_up_and_nothing_else_is() {
@@ -242,6 +243,134 @@ mod tests {
             let outcome = applied(settings, unavailable);
             assert!(matches!(outcome, Ok(_) | Err(GatewayError::StoreUnavailable)), "{settings} {unavailable:?}");
             assert_eq!(outcome.ok(), expected, "{settings} {unavailable:?}");
+        }
+    }
+
+    const BODY: &[u8] = br#"{"called":"1","callcontrolid":7}"#;
+
+    fn headers(fields: &[(header::HeaderName, &'static str)]) -> HeaderMap {
+        fields.iter().map(|(name, value)| (name.clone(), header::HeaderValue::from_static(value))).collect()
+    }
+
+    fn reason(outcome: Result<ParsedCallout, Objection>) -> Option<Reason> {
+        match outcome {
+            Ok(_) => None,
+            Err(Objection::Invalid { reason, .. }) => Some(reason),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn head_query_and_body_are_checked_each_and_in_this_order() {
+        let json = (header::CONTENT_TYPE, "application/json; charset=UTF-8");
+        let guid = (GUID, "7c9d.AgentGateway1");
+        let (no_guid, no_json) = (Some(Reason::MissingGuid), Some(Reason::InvalidContentType));
+        let malformed = Some(Reason::MalformedBody);
+        for (fields, query, body, expected) in [
+            (vec![guid.clone(), json.clone()], None, BODY, None),
+            (vec![guid.clone(), json.clone()], Some("_=1&calldata=x"), BODY, None),
+            (vec![json.clone()], None, BODY, no_guid),
+            (vec![(GUID, ""), json.clone()], None, BODY, no_guid),
+            (vec![(GUID, " \t"), json.clone()], None, BODY, no_guid),
+            (vec![guid.clone()], None, BODY, no_json),
+            (vec![guid.clone(), (header::CONTENT_TYPE, "text/plain")], None, BODY, no_json),
+            (vec![guid.clone(), (header::CONTENT_TYPE, "application/json; charset=gbk")], None, BODY, no_json),
+            (vec![guid.clone(), json.clone(), (header::CONTENT_ENCODING, "identity")], None, BODY, no_json),
+            (vec![guid.clone(), json.clone()], Some("called=2"), BODY, malformed),
+            (vec![guid.clone(), json.clone()], Some("x=1;CallControlId=2"), BODY, malformed),
+            (vec![guid.clone(), json.clone()], None, b"{}", Some(Reason::MissingField)),
+            (vec![guid.clone(), json.clone()], None, b"", malformed),
+            (vec![], Some("called=2"), b"", no_guid),
+            (vec![guid.clone()], Some("called=2"), b"", no_json),
+            (vec![guid, json], Some("called=2"), b"{}", malformed),
+        ] {
+            let found = parse_request(query, &headers(&fields), body);
+            assert_eq!(reason(found), expected, "{fields:?} {query:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_known_of_the_agent_decides() {
+        let numbers = vec![DialedNumber::new("1")];
+        let shown = Announcement { control_id: ControlId(7), numbers, shown: Vec::new() };
+        let bounds = Bounds { per_agent: 16 };
+        let mut previews = AgentPreviews::default();
+        previews.apply(Change::Shown(shown), Timestamp(1000), bounds);
+        let none = AgentPreviews::default();
+        let other = AgentId::try_from(102).unwrap();
+        let own = Ownership::Own;
+        for (body, previews, signed_out, session, expected) in [
+            (BODY, &previews, false, own, Ok(())),
+            (BODY, &previews, false, Ownership::Unknown, Ok(())),
+            (BODY, &previews, true, own, Ok(())),
+            (BODY, &previews, false, Ownership::NotOwn, Err("foreign")),
+            (BODY, &previews, false, Ownership::Other(other), Err("foreign")),
+            (BODY, &none, false, own, Err("unknown_preview")),
+            (BODY, &none, true, own, Err("signed_out")),
+            (BODY, &none, true, Ownership::NotOwn, Err("signed_out")),
+            (br#"{"called":"2","callcontrolid":7}"#, &previews, true, own, Err("number_not_in_preview")),
+            (br#"{"called":"1","callcontrolid":8}"#, &previews, false, Ownership::NotOwn, Err("control_id_mismatch")),
+        ] {
+            let state = AgentState { previews, signed_out, session };
+            let found = evaluate(parse_callout(body).unwrap(), state, Timestamp(3000), Duration::from_secs(60));
+            assert!(found.callout.is_some() && found.rewritten.is_none());
+            let word = match &found.outcome {
+                Ok(()) => Ok(()),
+                Err(Objection::ForeignSession) => Err("foreign"),
+                Err(Objection::Invalid { reason, .. }) => Err(reason.as_str()),
+                Err(Objection::Unknowable(_)) => Err("unknowable"),
+            };
+            assert_eq!(word, expected, "{signed_out} {session:?}");
+            let age =
+                if matches!(expected, Ok(()) | Err("foreign" | "number_not_in_preview")) { Some(2) } else { None };
+            assert_eq!(found.preview_age.map(|age| age.as_secs()), age, "{expected:?}");
+        }
+    }
+
+    #[test]
+    fn heads_that_are_not_admitted() {
+        let policy = |settings: &str| {
+            let text = format!("[upstream]\nendpoints = [\"https://h\"]\n[validation]\n{settings}\n");
+            parse(&text, std::path::Path::new("/"), Files::Skip).unwrap().validation
+        };
+        let classified = |objection, websocket| Classified { objection, websocket, ..Classified::refused() };
+        let (method, found) = (Unclassified::MethodNotAllowed, Unclassified::NotFound);
+        for (settings, objection, websocket, expected) in [
+            ("", None, false, Ok(None)),
+            ("", Some(method), false, Err("objection")),
+            ("mode = \"monitor\"", Some(method), false, Ok(Some((Verdict::Unverified, Reason::MethodNotAllowed)))),
+            ("mode = \"monitor\"", Some(found), false, Err("objection")),
+            ("mode = \"monitor\"", None, true, Err("websocket")),
+            ("allow_websocket = true", None, true, Ok(None)),
+            ("allow_websocket = true", Some(method), true, Err("objection")),
+        ] {
+            let admitted = match admit(&classified(objection, websocket), &policy(settings)) {
+                Ok(verdict) => Ok(verdict),
+                Err(GatewayError::WebSocket) => Err("websocket"),
+                Err(_) => Err("objection"),
+            };
+            assert_eq!(admitted, expected, "{settings} {objection:?} {websocket}");
+        }
+    }
+
+    #[test]
+    fn foreign_sessions_are_refused_where_both_settings_enforce() {
+        let applied = |settings: &str, session| {
+            let text = format!("[upstream]\nendpoints = [\"https://h\"]\n[validation]\n{settings}\n");
+            let policy = parse(&text, std::path::Path::new("/"), Files::Skip).unwrap().validation;
+            let early = is_refused_as_foreign(session, &policy);
+            (early, apply_policy(Err(Objection::ForeignSession), &policy, false).ok())
+        };
+        let (ok, foreign) = ((Verdict::Forwarded, Reason::Ok), (Verdict::Unverified, Reason::ForeignSession));
+        for (settings, session, expected) in [
+            ("session = \"enforce\"", Ownership::NotOwn, (true, None)),
+            ("session = \"enforce\"", Ownership::Own, (false, None)),
+            ("session = \"enforce\"", Ownership::Unknown, (false, None)),
+            ("session = \"enforce\"\nmode = \"monitor\"", Ownership::NotOwn, (false, Some(foreign))),
+            ("session = \"monitor\"", Ownership::NotOwn, (false, Some(foreign))),
+            ("session = \"off\"", Ownership::NotOwn, (false, Some(ok))),
+        ] {
+            assert_eq!(applied(settings, session), expected, "{settings} {session:?}");
         }
     }
 }

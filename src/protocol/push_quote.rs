@@ -238,6 +238,7 @@ mod tests {
             let (one, other) = text.as_bytes().split_at(cut.min(text.len()));
             matcher.feed(one);
             prop_assert_eq!(matcher.feed(other), finds(&text));
+            prop_assert_eq!(matcher.has_found(), finds(&text));
             prop_assert!(matcher.window.len() <= BEGINNING.len() + MAX_ESCAPE);
         }
     }
