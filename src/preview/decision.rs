@@ -243,4 +243,12 @@ mod tests {
         let refusal = decide(&callout, &previews, SHOWN_AT, TTL).unwrap_err();
         assert_eq!(refusal.reason(), Reason::NumberNotInPreview);
     }
+
+    #[test]
+    fn a_refusal_has_an_age_if_a_preview_was_found() {
+        let preview_age = Duration::from_secs(3);
+        assert_eq!(Refusal::NumberNotInPreview { preview_age }.preview_age(), Some(preview_age));
+        assert_eq!(Refusal::PreviewExpired { preview_age }.preview_age(), Some(preview_age));
+        assert_eq!(Refusal::UnknownPreview.preview_age().or(Refusal::ControlIdMismatch.preview_age()), None);
+    }
 }

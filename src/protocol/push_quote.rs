@@ -206,6 +206,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_window_stays_small_whatever_comes() {
+        for text in ["%", "\\", "&", "&#", "=", "previewgate%", "p", "previewgate&#0", "%2", "\\u00"] {
+            let mut matcher = AddressMatcher::default();
+            assert!(!matcher.feed(text.repeat(1000).as_bytes()));
+            assert!(matcher.window.len() <= BEGINNING.len() + MAX_ESCAPE, "{text}");
+        }
+    }
+
     proptest! {
         /// Each character in a spelling of its own, after any text, cut anywhere: the pieces before the one that is found
         /// do not hold the whole beginning.
