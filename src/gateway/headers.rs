@@ -52,8 +52,10 @@ pub(super) fn ask_for_known_codings(headers: &mut HeaderMap) {
             let mut values = accepted.iter().filter_map(|value| value.to_str().ok());
             values.any(|value| value.split(',').any(|item| token(item).eq_ignore_ascii_case(coding)))
         };
-        let known =
-            |item: &str| ["gzip", "deflate", "identity", ""].iter().any(|c| token(item).eq_ignore_ascii_case(c));
+        let known = |item: &str| {
+            let coding = token(item);
+            ["", "gzip", "deflate", "identity"].iter().any(|known| coding.eq_ignore_ascii_case(known))
+        };
         let readable = accepted.iter().all(|value| value.to_str().is_ok_and(|value| value.split(',').all(known)));
         if !readable {
             let narrowed = if asks_for("gzip") { "gzip" } else { "identity" };
@@ -84,16 +86,13 @@ const END_TO_END: [HeaderName; 9] = [
 /// Removes the fields that belong to one connection only.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-            .filter(|name| !END_TO_END.contains(name))
-            .collect();
-        for name in named {
-            headers.remove(name);
+        let fields: Vec<HeaderValue> = headers.get_all(header::CONNECTION).iter().cloned().collect();
+        let named = fields.iter().filter_map(|field| field.to_str().ok()).flat_map(|field| field.split(','));
+        // By their text: a field may hold thousands of names, and each of them would be allocated.
+        for name in named.map(str::trim).filter(|name| !name.is_empty()) {
+            if !END_TO_END.iter().any(|kept| kept.as_str().eq_ignore_ascii_case(name)) {
+                headers.remove(name);
+            }
         }
     }
     for name in &HOP_BY_HOP {

@@ -4,15 +4,21 @@ use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
 
+/// Pieces of any size that a body may come in.
+const MAX_PIECES: usize = 1024;
+/// Further pieces must have this many bytes on average. A chunk of one byte costs as much as hundreds of bytes in one piece.
+const MIN_PIECE: usize = 16;
+
 /// Why a body is not available in one piece.
+#[derive(Debug)]
 pub(super) enum Unread<E> {
-    /// It is longer than the bound. The bytes are its beginning.
+    /// It is longer than the bound, or comes in too many small pieces. The bytes are its beginning.
     TooLarge(Bytes),
     /// It ended early.
     Broken(E),
 }
 
-/// Reads `body` whole if it is not longer than `max` bytes.
+/// Reads `body` whole if it is not longer than `max` bytes, and comes in pieces of a sensible size.
 pub(super) async fn read_whole<B>(body: &mut B, max: usize) -> Result<Bytes, Unread<B::Error>>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -23,6 +29,7 @@ where
     let mut first = Bytes::new();
     // Nearly every body is one frame: it is not copied.
     let mut rest: Option<BytesMut> = None;
+    let mut pieces = 0;
     while let Some(frame) = body.frame().await {
         let Ok(bytes) = frame.map_err(Unread::Broken)?.into_data() else { continue };
         match &mut rest {
@@ -30,7 +37,9 @@ where
             None => rest = Some([first.as_ref(), &bytes].concat().as_slice().into()),
             Some(rest) => rest.extend_from_slice(&bytes),
         }
-        if rest.as_ref().map_or(first.len(), BytesMut::len) > max {
+        pieces += 1;
+        let length = rest.as_ref().map_or(first.len(), BytesMut::len);
+        if length > max || pieces > MAX_PIECES + length / MIN_PIECE {
             return Err(Unread::TooLarge(rest.map_or(first, BytesMut::freeze)));
         }
         if body.is_end_stream() {
@@ -38,4 +47,38 @@ where
         }
     }
     Ok(rest.map_or(first, BytesMut::freeze))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::{FutureExt, stream};
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    /// The length of a body that is read whole, if it is.
+    fn read(pieces: usize, size: usize, max: usize) -> Option<usize> {
+        let piece = || Ok::<_, Infallible>(Frame::data(Bytes::from(vec![b' '; size])));
+        let mut body = StreamBody::new(stream::iter((0..pieces).map(|_| piece())));
+        let read = read_whole(&mut body, max).now_or_never().unwrap();
+        read.map(|bytes| bytes.len()).ok()
+    }
+
+    #[test]
+    fn a_body_is_read_within_its_bound() {
+        assert_eq!(read(0, 0, 10), Some(0));
+        assert_eq!(read(1, 10, 10), Some(10));
+        assert_eq!(read(3, 4, 12), Some(12));
+        assert_eq!(read(3, 4, 11), None);
+    }
+
+    #[test]
+    fn a_body_in_very_many_small_pieces_is_not_read() {
+        assert_eq!(read(1000, 1, 65_536), Some(1000));
+        assert_eq!(read(2000, 1, 65_536), None);
+        assert_eq!(read(4096, 16, 65_536), Some(65_536));
+    }
 }

@@ -27,23 +27,30 @@ impl Field {
 /// Whether a mapper that ignores case, compatibility forms, blanks and punctuation, or compares hashes, would take `key`
 /// for one of `fields`.
 pub(super) fn may_mean_one_of(key: &str, fields: &[Field]) -> bool {
-    folds_onto_one_of(key, fields) || has_hash_of(key, fields)
+    meant_one(key, fields).is_some()
 }
 
-/// Whether nothing but the letters and digits of one field is left of `key`. Stops when too much is left for any.
-fn folds_onto_one_of(key: &str, fields: &[Field]) -> bool {
+/// The position of the field that such a mapper would take `key` for.
+pub(super) fn meant_one(key: &str, fields: &[Field]) -> Option<usize> {
+    folded_one(key, fields).or_else(|| hashed_one(key, fields))
+}
+
+/// The field of which nothing but its letters and digits is in `key`. Stops when too much is left for any.
+fn folded_one(key: &str, fields: &[Field]) -> Option<usize> {
     let mut folded = Folded::default();
     for character in key.chars() {
         let is_foreign = folded.push(character) == 0 && character.is_alphanumeric();
         if is_foreign || folded.word().is_none() {
-            return false;
+            return None;
         }
     }
-    fields.iter().any(|field| folded.word() == Some(field.name.as_bytes()))
+    let word = folded.word()?;
+    fields.iter().position(|field| word == field.name.as_bytes())
 }
 
-/// The three forms in which fastjson hashes a name: as it is, in lower case, and without `_`, `-` and blanks besides.
-fn has_hash_of(key: &str, fields: &[Field]) -> bool {
+/// The field whose hash `key` has, in one of the three forms in which fastjson hashes a name: as it is, in lower case, and
+/// without `_`, `-` and blanks besides.
+fn hashed_one(key: &str, fields: &[Field]) -> Option<usize> {
     let [mut exact, mut lower, mut stripped] = [OFFSET; 3];
     for unit in key.encode_utf16() {
         let lower_unit = if matches!(unit, 0x41..=0x5a) { unit + 0x20 } else { unit };
@@ -53,7 +60,8 @@ fn has_hash_of(key: &str, fields: &[Field]) -> bool {
             stripped = fnv(stripped, lower_unit);
         }
     }
-    [exact, lower, stripped].iter().any(|hash| fields.iter().any(|field| field.hashes.contains(hash)))
+    let known = |field: &Field| [exact, lower, stripped].iter().any(|hash| field.hashes.contains(hash));
+    fields.iter().position(known)
 }
 
 /// FNV-1a with 64 bits over UTF-16 code units.

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::answer::AnswerReader;
 use super::json_lexer::trim_bom;
-use super::loose_names::{Field, may_mean_one_of};
+use super::loose_names::{Field, meant_one};
 use super::members::each_member;
 use super::one_reading::written_out;
 use super::push_address::PushForm;
@@ -125,19 +125,15 @@ impl<'a> Members<'a> {
     }
 
     fn place(&mut self, name: &str) -> Option<&mut Option<&'a RawValue>> {
-        let places = [
-            (&CALL_BACK_URI, &mut self.call_back_uri),
-            (&SERVICE_TOKEN, &mut self.service_token),
-            (&PUSH_URL, &mut self.push_url),
-        ];
-        let is_meant = |field: &'static [Field; 1]| may_mean_one_of(name, field);
-        places.into_iter().find(|(field, _)| is_meant(field)).map(|(_, place)| place)
+        match meant_one(name, &FIELDS)? {
+            0 => Some(&mut self.call_back_uri),
+            1 => Some(&mut self.service_token),
+            _ => Some(&mut self.push_url),
+        }
     }
 }
 
-const CALL_BACK_URI: [Field; 1] = [Field::new("callbackuri")];
-const SERVICE_TOKEN: [Field; 1] = [Field::new("servicetoken")];
-const PUSH_URL: [Field; 1] = [Field::new("pushurl")];
+const FIELDS: [Field; 3] = [Field::new("callbackuri"), Field::new("servicetoken"), Field::new("pushurl")];
 
 #[cfg(test)]
 mod tests {

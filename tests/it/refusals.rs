@@ -49,6 +49,10 @@ async fn an_oversized_callout() {
     let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
     let request = callout(&agent).header("Transfer-Encoding", "chunked").body(chunked);
     assert_eq!(verdict(&lab.send(&request).await), "too_large");
+    // Each chunk is work: a body of thousands of them is refused, whatever its length.
+    let in_bytes = format!("{}2\r\n{{}}\r\n0\r\n\r\n", "1\r\n \r\n".repeat(4000));
+    let request = callout(&agent).header("Transfer-Encoding", "chunked").body(in_bytes);
+    assert_eq!(verdict(&lab.send(&request).await), "too_large");
     let just = json!({"called": "100", "callcontrolid": 7, "x": "x".repeat(60 * 1024)}).to_string();
     assert_eq!(verdict(&lab.send(&callout(&agent).body(just)).await), "ok");
     assert_eq!(lab.simulator.callouts().len(), 1);
