@@ -21,6 +21,7 @@ use crate::demo::{self, Afterwards, SimulateOptions};
 use crate::explain;
 use crate::preview::SystemClock;
 use crate::reload::mode_notice;
+use crate::report::{self, ReportOptions};
 use crate::schema;
 use crate::standard_output::StandardOutput;
 use crate::systemd::{Inherited, Notifier};
@@ -79,6 +80,9 @@ enum Command {
     /// Ask a running gateway whether it is ready, for container health checks.
     #[command(after_help = help::HEALTH)]
     Health(health::Options),
+    /// Say what monitor mode would have refused, from the logs, and what to enforce next.
+    #[command(after_help = help::REPORT)]
+    Report(ReportOptions),
     /// Print a completion script.
     #[command(after_help = help::COMPLETIONS)]
     Completions {
@@ -115,6 +119,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Replay(options) => audit_commands::replay::run(&options, &mut out).map_err(Failure::from),
         Command::Schema { subject } => out.write_all(subject.schema().as_bytes()).map_err(other),
         Command::Health(options) => health::health(&options, &mut out).map_err(Failure::from),
+        Command::Report(options) => report::report(&options, &mut out).map_err(other),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "previewgate", &mut script);
@@ -234,7 +239,7 @@ fn run(path: &Path) -> Result<(), Failure> {
 
 fn announce(config: &Config) {
     let endpoints: Vec<_> = config.upstream.endpoints.iter().map(|endpoint| endpoint.url.to_string()).collect();
-    let notice = mode_notice(config.validation.mode);
+    let notice = mode_notice(&config.validation);
     tracing::info!(
         target: "previewgate",
         version = env!("CARGO_PKG_VERSION"),

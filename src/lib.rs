@@ -23,7 +23,7 @@
 //! ```layers
 //! main
 //! cli
-//! check, demo, explain, audit_commands, schema
+//! check, demo, explain, report, audit_commands, schema
 //! app
 //! admin
 //! reload
@@ -58,6 +58,7 @@ mod log_throttle;
 pub mod preview;
 pub mod protocol;
 pub mod reload;
+pub mod report;
 pub mod schema;
 pub mod server;
 pub mod simulator;

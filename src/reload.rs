@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::audit::ConfigTrigger;
-use crate::config::{self, Change, Config, Files, Mode, Problems, Reload};
+use crate::config::{self, Change, Config, Files, Mode, Problems, Reload, Validation};
 use crate::gateway::{Generation, SetupError, certificate_fingerprint};
 use crate::server::ActiveGeneration;
 use crate::systemd::Notifier;
@@ -236,16 +236,17 @@ pub fn report_config(config: &Config, metrics: &Metrics) {
 }
 
 /// The end of a message about the mode: in capital letters if the gateway then refuses nothing.
-pub fn mode_notice(mode: Mode) -> &'static str {
-    match mode {
+pub fn mode_notice(validation: &Validation) -> &'static str {
+    match validation.mode {
+        Mode::Monitor if validation.refuses_nothing() => " in MONITOR mode: no callout is refused",
+        Mode::Monitor => " in MONITOR mode: callouts are refused only for the reasons that validation.reasons enforces",
         Mode::Enforce => "",
-        Mode::Monitor => " in MONITOR mode: no callout is refused",
     }
 }
 
 fn log_reload(config: &Config, trigger: Trigger, changes: &str) {
     let (mode, config_hash) = (config.validation.mode, config.hash());
-    let notice = mode_notice(mode);
+    let notice = mode_notice(&config.validation);
     tracing::info!(
         target: "previewgate", changes, %trigger, mode = mode.as_str(), config_hash, "configuration reloaded{notice}"
     );

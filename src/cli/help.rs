@@ -103,6 +103,16 @@ Exit codes:
   1  the schema cannot be printed
   2  wrong usage";
 
+pub(super) const REPORT: &str = "\
+Examples:
+  previewgate report --since 7d /var/log/previewgate/*.log*
+  journalctl -u previewgate -o cat | previewgate report --format json -
+
+Exit codes:
+  0  reported
+  1  a file cannot be read, or no line is a decision
+  2  wrong usage";
+
 pub(super) const HEALTH: &str = "\
 Examples:
   previewgate health

@@ -18,10 +18,10 @@ use super::audit::{Evidence, audit_directory, key_directory};
 use super::document::{Document, TableReader, ValueRef};
 use super::entry::{Entry, Kind, Table, optional_table, table};
 use super::files::{FileContent, file, written_file};
-use super::kinds::{Address, Flag, list, number, size, span, word};
+use super::kinds::{Address, Flag, Word, list, number, size, span, word};
 use super::model::{
     AccessLog, Admin, Audit, Balance, Config, Durability, Limits, Listener, ListenerTls, Log, LogFormat, Mode,
-    OnAuditFailure, OnUnknownPreview, Previews, Probe, ProbeKind, ProxyProtocol, Push, PushTls, Runtime, SessionPolicy,
+    OnAuditFailure, OnUnknownPreview, Previews, Probe, ProbeKind, ProxyProtocol, Push, PushTls, ReasonModes, Runtime, SessionPolicy,
     Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
 };
 use super::network::NetworkKind;
@@ -172,14 +172,35 @@ keys!(Push {
 keys!(PushTls { ca: file(FileContent::Roots).optional(), insecure_skip_verify: Flag.or(false) });
 
 keys!(Validation {
-    mode: word(Mode::ALL, Mode::as_str).or(Mode::Enforce),
+    mode: mode().or(Mode::Enforce),
     on_unknown_preview: word(OnUnknownPreview::ALL, OnUnknownPreview::as_str).or(OnUnknownPreview::Reject),
     session: word(SessionPolicy::ALL, SessionPolicy::as_str).or(SessionPolicy::Monitor),
     allow_websocket: Flag.or(false),
     reject_status: number(200..=499).or(200),
     // Applies to the start of a process.
     warm_up: span(Duration::ZERO..=DAY).or(Duration::ZERO).at_next_start(),
+    reasons: table(),
 });
+
+keys!(ReasonModes {
+    unknown_preview: mode().optional(),
+    control_id_mismatch: mode().optional(),
+    number_not_in_preview: mode().optional(),
+    preview_expired: mode().optional(),
+    signed_out: mode().optional(),
+    malformed_body: mode().optional(),
+    missing_field: mode().optional(),
+    invalid_agent_id: mode().optional(),
+    invalid_content_type: mode().optional(),
+    missing_guid: mode().optional(),
+    method_not_allowed: mode().optional(),
+    ambiguous_path: mode().optional(),
+    too_large: mode().optional(),
+});
+
+fn mode() -> Word<Mode> {
+    word(Mode::ALL, Mode::as_str)
+}
 
 keys!(Previews {
     // The store expires previews after the lifetime that it was created with.

@@ -14,6 +14,7 @@ use super::redis::RedisStore;
 use super::targets::AllowedTarget;
 use crate::endpoint_url::EndpointUrl;
 use crate::label_enum;
+use crate::preview::Reason;
 
 /// The effective configuration, every value checked and every default filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -204,6 +205,67 @@ pub struct Validation {
     /// For this time after a start without restored previews, callouts of agents without a known preview are forwarded,
     /// even if `on_unknown_preview` is `reject`. Zero is off.
     pub warm_up: Duration,
+    /// Another mode for single reasons.
+    pub reasons: ReasonModes,
+}
+
+/// `[validation.reasons]`: a mode for one reason, in place of `validation.mode`.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[allow(missing_docs, reason = "each field is documented at its reason")]
+pub struct ReasonModes {
+    pub unknown_preview: Option<Mode>,
+    pub control_id_mismatch: Option<Mode>,
+    pub number_not_in_preview: Option<Mode>,
+    pub preview_expired: Option<Mode>,
+    pub signed_out: Option<Mode>,
+    pub malformed_body: Option<Mode>,
+    pub missing_field: Option<Mode>,
+    pub invalid_agent_id: Option<Mode>,
+    pub invalid_content_type: Option<Mode>,
+    pub missing_guid: Option<Mode>,
+    pub method_not_allowed: Option<Mode>,
+    pub ambiguous_path: Option<Mode>,
+    pub too_large: Option<Mode>,
+}
+
+impl Validation {
+    /// The mode for callouts with this objection.
+    pub fn mode_for(&self, reason: Reason) -> Mode {
+        self.reasons.of(reason).unwrap_or(self.mode)
+    }
+
+    /// Whether no objection leads to a refusal.
+    pub fn refuses_nothing(&self) -> bool {
+        Reason::ALL.iter().all(|reason| self.mode_for(*reason) == Mode::Monitor)
+    }
+}
+
+impl ReasonModes {
+    /// The mode that is set for this reason. Reasons that are no rule of `[validation]` have none.
+    fn of(&self, reason: Reason) -> Option<Mode> {
+        match reason {
+            Reason::UnknownPreview => self.unknown_preview,
+            Reason::ControlIdMismatch => self.control_id_mismatch,
+            Reason::NumberNotInPreview => self.number_not_in_preview,
+            Reason::PreviewExpired => self.preview_expired,
+            Reason::SignedOut => self.signed_out,
+            Reason::MalformedBody => self.malformed_body,
+            Reason::MissingField => self.missing_field,
+            Reason::InvalidAgentId => self.invalid_agent_id,
+            Reason::InvalidContentType => self.invalid_content_type,
+            Reason::MissingGuid => self.missing_guid,
+            Reason::MethodNotAllowed => self.method_not_allowed,
+            Reason::AmbiguousPath => self.ambiguous_path,
+            Reason::TooLarge => self.too_large,
+            Reason::Ok
+            | Reason::Overloaded
+            | Reason::UpstreamFailure
+            | Reason::ForeignSession
+            | Reason::StoreUnavailable
+            | Reason::ClientGone
+            | Reason::InternalError => None,
+        }
+    }
 }
 
 label_enum! {

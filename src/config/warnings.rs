@@ -8,6 +8,7 @@ use super::network::Network;
 use super::redis::OnStoreFailure;
 use super::targets::AllowedTarget;
 use crate::endpoint_url::{EndpointUrl, Scheme};
+use crate::preview::Reason;
 
 /// Tomcat closes an idle connection after 20 s by default.
 const MIN_UPSTREAM_KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -68,6 +69,7 @@ impl Config {
             ),
         ]
         .into_iter()
+        .chain(self.about_reasons())
         .chain(self.about_audit())
         .chain(self.push.iter().flat_map(|push| self.about_push(push)))
         .filter(|(applies, _)| *applies)
@@ -77,6 +79,34 @@ impl Config {
 }
 
 impl Config {
+    fn about_reasons(&self) -> [(bool, &'static str); 2] {
+        let validation = &self.validation;
+        let is_enforced = |reason: &Reason| validation.mode_for(*reason) == Mode::Enforce;
+        let of_preview = [Reason::UnknownPreview, Reason::ControlIdMismatch, Reason::NumberNotInPreview];
+        let of_request = [
+            Reason::MalformedBody,
+            Reason::MissingField,
+            Reason::InvalidAgentId,
+            Reason::InvalidContentType,
+            Reason::MissingGuid,
+            Reason::MethodNotAllowed,
+            Reason::AmbiguousPath,
+            Reason::TooLarge,
+        ];
+        [
+            (
+                validation.mode == Mode::Enforce && !of_preview.iter().all(is_enforced),
+                "validation.reasons: while unknown_preview, control_id_mismatch or number_not_in_preview is \"monitor\", an \
+                 agent can call numbers that it was not shown",
+            ),
+            (
+                of_preview.iter().any(is_enforced) && !of_request.iter().all(is_enforced),
+                "validation.reasons: a callout that cannot be read is forwarded without a look at its preview, because its own \
+                 reason is \"monitor\"",
+            ),
+        ]
+    }
+
     fn about_audit(&self) -> [(bool, &'static str); 2] {
         let audit = self.audit.as_ref();
         [

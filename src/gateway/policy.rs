@@ -21,11 +21,12 @@ pub(crate) fn admit(classified: &Classified, policy: &Validation) -> Result<Opti
     if classified.websocket && !policy.allow_websocket {
         return Err(GatewayError::WebSocket);
     }
-    match classified.objection {
-        None => Ok(None),
-        Some(objection) if objection == Unclassified::NotFound || policy.mode == Mode::Enforce => Err(objection.into()),
-        Some(objection) => Ok(Some((Verdict::Unverified, objection.reason().unwrap_or(Reason::AmbiguousPath)))),
+    let Some(objection) = classified.objection else { return Ok(None) };
+    let reason = objection.reason().unwrap_or(Reason::AmbiguousPath);
+    if objection == Unclassified::NotFound || policy.mode_for(reason) == Mode::Enforce {
+        return Err(objection.into());
     }
+    Ok(Some((Verdict::Unverified, reason)))
 }
 
 /// Why a callout must not be forwarded.
@@ -82,7 +83,8 @@ pub(crate) struct AgentState<'a> {
 /// Whether a callout with this GUID must be refused before its previews are looked at. All such callouts then get the same
 /// answer.
 pub(crate) fn is_refused_as_foreign(session: Ownership, policy: &Validation) -> bool {
-    policy.session == SessionPolicy::Enforce && policy.mode == Mode::Enforce && session.is_foreign()
+    let enforced = policy.session == SessionPolicy::Enforce && policy.mode == Mode::Enforce;
+    enforced && session.is_foreign()
 }
 
 /// A callout, as far as it was understood, and the result of its checks.
@@ -196,7 +198,7 @@ pub(crate) fn apply_policy(
             (Reason::ForeignSession, policy.session == SessionPolicy::Monitor, error)
         }
     };
-    if forward || policy.mode == Mode::Monitor { Ok((Verdict::Unverified, reason)) } else { Err(error) }
+    if forward || policy.mode_for(reason) == Mode::Monitor { Ok((Verdict::Unverified, reason)) } else { Err(error) }
 }
 
 #[cfg(test)]
@@ -221,6 +223,11 @@ mod tests {
             ("on_unknown_preview = \"forward\"", unknown, false, unverified(unknown)),
             ("on_unknown_preview = \"forward\"", mismatch, false, None),
             ("mode = \"monitor\"", mismatch, false, unverified(mismatch)),
+            ("mode = \"monitor\"\n[validation.reasons]\ncontrol_id_mismatch = \"enforce\"", mismatch, false, None),
+            ("mode = \"monitor\"\n[validation.reasons]\ncontrol_id_mismatch = \"enforce\"", unknown, false, unverified(unknown)),
+            ("[validation.reasons]\ncontrol_id_mismatch = \"monitor\"", mismatch, false, unverified(mismatch)),
+            ("[validation.reasons]\ncontrol_id_mismatch = \"monitor\"", unknown, false, None),
+            ("on_unknown_preview = \"forward\"\n[validation.reasons]\nunknown_preview = \"enforce\"", unknown, false, unverified(unknown)),
         ] {
             assert_eq!(applied(settings, reason, warming_up), expected, "{settings} {reason} {warming_up}");
         }

@@ -203,7 +203,7 @@ impl Recorder {
             agent_id: context.agent(),
             verdict,
             reason,
-            mode: context.config().validation.mode,
+            mode: context.config().validation.mode_for(reason),
             called: self.callout.as_ref().map(|callout| &callout.called),
             control_id: self.callout.as_ref().map(|callout| callout.control_id),
             preview_age: self.preview_age,

@@ -7,9 +7,9 @@ use maud::{Markup, html};
 use super::chart::chart;
 use super::story::{story, verdict_word};
 use super::view::{EndpointView, View};
-use super::words::{ago, clock, count, day, length, machine, plural};
+use super::words::{ago, clock, count, day, length, list, machine, plural};
 use crate::admin::paths::PATHS;
-use crate::config::StoreKind;
+use crate::config::{Mode, StoreKind};
 use crate::gateway::Decision;
 use crate::preview::{Reason, Verdict};
 use crate::server::Phase;
@@ -24,7 +24,8 @@ pub(super) fn monitor_banner(view: &View<'_>) -> Markup {
         div.monitor role="region" aria-label="Monitor mode" {
             strong { "Monitor mode" }
             span id="monitor" data-live {
-                "No callout is refused. "
+                @let enforced = view.reasons_in(Mode::Enforce);
+                @if enforced.is_empty() { "No callout is refused. " } @else { "Refused only for " (list(&enforced)) ". " }
                 @if unverified > 0 {
                     (plural(unverified, "callout")) " of the last hour would have been."
                 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::words::{count, length, plural};
+use super::words::{count, length, list, plural};
 use crate::admin::decisions::{BadFilter, Filter, form_value};
 use crate::config::{Mode, StoreKind};
 use crate::gateway::{Decision, Generation, Minute};
@@ -93,6 +93,13 @@ impl<'a> View<'a> {
         self.generation.config.validation.mode == Mode::Monitor
     }
 
+    /// The reasons that `[validation.reasons]` gives this mode.
+    pub(super) fn reasons_in(&self, mode: Mode) -> Vec<String> {
+        let validation = &self.generation.config.validation;
+        let exceptional = Reason::ALL.iter().filter(|reason| validation.mode_for(**reason) != validation.mode);
+        exceptional.filter(|reason| validation.mode_for(**reason) == mode).map(ToString::to_string).collect()
+    }
+
     /// What the search field of this name contains.
     pub(super) fn field(&self, name: &str) -> String {
         form_value(self.surroundings.query, name)
@@ -122,6 +129,7 @@ impl<'a> View<'a> {
     /// What needs attention, the gravest first.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
+        self.of_mode(&mut problems);
         self.of_shutdown(&mut problems);
         self.of_endpoints(&mut problems);
         self.of_store(&mut problems);
@@ -130,6 +138,14 @@ impl<'a> View<'a> {
         self.of_process(&mut problems);
         problems.sort_by_key(|problem| !problem.grave);
         problems
+    }
+
+    fn of_mode(&self, problems: &mut Vec<Problem>) {
+        let watched = self.reasons_in(Mode::Monitor);
+        if !watched.is_empty() {
+            let text = "Callouts with these reasons are forwarded: validation.reasons says \"monitor\".";
+            problems.push(Problem::minor(format!("Not enforced: {}", list(&watched)), text));
+        }
     }
 
     fn of_shutdown(&self, problems: &mut Vec<Problem>) {
