@@ -10,6 +10,8 @@ use clap::{Args, ValueEnum};
 use super::Signals;
 use super::error::DemoError;
 use super::invitation::shell_word;
+use super::script::AGENT;
+use crate::preview::AgentId;
 use crate::simulator::{AuthMode, Authority, Simulator, SimulatorConfig};
 use crate::standard_output::StandardOutput;
 
@@ -61,7 +63,9 @@ async fn serve(options: &SimulateOptions, out: &mut dyn Write) -> Result<(), Dem
     let mut signals = Signals::register()?;
     let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", options.address));
     let simulator = Simulator::start(options.simulator_config()?).await.map_err(told)?;
-    options.explain(out, simulator.address())?;
+    // For the first commands to try.
+    let guid = simulator.handle().sign_in_directly(AgentId::try_from(AGENT).map_err(io::Error::other)?);
+    options.explain(out, simulator.address(), &guid)?;
     signals.any().await;
     simulator.stop().await;
     Ok(())
@@ -77,6 +81,7 @@ impl SimulateOptions {
                 Auth::Dynamic => AuthMode::Dynamic { every: RENEWED_EVERY },
             },
             lenient_callouts: self.lenient_callouts,
+            strict: true,
             ..SimulatorConfig::default()
         };
         if !self.plain {
@@ -93,9 +98,10 @@ impl SimulateOptions {
     }
 
     /// The text for the user: the address of the simulator, and commands to try.
-    fn explain(&self, out: &mut dyn Write, address: SocketAddr) -> io::Result<()> {
+    fn explain(&self, out: &mut dyn Write, address: SocketAddr, guid: &str) -> io::Result<()> {
         let scheme = if self.plain { "http" } else { "https" };
         let base = format!("{scheme}://{}", reachable(address));
+        let api = format!("{base}/agentgateway/resource");
         let curl = match (&self.ca_out, self.plain) {
             (_, true) => "curl -w '\\n'".to_owned(),
             (Some(file), _) => format!("curl -w '\\n' --cacert {}", shell_word(file)),
@@ -106,15 +112,22 @@ impl SimulateOptions {
             "\
 Simulated CC-Gateway at {scheme}://{address}/agentgateway/resource/ until Ctrl-C.
 
-# An agent signs in; the header Set-GUID of the answer holds its GUID.
-{curl} -i -X PUT -H 'Content-Type: application/json' -d '{{}}' {base}/agentgateway/resource/onlineagent/1001
-# Show it a preview, take it back, or queue any event.
-{curl} -d '{{\"controlid\": 11776, \"dialeddigits\": \"5550101,5550102\"}}' {base}/simulator/agents/1001/preview
-{curl} -X POST {base}/simulator/agents/1001/release
-{curl} -d '{{\"eventType\": \"AgentState_Ready\", \"workNo\": \"1001\", \"content\": null}}' \\
-     {base}/simulator/agents/1001/events
-# It polls, with the GUID from above.
-{curl} -H 'Guid: GUID' {base}/agentgateway/resource/agentevent/1001
+    {base}/simulator/    a page: agents, previews, faults, and what arrived
+
+Agent {AGENT} is signed in. After two minutes without a request it is signed out, as at a real CC-Gateway; then sign in again:
+GUID=$({curl} -si -X PUT -H 'Content-Type: application/json' -d '{{}}' {api}/onlineagent/{AGENT} | sed -n 's/^Set-GUID: JSESSIONID=//p' | tr -d '\\r')
+
+GUID={guid}
+# The platform shows the agent two numbers; its application polls, and asks to call one of them.
+{curl} -d '{{\"controlid\": 11776, \"dialeddigits\": \"5550101,5550102\"}}' {base}/simulator/agents/{AGENT}/preview
+{curl} -H \"Guid: $GUID\" {api}/agentevent/{AGENT}
+{curl} -X PUT -H \"Guid: $GUID\" -H 'Content-Type: application/json; charset=UTF-8' \\
+     -d '{{\"called\": \"5550101\", \"callcontrolid\": 11776}}' {api}/voicecall/{AGENT}/previewCallout
+# The events of the call follow; then the preview is released, or any event is queued.
+{curl} -H \"Guid: $GUID\" {api}/agentevent/{AGENT}
+{curl} -X POST {base}/simulator/agents/{AGENT}/release
+{curl} -d '{{\"eventType\": \"AgentState_Ready\", \"workNo\": \"{AGENT}\", \"content\": null}}' \\
+     {base}/simulator/agents/{AGENT}/events
 # Who is signed in, and what arrived; -X DELETE empties the journal.
 {curl} {base}/simulator/agents
 {curl} {base}/simulator/journal

@@ -67,6 +67,17 @@ pub enum Delivery {
     },
 }
 
+impl Delivery {
+    /// For people.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Poll => "polls",
+            Self::Push { .. } => "gets pushes (callBackUri)",
+            Self::PushUrl { .. } => "gets pushes (pushUrl)",
+        }
+    }
+}
+
 /// An answer to a poll, byte for byte.
 pub(super) struct RawAnswer {
     pub(super) headers: Vec<(String, String)>,
@@ -121,12 +132,17 @@ impl Agents {
         Self { book: Mutex::default(), any_wake: Notify::new(), node: node.to_owned(), auth, idle_sign_out }
     }
 
-    /// Opens a session. Events that were injected before the sign-in stay queued.
+    /// Opens a session. Events that were injected before the sign-in stay queued, those of a session that it replaces do not.
     pub(super) fn sign_in(&self, agent: AgentId, force: bool, delivery: Delivery) -> Result<Opened, Failure> {
         let mut book = self.live(agent);
         let agent = book.entry(agent).or_default();
         if agent.session.is_some() && !force {
             return Err(Failure::SignedInAlready);
+        }
+        if agent.session.is_some() {
+            // They were for the session that ends.
+            agent.queue.clear();
+            agent.raw.clear();
         }
         let guid = self.new_guid();
         agent.serial += 1;
@@ -230,6 +246,13 @@ impl Agents {
         if let Some(session) = book.get_mut(&agent).and_then(|agent| agent.session.as_mut()) {
             session.shown.push((control_id, numbers));
         }
+    }
+
+    /// What this agent was shown in its session: control IDs and numbers.
+    pub(super) fn previews(&self, agent: AgentId) -> Vec<(String, Vec<String>)> {
+        let book = self.lock();
+        let session = book.get(&agent).and_then(|agent| agent.session.as_ref());
+        session.map(|session| session.shown.clone()).unwrap_or_default()
     }
 
     /// Whether this agent was shown this number under this control ID.

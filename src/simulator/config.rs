@@ -44,6 +44,9 @@ pub struct SimulatorConfig {
     pub follow_ups: bool,
     /// Whether every callout succeeds, so that every refusal comes from the gateway.
     pub lenient_callouts: bool,
+    /// Whether interfaces that the simulator does not know are an error, as at a real CC-Gateway. Otherwise they succeed, so
+    /// that a test can send any request.
+    pub strict: bool,
     /// Whether `/simulator/` is served.
     pub control: bool,
     /// How many requests the journal keeps.
@@ -62,6 +65,7 @@ impl Default for SimulatorConfig {
             events: EventShape::default(),
             follow_ups: true,
             lenient_callouts: false,
+            strict: false,
             control: true,
             journal_entries: 10_000,
         }

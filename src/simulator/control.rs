@@ -2,18 +2,23 @@
 //!
 //! | request | effect |
 //! |---|---|
-//! | `GET /simulator/agents` | the agents that are signed in, and how many events wait for each |
+//! | `GET /simulator/` | a page that does all of this by a click |
+//! | `GET /simulator/agents` | the agents that are signed in: GUID, delivery, previews they were shown, events that wait |
+//! | `POST /simulator/agents/{id}/sign-in` | opens a session that polls, in place of any earlier one; the answer has its GUID |
+//! | `POST /simulator/agents/{id}/sign-out` | ends the session; no client is notified |
 //! | `POST /simulator/agents/{id}/events` | queues the event object in the body |
 //! | `POST /simulator/agents/{id}/preview` | `{"controlid": 11776, "dialeddigits": "100,101"}` becomes a preview |
 //! | `POST /simulator/agents/{id}/release` | the agent's preview is over |
-//! | `GET /simulator/journal` | what arrived, credentials redacted; `DELETE` empties it |
+//! | `GET /simulator/journal` | what arrived, credentials redacted; `?newest=50` limits it; `DELETE` empties it |
 //! | `POST /simulator/misbehave` | a [`Misbehaviour`]: `{"fault": "break", "at": "after_request", "how": "reset", "path": "previewCallout", "agent": "101", "times": 2}`; `DELETE` clears all |
 //!
 //! Requests to the control interface are not in the journal, and no fault applies to them.
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::answer::Answer;
+use super::agents::Delivery;
+use super::answer::{Answer, Body};
 use super::events::text;
 use super::misbehaviour::Misbehaviour;
 use super::request::Request;
@@ -23,15 +28,23 @@ use crate::preview::AgentId;
 const MISBEHAVIOUR_KEYS: [&str; 11] =
     ["fault", "at", "how", "method", "path", "agent", "times", "milliseconds", "status", "count", "bytes"];
 
+const PAGE: &[u8] = include_bytes!("page.html");
+
 /// Answers a request below `/simulator/`: HTTP 200, or 400 with the cause, or 404.
 pub(super) fn answer(shared: &Shared, request: &Request) -> Answer {
     let segments = request.resource.segments();
     let outcome = match (request.head.method.as_str(), segments.get(1..).unwrap_or_default()) {
         ("GET", ["agents"]) => Ok(agents(shared)),
+        ("GET", []) => return page(),
+        ("POST", ["agents", id, "sign-in"]) => sign_in(shared, id),
+        ("POST", ["agents", id, "sign-out"]) => agent(id).map(|agent| {
+            shared.agents.sign_out(agent);
+            Value::Null
+        }),
         ("POST", ["agents", id, "events"]) => event(shared, request, id),
         ("POST", ["agents", id, "preview"]) => preview(shared, request, id),
         ("POST", ["agents", id, "release"]) => release(shared, id),
-        ("GET", ["journal"]) => Ok(journal(shared)),
+        ("GET", ["journal"]) => Ok(journal(shared, request)),
         ("DELETE", ["journal"]) => {
             shared.journal.clear();
             Ok(Value::Null)
@@ -49,9 +62,33 @@ pub(super) fn answer(shared: &Shared, request: &Request) -> Answer {
     }
 }
 
+/// Shows what clients chose as text only. It loads nothing from elsewhere.
+fn page() -> Answer {
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
+                  img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    Answer { status: 200, headers: Vec::new(), body: Body::Whole(Bytes::from_static(PAGE)) }
+        .with("Content-Type", "text/html;charset=UTF-8")
+        .with("Content-Security-Policy", policy)
+        .with("Cache-Control", "no-store")
+}
+
 fn agents(shared: &Shared) -> Value {
-    let agents = shared.agents.signed_in();
-    agents.iter().map(|&id| json!({"agent": id.to_string(), "waiting": shared.agents.waiting(id)})).collect()
+    let shown = |id: &AgentId| {
+        let previews = shared.agents.previews(*id).into_iter();
+        json!({
+            "agent": id.to_string(),
+            "guid": shared.agents.guid(*id),
+            "delivery": shared.agents.delivery(*id).map(|delivery| delivery.word()),
+            "shown": previews.map(|(id, numbers)| json!({"controlid": id, "numbers": numbers})).collect::<Vec<_>>(),
+            "waiting": shared.agents.waiting(*id),
+        })
+    };
+    shared.agents.signed_in().iter().map(shown).collect()
+}
+
+fn sign_in(shared: &Shared, id: &str) -> Result<Value, String> {
+    let opened = shared.agents.sign_in(agent(id)?, true, Delivery::Poll);
+    opened.map(|opened| json!({ "guid": opened.guid })).map_err(|failure| failure.message().to_owned())
 }
 
 fn event(shared: &Shared, request: &Request, id: &str) -> Result<Value, String> {
@@ -79,12 +116,14 @@ fn release(shared: &Shared, id: &str) -> Result<Value, String> {
     Ok(Value::Null)
 }
 
-fn journal(shared: &Shared) -> Value {
+fn journal(shared: &Shared, request: &Request) -> Value {
     let entries = shared.journal.entries();
-    let shown = entries.iter().map(|entry| {
+    let newest = request.resource.parameter("newest").and_then(|newest| newest.parse().ok()).unwrap_or(usize::MAX);
+    let shown = entries.iter().skip(entries.len().saturating_sub(newest)).map(|entry| {
         // Such bodies hold the agent's password, or the token of its application.
         let signs_in = entry.resolved_path.as_deref().is_none_or(|path| path.contains("/onlineagent/"));
         json!({
+            "time": humantime::format_rfc3339_millis(entry.time).to_string(),
             "method": entry.method,
             "target": entry.target,
             "headers": entry.redacted_headers(),
