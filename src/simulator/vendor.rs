@@ -34,7 +34,9 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: &Request) -> Answer {
         ("PUT", ["onlineagent", id, "forcelogin"]) => sign_in(shared, request, agent_id(id), true),
         ("DELETE", ["onlineagent", id, "logout" | "forcelogout"]) => sign_out(shared, request, id, id),
         ("POST", ["qualitycontrol", id, "forcelogout", other]) => sign_out(shared, request, id, other),
-        ("POST", ["onlineagent", id, "handshake"]) | ("PUT", ["onlineagent", id, "heartbeat"]) => handshake(shared, request, id),
+        ("POST", ["onlineagent", id, "handshake"]) | ("PUT", ["onlineagent", id, "heartbeat"]) => {
+            handshake(shared, request, id)
+        }
         (method, ["voicecall", id, operation]) if operation.eq_ignore_ascii_case("previewCallout") => {
             preview_callout(shared, request, method, id)
         }

@@ -41,6 +41,7 @@ mod refusals;
 mod reload;
 mod sessions;
 mod shutdown;
+mod simulator_page;
 mod status_page;
 mod streaming;
 mod transparency;

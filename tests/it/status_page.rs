@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::callouts::lenient;
 use crate::observing::answered;
-use crate::support::{API, Agent, Browser, Lab, Request, Scripted, Setup, id};
+use crate::support::{API, Agent, Browser, Lab, Request, Scripted, Setup, check_accessibility, id};
 
 async fn call(lab: &Lab, agent: &Agent, control_id: i64, number: &str, name: &str) {
     let body = json!({"called": number, "callcontrolid": control_id});
@@ -208,13 +208,4 @@ async fn in_a_browser_in_monitor_mode() {
     let pause = browser.evaluate("document.querySelector('#pause').hidden").await;
     assert_eq!(pause, json!(true));
     lab.simulator.release(id(101));
-}
-
-/// axe-core finds nothing. `AXE_CORE` names its file, from the npm package of that name; without it nothing is checked.
-async fn check_accessibility(browser: &mut Browser, name: &str) {
-    let Some(file) = std::env::var_os("AXE_CORE") else { return };
-    browser.evaluate(&std::fs::read_to_string(file).unwrap()).await;
-    let run = "axe.run(document, {rules: {region: {enabled: true}}}).then(found => found.violations.map(v => v.id + ': ' + v.nodes.map(n => n.html).join(' | ')))";
-    let found = browser.evaluate(run).await;
-    assert_eq!(found, json!([]), "{name}");
 }

@@ -157,3 +157,12 @@ impl Browser {
         serde_json::from_slice(&bytes).unwrap()
     }
 }
+
+/// axe-core finds nothing. `AXE_CORE` names its file, from the npm package of that name; without it nothing is checked.
+pub(crate) async fn check_accessibility(browser: &mut Browser, name: &str) {
+    let Some(file) = std::env::var_os("AXE_CORE") else { return };
+    browser.evaluate(&std::fs::read_to_string(file).unwrap()).await;
+    let run = "axe.run(document, {rules: {region: {enabled: true}}}).then(found => found.violations.map(v => v.id + ': ' + v.nodes.map(n => n.html).join(' | ')))";
+    let found = browser.evaluate(run).await;
+    assert_eq!(found, json!([]), "{name}");
+}

@@ -88,7 +88,7 @@ pub(crate) use agent::Agent;
 pub(crate) use answer::{Answer, Broken, Own};
 pub(crate) use application::Application;
 pub(crate) use audit::AuditRecords;
-pub(crate) use browser::Browser;
+pub(crate) use browser::{Browser, check_accessibility};
 pub(crate) use certificates::{Pki, leaf, trusting, trusting_by};
 pub(crate) use clock::MovableClock;
 pub(crate) use gateway::{Bound, Gateway, record};

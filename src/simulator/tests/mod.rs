@@ -278,7 +278,8 @@ async fn the_control_interface_does_what_the_handle_does() {
     assert_eq!(client.ask("POST", "/simulator/agents/101/events", "", "[]").await["ok"], false);
     assert_eq!(client.ask("POST", "/simulator/agents/101/release", "", "").await["ok"], true);
     let agents = client.ask("GET", "/simulator/agents", "", "").await;
-    assert_eq!(agents["result"], json!([{"agent": "101", "waiting": 2}]));
+    let expected = json!([{"agent": "101", "guid": guid, "delivery": "polls", "shown": [], "waiting": 2}]);
+    assert_eq!(agents["result"], expected);
     let rule = r#"{"fault": "break", "at": "after_request", "how": "close", "path": "agentevent", "agent": 101}"#;
     assert_eq!(client.ask("POST", "/simulator/misbehave", "", rule).await["ok"], true);
     assert_eq!(client.ask("POST", "/simulator/misbehave", "", r#"{"fault": "magic"}"#).await["ok"], false);
@@ -290,6 +291,70 @@ async fn the_control_interface_does_what_the_handle_does() {
     let journal = client.ask("GET", "/simulator/journal", "", "").await;
     assert_eq!(journal["result"].as_array().unwrap().len(), 1);
     assert!(!journal.to_string().contains(&guid));
+}
+
+#[tokio::test]
+async fn sessions_can_be_opened_and_ended_by_the_control_interface() {
+    let (simulator, handle) = simulator().await;
+    let mut client = Client::connect(&simulator).await;
+    let opened = client.ask("POST", "/simulator/agents/101/sign-in", "", "").await;
+    let guid = opened["result"]["guid"].as_str().unwrap().to_owned();
+    assert_eq!(handle.guid(agent()), Some(guid.clone()));
+    handle.preview(agent(), ControlId(7), "100,101");
+    client.ask("GET", &format!("{BASE}/agentevent/101"), &guid, "").await;
+    let agents = client.ask("GET", "/simulator/agents", "", "").await;
+    assert_eq!(agents["result"][0]["shown"], json!([{"controlid": "7", "numbers": ["100", "101"]}]));
+    let newest = client.ask("GET", "/simulator/journal?newest=0", "", "").await;
+    assert_eq!(newest["result"], json!([]));
+    assert_eq!(client.ask("POST", "/simulator/agents/101/sign-out", "", "").await["ok"], true);
+    assert_eq!(handle.guid(agent()), None);
+    assert_eq!(client.ask("POST", "/simulator/agents/1/sign-out", "", "").await["ok"], false);
+}
+
+#[tokio::test]
+async fn the_page_is_served_and_loads_nothing_from_elsewhere() {
+    let (simulator, _) = simulator().await;
+    let mut client = Client::connect(&simulator).await;
+    client.send("GET", "/simulator/", "", "").await;
+    let (head, page) = client.read().await;
+    let page = String::from_utf8(page).unwrap();
+    assert!(head.contains("Content-Security-Policy: default-src 'none';"), "{head}");
+    assert!(page.contains("<title>Simulated CC-Gateway</title>"));
+    for forbidden in [" src=", "url(", "@import", "innerHTML", "http://", "https://"] {
+        assert!(!page.contains(forbidden), "{forbidden}");
+    }
+}
+
+/// An application must not get success for an interface that does not exist, or without a session.
+#[tokio::test]
+async fn a_strict_simulator_knows_its_interfaces_only() {
+    let (simulator, handle) = with(SimulatorConfig { strict: true, ..Default::default() }).await;
+    let guid = handle.sign_in_directly(agent());
+    let mut client = Client::connect(&simulator).await;
+    for (method, path, guid, expected) in [
+        ("POST", "nothing/101/here", guid.as_str(), "000-002"),
+        ("GET", "x/download?bytes=5", guid.as_str(), "000-002"),
+        ("GET", "onlineagent/101", guid.as_str(), "000-002"),
+        ("PUT", "onlineagent/101/heartbeat", guid.as_str(), "0"),
+        ("POST", "onlineagent/101/handshake", guid.as_str(), "0"),
+        ("PUT", "onlineagent/101/heartbeat", "", "000-003"),
+        ("POST", "onlineagent/102/handshake", guid.as_str(), "100-006"),
+    ] {
+        let answer = client.ask(method, &format!("{BASE}/{path}"), guid, "").await;
+        assert_eq!(retcode(&answer), expected, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_forced_sign_in_drops_the_events_of_the_session_that_it_replaces() {
+    let (simulator, handle) = simulator().await;
+    let mut client = Client::connect(&simulator).await;
+    handle.preview(agent(), ControlId(6), "100");
+    assert_eq!(retcode(&client.ask("PUT", &format!("{BASE}/onlineagent/101"), "", "{}").await), "0");
+    // What was queued before any session waits for it.
+    assert_eq!(handle.events_waiting(agent()), 1);
+    assert_eq!(retcode(&client.ask("PUT", &format!("{BASE}/onlineagent/101/forcelogin"), "", "{}").await), "0");
+    assert_eq!(handle.events_waiting(agent()), 0);
 }
 
 #[tokio::test]
