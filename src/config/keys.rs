@@ -21,8 +21,8 @@ use super::files::{FileContent, file, written_file};
 use super::kinds::{Address, Flag, Word, list, number, size, span, word};
 use super::model::{
     AccessLog, Admin, Audit, Balance, Config, Durability, Limits, Listener, ListenerTls, Log, LogFormat, Mode,
-    OnAuditFailure, OnUnknownPreview, Previews, Probe, ProbeKind, ProxyProtocol, Push, PushTls, ReasonModes, Runtime, SessionPolicy,
-    Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
+    OnAuditFailure, OnUnknownPreview, Previews, Probe, ProbeKind, ProxyProtocol, Push, PushTls, ReasonModes, Runtime,
+    SessionPolicy, Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
 };
 use super::network::NetworkKind;
 use super::redis::{OnStoreFailure, PlainText, RedisAddress, RedisStore};

@@ -69,8 +69,7 @@ impl Config {
             ),
         ]
         .into_iter()
-        .chain(self.about_reasons())
-        .chain(self.about_audit())
+        .chain(self.about_reasons().into_iter().chain(self.about_audit()))
         .chain(self.push.iter().flat_map(|push| self.about_push(push)))
         .filter(|(applies, _)| *applies)
         .map(|(_, warning)| warning.to_owned())

@@ -224,10 +224,20 @@ mod tests {
             ("on_unknown_preview = \"forward\"", mismatch, false, None),
             ("mode = \"monitor\"", mismatch, false, unverified(mismatch)),
             ("mode = \"monitor\"\n[validation.reasons]\ncontrol_id_mismatch = \"enforce\"", mismatch, false, None),
-            ("mode = \"monitor\"\n[validation.reasons]\ncontrol_id_mismatch = \"enforce\"", unknown, false, unverified(unknown)),
+            (
+                "mode = \"monitor\"\n[validation.reasons]\ncontrol_id_mismatch = \"enforce\"",
+                unknown,
+                false,
+                unverified(unknown),
+            ),
             ("[validation.reasons]\ncontrol_id_mismatch = \"monitor\"", mismatch, false, unverified(mismatch)),
             ("[validation.reasons]\ncontrol_id_mismatch = \"monitor\"", unknown, false, None),
-            ("on_unknown_preview = \"forward\"\n[validation.reasons]\nunknown_preview = \"enforce\"", unknown, false, unverified(unknown)),
+            (
+                "on_unknown_preview = \"forward\"\n[validation.reasons]\nunknown_preview = \"enforce\"",
+                unknown,
+                false,
+                unverified(unknown),
+            ),
         ] {
             assert_eq!(applied(settings, reason, warming_up), expected, "{settings} {reason} {warming_up}");
         }

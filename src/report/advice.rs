@@ -78,14 +78,16 @@ fn concentration(counts: &OfReason) -> String {
 fn cause(counts: &OfReason) -> String {
     match counts.reason {
         Reason::UnknownPreview => {
-            "Do all events of these agents pass this gateway (push, a second gateway, a restart without a snapshot)?".into()
+            "Do all events of these agents pass this gateway (push, a second gateway, a restart without a snapshot)?"
+                .into()
         }
         Reason::ControlIdMismatch => "Do applications keep old control IDs, or is previews.per_agent too low?".into(),
         Reason::NumberNotInPreview => {
             "Calls of other numbers, or numbers that the application spells in another way than the event?".into()
         }
         Reason::PreviewExpired => {
-            let oldest = counts.oldest.map(|age| humantime::format_duration(std::time::Duration::from_secs(age.as_secs())));
+            let oldest =
+                counts.oldest.map(|age| humantime::format_duration(std::time::Duration::from_secs(age.as_secs())));
             let oldest = oldest.map(|age| format!("The oldest preview was {age} old. ")).unwrap_or_default();
             format!("{oldest}Agents who rightly wait that long need a longer previews.ttl.")
         }

@@ -12,7 +12,8 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// Calls `each` with every line. What is compressed is known by its first bytes and not by its name.
 pub(super) fn read(file: &Path, each: impl FnMut(&[u8])) -> io::Result<()> {
-    let source: Box<dyn Read> = if file == Path::new("-") { Box::new(io::stdin()) } else { Box::new(File::open(file)?) };
+    let source: Box<dyn Read> =
+        if file == Path::new("-") { Box::new(io::stdin()) } else { Box::new(File::open(file)?) };
     let mut source = BufReader::new(source);
     if source.fill_buf()?.starts_with(&GZIP) {
         // Several compressed files in a row are one file.

@@ -48,7 +48,9 @@ pub enum ReportError {
         source: io::Error,
     },
     /// No line is a decision.
-    #[error("no decision on a previewCallout in {lines} lines{hint}; the report needs the gateway's log with log.format = \"json\"")]
+    #[error(
+        "no decision on a previewCallout in {lines} lines{hint}; the report needs the gateway's log with log.format = \"json\""
+    )]
     NoDecision {
         /// Lines that were read.
         lines: u64,

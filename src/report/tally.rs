@@ -62,7 +62,8 @@ impl Tally {
         let verdict = Verdict::ALL.iter().copied().find(|verdict| verdict.as_str() == line.decision);
         let reason = Reason::ALL.iter().copied().find(|reason| reason.as_str() == line.reason);
         let at = humantime::parse_rfc3339_weak(&line.ts);
-        let (Some(verdict), Some(reason), Ok(at), "previewCallout") = (verdict, reason, at, line.method.as_str()) else {
+        let (Some(verdict), Some(reason), Ok(at), "previewCallout") = (verdict, reason, at, line.method.as_str())
+        else {
             return;
         };
         if start.is_some_and(|start| at < start) {

@@ -54,13 +54,24 @@ fn reported(arguments: &str, files: &[&tempfile::NamedTempFile]) -> Result<Strin
 fn what_would_have_been_refused_and_what_to_enforce() {
     let file = written(&log());
     let report: Value = serde_json::from_str(&reported("--since 7d --format json", &[&file]).unwrap()).unwrap();
-    assert_eq!((&report["callouts"], &report["would_be_refused"], &report["refused"]), (&json!(2000), &json!(9), &json!(1)));
+    assert_eq!(
+        (&report["callouts"], &report["would_be_refused"], &report["refused"]),
+        (&json!(2000), &json!(9), &json!(1))
+    );
     assert_eq!((&report["from"], &report["to"]), (&json!("2026-11-29T09:30:00Z"), &json!("2026-11-29T11:00:00Z")));
-    let reasons: Vec<_> = report["reasons"].as_array().unwrap().iter()
-        .map(|reason| (reason["reason"].as_str().unwrap(), reason["would_be_refused"].as_u64().unwrap(), &reason["enforce"]))
+    let reasons: Vec<_> = report["reasons"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|reason| {
+            (reason["reason"].as_str().unwrap(), reason["would_be_refused"].as_u64().unwrap(), &reason["enforce"])
+        })
         .collect();
     let (yes, no, none) = (json!(true), json!(false), Value::Null);
-    assert_eq!(reasons, [("preview_expired", 8, &no), ("control_id_mismatch", 1, &yes), ("upstream_failure", 0, &none)]);
+    assert_eq!(
+        reasons,
+        [("preview_expired", 8, &no), ("control_id_mismatch", 1, &yes), ("upstream_failure", 0, &none)]
+    );
     assert_eq!(report["reasons"][0]["agents"], json!({"1002": 8}));
     assert_eq!(report["hours"][1], json!({"hour": "2026-11-29T10:00:00Z", "callouts": 9, "would_be_refused": 9}));
     assert!(report["never_objected"].as_array().unwrap().contains(&json!("unknown_preview")));

@@ -66,7 +66,12 @@ fn agents(out: &mut String, tally: &Tally) -> std::fmt::Result {
         return Ok(());
     }
     objected.sort_by_key(|(agent, number)| (std::cmp::Reverse(**number), **agent));
-    writeln!(out, "\nBy agent: {} of {} had a callout that would have been refused", objected.len(), tally.agents.len())?;
+    writeln!(
+        out,
+        "\nBy agent: {} of {} had a callout that would have been refused",
+        objected.len(),
+        tally.agents.len()
+    )?;
     let most = objected.first().map_or(1, |(_, number)| **number);
     for (agent, number) in objected.iter().take(MAX_AGENTS) {
         writeln!(out, "  {agent:<8}{number:>8}  {}", bar(**number, most))?;

@@ -164,3 +164,30 @@ async fn a_flood_of_refusals_leaves_the_callout_that_was_forwarded() {
     assert_eq!(all.len(), 1000);
     assert_eq!(ids(&decisions(&lab, "?reason=ok").await), ["valid"]);
 }
+
+/// One rule after the other: the mode of a reason counts before that of the gateway.
+#[tokio::test]
+async fn single_reasons_are_enforced_in_monitor_mode() {
+    let settings = "validation.mode = \"monitor\"\nvalidation.reasons.number_not_in_preview = \"enforce\"\n\
+                    validation.reasons.ambiguous_path = \"enforce\"";
+    let lab = Setup::plain().settings(settings).lenient().start().await;
+    let agent = lab.agent(101).await;
+    agent.shown(7, "100").await;
+    assert_eq!(call(&lab, &agent, 7, "999", "number").await, "number_not_in_preview");
+    assert_eq!(call(&lab, &agent, 8, "100", "control-id").await, "ok");
+    let path = format!("{API}/voicecall/101/previewCallou%74");
+    let hidden = Request::put(path).guid(&agent.guid).json(&json!({"called": "100", "callcontrolid": 7}));
+    assert_eq!(lab.send(&hidden.id("path")).await.verdict(), "ambiguous_path");
+    let told = |name: &'static str| {
+        let lab = &lab;
+        async move {
+            let decision = lab.log.decision(name).await;
+            (decision["decision"].as_str().unwrap().to_owned(), decision["mode"].as_str().unwrap().to_owned())
+        }
+    };
+    let pair = |verdict: &str, mode: &str| (verdict.to_owned(), mode.to_owned());
+    assert_eq!(told("number").await, pair("rejected", "enforce"));
+    assert_eq!(told("control-id").await, pair("unverified", "monitor"));
+    assert_eq!(told("path").await, pair("rejected", "enforce"));
+    assert!(lab.admin("/").await.text().contains("Refused only for number_not_in_preview and ambiguous_path."));
+}
