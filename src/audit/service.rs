@@ -142,19 +142,7 @@ impl Audit {
     /// # Errors
     /// [`AuditError`]
     pub fn start(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(Arc<Self>, AuditGuard), AuditError> {
-        let path = settings.signing_key.clone();
-        let signer = Arc::new(Signer::read(&path).map_err(|source| AuditError::SigningKey { path, source })?);
-        let path = settings.number_keys.clone();
-        let keys = NumberKeys::open(&path, clock.now()).map_err(|source| AuditError::NumberKeys { path, source })?;
-        let (queue, keys) = (Arc::new(Queue::default()), Arc::new(keys));
-        let mut writer = Writer::new(
-            &settings.directory,
-            Arc::clone(&signer),
-            Arc::clone(&keys),
-            Arc::clone(&clock),
-            settings.writer,
-            Arc::clone(&queue),
-        );
+        let (audit, mut writer) = Self::prepare(settings, clock)?;
         if let Err(error) = writer.open_first() {
             tracing::error!(target: "previewgate::audit", %error, "the audit log cannot be opened");
         }
@@ -163,12 +151,29 @@ impl Audit {
             let _log = tracing::dispatcher::set_default(&dispatch);
             writer.run();
         })?;
+        let guard = AuditGuard { queue: Arc::clone(&audit.queue), thread: Some(thread), exit: settings.exit };
+        Ok((Arc::new(audit), guard))
+    }
+
+    /// Reads the keys; the writer does nothing yet.
+    fn prepare(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(Self, Writer), AuditError> {
+        let path = settings.signing_key.clone();
+        let signer = Arc::new(Signer::read(&path).map_err(|source| AuditError::SigningKey { path, source })?);
+        let path = settings.number_keys.clone();
+        let keys = NumberKeys::open(&path, clock.now()).map_err(|source| AuditError::NumberKeys { path, source })?;
+        let (queue, keys) = (Arc::new(Queue::default()), Arc::new(keys));
+        let writer = Writer::new(
+            &settings.directory,
+            Arc::clone(&signer),
+            Arc::clone(&keys),
+            Arc::clone(&clock),
+            settings.writer,
+            Arc::clone(&queue),
+        );
         let mut run = [0; 8];
         rand::fill(&mut run).map_err(|_| io::Error::other("the system has no random numbers"))?;
-        let guard = AuditGuard { queue: Arc::clone(&queue), thread: Some(thread), exit: settings.exit };
         let (run, next) = (u64::from_be_bytes(run), AtomicU64::new(1));
-        let configuration = Mutex::default();
-        Ok((Arc::new(Self { queue, keys, signer, configuration, clock, run, next }), guard))
+        Ok((Self { queue, keys, signer, configuration: Mutex::default(), clock, run, next }, writer))
     }
 
     /// The name of the chain that this gateway writes; empty until the directory could be opened.
@@ -455,4 +460,86 @@ fn relevant(previews: &AgentPreviews, control_id: Option<ControlId>) -> Vec<&Pre
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Durability;
+    use crate::preview::{SystemClock, Verdict};
+
+    const TIMEOUT: Duration = Duration::from_millis(20);
+
+    fn settings(directory: &std::path::Path) -> Settings {
+        let (_, key) = Signer::generate().unwrap();
+        let signing_key = directory.join("audit.key");
+        std::fs::write(&signing_key, key).unwrap();
+        let day = Duration::from_secs(24 * 60 * 60);
+        Settings {
+            directory: directory.join("audit"),
+            signing_key,
+            number_keys: directory.join("numbers"),
+            writer: WriterSettings {
+                durability: Durability::Written,
+                checkpoint_interval: day,
+                segment: day,
+                segment_bytes: 1 << 20,
+                retention: day,
+            },
+            exit: day,
+        }
+    }
+
+    fn facts(number: u64, at: Timestamp) -> DecisionFacts<'static> {
+        DecisionFacts {
+            id: RecordId { run: 1, number },
+            agent: None,
+            verdict: Verdict::Forwarded,
+            reason: Reason::Ok,
+            mode: "enforce",
+            allowed_by: None,
+            called: None,
+            control_id: None,
+            previews: None,
+            at,
+            ttl: TIMEOUT,
+            judged_by: None,
+            client: None,
+            certificate: None,
+            guid: None,
+            session_match: None,
+            unconfirmed: false,
+            request_id: "r",
+            trace_id: None,
+        }
+    }
+
+    /// A writer that does not run is a disk that stands still.
+    #[tokio::test]
+    async fn a_disk_that_stands_still_is_waited_for_once_and_forgotten_when_it_moves_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(SystemClock::new());
+        let settings = settings(directory.path());
+        let (audit, writer) = Audit::prepare(&settings, clock.clone()).unwrap();
+        let first = audit.decision(&facts(1, clock.now()), TIMEOUT).await;
+        assert_eq!(first.unwrap_err().id, Some(RecordId { run: 1, number: 1 }), "its record may still be written");
+        assert!(audit.is_failing());
+        audit.outcome(RecordId { run: 1, number: 1 }, &OutcomeFacts { result: "not_sent", ..OutcomeFacts::default() });
+        // The failure is known: nothing waits, and nothing is recorded, although the timeout is long.
+        let second = audit.decision(&facts(2, clock.now()), Duration::from_secs(3600)).await;
+        assert_eq!(second.unwrap_err().id, None);
+
+        let thread = thread::spawn(move || writer.run());
+        while audit.is_failing() {
+            tokio::task::yield_now().await;
+        }
+        let third = audit.decision(&facts(3, clock.now()), Duration::from_secs(3600)).await.unwrap();
+        drop(AuditGuard { queue: Arc::clone(&audit.queue), thread: Some(thread), exit: settings.exit });
+        let segment = std::fs::read_dir(&settings.directory).unwrap().map(|entry| entry.unwrap().path());
+        let segment = segment.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+        let text = std::fs::read_to_string(segment.unwrap()).unwrap();
+        assert_eq!(text.matches("\"kind\":\"decision\"").count(), 2, "{text}");
+        let line = text.lines().nth(usize::try_from(third.seq.unwrap()).unwrap() - 1).unwrap();
+        assert!(line.contains("0000000000000001-3"), "{line}");
+    }
 }

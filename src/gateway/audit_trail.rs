@@ -14,8 +14,8 @@ use moka::sync::Cache;
 
 use super::refusal_budget::{Counted, RefusalBudget};
 use crate::audit::{
-    Audit, AuditError, AuditGuard, CallFacts, ConfigTrigger, DecisionFacts, DecisionRef, Digest, Settings, ShownFacts,
-    Status,
+    Audit, AuditError, AuditGuard, CallFacts, ConfigTrigger, DecisionFacts, DecisionRef, Digest, Evidence, Settings,
+    ShownFacts, Status,
 };
 use crate::config::{Config, StoreKind};
 use crate::preview::{AgentId, Change, Clock, ControlId, RecordId, ShownRef, Timestamp};
@@ -49,6 +49,8 @@ pub(super) struct EventSource<'a> {
     pub(super) delivery: Delivery,
     pub(super) guid: Option<&'a [u8]>,
     pub(super) at: Timestamp,
+    /// What is kept of the `callData` of a preview.
+    pub(super) evidence: &'a dyn Fn(ControlId) -> BTreeMap<String, Evidence>,
 }
 
 impl AuditTrail {
@@ -199,7 +201,7 @@ impl Trail {
             position: position as u64,
             generated_at: event.generated_at,
             guid: source.guid,
-            evidence: &BTreeMap::new(),
+            evidence: &(source.evidence)(announcement.control_id),
         };
         let reference = self.audit.shown(source.at, &facts)?;
         announcement.shown.push(reference);

@@ -1,13 +1,16 @@
 //! Records the events of an answer or a push in the ledger. Polls, pushes and answers that pass in pieces all do it here.
 
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue};
 
 use super::audit_trail::EventSource;
 use super::context::RequestContext;
-use crate::audit::Digest;
-use crate::preview::{AgentId, ShownRef};
-use crate::protocol::{Delivery, Events, content, parse_events};
+use crate::audit::{Digest, Evidence};
+use crate::preview::{AgentId, ControlId, ShownRef};
+use crate::protocol::{CallData, Delivery, Events, content, parse_events};
 use crate::store::{Moment, Source};
 
 /// How the events were delivered.
@@ -38,16 +41,28 @@ pub(super) fn record_body(
     arrival: Arrival,
 ) -> RecordedEvents {
     let text = content::decoded(headers, body, context.limits().event_body).ok();
-    let found = text.and_then(|text| parse_events(&text).ok());
-    record_events(context, found, arrival, || Digest::of(body))
+    let found = text.as_deref().and_then(|text| parse_events(text).ok());
+    let call_data = OnceCell::new();
+    let evidence = |control_id| {
+        let members = context.config().audit.as_ref().and_then(|audit| audit.evidence.as_deref()).unwrap_or_default();
+        let kept = members.iter().filter_map(|member| {
+            let data = call_data.get_or_init(|| CallData::read(text.as_deref().unwrap_or_default()));
+            let value = data.member(control_id, &member.pointer)?;
+            let value = if member.hashed { Evidence::Hash(value) } else { Evidence::Value(value) };
+            Some((member.to_string(), value))
+        });
+        kept.collect()
+    };
+    record_events(context, found, arrival, &evidence, || Digest::of(body))
 }
 
-/// Records events that were read, or counts that they could not be read. `body` is the digest of the body. See
-/// [`record_body`].
+/// Records events that were read, or counts that they could not be read. `evidence` is what the audit log keeps of the
+/// `callData` of a preview, `body` is the digest of the body. See [`record_body`].
 pub(super) fn record_events(
     context: &RequestContext,
     found: Option<Events>,
     arrival: Arrival,
+    evidence: &dyn Fn(ControlId) -> BTreeMap<String, Evidence>,
     body: impl FnOnce() -> Digest,
 ) -> RecordedEvents {
     let services = context.services();
@@ -62,7 +77,7 @@ pub(super) fn record_events(
     let Arrival { meant_for, delivery, began } = arrival;
     let session = context.guid.as_ref().map(HeaderValue::as_bytes);
     // The records come first: the previews refer to them.
-    let source = EventSource { meant_for, delivery, guid: session, at: services.clock.now() };
+    let source = EventSource { meant_for, delivery, guid: session, at: services.clock.now(), evidence };
     let shown = services.audit.events(&mut found, &source, body);
     let recorded = services.ledger.record(found, &Source { meant_for, delivery, session, began });
     if recorded.unreadable > 0 {

@@ -2,6 +2,7 @@
 //!
 //! The last frame is held back until the events are recorded. So a client that has the whole answer can act on it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use http_body::{Body, Frame, SizeHint};
 use super::context::RequestContext;
 use super::event_record::{Arrival, record_events};
 use super::set_guid::{follow_renewal, issued_guid};
-use crate::audit::DigestOfPieces;
-use crate::preview::ShownRef;
+use crate::audit::{DigestOfPieces, Evidence};
+use crate::preview::{ControlId, ShownRef};
 use crate::protocol::EventStream;
 use crate::upstream::UpstreamBody;
 
@@ -63,7 +64,8 @@ impl EventWatch {
     fn record(&mut self) {
         let Some(events) = self.events.take() else { return };
         let digest = std::mem::take(&mut self.digest);
-        let mut recorded = record_events(&self.context, events.finish().ok(), self.arrival, || digest.finish());
+        let mut recorded =
+            record_events(&self.context, events.finish().ok(), self.arrival, &no_evidence, || digest.finish());
         recorded.agents.extend(follow_renewal(&self.context, self.issued.as_deref()));
         self.shown = recorded.shown;
         if !recorded.agents.is_empty() {
@@ -71,6 +73,11 @@ impl EventWatch {
             self.context.services().ledger.share_soon();
         }
     }
+}
+
+/// An answer that is not held cannot be read twice.
+fn no_evidence(_: ControlId) -> BTreeMap<String, Evidence> {
+    BTreeMap::new()
 }
 
 impl Body for EventWatch {

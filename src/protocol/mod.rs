@@ -13,6 +13,7 @@
 //! - [`push_address`]: the gateway's own push addresses, signed.
 
 mod answer;
+mod call_data;
 mod call_report;
 pub mod callout;
 pub mod classify;
@@ -39,6 +40,7 @@ pub mod sign_in;
 mod strict_json;
 
 pub use answer::parse_events;
+pub use call_data::CallData;
 pub use call_report::{CallEvent, CallReport};
 pub use callout::{CalloutError, ParsedCallout, ParsedCancel, parse_callout, parse_cancel};
 pub use classify::{Classified, ClassifyRules, Guard, RequestHead, classify};

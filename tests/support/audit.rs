@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use previewgate::audit::Digest;
 use serde_json::Value;
 
-use super::{PATIENCE, eventually};
+use super::eventually;
 
 /// The records of one directory, in order. One instance after the other.
 #[derive(Clone, Debug)]
@@ -59,7 +59,6 @@ impl AuditRecords {
     /// Waits until the directory has a record like this, and returns all.
     #[track_caller]
     pub(crate) fn when(directory: &Path, matches: impl Fn(&Value) -> bool) -> impl Future<Output = Self> {
-        let _ = PATIENCE;
         let directory = directory.to_owned();
         async move {
             eventually("a record", || Self::read(&directory).0.iter().any(&matches)).await;

@@ -35,6 +35,8 @@ use crate::preview::{Clock, Timestamp};
 /// Between two attempts to write: the first pause, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
+/// Attempts until the callouts that wait are refused. The first may fail because a segment failed: the next one opens another.
+const ATTEMPTS: u32 = 3;
 
 /// How the writer works.
 #[derive(Clone, Copy, Debug)]
@@ -180,6 +182,10 @@ impl Writer {
             if Instant::now() >= self.next_checkpoint {
                 self.housekeeping();
             }
+            // A checkpoint that failed: callouts are refused, so that no record may come to try again with.
+            if self.queue.is_failing() && !self.commit(&mut Batch::default()) {
+                break;
+            }
         }
         self.queue.finish();
     }
@@ -187,10 +193,11 @@ impl Writer {
     /// Writes the batch and wakes the callouts that wait for it; false if the end was asked for and it cannot be written.
     fn commit(&mut self, batch: &mut Batch) -> bool {
         if batch.entries.is_empty() && self.segment.is_some() {
+            self.recovered();
             return true;
         }
         let mut pause = FIRST_PAUSE;
-        loop {
+        for attempt in 1_u32.. {
             match self.try_commit(batch) {
                 Ok(first) => {
                     self.recovered();
@@ -199,11 +206,17 @@ impl Writer {
                 }
                 Err(error) => self.failed(&error),
             }
+            if attempt == ATTEMPTS {
+                // Their records are still written; they need not wait for the whole timeout to learn that it takes longer.
+                batch.give_up_waiting();
+                self.queue.give_up_waiting();
+            }
             if !self.queue.rest(pause) && !self.try_last(batch) {
                 return false;
             }
             pause = (pause * 2).min(MAX_PAUSE);
         }
+        false
     }
 
     /// One last attempt at the end: a disk that is full must not keep the process.

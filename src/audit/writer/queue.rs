@@ -36,6 +36,11 @@ impl Batch {
         starts.zip(&self.entries).map(|(start, entry)| self.bodies.get(start..entry.end).unwrap_or_default())
     }
 
+    /// No callout waits for these records any more.
+    pub(super) fn give_up_waiting(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.waiter = None);
+    }
+
     fn clear(&mut self) {
         self.bodies.clear();
         self.entries.clear();
@@ -172,6 +177,11 @@ impl Queue {
         let (state, _) =
             self.work.wait_timeout_while(state, pause, |state| !state.closing).unwrap_or_else(PoisonError::into_inner);
         !state.closing
+    }
+
+    /// No callout that is in the queue waits any more.
+    pub(super) fn give_up_waiting(&self) {
+        self.lock().waiting.give_up_waiting();
     }
 
     /// What was lost since this was last called.

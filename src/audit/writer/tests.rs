@@ -279,3 +279,32 @@ fn rotation_by_size_and_by_day_loses_nothing() {
         assert_eq!((kinds[0], &kinds[kinds.len() - 2..]), ("open", &["close", "checkpoint"][..]));
     }
 }
+
+#[test]
+fn a_checkpoint_that_fails_is_made_up_for_without_another_record() {
+    let running = Running::start_on(TestStorage::default(), Durability::Written, 2000);
+    // The close of the segment, which is due by its size, and two attempts to open the next one.
+    let pad = |n| running.record_and_wait(n);
+    (0..8).for_each(|n| _ = pad(n));
+    running.disk.0.lock().unwrap().creates.extend([ErrorKind::StorageFull, ErrorKind::StorageFull]);
+    (8..30).for_each(|n| _ = pad(n));
+    assert!(!running.queue.is_failing());
+    let segments = running.end();
+    assert_chained(&segments.iter().map(Vec::as_slice).collect::<Vec<_>>());
+}
+
+#[test]
+fn callouts_that_wait_learn_soon_that_the_disk_fails() {
+    let running = Running::start(Durability::Written, u64::MAX);
+    let fails = std::iter::repeat_with(|| Step::Fail(ErrorKind::StorageFull));
+    running.script(fails.take(20));
+    let waiting = running.queue.push_and_wait(running.clock.now(), &store(1)).unwrap();
+    assert!(waiting.blocking_recv().is_err(), "not confirmed");
+    assert!(running.queue.is_failing());
+    // Its record is written all the same.
+    while running.queue.is_failing() {
+        thread::yield_now();
+    }
+    let [lines] = &running.end()[..] else { panic!() };
+    assert_eq!(kinds(lines), ["open", "checkpoint", "store", "close", "checkpoint"]);
+}

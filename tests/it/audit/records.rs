@@ -153,3 +153,20 @@ async fn a_callout_that_reaches_no_endpoint_was_not_sent() {
     let outcome = ended(lab).await;
     assert_eq!(outcome.only("outcome")["result"], "not_sent");
 }
+
+#[tokio::test]
+async fn only_the_configured_members_of_call_data_are_kept() {
+    let settings = "audit.evidence = [\"callData:/consentId\", \"hash:callData:/customer\"]";
+    let lab = Setup::plain().audited().settings(settings).start().await;
+    let agent = lab.agent(101).await;
+    let data = json!({"consentId": "c-4711", "customer": "hunter2", "other": "hunter3"}).to_string();
+    let content = json!({"controlid": 7, "dialeddigits": "05712345", "callData": data});
+    let event = json!({"eventType": "AgentEvent_Preview_CallOut", "workNo": "101", "content": content});
+    lab.simulator.inject(id(101), event);
+    agent.poll().await.passed();
+    let records = ended(lab).await;
+    let evidence = &records.only("shown")["evidence"];
+    assert_eq!(evidence["callData:/consentId"], "c-4711");
+    assert_eq!(evidence["hash:callData:/customer"].as_str().unwrap().len(), 32);
+    assert!(!serde_json::to_string(&records.0).unwrap().contains("hunter"));
+}
