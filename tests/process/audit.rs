@@ -49,6 +49,7 @@ fn arrivals(site: &Site) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::print_stdout, reason = "whoever kills it thousands of times wants the numbers")]
 async fn no_call_arrives_without_a_decision_before_it_however_often_the_gateway_is_killed() {
     let rounds: usize = std::env::var(ROUNDS).ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(24);
     let site = audited("log.access = \"none\"\naudit.segment_size = \"64KiB\"").await;

@@ -35,7 +35,7 @@ use crate::preview::{Clock, Timestamp};
 /// Between two attempts to write: the first pause, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
-/// Attempts until the callouts that wait are refused. The first may fail because a segment failed: the next one opens another.
+/// Attempts until callouts are refused. The first may fail because a segment failed: the next one opens another.
 const ATTEMPTS: u32 = 3;
 
 /// How the writer works.
@@ -182,8 +182,9 @@ impl Writer {
             if Instant::now() >= self.next_checkpoint {
                 self.housekeeping();
             }
-            // A checkpoint that failed: callouts are refused, so that no record may come to try again with.
-            if self.queue.is_failing() && !self.commit(&mut Batch::default()) {
+            // After a checkpoint that failed no record may come to try again with: callouts may be refused.
+            let is_well = self.segment.is_some() && !self.queue.is_failing();
+            if !is_well && !self.commit(&mut Batch::default()) {
                 break;
             }
         }
@@ -204,7 +205,8 @@ impl Writer {
                     confirm(batch, first);
                     return true;
                 }
-                Err(error) => self.failed(&error),
+                Err(error) if attempt >= ATTEMPTS => self.failed(&error),
+                Err(_) => {}
             }
             if attempt == ATTEMPTS {
                 // Their records are still written; they need not wait for the whole timeout to learn that it takes longer.
@@ -398,7 +400,7 @@ impl Writer {
             // The next commit must not take these bytes for its own.
             Unwritten::NotNow(error) | Unwritten::SegmentLost(error) => {
                 self.leave_segment();
-                self.failed(&error);
+                tracing::warn!(target: "previewgate::audit", %error, "a segment of the audit log is left: it cannot be written");
             }
         }
     }

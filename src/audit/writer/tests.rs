@@ -297,10 +297,9 @@ fn a_checkpoint_that_fails_is_made_up_for_without_another_record() {
 fn callouts_that_wait_learn_soon_that_the_disk_fails() {
     let running = Running::start(Durability::Written, u64::MAX);
     let fails = std::iter::repeat_with(|| Step::Fail(ErrorKind::StorageFull));
-    running.script(fails.take(20));
+    running.script(fails.take(5));
     let waiting = running.queue.push_and_wait(running.clock.now(), &store(1)).unwrap();
     assert!(waiting.blocking_recv().is_err(), "not confirmed");
-    assert!(running.queue.is_failing());
     // Its record is written all the same.
     while running.queue.is_failing() {
         thread::yield_now();
