@@ -262,6 +262,7 @@ impl ReasonModes {
             | Reason::UpstreamFailure
             | Reason::ForeignSession
             | Reason::StoreUnavailable
+            | Reason::AuditUnavailable
             | Reason::ClientGone
             | Reason::InternalError => None,
         }

@@ -72,7 +72,7 @@ mod tests {
             format!(r#"{{"retcode":"0","event":{event}}}"#),
             format!("\u{feff}{{\"event\":[null,{event}]}}"),
             format!(r#"{{"workNo":"101","EventList":[{event}]}}"#),
-            event.clone(),
+            event,
         ] {
             let found = CallData::read(text.as_bytes());
             let member = |pointer| found.member(ControlId(7), pointer);

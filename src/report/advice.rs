@@ -53,6 +53,7 @@ pub(super) fn is_rule(reason: Reason) -> bool {
         // `validation.session` decides about foreign sessions, `on_store_failure` about the store.
         Reason::ForeignSession
         | Reason::StoreUnavailable
+        | Reason::AuditUnavailable
         | Reason::Ok
         | Reason::Overloaded
         | Reason::UpstreamFailure

@@ -7,8 +7,20 @@ use tokio::process::Command;
 use crate::support::{API, Process, RUN, Request, Setup, Site, eventually_async, outcome, project, signal, within};
 
 /// What `previewgate --help` lists.
-const COMMANDS: [&str; 12] =
-    ["run", "check", "demo", "simulate", "explain", "audit", "replay", "schema", "health", "report", "completions", "man"];
+const COMMANDS: [&str; 12] = [
+    "run",
+    "check",
+    "demo",
+    "simulate",
+    "explain",
+    "audit",
+    "replay",
+    "schema",
+    "health",
+    "report",
+    "completions",
+    "man",
+];
 
 fn previewgate(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_previewgate"));
