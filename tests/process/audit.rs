@@ -63,7 +63,7 @@ async fn no_call_arrives_without_a_decision_before_it_however_often_the_gateway_
         let until = site.handle.callouts().len() + 1 + round * 7 % 61;
         within("callouts", async {
             while site.handle.callouts().len() < until {
-                tokio::time::sleep(Duration::from_millis(1)).await
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         })
         .await;
