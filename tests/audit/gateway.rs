@@ -23,6 +23,7 @@ use tempfile::TempDir;
 
 /// 2026-11-30, five minutes before the month ends.
 pub(crate) const START: Timestamp = Timestamp(1_796_083_200_000 - 5 * 60 * 1000);
+const FIVE_YEARS: Duration = Duration::from_secs(5 * 365 * 24 * 3600);
 pub(crate) const TTL: Duration = Duration::from_secs(30 * 60);
 const RECORD_TIMEOUT: Duration = Duration::from_secs(60);
 /// The requests of each start of a gateway have IDs of their own.
@@ -45,7 +46,7 @@ impl Site {
         std::fs::write(directory.path().join("audit.key.pub"), signer.verifier().to_string()).unwrap();
         let clock = Arc::new(ManualClock::new(START));
         let keys = vec![signer.verifier().clone()];
-        Self { directory, clock, keys, retention: Duration::from_secs(5 * 365 * 24 * 3600) }
+        Self { directory, clock, keys, retention: FIVE_YEARS }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -76,6 +77,7 @@ impl Site {
             previews: HashMap::new(),
             mode: "enforce",
             directory: self.path(name),
+            keeps_all: self.retention >= FIVE_YEARS,
             run: NEXT_RUN.fetch_add(1, Ordering::Relaxed),
             requests: Cell::new(0),
             runtime,
@@ -99,6 +101,7 @@ pub(crate) struct Gateway {
     previews: HashMap<u32, AgentPreviews>,
     mode: &'static str,
     directory: PathBuf,
+    keeps_all: bool,
     run: u64,
     requests: Cell<u64>,
     runtime: tokio::runtime::Runtime,
@@ -254,7 +257,8 @@ impl Gateway {
             let lines = files.map(|file| std::fs::read_to_string(file).unwrap_or_default());
             lines.map(|text| text.matches(&format!("\"kind\":\"{kind}\"")).count() as u64).sum::<u64>()
         };
-        while self.audit.status().taken.iter().any(|(kind, taken)| written(kind.as_str()) < *taken) {
+        // With a short retention, lines that were written are gone again.
+        while self.keeps_all && self.audit.status().taken.iter().any(|(kind, taken)| written(kind.as_str()) < *taken) {
             std::thread::yield_now();
         }
         self.clock.advance(time);
