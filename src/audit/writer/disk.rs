@@ -132,7 +132,11 @@ impl Storage for Directory {
         let path = self.path.join(name.file());
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
         // The name is on the disk only with the directory.
-        File::open(&self.path)?.sync_all()?;
+        if let Err(error) = File::open(&self.path).and_then(|directory| directory.sync_all()) {
+            // Nothing is in it, and the next attempt needs the name.
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
         let inode = file.metadata()?.ino();
         Ok(Box::new(Segment { file, path, inode, looked: Instant::now() }))
     }
