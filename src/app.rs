@@ -5,52 +5,37 @@
 //! Threads: one per worker with its own runtime, listener and upstream connections, and one supervisor for everything
 //! that must not disturb them: the admin listener, housekeeping, and the order of shutting down.
 
+mod saving;
 mod snapshotter;
+mod supervisor;
+mod takeover;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior};
 use tracing::Dispatch;
 
+use self::saving::Saving;
 use self::snapshotter::Snapshotter;
+use self::supervisor::{End, Supervisor, share};
+pub use self::takeover::{HandedOver, Predecessor};
 use crate::admin::Admin;
 use crate::audit::{AuditError, AuditGuard};
 use crate::config::Config;
-use crate::gateway::{AuditTrail, DrainStage, Generation, Services, ServicesError, SetupError};
+use crate::gateway::{AuditTrail, Generation, Services, ServicesError, SetupError};
 use crate::preview::{Clock, SystemClock};
 use crate::reload::{ReloadError, Reloader, Trigger, report_config};
-use crate::server::{self, ActiveGeneration, Admission, Phase, PhaseControl, PhaseWatch, Worker};
-use crate::store::StateFileError;
+use crate::server::{self, ActiveGeneration, Admission, PhaseControl, PhaseWatch, Worker};
+use crate::socket_passing;
 use crate::store::snapshot::SnapshotFile;
+use crate::store::{Moment, StateFileError};
 use crate::systemd::{Inherited, Notifier};
 use crate::telemetry::{Logging, Metrics};
-
-/// Interval of the reports about refusals without a log line.
-const REFUSAL_REPORTS: Duration = Duration::from_secs(10);
-/// Interval of the ledger's housekeeping.
-const HOUSEKEEPING: Duration = Duration::from_millis(250);
-/// Interval of the check for changed certificate files.
-const CERTIFICATES: Duration = Duration::from_secs(5);
-/// Interval of the report about certificates that expire soon.
-const CERTIFICATE_REPORTS: Duration = Duration::from_secs(24 * 60 * 60);
-/// Interval of the check for probes that are due.
-const PROBES: Duration = Duration::from_millis(100);
-/// The first requests show the state of the endpoints in use. So only the others are probed when this time is over.
-const FIRST_PROBES: Duration = Duration::from_millis(500);
-/// Interval of the check whether the held polls have their answers.
-const LINGER_LOOKS: Duration = Duration::from_millis(20);
-/// The longest time that an application waits between two polls (docs/protocol.md 6.1), and some reserve.
-const PAUSE_BETWEEN_POLLS: Duration = Duration::from_millis(600);
-/// Time to record the requests that are cut at the drain deadline.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// Time to write what the shared store does not have yet, if nothing is left of `shutdown.drain`.
-const LAST_WRITES: Duration = Duration::from_secs(1);
 
 /// Why the gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +62,9 @@ pub enum StartError {
     /// The audit log cannot be started.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// The process that runs does not hand over.
+    #[error("the running gateway does not hand over: {0}")]
+    Takeover(#[source] io::Error),
     /// Threads or their runtimes cannot be made.
     #[error("a worker cannot be started: {0}")]
     Thread(#[from] io::Error),
@@ -90,6 +78,10 @@ pub struct App {
     audit: Option<AuditGuard>,
     listeners: Vec<std::net::TcpListener>,
     admin: std::net::TcpListener,
+    /// Where another process can ask to take over, and whom to tell when it has.
+    offer: Option<(UnixListener, HandedOver)>,
+    /// The process from which this one takes over, and since when.
+    predecessor: Option<(Predecessor, Moment)>,
     address: SocketAddr,
     admin_address: SocketAddr,
     dispatch: Dispatch,
@@ -115,24 +107,33 @@ impl App {
         inherited: Inherited,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
+        let sockets = Sockets::bind(&config, inherited)?;
+        Self::with_sockets(config, logging, sockets, clock, None)
+    }
+
+    /// Like [`App::bind`], with the sockets and the state of the process that runs.
+    ///
+    /// # Errors
+    /// [`StartError`]; the process that runs serves on.
+    pub fn take_over(config: Config, logging: &Logging, mut predecessor: Predecessor) -> Result<Self, StartError> {
+        let sockets = Sockets::taken_over(&config, &mut predecessor)?;
+        Self::with_sockets(config, logging, sockets, Arc::new(SystemClock::new()), Some(predecessor))
+    }
+
+    fn with_sockets(
+        config: Config,
+        logging: &Logging,
+        sockets: Sockets,
+        clock: Arc<dyn Clock>,
+        predecessor: Option<Predecessor>,
+    ) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
         let writer = logging.writer.clone();
         metrics.log.dropped_from(move || writer.dropped());
         let writer = logging.writer.clone();
         metrics.log.dropped_by_class_from(move |class| writer.dropped_of(class));
         report_config(&config, &metrics);
-        let bound = |key, address| move |source| StartError::Bind { key, address, source };
-        let workers = config.runtime.workers;
-        let listeners = match inherited.listener {
-            Some(socket) => server::share(socket, workers),
-            None => server::bind(config.listener.address, workers),
-        }
-        .map_err(bound("listener.address", config.listener.address))?;
-        let admin = match inherited.admin {
-            Some(socket) => Ok(socket),
-            None => std::net::TcpListener::bind(config.admin.address),
-        }
-        .map_err(bound("admin.address", config.admin.address))?;
+        let Sockets { listeners, admin } = sockets;
         let address = listeners.first().map_or(Ok(config.listener.address), std::net::TcpListener::local_addr)?;
         let admin_address = admin.local_addr()?;
         let start_audit = || AuditTrail::start(&config, &clock);
@@ -140,13 +141,46 @@ impl App {
         let mut services = Services::new(&config, clock, metrics)?;
         services.use_audit(trail, &config);
         services.own_addresses = vec![address, admin_address];
+        // The snapshot belongs to an earlier process until that releases it.
+        let restore = || if predecessor.is_none() { snapshotter::restore(&config, &mut services) } else { Ok(None) };
         // Before the first request is served: no callout may be judged without the previews of the last run.
-        let restore = || snapshotter::restore(&config, &mut services);
         let snapshot = tracing::dispatcher::with_default(&logging.dispatch, restore)?;
-        let active = ActiveGeneration::new(Generation::build(&Arc::new(services), config, None)?);
+        let (services, kept) = (Arc::new(services), config.previews.snapshot.clone());
+        let active = ActiveGeneration::new(Generation::build(&services, config, None)?);
+        let receive = || predecessor.map(|predecessor| predecessor.with_state(&services, kept.as_deref())).transpose();
+        // Last of all: until here this process may fail, and nothing has happened to the other one.
+        let predecessor = tracing::dispatcher::with_default(&logging.dispatch, receive);
+        let predecessor = predecessor.map_err(StartError::Takeover)?;
         let reloader = Reloader::new(active.clone(), logging.level.clone());
-        let dispatch = logging.dispatch.clone();
-        Ok(Self { active, reloader, snapshot, audit, listeners, admin, address, admin_address, dispatch })
+        let (offer, dispatch) = (None, logging.dispatch.clone());
+        Ok(Self {
+            active,
+            reloader,
+            snapshot,
+            audit,
+            listeners,
+            admin,
+            offer,
+            predecessor,
+            address,
+            admin_address,
+            dispatch,
+        })
+    }
+
+    /// Lets another process take over (`run --takeover`), and calls `handed_over` when it has: this process then drains
+    /// and ends.
+    #[must_use]
+    pub fn offering_takeover(mut self, handed_over: HandedOver) -> Self {
+        let taken = self.predecessor.as_ref().map(|(predecessor, _)| predecessor.offer.try_clone());
+        match taken.unwrap_or_else(|| socket_passing::listen(self.address)) {
+            Ok(offer) => self.offer = Some((offer, handed_over)),
+            Err(error) => {
+                let warn = || tracing::warn!(target: "previewgate", %error, "no process can take over from this one");
+                tracing::dispatcher::with_default(&self.dispatch, warn);
+            }
+        }
+        self
     }
 
     /// Reloads `file` when asked to: it is where the configuration came from.
@@ -175,19 +209,7 @@ impl App {
     pub fn start(self) -> Result<Running, StartError> {
         let (control, phase) = PhaseControl::new();
         let (alive, gone) = mpsc::channel::<()>(1);
-        let mut threads = Vec::new();
-        let admission = Admission::new();
-        for (number, listener) in self.listeners.into_iter().enumerate() {
-            listener.set_nonblocking(true)?;
-            let worker = Worker::new(self.active.clone(), Arc::clone(&admission), phase.clone());
-            let alive = alive.clone();
-            threads.push(thread(&format!("worker-{number}"), &self.dispatch, async move {
-                let listener = tokio::net::TcpListener::from_std(listener)?;
-                worker.run(listener).await;
-                drop(alive);
-                Ok(())
-            })?);
-        }
+        let mut threads = self.start_workers(&phase, &alive)?;
         drop(alive);
         let generation = self.active.current();
         let services = &generation.services;
@@ -201,6 +223,10 @@ impl App {
             admin: Admin::new(self.active.clone(), Arc::clone(&reloader), phase),
             snapshotter: self.snapshot.map(|file| Snapshotter::new(file, &generation.config.previews, services)),
             audit: self.audit,
+            saving: Saving::default(),
+            listeners: self.listeners,
+            offer: self.offer,
+            predecessor: self.predecessor,
             active: self.active.clone(),
             reloader: Arc::clone(&reloader),
             control,
@@ -224,6 +250,73 @@ impl App {
             threads,
             dispatch: self.dispatch,
         })
+    }
+}
+
+impl App {
+    /// Starts a thread for each worker, which holds a copy of `alive` until it ends.
+    fn start_workers(
+        &self,
+        phase: &PhaseWatch,
+        alive: &mpsc::Sender<()>,
+    ) -> io::Result<Vec<JoinHandle<io::Result<()>>>> {
+        let workers = self.active.current().config.runtime.workers;
+        let admission = Admission::new();
+        let shares = server::distribute(&self.listeners, workers)?.into_iter().enumerate();
+        let start = |(number, listeners): (usize, Vec<std::net::TcpListener>)| {
+            let worker = Worker::new(self.active.clone(), Arc::clone(&admission), phase.clone());
+            let alive = alive.clone();
+            thread(&format!("worker-{number}"), &self.dispatch, async move {
+                let listeners = listeners.into_iter().map(|listener| {
+                    listener.set_nonblocking(true)?;
+                    tokio::net::TcpListener::from_std(listener)
+                });
+                worker.run(listeners.collect::<io::Result<Vec<_>>>()?).await;
+                drop(alive);
+                Ok(())
+            })
+        };
+        shares.map(start).collect()
+    }
+}
+
+/// Listening sockets.
+struct Sockets {
+    listeners: Vec<std::net::TcpListener>,
+    admin: std::net::TcpListener,
+}
+
+fn bind_error(key: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::Bind { key, address, source }
+}
+
+impl Sockets {
+    /// The inherited sockets, and new ones for the addresses without one.
+    fn bind(config: &Config, inherited: Inherited) -> Result<Self, StartError> {
+        let listeners = match inherited.listener {
+            Some(socket) => Ok(vec![socket]),
+            None => server::bind(config.listener.address, config.runtime.workers),
+        };
+        let listeners = listeners.map_err(bind_error("listener.address", config.listener.address))?;
+        let admin = match inherited.admin {
+            Some(socket) => Ok(socket),
+            None => std::net::TcpListener::bind(config.admin.address),
+        };
+        let admin = admin.map_err(bind_error("admin.address", config.admin.address))?;
+        Ok(Self { listeners, admin })
+    }
+
+    /// The sockets of the process that runs. The admin listener may have another address now.
+    fn taken_over(config: &Config, predecessor: &mut Predecessor) -> Result<Self, StartError> {
+        let listeners = std::mem::take(&mut predecessor.listeners);
+        let present = predecessor.admin.local_addr()?;
+        let admin = if present == config.admin.address || config.admin.address.port() == 0 {
+            predecessor.admin.try_clone()?
+        } else {
+            std::net::TcpListener::bind(config.admin.address)
+                .map_err(bind_error("admin.address", config.admin.address))?
+        };
+        Ok(Self { listeners, admin })
     }
 }
 
@@ -286,14 +379,6 @@ impl Running {
     }
 }
 
-/// How the process shall end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum End {
-    NotYet,
-    Orderly,
-    AtOnce,
-}
-
 /// Shortens the orderly end of a gateway.
 #[derive(Clone, Debug)]
 pub struct Cutter(watch::Sender<End>);
@@ -302,145 +387,6 @@ impl Cutter {
     /// Cuts open connections at once. Their requests are recorded, and previews are saved.
     pub fn cut(&self) {
         self.0.send_replace(End::AtOnce);
-    }
-}
-
-struct Supervisor {
-    admin: Admin,
-    active: ActiveGeneration,
-    reloader: Arc<Reloader>,
-    snapshotter: Option<Snapshotter>,
-    /// Ends the audit log when dropped.
-    audit: Option<AuditGuard>,
-    control: PhaseControl,
-    /// Closed when the last worker has ended.
-    gone: mpsc::Receiver<()>,
-}
-
-impl Supervisor {
-    async fn run(mut self, admin: tokio::net::TcpListener, mut stopped: watch::Receiver<End>) {
-        tokio::spawn(self.admin.clone().run(admin));
-        let services = Arc::clone(&self.active.current().services);
-        tokio::spawn(probe_endpoints(self.active.clone()));
-        tokio::spawn(snapshotter::announce_end_of_warm_up(Arc::clone(&services)));
-        let saving = self.snapshotter.clone().map(|snapshotter| tokio::spawn(snapshotter.run()));
-        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
-        let mut certificates = tokio::time::interval(CERTIFICATES);
-        let mut refusals = tokio::time::interval(REFUSAL_REPORTS);
-        // The first tick is at the start.
-        let mut reports = tokio::time::interval(CERTIFICATE_REPORTS);
-        loop {
-            tokio::select! {
-                _ = housekeeping.tick() => {
-                    services.ledger.maintain();
-                    services.audit.maintain(&services.ledger, services.clock.now());
-                }
-                _ = certificates.tick() => self.reloader.look_at_certificates(),
-                _ = refusals.tick() => services.refusal_lines.report(),
-                _ = reports.tick() => self.reloader.report_certificates(),
-                _ = stopped.wait_for(|end| *end > End::NotYet) => break,
-            }
-        }
-        self.shut_down(&mut stopped).await;
-        if let Some(saving) = saving {
-            saving.abort();
-        }
-        // The save follows the end of the last worker, so it contains every preview that was shown.
-        if let Some(snapshotter) = &self.snapshotter {
-            snapshotter.finish().await;
-        }
-        services.refusal_lines.report();
-        services.audit.finish(services.clock.now());
-        drop(self.audit.take());
-        tracing::info!(target: "previewgate", "ended");
-    }
-
-    async fn shut_down(&mut self, stopped: &mut watch::Receiver<End>) {
-        let generation = self.active.current();
-        let open = || generation.services.metrics.connections.downstream.open();
-        let drained = tokio::select! {
-            drained = self.drain(&generation) => drained,
-            _ = stopped.wait_for(|end| *end == End::AtOnce) => {
-                tracing::warn!(target: "previewgate", connections = open(), "asked again to end: cutting what is still open");
-                false
-            }
-        };
-        if !drained {
-            self.control.announce(Phase::Cut);
-            let _ = tokio::time::timeout(LAST_WORDS, self.gone.recv()).await;
-        }
-        self.control.announce(Phase::Ended);
-    }
-
-    /// Lets open requests finish. Returns whether all have.
-    async fn drain(&mut self, generation: &Generation) -> bool {
-        let shutdown = &generation.config.shutdown;
-        let open = || generation.services.metrics.connections.downstream.open();
-        tracing::info!(target: "previewgate", connections = open(), "shutting down: not ready any more");
-        self.control.announce(Phase::NotReady);
-        tokio::time::sleep(shutdown.delay).await;
-        let deadline = Instant::now() + shutdown.drain;
-        self.control.announce(Phase::Lingering);
-        generation.services.drain.advance(DrainStage::Draining);
-        tracing::info!(target: "previewgate", connections = open(), "draining: until the held polls have their answers");
-        let _ = tokio::time::timeout_at(deadline, linger(&generation.services)).await;
-        tracing::info!(target: "previewgate", connections = open(), "closing: no new connections");
-        self.control.announce(Phase::Draining);
-        if tokio::time::timeout_at(deadline, self.gone.recv()).await.is_ok() {
-            return true;
-        }
-        tracing::warn!(target: "previewgate", connections = open(), "drain deadline: cutting what is still open");
-        false
-    }
-}
-
-/// Keeps the shared store connected. When the last worker has ended, what waits is written for what is left of
-/// `shutdown.drain`, and for [`LAST_WRITES`] at least; for no longer if the end is asked for again.
-async fn share(active: ActiveGeneration, mut phase: PhaseWatch, mut stopped: watch::Receiver<End>) -> io::Result<()> {
-    let services = Arc::clone(&active.current().services);
-    let mut asked_again = stopped.clone();
-    let end = async {
-        phase.until(Phase::Draining).await;
-        let drained = Instant::now() + active.current().config.shutdown.drain;
-        phase.until(Phase::Ended).await;
-        let soon = Instant::now() + LAST_WRITES;
-        if *stopped.borrow_and_update() == End::AtOnce { soon } else { drained.max(soon) }
-    };
-    let at_once = async {
-        if asked_again.wait_for(|end| *end == End::AtOnce).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        tokio::time::sleep(LAST_WORDS + LAST_WRITES * 2).await;
-    };
-    tokio::select! {
-        () = services.ledger.stay_connected_until(end) => {}
-        () = at_once => {}
-    }
-    Ok(())
-}
-
-/// Waits until the upstream holds no poll. If it held any, the agents that pause between two polls get the time to ask
-/// once more: their polls are parked, and all are answered when the listeners close.
-async fn linger(services: &Services) {
-    if services.forwarded_polls() == 0 {
-        return;
-    }
-    let mut looks = tokio::time::interval(LINGER_LOOKS);
-    while services.forwarded_polls() > 0 {
-        looks.tick().await;
-    }
-    services.drain.advance(DrainStage::Settling);
-    tokio::time::sleep(PAUSE_BETWEEN_POLLS).await;
-}
-
-/// Probes endpoints, until the runtime ends.
-async fn probe_endpoints(active: ActiveGeneration) {
-    let mut ticks = tokio::time::interval_at(Instant::now() + FIRST_PROBES, PROBES);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let upstream = Arc::clone(&active.current().upstream);
-        upstream.probe_due().await;
     }
 }
 
@@ -464,9 +410,11 @@ fn thread(
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::time::Duration;
 
     use super::*;
     use crate::config::{self, Files, LogFormat};
+    use crate::server::Phase;
 
     /// The end may be announced before a worker has looked at its listener for the first time, or between two looks.
     #[test]

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use self::signals::Signals;
-use crate::app::App;
+use crate::app::{App, Predecessor, StartError};
 use crate::audit_commands;
 use crate::check;
 use crate::config::{self, Config, Files};
@@ -48,6 +48,10 @@ enum Command {
         /// The configuration file (TOML).
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Take over from the gateway that listens on the same address: it passes its sockets and its previews, finishes
+        /// its requests and ends. Without such a gateway, start as usual.
+        #[arg(long)]
+        takeover: bool,
     },
     /// Check a configuration with the real loader; print the effective one, or every problem.
     #[command(after_help = help::CHECK)]
@@ -108,7 +112,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut out = StandardOutput::new();
     let mut code = ExitCode::SUCCESS;
     let outcome = match arguments.command {
-        Command::Run { config } => run(&config),
+        Command::Run { config, takeover } => run(&config, takeover),
         Command::Check(options) => check(&options, &mut out),
         Command::Demo { once } => demo::demo(if once { Afterwards::Exit } else { Afterwards::Serve }).map_err(other),
         Command::Simulate(options) => demo::simulate(&options).map_err(other),
@@ -212,7 +216,7 @@ fn check(options: &check::Options, out: &mut impl Write) -> Result<(), Failure> 
     }
 }
 
-fn run(path: &Path) -> Result<(), Failure> {
+fn run(path: &Path, takeover: bool) -> Result<(), Failure> {
     // First of all: it changes the environment, which no other thread may read meanwhile.
     let inherited = Inherited::from_environment().map_err(other)?;
     let signals = Signals::register().map_err(other)?;
@@ -221,8 +225,12 @@ fn run(path: &Path) -> Result<(), Failure> {
     let logging = Logging::start(config.log.format, config.log.level, stdout()).map_err(other)?;
     let _log = tracing::dispatcher::set_default(&logging.dispatch);
     announce(&config);
-    let app = App::bind_with(config, &logging, inherited, Arc::new(SystemClock::new())).map_err(other)?;
-    let app = app.reloading(path.to_owned()).notifying(notifier.clone());
+    let app = match predecessor(&config, takeover).map_err(other)? {
+        Some(predecessor) => App::take_over(config, &logging, predecessor),
+        None => App::bind_with(config, &logging, inherited, Arc::new(SystemClock::new())),
+    };
+    let app = app.map_err(other)?.reloading(path.to_owned()).notifying(notifier.clone());
+    let app = app.offering_takeover(signals.stopper());
     let running = app.start().map_err(other)?;
     tracing::info!(
         target: "previewgate",
@@ -235,6 +243,22 @@ fn run(path: &Path) -> Result<(), Failure> {
     notifier.stopping();
     running.stop();
     running.wait().map_err(other)
+}
+
+/// The gateway to take over from, if there should be one and there is.
+fn predecessor(config: &Config, takeover: bool) -> Result<Option<Predecessor>, StartError> {
+    if !takeover {
+        return Ok(None);
+    }
+    let found = Predecessor::find(config.listener.address).map_err(StartError::Takeover)?;
+    if found.is_some() && config.audit.is_some() {
+        let why = "with [audit], two processes would write one log; restart instead, with the socket unit of deploy/";
+        return Err(StartError::Takeover(io::Error::other(why)));
+    }
+    if found.is_none() {
+        tracing::info!(target: "previewgate", address = %config.listener.address, "no gateway to take over from");
+    }
+    Ok(found)
 }
 
 fn announce(config: &Config) {

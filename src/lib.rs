@@ -35,7 +35,7 @@
 //! config
 //! preview
 //! endpoint_url, failure, stream
-//! label_enum, log_throttle, sockets, standard_output, systemd, tls
+//! label_enum, log_throttle, socket_passing, sockets, standard_output, systemd, tls
 //! ```
 //!
 //! `tests/architecture` reads this list. It also fails when two files use each other, directly or over other files.
@@ -62,6 +62,7 @@ pub mod report;
 pub mod schema;
 pub mod server;
 pub mod simulator;
+mod socket_passing;
 mod sockets;
 mod standard_output;
 pub mod store;

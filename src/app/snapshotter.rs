@@ -44,6 +44,22 @@ pub(super) fn restore(config: &Config, services: &mut Services) -> Result<Option
     Ok(file)
 }
 
+/// Opens the snapshot that the earlier process has released, and saves what was taken over from it. Blocks.
+pub(super) fn take_over(previews: &Previews, services: &Services) -> Option<SnapshotFile> {
+    let path = previews.snapshot.clone()?;
+    match SnapshotFile::open(path.clone(), previews.ttl, previews.max_agents) {
+        Ok(file) => {
+            continue_from(&file, services);
+            Some(file)
+        }
+        Err(error) => {
+            services.metrics.snapshots.failed();
+            tracing::error!(target: "previewgate::previews", path = %path.display(), %error, "previews cannot be saved");
+            None
+        }
+    }
+}
+
 /// Starts the journal of this run, and saves what was restored: the journals of earlier runs are not needed any more.
 fn continue_from(file: &SnapshotFile, services: &Services) {
     let journal = file.start_journal(Arc::clone(&services.metrics));
@@ -134,9 +150,14 @@ impl Snapshotter {
         }
     }
 
-    /// Saves for the last time; gives up on a disk that does not answer.
+    /// Saves for the last time, and releases the file; gives up on a disk that does not answer.
     pub(super) async fn finish(&self) {
-        if tokio::time::timeout(LAST_SAVE, self.save()).await.is_err() {
+        let inner = Arc::clone(&self.0);
+        let last = async {
+            self.save().await;
+            let _ = tokio::task::spawn_blocking(move || inner.file.release()).await;
+        };
+        if tokio::time::timeout(LAST_SAVE, last).await.is_err() {
             self.0.failed(&io::Error::from(io::ErrorKind::TimedOut));
         }
     }

@@ -15,7 +15,7 @@ use std::task::Poll;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::app::{Cutter, Running};
+use crate::app::{Cutter, HandedOver, Running};
 
 /// Signals that would end a process which does not listen for them, and that other programs send to have a log file
 /// reopened, to change a level, or by mistake. Numbers are those of Linux.
@@ -48,6 +48,8 @@ enum Order {
 pub(super) struct Signals {
     orders: Receiver<Order>,
     cutter: Arc<OnceLock<Cutter>>,
+    /// The same as a signal to stop.
+    stop: Sender<Order>,
 }
 
 impl Signals {
@@ -60,9 +62,19 @@ impl Signals {
         };
         let (sender, orders) = channel();
         let cutter = Arc::new(OnceLock::new());
+        let stop = sender.clone();
         let listener = Listener { streams, orders: sender, cutter: Arc::clone(&cutter), stops: 0 };
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(listener.run()))?;
-        Ok(Self { orders, cutter })
+        Ok(Self { orders, cutter, stop })
+    }
+
+    /// Has [`Signals::obey`] return: another process has taken over.
+    pub(super) fn stopper(&self) -> HandedOver {
+        let stop = self.stop.clone();
+        Box::new(move || {
+            // Without a receiver the process is ending already.
+            let _ = stop.send(Order::Stop);
+        })
     }
 
     /// Reloads at SIGHUP; returns at SIGTERM and SIGINT. A signal that came before counts too.

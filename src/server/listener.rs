@@ -1,7 +1,9 @@
 //! The source of a worker's connections: a listening TCP socket, or in-memory pipes.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::task::Poll;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::DuplexStream;
@@ -16,15 +18,21 @@ const BACKLOG: i32 = 4096;
 /// The source of a worker's connections.
 #[derive(Debug)]
 pub enum Listener {
-    /// A listening TCP socket.
-    Tcp(TcpListener),
+    /// Listening TCP sockets, mostly one.
+    Tcp(Vec<TcpListener>),
     /// In-memory pipes, each with the address of its peer. Without a sender, it never accepts again.
     Memory(mpsc::Receiver<(DuplexStream, SocketAddr)>),
 }
 
 impl From<TcpListener> for Listener {
     fn from(listener: TcpListener) -> Self {
-        Self::Tcp(listener)
+        Self::Tcp(vec![listener])
+    }
+}
+
+impl From<Vec<TcpListener>> for Listener {
+    fn from(listeners: Vec<TcpListener>) -> Self {
+        Self::Tcp(listeners)
     }
 }
 
@@ -32,7 +40,7 @@ impl Listener {
     /// The next connection and the address of its peer.
     pub(super) async fn accept(&mut self) -> io::Result<(Stream, SocketAddr)> {
         match self {
-            Self::Tcp(listener) => listener.accept().await.map(|(socket, peer)| (Stream::tcp(socket), peer)),
+            Self::Tcp(listeners) => accept_any(listeners).await.map(|(socket, peer)| (Stream::tcp(socket), peer)),
             Self::Memory(pipes) => match pipes.recv().await {
                 Some((pipe, peer)) => Ok((Stream::Memory(pipe), peer)),
                 None => std::future::pending().await,
@@ -44,12 +52,21 @@ impl Listener {
     /// their clients that they are connected.
     pub(super) fn accept_backlog(self) -> Vec<(Stream, SocketAddr)> {
         match self {
-            Self::Tcp(listener) => accept_backlog(&listener),
+            Self::Tcp(listeners) => listeners.iter().flat_map(accept_backlog).collect(),
             Self::Memory(mut pipes) => {
                 std::iter::from_fn(|| pipes.try_recv().ok()).map(|(pipe, peer)| (Stream::Memory(pipe), peer)).collect()
             }
         }
     }
+}
+
+/// The next connection of any of the sockets.
+async fn accept_any(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|cx| {
+        let mut accepted = listeners.iter().map(|listener| listener.poll_accept(cx));
+        accepted.find(Poll::is_ready).unwrap_or(Poll::Pending)
+    })
+    .await
 }
 
 /// This asks the system and not tokio. tokio tries only sockets that it knows to be ready, and it knows nothing of
@@ -104,6 +121,22 @@ pub fn share(socket: std::net::TcpListener, workers: usize) -> io::Result<Vec<st
     Ok(std::iter::once(socket).chain(others).collect())
 }
 
+/// All of `sockets` for `workers` workers: each socket has a queue of its own, so each must be accepted from.
+///
+/// # Errors
+/// When the system has no descriptor left.
+pub fn distribute(sockets: &[std::net::TcpListener], workers: usize) -> io::Result<Vec<Vec<std::net::TcpListener>>> {
+    let mut shares: Vec<Vec<_>> = (0..workers.max(1)).map(|_| Vec::new()).collect();
+    let rounds = workers.max(sockets.len());
+    for (number, socket) in sockets.iter().cycle().take(if sockets.is_empty() { 0 } else { rounds }).enumerate() {
+        let share = number % shares.len();
+        if let Some(share) = shares.get_mut(share) {
+            share.push(socket.try_clone()?);
+        }
+    }
+    Ok(shares)
+}
+
 fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = unbound(address)?;
     socket.set_reuse_port(true)?;
@@ -137,5 +170,22 @@ mod tests {
         let address = listeners.first().unwrap().local_addr().unwrap();
         assert!(listeners.iter().all(|listener| listener.local_addr().unwrap() == address));
         assert_eq!(bind(address, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn each_socket_has_a_worker_and_each_worker_a_socket() {
+        for (sockets, workers, expected) in
+            [(1, 3, vec![1, 1, 1]), (3, 1, vec![3]), (2, 2, vec![1, 1]), (3, 2, vec![2, 1])]
+        {
+            let bound: Vec<_> = (0..sockets).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+            let mut addresses: Vec<_> = bound.iter().map(|socket| socket.local_addr().unwrap()).collect();
+            let shares = distribute(&bound, workers).unwrap();
+            assert_eq!(shares.iter().map(Vec::len).collect::<Vec<_>>(), expected);
+            let mut shared: Vec<_> = shares.iter().flatten().map(|socket| socket.local_addr().unwrap()).collect();
+            shared.sort_unstable();
+            shared.dedup();
+            addresses.sort_unstable();
+            assert_eq!(shared, addresses);
+        }
     }
 }

@@ -22,7 +22,7 @@ pub use active::{ActiveGeneration, WorkerGeneration, WorkerState};
 pub use admission::Admission;
 use handshake_queue::HandshakeQueue;
 use listener::concerns_one_connection;
-pub use listener::{Listener, bind, share};
+pub use listener::{Listener, bind, distribute, share};
 pub use phase::{Phase, PhaseControl, PhaseWatch};
 
 use crate::gateway::DrainStage;
@@ -70,6 +70,10 @@ impl Worker {
         self.advance(DrainStage::Draining);
         self.accept_until(Phase::Draining, &mut listener, alive).await;
         self.advance(DrainStage::Closing);
+        // Another process accepts from the same queue.
+        if self.phase.is_handed_over() {
+            return;
+        }
         for (stream, peer) in listener.accept_backlog() {
             self.admit(stream, peer, alive);
         }

@@ -1,5 +1,8 @@
 //! The phases of an orderly shutdown, and how all parts of the process learn of them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::sync::watch;
 
 /// The phase of the process. It only moves forward.
@@ -22,22 +25,29 @@ pub enum Phase {
 
 /// Announces phases.
 #[derive(Debug)]
-pub struct PhaseControl(watch::Sender<Phase>);
+pub struct PhaseControl {
+    phase: watch::Sender<Phase>,
+    handed_over: Arc<AtomicBool>,
+}
 
 /// Learns of phases.
 #[derive(Clone, Debug)]
-pub struct PhaseWatch(watch::Receiver<Phase>);
+pub struct PhaseWatch {
+    phase: watch::Receiver<Phase>,
+    handed_over: Arc<AtomicBool>,
+}
 
 impl PhaseControl {
     /// Begins with [`Phase::Serving`].
     pub fn new() -> (Self, PhaseWatch) {
         let (sender, receiver) = watch::channel(Phase::Serving);
-        (Self(sender), PhaseWatch(receiver))
+        let handed_over = Arc::new(AtomicBool::new(false));
+        (Self { phase: sender, handed_over: Arc::clone(&handed_over) }, PhaseWatch { phase: receiver, handed_over })
     }
 
     /// Moves on; moving back is ignored.
     pub fn announce(&self, phase: Phase) {
-        self.0.send_if_modified(|present| {
+        self.phase.send_if_modified(|present| {
             let later = phase > *present;
             *present = phase.max(*present);
             later
@@ -45,15 +55,27 @@ impl PhaseControl {
     }
 }
 
+impl PhaseControl {
+    /// Another process accepts from the same sockets from now on. To be called before [`Phase::Draining`] is announced.
+    pub fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::Release);
+    }
+}
+
 impl PhaseWatch {
+    /// Whether another process accepts from the same sockets.
+    pub fn is_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Acquire)
+    }
+
     /// The present phase.
     pub fn now(&self) -> Phase {
-        *self.0.borrow()
+        *self.phase.borrow()
     }
 
     /// Waits for `phase` or a later one. Never returns if the [`PhaseControl`] is gone before.
     pub async fn until(&mut self, phase: Phase) {
-        if self.0.wait_for(|present| *present >= phase).await.is_err() {
+        if self.phase.wait_for(|present| *present >= phase).await.is_err() {
             std::future::pending::<()>().await;
         }
     }

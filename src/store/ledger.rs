@@ -8,6 +8,7 @@
 //! All changes of one agent in one answer are one step: a lock of that agent covers its previews, its fence and the
 //! order in which other gateways get the changes.
 
+mod local_state;
 #[cfg(test)]
 mod tests;
 mod unclaimed;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
 use super::answer::{Answer, Outcome, Pending, Recorded, Source, cause_of, only_agent, shows_preview};
@@ -24,10 +26,11 @@ use super::guid_key::GuidKey;
 use super::journal::{Entry, Event as JournalEvent, Journal};
 use super::moment::{IssueTimes, Moment, Sequence};
 use super::preview_log::{log_ended, log_shown};
-use super::recent_ends::{EndCause, MADE_ROOM, RecentEnd, RecentEnds};
+use super::recent_ends::{EndCause, RecentEnd, RecentEnds};
 use super::redis::{Known, SessionRelation, SharedStore, TimedChange};
 use super::sessions::{Learnt, Ownership, Proof, Sessions};
 use super::sign_in::SignIn;
+use super::succession::Succession;
 use super::{EndObserver, MemoryStore, PreviewSource, StoreState, Unavailable};
 use crate::config::{OnStoreFailure, Previews, StoreKind};
 use crate::preview::{AgentId, AgentPreviews, Announcement, Change, Clock, Surplus, Timestamp};
@@ -49,6 +52,8 @@ pub struct Ledger {
     locks: Vec<Mutex<()>>,
     /// Where ends are appended to, if a snapshot is kept.
     journal: OnceLock<Journal>,
+    /// Where changes go while another process takes over from this one.
+    succession: ArcSwapOption<Succession>,
     sequence: Sequence,
     issue_times: IssueTimes,
     clock: Arc<dyn Clock>,
@@ -92,6 +97,7 @@ impl Ledger {
             recent_ends: RecentEnds::new(),
             locks,
             journal: OnceLock::new(),
+            succession: ArcSwapOption::empty(),
             sequence: Sequence::default(),
             issue_times: IssueTimes::default(),
             clock,
@@ -426,14 +432,7 @@ impl Ledger {
     /// Applies changes of one agent in order. The caller holds the agent's lock. Returns for each change what was not kept.
     fn apply(&self, agent: AgentId, changes: Vec<Change>, session: SessionRelation) -> Vec<Surplus> {
         let at = self.clock.now();
-        let surplus = self.local.apply(agent, changes.iter().cloned());
-        for _ in surplus.iter().filter(|surplus| surplus.previews > 0) {
-            self.recent_ends.note(agent, RecentEnd { control_id: None, cause: MADE_ROOM, at });
-        }
-        // After the previews: an end in a journal that a snapshot does not need is in the previews of that snapshot.
-        if let Some(journal) = self.journal.get() {
-            changes.iter().filter_map(|change| Entry::end(agent, change, at)).for_each(|end| journal.append(end));
-        }
+        let surplus = self.apply_here(agent, &changes, at);
         if let Some(shared) = &self.shared {
             let timed = |change| TimedChange { change: Some(change), learnt: None, at, session, late: false };
             shared.add(agent, changes.into_iter().map(timed));
@@ -497,6 +496,9 @@ impl Ledger {
         }
         if let Some(journal) = self.journal.get() {
             journal.written().await;
+        }
+        if let Some(succession) = self.succession.load_full() {
+            Box::pin(succession.handed_on()).await;
         }
         if let Some(shared) = &self.shared {
             Box::pin(shared.share(agents)).await;

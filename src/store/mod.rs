@@ -20,6 +20,7 @@ mod sessions;
 mod sign_in;
 pub mod snapshot;
 mod state_files;
+mod succession;
 
 use crate::config::RedisStore;
 use crate::label_enum;
@@ -33,6 +34,7 @@ pub use recent_ends::{EndCause, RecentEnd};
 pub use sessions::Ownership;
 pub use sign_in::SignIn;
 pub use state_files::StateFileError;
+pub(crate) use succession::{NumberedChange, Succession};
 
 /// The shared store did not answer, and the policy forbids to use this gateway's own memory instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@ use super::journal::{self, Journal, Replay};
 use super::sessions::{KeptSessions, Sessions};
 use super::state_files::{check, lock, parent, secret, siblings, with_suffix};
 use super::{Ledger, MemoryStore, StateFileError};
-use crate::preview::{AgentPreviews, Clock, Preview, ShownNumber, Timestamp};
+use crate::preview::{AgentId, AgentPreviews, Clock, Preview, ShownNumber, Timestamp};
 use crate::telemetry::Metrics;
 pub use fault::SnapshotFault;
 use format::{Content, Continuation, EARLIER_VERSIONS, MAGIC, VERSION};
@@ -73,6 +73,9 @@ pub struct Saved {
     pub put_aside: Option<PathBuf>,
 }
 
+/// Agents and their previews.
+type Agents = Vec<(AgentId, Arc<AgentPreviews>)>;
+
 /// The file of one gateway.
 #[derive(Debug)]
 pub struct SnapshotFile {
@@ -84,11 +87,12 @@ pub struct SnapshotFile {
     /// The key of the hashes of GUIDs: in a file of its own, made at the first start.
     key: GuidKey,
     /// Held as long as this gateway uses the file.
-    _lock: Option<File>,
+    lock: Mutex<Option<File>>,
     /// A refused file stands at `path` and could not be put aside yet.
     in_the_way: AtomicBool,
-    /// One at a time: the last snapshot must not be overtaken by the one before it.
-    writing: Mutex<()>,
+    /// One at a time: the last snapshot must not be overtaken by the one before it. The process that takes over writes
+    /// the file once it is released.
+    writing: Mutex<Use>,
 }
 
 impl SnapshotFile {
@@ -120,9 +124,9 @@ impl SnapshotFile {
             max_agents,
             run,
             key,
-            _lock: lock,
+            lock: Mutex::new(lock),
             in_the_way: AtomicBool::new(false),
-            writing: Mutex::new(()),
+            writing: Mutex::new(Use::Own),
         })
     }
 
@@ -226,20 +230,25 @@ impl SnapshotFile {
         rotate: impl FnOnce() -> io::Result<u64>,
         sessions: impl FnOnce() -> KeptSessions,
     ) -> io::Result<Saved> {
-        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if *alone == Use::Released {
+            return Err(io::Error::other("another process uses the file now"));
+        }
         let put_aside = self.make_way()?;
         // Before previews and sessions are collected: each change is in them, or in the new journal, or in both.
         let journal = rotate()?;
-        let mut agents = store.agents();
-        let KeptSessions { key, agents: sessions } = sessions();
-        let known: HashSet<_> = agents.iter().map(|(agent, _)| *agent).collect();
-        agents.extend(sessions.keys().filter(|agent| !known.contains(agent)).map(|agent| (*agent, Arc::default())));
-        agents.sort_unstable_by_key(|(agent, previews)| (Reverse(newest(previews)), *agent));
+        let (agents, KeptSessions { key, agents: sessions }) = collected(store, sessions);
         let at = clock.now();
         let continuation = Continuation { run: self.run.clone(), journal, key };
         let left_out = self.replace(|file| format::write(file, at, &continuation, &agents, &sessions))?;
         journal::remove_before(&self.path, journal)?;
         Ok(Saved { at, left_out, put_aside })
+    }
+
+    /// Leaves the file to the process that takes over. Nothing is saved from now on.
+    pub(crate) fn release(&self) {
+        *self.writing.lock().unwrap_or_else(PoisonError::into_inner) = Use::Released;
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Puts aside what is at the place of the snapshot and is none.
@@ -273,6 +282,57 @@ impl SnapshotFile {
         }
         written
     }
+}
+
+/// Whether this process may write the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Own,
+    Released,
+}
+
+/// Every agent with previews or a session, the one with the newest preview first, and the sessions.
+fn collected(store: &MemoryStore, sessions: impl FnOnce() -> KeptSessions) -> (Agents, KeptSessions) {
+    let mut agents = store.agents();
+    let sessions = sessions();
+    let known: HashSet<_> = agents.iter().map(|(agent, _)| *agent).collect();
+    let others = sessions.agents.keys().filter(|agent| !known.contains(agent));
+    agents.extend(others.map(|agent| (*agent, Arc::default())));
+    agents.sort_unstable_by_key(|(agent, previews)| (Reverse(newest(previews)), *agent));
+    (agents, sessions)
+}
+
+/// The state of `ledger` in the form of a snapshot, for the process that takes over.
+pub(crate) fn export(ledger: &Ledger, now: Timestamp) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let (agents, KeptSessions { key, agents: sessions }) = collected(ledger.local(), || ledger.sessions().kept());
+    let continuation = Continuation { run: "takeover".to_owned(), journal: 0, key };
+    format::write(&mut text, now, &continuation, &agents, &sessions)?;
+    Ok(text)
+}
+
+/// Puts into `ledger` what [`export`] has written. Sessions are known again if `snapshot` is where both processes keep
+/// the key of their hashes. Returns the number of agents.
+pub(crate) fn import(
+    text: &[u8],
+    ledger: &Ledger,
+    snapshot: Option<&Path>,
+    now: Timestamp,
+) -> Result<usize, SnapshotFault> {
+    if let Some(Ok(secret)) = snapshot.map(|path| secret(&with_suffix(path, ".key"))) {
+        ledger.use_session_key(&secret);
+    }
+    let Content { continuation, agents, sessions, .. } = format::read(text, usize::MAX)?;
+    let count = agents.len();
+    // The newest last: what is used last is forgotten last.
+    agents.into_iter().rev().for_each(|(agent, previews)| ledger.local().restore(agent, previews));
+    put_back_sessions(
+        KeptSessions { key: continuation.key, agents: sessions },
+        &Replay::default(),
+        ledger.sessions(),
+        now,
+    );
+    Ok(count)
 }
 
 /// Puts back the sessions, if their hashes are of the key in use.

@@ -3,14 +3,12 @@
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::net::UnixDatagram;
 use tokio::process::Command;
-use tokio::task::JoinSet;
 
-use crate::support::{API, Access, RUN, Request, Setup, Site, eventually, outcome, within};
+use crate::hammer::Hammer;
+use crate::support::{RUN, Request, Setup, Site, outcome, within};
 
 /// The next message to systemd.
 async fn message(socket: &UnixDatagram) -> String {
@@ -74,43 +72,6 @@ async fn restarts_refuse_no_client() {
     hammer.stop().await;
     assert!(gateway.admin("/metrics").await.text().contains("previewgate_config_last_reload_successful"));
     assert!(gateway.stop().await.success());
-}
-
-/// Clients that connect, send one request, demand an answer, and connect again.
-struct Hammer {
-    stop: Arc<AtomicBool>,
-    answers: Arc<AtomicU64>,
-    clients: JoinSet<()>,
-}
-
-impl Hammer {
-    fn start(gateway: &Access, clients: usize) -> Self {
-        let (stop, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let client = |_| {
-            let (stop, answers, gateway) = (Arc::clone(&stop), Arc::clone(&answers), gateway.clone());
-            async move {
-                while !stop.load(Ordering::Relaxed) {
-                    let answer = gateway.send(&Request::get(format!("{API}/x"))).await;
-                    assert_eq!(answer.status, 200, "{answer:?}");
-                    answers.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        };
-        let clients = (0..clients).map(client).collect();
-        Self { stop, answers, clients }
-    }
-
-    /// Waits for so many more answers.
-    async fn wait_for(&self, more: u64) {
-        let enough = self.answers.load(Ordering::Relaxed) + more;
-        eventually(format!("{more} more answers"), || self.answers.load(Ordering::Relaxed) >= enough).await;
-    }
-
-    /// Ends the clients; fails if one of them has failed.
-    async fn stop(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.clients.join_all().await;
-    }
 }
 
 #[tokio::test]

@@ -1,0 +1,263 @@
+//! `run --takeover`: a new process takes over from the one that runs, and no client notices.
+//!
+//! ```text
+//! new process                                   running process
+//!   HELLO                                  →
+//!                                          ←    its listening sockets
+//!   reads its configuration and certificates; may fail, and nothing has happened
+//!   ready                                  →
+//!                                          ←    state N, and N bytes; from now on each change
+//!   accepts connections
+//!   serving                                →
+//!                                               accepts no more, drains
+//!                                          ←    released: the snapshot belongs to the new process
+//!   number of a change that it has         →
+//!                                          ←    end of the stream: it has ended
+//! ```
+//!
+//! Until the new process says that it serves, the running one goes on as if nothing were. From then on both have the same
+//! sockets and, for a moment, the same previews.
+
+use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, Interest, Lines};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{oneshot, watch};
+
+use crate::gateway::Services;
+use crate::socket_passing;
+use crate::store::snapshot::{export, import};
+use crate::store::{Moment, NumberedChange, Succession};
+
+/// Begins the conversation. Another number for a conversation that an earlier version does not understand.
+const HELLO: &str = "previewgate takeover 1";
+const READY: &str = "ready";
+const SERVING: &str = "serving";
+const RELEASED: &str = "released";
+/// Longest wait for a line of the other process, which may read large files meanwhile.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Largest state: about a million agents.
+const MAX_STATE: u64 = 1 << 30;
+
+/// Called when another process has taken over.
+pub type HandedOver = Box<dyn FnOnce() + Send>;
+
+/// The process from which this one takes over.
+pub struct Predecessor {
+    stream: BufReader<UnixStream>,
+    pub(super) listeners: Vec<TcpListener>,
+    pub(super) admin: TcpListener,
+    pub(super) offer: UnixListener,
+}
+
+impl Predecessor {
+    /// Finds the gateway of this user that listens on `address`, and gets its sockets. `None` if there is none.
+    ///
+    /// # Errors
+    /// When the gateway there belongs to another user, or does not understand this one.
+    pub fn find(address: SocketAddr) -> io::Result<Option<Self>> {
+        let mut stream = match socket_passing::connect(address) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
+            stream => stream?,
+        };
+        if !socket_passing::is_trusted(&stream)? {
+            return Err(io::Error::other("the gateway there belongs to another user"));
+        }
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.write_all(format!("{HELLO}\n").as_bytes())?;
+        let mut sockets = socket_passing::receive(&stream)?;
+        let (Some(offer), Some(admin)) = (sockets.pop(), sockets.pop()) else {
+            return Err(io::Error::other("the gateway there is of a version that cannot hand over"));
+        };
+        let listeners = sockets.into_iter().map(TcpListener::from).collect();
+        Ok(Some(Self { stream: BufReader::new(stream), listeners, admin: admin.into(), offer: offer.into() }))
+    }
+
+    /// Gets the state, and the moment since when the running process hands on each change.
+    pub(super) fn with_state(mut self, services: &Services, snapshot: Option<&Path>) -> io::Result<(Self, Moment)> {
+        let since = services.ledger.moment();
+        self.stream.get_mut().write_all(format!("{READY}\n").as_bytes())?;
+        let mut line = String::new();
+        self.stream.read_line(&mut line)?;
+        let length = line.strip_prefix("state ").and_then(|length| length.trim_end().parse::<u64>().ok());
+        let length = length.filter(|length| *length <= MAX_STATE).ok_or(io::ErrorKind::InvalidData)?;
+        let mut state = Vec::new();
+        self.stream.by_ref().take(length).read_to_end(&mut state)?;
+        let agents = import(&state, &services.ledger, snapshot, services.clock.now())
+            .map_err(|fault| io::Error::other(fault.to_string()))?;
+        tracing::info!(target: "previewgate", agents, "taking over from the running gateway");
+        Ok((self, since))
+    }
+
+    /// Says that this process serves, and applies what the earlier one hands on until it has ended. `released` is called
+    /// when the snapshot belongs to this process.
+    pub(super) async fn follow(self, services: &Services, since: Moment, released: oneshot::Sender<()>) {
+        let mut released = Some(released);
+        let outcome = self.apply_changes(services, since, &mut released).await;
+        drop(released);
+        match outcome {
+            Ok(()) => tracing::info!(target: "previewgate", "the earlier process has ended"),
+            Err(error) => {
+                tracing::warn!(target: "previewgate", %error, "the earlier process cannot be followed to its end");
+            }
+        }
+    }
+
+    async fn apply_changes(
+        self,
+        services: &Services,
+        since: Moment,
+        released: &mut Option<oneshot::Sender<()>>,
+    ) -> io::Result<()> {
+        let Self { stream, listeners, admin, offer } = self;
+        // This process has other copies of these sockets.
+        drop((listeners, admin, offer));
+        let read_ahead = stream.buffer().to_vec();
+        let stream = stream.into_inner();
+        stream.set_nonblocking(true)?;
+        let (read, mut write) = tokio::net::UnixStream::from_std(stream)?.into_split();
+        let mut lines = tokio::io::BufReader::new(AsyncReadExt::chain(Cursor::new(read_ahead), read)).lines();
+        write.write_all(format!("{SERVING}\n").as_bytes()).await?;
+        while let Some(line) = lines.next_line().await? {
+            if line == RELEASED {
+                let _ = released.take().map(|released| released.send(()));
+                continue;
+            }
+            let NumberedChange { number, agent, change } = NumberedChange::read(&line)?;
+            services.ledger.adopt(agent, change, since);
+            write.write_all(format!("{number}\n").as_bytes()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What a running process offers to one that takes over.
+pub(super) struct Offer {
+    listener: tokio::net::UnixListener,
+    /// The listeners, the one of the operators, and that of this offer.
+    sockets: Vec<OwnedFd>,
+    services: Arc<Services>,
+}
+
+/// The process that has taken over. It accepts connections.
+pub(super) struct Successor {
+    lines: Lines<tokio::io::BufReader<OwnedReadHalf>>,
+    write: OwnedWriteHalf,
+    changes: UnboundedReceiver<NumberedChange>,
+    acknowledge: watch::Sender<u64>,
+}
+
+impl Offer {
+    /// Offers `listeners` and `admin` at `offer`.
+    pub(super) fn new(
+        offer: UnixListener,
+        listeners: &[TcpListener],
+        admin: BorrowedFd<'_>,
+        services: &Arc<Services>,
+    ) -> io::Result<Self> {
+        offer.set_nonblocking(true)?;
+        let all = listeners.iter().map(AsFd::as_fd).chain([admin, offer.as_fd()]);
+        let sockets = all.map(|socket| socket.try_clone_to_owned()).collect::<Result<_, _>>()?;
+        let services = Arc::clone(services);
+        Ok(Self { listener: tokio::net::UnixListener::from_std(offer)?, sockets, services })
+    }
+
+    /// Waits until another process has taken over.
+    pub(super) async fn taken(&self) -> Successor {
+        loop {
+            let outcome = match self.listener.accept().await {
+                Ok((stream, _)) => self.hand_over(stream).await,
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok(successor) => return successor,
+                Err(error) => {
+                    self.services.ledger.hand_on(None);
+                    tracing::warn!(target: "previewgate", %error, "another process wanted to take over and failed: serving on");
+                    // Without descriptors, the next attempt would fail at once.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn hand_over(&self, stream: tokio::net::UnixStream) -> io::Result<Successor> {
+        if !socket_passing::is_trusted(&stream)? {
+            return Err(io::Error::other("it belongs to another user"));
+        }
+        let (read, write) = stream.into_split();
+        let mut lines = tokio::io::BufReader::new(read).lines();
+        expect(&mut lines, HELLO).await?;
+        tracing::info!(target: "previewgate", "another process wants to take over");
+        let stream: &tokio::net::UnixStream = write.as_ref();
+        stream.async_io(Interest::WRITABLE, || socket_passing::send(stream, &self.sockets)).await?;
+        expect(&mut lines, READY).await?;
+        let (succession, changes, acknowledge) = Succession::new();
+        // Before the state is collected: each change is in it, or handed on, or both.
+        self.services.ledger.hand_on(Some(succession));
+        let state = export(&self.services.ledger, self.services.clock.now())?;
+        let mut successor = Successor { lines, write, changes, acknowledge };
+        successor.write.write_all(format!("state {}\n", state.len()).as_bytes()).await?;
+        successor.write.write_all(&state).await?;
+        tokio::time::timeout(PATIENCE, successor.hand_on_until_it_serves()).await??;
+        Ok(successor)
+    }
+}
+
+async fn expect(lines: &mut Lines<tokio::io::BufReader<OwnedReadHalf>>, expected: &str) -> io::Result<()> {
+    match tokio::time::timeout(PATIENCE, lines.next_line()).await?? {
+        Some(line) if line == expected => Ok(()),
+        Some(_) => Err(io::Error::other("it speaks another language")),
+        None => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+impl Successor {
+    async fn hand_on_until_it_serves(&mut self) -> io::Result<()> {
+        loop {
+            tokio::select! {
+                Some(change) = self.changes.recv() => self.write.write_all(change.to_line()?.as_bytes()).await?,
+                line = self.lines.next_line() => match line? {
+                    Some(line) if line == SERVING => return Ok(()),
+                    Some(line) => self.note(&line)?,
+                    None => return Err(io::ErrorKind::UnexpectedEof.into()),
+                },
+            }
+        }
+    }
+
+    /// Hands on changes until there will be no more, and says when the snapshot is released.
+    pub(super) async fn hand_on(mut self, mut released: oneshot::Receiver<()>) -> io::Result<()> {
+        let mut is_released = false;
+        loop {
+            tokio::select! {
+                _ = &mut released, if !is_released => {
+                    is_released = true;
+                    self.write.write_all(format!("{RELEASED}\n").as_bytes()).await?;
+                }
+                change = self.changes.recv() => match change {
+                    Some(change) => self.write.write_all(change.to_line()?.as_bytes()).await?,
+                    None => return Ok(()),
+                },
+                line = self.lines.next_line() => match line? {
+                    Some(line) => self.note(&line)?,
+                    None => return Err(io::ErrorKind::UnexpectedEof.into()),
+                },
+            }
+        }
+    }
+
+    fn note(&self, line: &str) -> io::Result<()> {
+        let number = line.parse().map_err(|_| io::Error::other("it speaks another language"))?;
+        self.acknowledge.send_replace(number);
+        Ok(())
+    }
+}

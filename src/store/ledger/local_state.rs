@@ -1,0 +1,42 @@
+//! The state that belongs to this machine: memory, journal, and the process that takes over from this one.
+
+use std::sync::Arc;
+
+use super::Ledger;
+use crate::preview::{AgentId, Change, Surplus, Timestamp};
+use crate::store::journal::Entry;
+use crate::store::moment::Moment;
+use crate::store::recent_ends::{MADE_ROOM, RecentEnd};
+use crate::store::succession::Succession;
+
+impl Ledger {
+    /// Applies changes to everything that belongs to this machine: memory, journal, and the process that takes over.
+    pub(super) fn apply_here(&self, agent: AgentId, changes: &[Change], at: Timestamp) -> Vec<Surplus> {
+        let surplus = self.local.apply(agent, changes.iter().cloned());
+        for _ in surplus.iter().filter(|surplus| surplus.previews > 0) {
+            self.recent_ends.note(agent, RecentEnd { control_id: None, cause: MADE_ROOM, at });
+        }
+        // After the previews: an end in a journal that a snapshot does not need is in the previews of that snapshot.
+        if let Some(journal) = self.journal.get() {
+            changes.iter().filter_map(|change| Entry::end(agent, change, at)).for_each(|end| journal.append(end));
+        }
+        if let Some(succession) = &*self.succession.load() {
+            changes.iter().for_each(|change| succession.add(agent, change.clone()));
+        }
+        surplus
+    }
+
+    /// From now on each change also goes to the process that takes over; none any more with `None`.
+    pub(crate) fn hand_on(&self, succession: Option<Succession>) {
+        self.succession.store(succession.map(Arc::new));
+    }
+
+    /// Applies a change that the process made from which this one took over at `since`. The shared store has it already. A
+    /// preview that was shown to an earlier session of the agent is not recorded.
+    pub(crate) fn adopt(&self, agent: AgentId, change: Change, since: Moment) {
+        let _lock = self.lock(agent);
+        if !matches!(change, Change::Shown(_)) || !self.fences.of(agent).is_earlier_poll(since) {
+            self.apply_here(agent, &[change], self.clock.now());
+        }
+    }
+}
