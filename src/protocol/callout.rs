@@ -428,6 +428,20 @@ mod tests {
     }
 
     #[test]
+    fn lengths_are_bounded_and_the_bound_is_allowed() {
+        let called = |length: usize| parsed(&format!(r#"{{"called":"{}","callcontrolid":1}}"#, "1".repeat(length)));
+        assert_eq!(called(MAX_CALLED), Ok(("1".repeat(MAX_CALLED), 1)));
+        assert_eq!(called(MAX_CALLED + 1), Err(Reason::MalformedBody));
+        assert_eq!(called(MAX_CALLED * 2), Err(Reason::MalformedBody));
+        let name = |length: usize| {
+            parsed(&format!(r#"{{"called":"1","callcontrolid":1,"{}":1}}"#, "x".repeat(length))).map(|_| ())
+        };
+        assert_eq!(name(MAX_NAME), Ok(()));
+        assert_eq!(name(MAX_NAME + 1), Err(Reason::MalformedBody));
+        assert_eq!(name(MAX_NAME * 2), Err(Reason::MalformedBody));
+    }
+
+    #[test]
     fn padding_is_no_part_of_a_number_and_blanks_within_are() {
         assert_eq!(parsed(r#"{"called":"138 0013\u0000","callcontrolid":"7\u0000"}"#), Ok(("138 0013".to_owned(), 7)));
         let empty = r#"{"called":"\u0000","callcontrolid":1}"#;
