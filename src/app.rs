@@ -24,9 +24,9 @@ use self::saving::Saving;
 use self::snapshotter::Snapshotter;
 use self::supervisor::{End, Supervisor, share};
 pub use self::takeover::{HandedOver, Predecessor};
-use crate::admin::Admin;
+use crate::admin::{Admin, AdminSocket};
 use crate::audit::{AuditError, AuditGuard};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::gateway::{AuditTrail, Generation, Services, ServicesError, SetupError};
 use crate::preview::{Clock, SystemClock};
 use crate::reload::{ReloadError, Reloader, Trigger, report_config};
@@ -48,6 +48,14 @@ pub enum StartError {
         /// The address.
         address: SocketAddr,
         /// The system's words.
+        source: io::Error,
+    },
+    /// The Unix socket of the admin listener cannot be bound.
+    #[error("admin.socket {} cannot be bound: {source}", path.display())]
+    AdminSocket {
+        /// Its path.
+        path: PathBuf,
+        /// The system's error.
         source: io::Error,
     },
     /// The files that the configuration names cannot be used.
@@ -82,6 +90,7 @@ pub struct App {
     offer: Option<(UnixListener, HandedOver)>,
     /// The process from which this one takes over, and since when.
     predecessor: Option<(Predecessor, Moment)>,
+    admin_socket: Option<AdminSocket>,
     address: SocketAddr,
     admin_address: SocketAddr,
     dispatch: Dispatch,
@@ -134,6 +143,7 @@ impl App {
         metrics.log.dropped_by_class_from(move |class| writer.dropped_of(class));
         report_config(&config, &metrics);
         let Sockets { listeners, admin } = sockets;
+        let admin_socket = admin_socket(&config.admin)?;
         let address = listeners.first().map_or(Ok(config.listener.address), std::net::TcpListener::local_addr)?;
         let admin_address = admin.local_addr()?;
         let start_audit = || AuditTrail::start(&config, &clock);
@@ -160,6 +170,7 @@ impl App {
             audit,
             listeners,
             admin,
+            admin_socket,
             offer,
             predecessor,
             address,
@@ -232,10 +243,13 @@ impl App {
             control,
             gone,
         };
-        let admin = self.admin;
+        let (admin, admin_socket) = (self.admin, self.admin_socket);
         admin.set_nonblocking(true)?;
         threads.push(thread("supervisor", &self.dispatch, async move {
             let admin = tokio::net::TcpListener::from_std(admin)?;
+            if let Some(socket) = admin_socket {
+                tokio::spawn(supervisor.admin.clone().run_on_socket(socket));
+            }
             supervisor.run(admin, stopped).await;
             Ok(())
         })?);
@@ -318,6 +332,12 @@ impl Sockets {
         };
         Ok(Self { listeners, admin })
     }
+}
+
+fn admin_socket(admin: &config::Admin) -> Result<Option<AdminSocket>, StartError> {
+    let Some(path) = &admin.socket else { return Ok(None) };
+    let failed = |source| StartError::AdminSocket { path: path.clone(), source };
+    AdminSocket::bind(path, admin.socket_mode).map(Some).map_err(failed)
 }
 
 /// A gateway that serves.

@@ -1,5 +1,6 @@
 //! The commands.
 
+mod descriptors;
 mod health;
 mod help;
 mod signals;
@@ -25,7 +26,7 @@ use crate::report::{self, ReportOptions};
 use crate::schema;
 use crate::standard_output::StandardOutput;
 use crate::systemd::{Inherited, Notifier};
-use crate::telemetry::{Logging, stdout};
+use crate::telemetry::{LineStyle, Logging, stdout};
 
 /// The version, and the revision if it is known. `build.rs` makes it.
 const VERSION: &str = env!("PREVIEWGATE_VERSION");
@@ -222,9 +223,11 @@ fn run(path: &Path, takeover: bool) -> Result<(), Failure> {
     let signals = Signals::register().map_err(other)?;
     let notifier = Notifier::from_environment();
     let config = config::load(path, Files::Check)?;
-    let logging = Logging::start(config.log.format, config.log.level, stdout()).map_err(other)?;
+    let logging = Logging::start(LineStyle::of_stdout(config.log.format), config.log.level, stdout()).map_err(other)?;
     let _log = tracing::dispatcher::set_default(&logging.dispatch);
     announce(&config);
+    descriptors::raise_limit();
+    descriptors::warn_if_too_few(&config.limits);
     let app = match predecessor(&config, takeover).map_err(other)? {
         Some(predecessor) => App::take_over(config, &logging, predecessor),
         None => App::bind_with(config, &logging, inherited, Arc::new(SystemClock::new())),

@@ -40,6 +40,8 @@ pub enum Trigger {
     Signal,
     /// `POST /reload` on the admin listener, from this address.
     Admin(SocketAddr),
+    /// `POST /reload` on the Unix socket of the admin listener, by this user of the system if it is known.
+    AdminSocket(Option<u32>),
     /// Another content of a certificate or key file.
     CertificateFiles,
 }
@@ -50,6 +52,8 @@ impl fmt::Display for Trigger {
         match self {
             Self::Signal => f.write_str("SIGHUP"),
             Self::Admin(peer) => write!(f, "admin {peer}"),
+            Self::AdminSocket(Some(user)) => write!(f, "admin socket, uid {user}"),
+            Self::AdminSocket(None) => f.write_str("admin socket"),
             Self::CertificateFiles => f.write_str("certificate files"),
         }
     }
@@ -71,6 +75,7 @@ impl From<Trigger> for ConfigTrigger {
         match trigger {
             Trigger::Signal => Self::Signal,
             Trigger::Admin(peer) => Self::Admin(peer),
+            Trigger::AdminSocket(user) => Self::AdminSocket(user),
             Trigger::CertificateFiles => Self::CertificateFiles,
         }
     }

@@ -227,3 +227,19 @@ fn the_readme_shows_what_explain_prints() {
     let shown = readme.split("```").find(|block| block.starts_with("\nprevi") && block.contains("verdict:")).unwrap();
     assert!(printed.contains(shown.trim()), "explain does not print:\n{shown}\nbut:\n{printed}");
 }
+
+/// The unit for several gateways differs from the other one in names only: what protects the one protects the other.
+#[test]
+fn the_template_unit_is_the_unit_with_other_names() {
+    let settings = |file: &str| -> Vec<String> {
+        let unit = text(&root().join("deploy").join(file));
+        unit.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).map(str::to_owned).collect()
+    };
+    let renamed: Vec<String> = settings("previewgate@.service")
+        .into_iter()
+        .map(|line| line.replace("/%i.toml", "/previewgate.toml").replace("/%i", "").replace(" %i", ""))
+        .collect();
+    assert_eq!(renamed, settings("previewgate.service"));
+    let instance = text(&root().join("deploy/previewgate@.service"));
+    assert!(instance.matches("%i").count() >= 5, "{instance}");
+}

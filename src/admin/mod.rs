@@ -1,38 +1,48 @@
 //! The operators' listener: health, metrics, the effective configuration, and the previews of an agent.
 //!
-//! It shows no secret and no whole telephone number. It has no authentication, so it listens on loopback by default.
+//! It shows no secret and no whole telephone number. It listens on loopback by default, because only requests for a change
+//! can be made to need a token.
 //! The only request that changes something is `POST /reload`, and that reads only the configuration file.
 
 mod connections;
 mod decisions;
+mod metrics_format;
 mod page;
 mod paths;
 mod site;
+mod socket;
 mod stack;
 mod status;
+mod token;
 
 use std::fmt::Write as _;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::header::{HeaderValue, WWW_AUTHENTICATE};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 use self::connections::Connections;
 use self::decisions::Filter;
+use self::metrics_format::wants_open_metrics;
 use self::page::{JSON, TEXT, answer};
 use self::paths::PATHS;
 use self::site::{Refusal, Site};
+pub use self::socket::AdminSocket;
 use self::stack::stack;
 use self::status::{Surroundings, status};
+use self::token::Unauthorized;
 
 use crate::config::OnAuditFailure;
 use crate::gateway::Generation;
@@ -57,6 +67,15 @@ pub struct Admin {
     machine: Option<Arc<str>>,
 }
 
+/// Who is connected.
+#[derive(Clone, Copy)]
+enum Operator {
+    /// Over the network: the address of the listener's end of the connection, and that of the other end.
+    Network { local: IpAddr, peer: SocketAddr },
+    /// On the Unix socket, with the user of the system if it is known.
+    Local { user: Option<u32> },
+}
+
 impl Admin {
     /// Shows the generation in force, and reloads by `reloader`.
     pub fn new(active: ActiveGeneration, reloader: Arc<Reloader>, phase: PhaseWatch) -> Self {
@@ -69,56 +88,91 @@ impl Admin {
         loop {
             let accepted = listener.accept().await;
             let accepted = accepted.and_then(|(socket, peer)| Ok((socket.local_addr()?, peer, socket)));
-            let Ok((local, peer, socket)) = accepted else {
-                tokio::time::sleep(RETRY_PAUSE).await;
-                continue;
-            };
-            let admin = self.clone();
-            connections.spawn(MAX_CONNECTIONS, socket, |stream| async move {
-                let metrics = Arc::clone(&admin.active.current().services.metrics);
-                let pages = stack(metrics, move |request: &Request<Incoming>| admin.answer(request, local.ip(), peer));
-                let _ = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEAD_TIMEOUT)
-                    .serve_connection(TokioIo::new(stream), TowerToHyperService::new(pages))
-                    .await;
-            });
+            match accepted {
+                Ok((local, peer, socket)) => {
+                    self.serve(&connections, socket, Operator::Network { local: local.ip(), peer });
+                }
+                Err(_) => tokio::time::sleep(RETRY_PAUSE).await,
+            }
         }
     }
 
-    /// `local`: the address that the client connected to; `peer`: the client's own.
-    fn answer(&self, request: &Request<Incoming>, local: IpAddr, peer: SocketAddr) -> Response<Full<Bytes>> {
+    /// Serves the same on a Unix socket, until the runtime ends.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left.
+    pub async fn run_on_socket(self, socket: AdminSocket) -> io::Result<()> {
+        let (listener, connections) = (socket.listener()?, Connections::default());
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let user = stream.peer_cred().ok().map(|credentials| credentials.uid());
+                    self.serve(&connections, stream, Operator::Local { user });
+                }
+                Err(_) => tokio::time::sleep(RETRY_PAUSE).await,
+            }
+        }
+    }
+
+    fn serve<S>(&self, connections: &Connections, stream: S, operator: Operator)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let admin = self.clone();
+        connections.spawn(MAX_CONNECTIONS, stream, move |stream| async move {
+            let metrics = Arc::clone(&admin.active.current().services.metrics);
+            let pages = stack(metrics, move |request: &Request<Incoming>| admin.answer(request, operator));
+            let _ = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(pages))
+                .await;
+        });
+    }
+
+    fn answer(&self, request: &Request<Incoming>, operator: Operator) -> Response<Full<Bytes>> {
         let generation = self.active.current();
-        let hosts = generation.config.admin.hosts.as_deref().unwrap_or_default();
-        if let Err(refusal) = (Site { local, machine: self.machine.as_deref(), hosts }).check(request) {
+        let config = &generation.config.admin;
+        let hosts = config.hosts.as_deref().unwrap_or_default();
+        // No web page can reach a Unix socket.
+        if let Operator::Network { local, .. } = operator
+            && let Err(refusal) = (Site { local, machine: self.machine.as_deref(), hosts }).check(request)
+        {
             return refuse(refusal);
         }
         let path = request.uri().path();
         match (request.method(), path) {
-            (&Method::POST, "/reload") => self.reload(peer),
-            (&Method::GET | &Method::HEAD, path) if path != "/reload" => self.show(path, request.uri().query()),
+            (&Method::POST, "/reload") => match token::check(config.token.as_deref(), request.headers()) {
+                Ok(()) => self.reload(operator),
+                Err(unauthorized) => demand_token(unauthorized),
+            },
+            (&Method::GET | &Method::HEAD, path) if path != "/reload" => self.show(request, path),
             _ => answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, index()),
         }
     }
 
     /// Reads files, and the admin listener waits meanwhile. The data path does not wait.
-    fn reload(&self, peer: SocketAddr) -> Response<Full<Bytes>> {
-        match self.reloader.reload(Trigger::Admin(peer)) {
+    fn reload(&self, operator: Operator) -> Response<Full<Bytes>> {
+        let trigger = match operator {
+            Operator::Network { peer, .. } => Trigger::Admin(peer),
+            Operator::Local { user } => Trigger::AdminSocket(user),
+        };
+        match self.reloader.reload(trigger) {
             Ok(()) => answer(StatusCode::OK, TEXT, "reloaded\n".to_owned()),
             Err(error) => answer(StatusCode::CONFLICT, TEXT, format!("nothing has changed\n{error}\n")),
         }
     }
 
-    fn show(&self, path: &str, query: Option<&str>) -> Response<Full<Bytes>> {
+    fn show<B>(&self, request: &Request<B>, path: &str) -> Response<Full<Bytes>> {
         let generation = self.active.current();
         match path {
-            "/" => self.status(&generation, query),
+            "/" => self.status(&generation, request.uri().query()),
             "/livez" => answer(StatusCode::OK, TEXT, "ok\n".to_owned()),
             "/readyz" => self.readiness(),
-            "/metrics" => answer(StatusCode::OK, Metrics::CONTENT_TYPE, generation.services.metrics.encode()),
+            "/metrics" => metrics(&generation.services.metrics, request.headers()),
             "/config" => answer(StatusCode::OK, "application/toml", generation.config.to_toml()),
             "/upstreams" => upstreams(&generation.upstream),
-            "/decisions" => decisions(&generation, query),
+            "/decisions" => decisions(&generation, request.uri().query()),
             path => match path.strip_prefix("/previews/") {
                 Some(agent) => previews(&generation, agent),
                 None => answer(StatusCode::NOT_FOUND, TEXT, index()),
@@ -151,6 +205,28 @@ fn ready(generation: &Generation) -> &'static str {
         (false, _) => "ready\n",
         (true, true) => "ready; the audit log cannot be written: callouts are refused as audit_unavailable\n",
         (true, false) => "ready; the audit log cannot be written: callouts are forwarded without a record\n",
+    }
+}
+
+fn demand_token(unauthorized: Unauthorized) -> Response<Full<Bytes>> {
+    match unauthorized {
+        Unauthorized::Token => {
+            let text = "this needs the token of admin.token: Authorization: Bearer ...\n";
+            let mut response = answer(StatusCode::UNAUTHORIZED, TEXT, text.to_owned());
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response
+        }
+        Unauthorized::File => {
+            answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the file of admin.token cannot be read\n".to_owned())
+        }
+    }
+}
+
+fn metrics(metrics: &Metrics, headers: &HeaderMap) -> Response<Full<Bytes>> {
+    if wants_open_metrics(headers) {
+        answer(StatusCode::OK, Metrics::CONTENT_TYPE, metrics.encode())
+    } else {
+        answer(StatusCode::OK, Metrics::TEXT_TYPE, metrics.encode_text())
     }
 }
 

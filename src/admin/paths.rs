@@ -5,7 +5,7 @@ pub(super) const PATHS: [(&str, &str); 9] = [
     ("GET /", "the status page"),
     ("GET /livez", "200 while the process runs"),
     ("GET /readyz", "200 when this gateway should get traffic, else 503; independent of the upstream"),
-    ("GET /metrics", "OpenMetrics"),
+    ("GET /metrics", "for Prometheus; OpenMetrics if Accept asks for it"),
     ("GET /config", "the effective configuration, secrets redacted"),
     ("GET /upstreams", "the endpoints: whether they are in use, since when and why"),
     ("GET /decisions", "the last 1,000 callouts and why; ?agent=, ?id=, ?reason=, ?limit= choose among them"),

@@ -80,6 +80,7 @@ fn restore_from(file: &SnapshotFile, services: &Services) -> bool {
     let path = file.path().display();
     match file.restore(&services.ledger, services.clock.now()) {
         Restored::Previews { previews, expired, ended, passed_over, age } => {
+            services.metrics.snapshots.restored(previews);
             let age_ms = millis(age);
             tracing::info!(
                 target: "previewgate::previews",

@@ -17,6 +17,8 @@ pub enum ConfigTrigger {
     Signal,
     /// `POST /reload` on the admin listener, from this address.
     Admin(SocketAddr),
+    /// `POST /reload` on the Unix socket of the admin listener, by this user of the system if it is known.
+    AdminSocket(Option<u32>),
     /// Another content of a certificate or key file.
     CertificateFiles,
     /// A further segment begins; nothing changes.
@@ -65,6 +67,7 @@ pub(super) fn in_force(
         ConfigTrigger::Start => ("start", None),
         ConfigTrigger::Signal => ("sighup", None),
         ConfigTrigger::Admin(peer) => ("admin", Some(peer.to_string().into())),
+        ConfigTrigger::AdminSocket(user) => ("admin", Some(user_of_socket(user).into())),
         ConfigTrigger::CertificateFiles => ("certificates", None),
         ConfigTrigger::Segment => ("segment", None),
     };
@@ -75,6 +78,11 @@ pub(super) fn in_force(
         configuration: Digest::of(config.to_toml().as_bytes()),
         changes,
     }
+}
+
+/// Who asked on the Unix socket, which has no addresses.
+fn user_of_socket(user: Option<u32>) -> String {
+    user.map_or_else(|| "socket".to_owned(), |user| format!("socket, uid {user}"))
 }
 
 #[cfg(test)]

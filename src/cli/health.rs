@@ -1,7 +1,9 @@
 //! `previewgate health`: asks a running gateway whether it should get traffic, for container health checks.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -9,7 +11,7 @@ use crate::config::{self, Files};
 use crate::telemetry::sanitized;
 
 /// The longest answer that is read, in bytes.
-const MAX_ANSWER: u64 = 4096;
+const MAX_ANSWER: usize = 4096;
 /// Characters of an answer that are printed.
 const MAX_SHOWN: usize = 200;
 
@@ -22,9 +24,28 @@ pub(super) struct Options {
     /// The admin listener of the gateway.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9043")]
     address: SocketAddr,
+    /// The Unix socket of the gateway (admin.socket), instead of its address.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["address", "config"])]
+    socket: Option<PathBuf>,
     /// The longest time to wait for the answer.
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration)]
     timeout: Duration,
+}
+
+/// Where a gateway is asked.
+#[derive(Clone, Debug)]
+enum Place {
+    Address(SocketAddr),
+    Socket(PathBuf),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Socket(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 /// Why the gateway is not ready.
@@ -33,28 +54,28 @@ pub(super) enum Unhealthy {
     #[error(transparent)]
     Configuration(#[from] config::Problems),
     #[error("{0} does not answer: {1}")]
-    Unreachable(SocketAddr, io::Error),
+    Unreachable(String, io::Error),
     #[error("{0} answers: {1}")]
-    NotReady(SocketAddr, String),
+    NotReady(String, String),
     #[error(transparent)]
     Output(io::Error),
 }
 
 /// Prints the answer of a gateway that is ready.
 pub(super) fn health(options: &Options, out: &mut impl Write) -> Result<(), Unhealthy> {
-    let address = match &options.config {
+    let place = match (&options.config, &options.socket) {
+        (_, Some(path)) => Place::Socket(path.clone()),
         // Certificates and keys may belong to another user.
-        Some(file) => config::load(file, Files::Skip)?.admin.address,
-        None => options.address,
+        (Some(file), None) => Place::Address(reachable(config::load(file, Files::Skip)?.admin.address)),
+        (None, None) => Place::Address(reachable(options.address)),
     };
-    let address = reachable(address);
-    let answer = ask(address, options.timeout).map_err(|error| Unhealthy::Unreachable(address, error))?;
+    let answer = ask(&place, options.timeout).map_err(|error| Unhealthy::Unreachable(place.to_string(), error))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     if head.starts_with("HTTP/1.1 200 ") {
         return out.write_all(body.as_bytes()).map_err(Unhealthy::Output);
     }
     let said = if body.trim().is_empty() { head } else { body };
-    Err(Unhealthy::NotReady(address, sanitized(said.trim(), MAX_SHOWN).to_string()))
+    Err(Unhealthy::NotReady(place.to_string(), sanitized(said.trim(), MAX_SHOWN).to_string()))
 }
 
 /// A listener on every address is asked on loopback.
@@ -67,21 +88,41 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-fn ask(address: SocketAddr, patience: Duration) -> io::Result<String> {
+fn ask(place: &Place, patience: Duration) -> io::Result<String> {
     let deadline = Instant::now() + patience;
-    let mut socket = TcpStream::connect_timeout(&address, remaining(deadline)?)?;
-    socket.set_write_timeout(Some(remaining(deadline)?))?;
-    socket.write_all(format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    match place {
+        Place::Address(address) => {
+            let socket = TcpStream::connect_timeout(address, remaining(deadline)?)?;
+            let wait = |socket: &TcpStream| {
+                socket.set_write_timeout(Some(remaining(deadline)?))?;
+                socket.set_read_timeout(Some(remaining(deadline)?))
+            };
+            exchange(socket, &address.to_string(), wait)
+        }
+        Place::Socket(path) => {
+            let wait = |socket: &UnixStream| {
+                socket.set_write_timeout(Some(remaining(deadline)?))?;
+                socket.set_read_timeout(Some(remaining(deadline)?))
+            };
+            exchange(UnixStream::connect(path)?, "localhost", wait)
+        }
+    }
+}
+
+/// Sends the request and reads the answer. `wait` sets how long the next step may take.
+fn exchange<S: Read + Write>(mut socket: S, host: &str, wait: impl Fn(&S) -> io::Result<()>) -> io::Result<String> {
+    wait(&socket)?;
+    socket.write_all(format!("GET /readyz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
     let mut piece = [0; 1024];
     loop {
-        socket.set_read_timeout(Some(remaining(deadline)?))?;
+        wait(&socket)?;
         let read = match socket.read(&mut piece) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(io::ErrorKind::TimedOut.into()),
             read => read?,
         };
         answer.extend_from_slice(piece.get(..read).unwrap_or_default());
-        if read == 0 || answer.len() as u64 >= MAX_ANSWER {
+        if read == 0 || answer.len() >= MAX_ANSWER {
             return Ok(String::from_utf8_lossy(&answer).into_owned());
         }
     }

@@ -97,6 +97,7 @@ Exit codes:
 pub(super) const SCHEMA: &str = "\
 Examples:
   previewgate schema audit > audit.schema.json
+  previewgate schema log > log.schema.json
 
 Exit codes:
   0  printed
@@ -117,6 +118,7 @@ pub(super) const HEALTH: &str = "\
 Examples:
   previewgate health
   previewgate health --config /etc/previewgate/previewgate.toml
+  previewgate health --socket /run/previewgate/admin.sock
   HEALTHCHECK CMD [\"/usr/bin/previewgate\", \"health\"]
 
 Exit codes:

@@ -87,7 +87,7 @@ impl Kind for Url {
 }
 
 /// The name of a CC-Gateway node: the part after the last dot of the GUIDs that the node issues.
-struct NodeName;
+pub(super) struct NodeName;
 
 impl Kind for NodeName {
     type Value = String;

@@ -6,12 +6,14 @@ use std::path::Path;
 use super::document::{Document, Files};
 use super::files;
 use super::model::{Config, ProbeKind, ProxyProtocol, StoreKind};
+use super::tenants::MAX_TENANTS;
 use crate::endpoint_url::Scheme;
 
 /// Records every conflict among the sound keys of `config`.
 pub(super) fn find(config: &Config, document: &mut Document<'_>) {
     one_port_twice(config, document);
     unknown_senders(config, document);
+    ambiguous_tenants(config, document);
     mixed_schemes(config, document);
     endpoint_twice(config, document);
     probe_without_target(config, document);
@@ -76,6 +78,28 @@ fn unknown_senders(config: &Config, document: &mut Document<'_>) {
             "is \"required\", but no proxy is trusted to send the header",
             cure,
         );
+    }
+}
+
+/// Each agent and each node belongs to one tenant.
+fn ambiguous_tenants(config: &Config, document: &mut Document<'_>) {
+    let tenants = config.tenants.as_deref().unwrap_or_default();
+    if !document.is_sound("tenants") {
+        return;
+    }
+    if tenants.len() > MAX_TENANTS {
+        let message = format!("has {} tenants", tenants.len());
+        document.conflict("tenants", &message, "name at most 100: each one has series of its own in the metrics");
+    }
+    for (position, tenant) in tenants.iter().enumerate() {
+        let mut earlier = tenants.iter().take(position);
+        let key = format!("tenants[{position}]");
+        if earlier.clone().any(|other| other.name == tenant.name) {
+            document.conflict(&key, "has the name of another tenant", "give each tenant its own name");
+        } else if let Some(other) = earlier.find(|other| other.overlaps(tenant)) {
+            let message = format!("has an agent or a node of the tenant {}", other.name);
+            document.conflict(&key, &message, "give each agent and each node to one tenant");
+        }
     }
 }
 

@@ -22,12 +22,14 @@ use super::kinds::{Address, Flag, Word, list, number, size, span, word};
 use super::model::{
     AccessLog, Admin, Audit, Balance, Config, Durability, Limits, Listener, ListenerTls, Log, LogFormat, Mode,
     OnAuditFailure, OnUnknownPreview, Previews, Probe, ProbeKind, ProxyProtocol, Push, PushTls, ReasonModes, Runtime,
-    SessionPolicy, Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
+    SessionPolicy, Shutdown, SocketMode, StoreKind, Upstream, UpstreamTls, Validation,
 };
 use super::network::NetworkKind;
 use super::redis::{OnStoreFailure, PlainText, RedisAddress, RedisStore};
 use super::reference::{Describer, KeyDescription, ValueKind};
+use super::socket_file::{Permissions, socket_path};
 use super::targets::Target;
+use super::tenants::TenantKind;
 use super::toml_text::{KIB, MIB};
 use super::writer::{Writer, WrittenValue};
 use crate::endpoint_url::Scheme;
@@ -97,6 +99,7 @@ const fn seconds(seconds: u64) -> Duration {
 }
 
 keys!(Config {
+    tenants: list(TenantKind, "a list of tenants: [[tenants]] with `name`, and `agents` or `nodes`").optional(),
     listener: table(),
     upstream: table(),
     push: optional_table(),
@@ -266,6 +269,9 @@ keys!(RedisStore {
 keys!(Admin {
     address: Address.or(([127, 0, 0, 1], 9043).into()).fixed(),
     hosts: list(VerifiedName, "a list of host names, such as [\"gateway.example.com\"]").optional(),
+    socket: socket_path().optional().fixed(),
+    socket_mode: Permissions.or(SocketMode(0o660)).fixed(),
+    token: file(FileContent::Password).optional(),
 });
 
 keys!(Log {
@@ -354,6 +360,7 @@ keys!(Limits {
     connections: number(1..=1_000_000).or(20_000),
     connections_per_client: number(0..=1_000_000).or(0),
     held_polls: number(1..=1_000_000).or(10_000),
+    polls_per_agent: number(0..=1000).or(20),
     requests: number(1..=1_000_000).or(4000),
     head_size: size(4 * KIB..=256 * KIB).or(32 * KIB),
     head_timeout: span(MILLISECOND..=DAY).or(seconds(10)),

@@ -32,8 +32,10 @@ mod network;
 mod problem;
 mod redis;
 mod reference;
+mod socket_file;
 mod surroundings;
 mod targets;
+mod tenants;
 #[cfg(test)]
 mod tests;
 mod toml_text;
@@ -52,7 +54,7 @@ pub(crate) use files::password;
 pub use model::{
     AccessLog, Admin, Audit, Balance, Config, Durability, Limits, Listener, ListenerTls, Log, LogFormat, Mode,
     OnAuditFailure, OnUnknownPreview, Previews, Probe, ProbeKind, ProxyProtocol, Push, PushTls, Runtime, SessionPolicy,
-    Shutdown, StoreKind, Upstream, UpstreamTls, Validation,
+    Shutdown, SocketMode, StoreKind, Upstream, UpstreamTls, Validation,
 };
 pub use network::Network;
 pub use problem::{Problem, Problems};
@@ -60,6 +62,7 @@ pub use redis::{OnStoreFailure, RedisStore, RedisUrl};
 pub use reference::{KeyDescription, Presence, Reload, ValueKind};
 pub use surroundings::{NamedPath, PathAccess};
 pub use targets::{AllowedHost, AllowedTarget};
+pub use tenants::Tenant;
 
 pub use crate::endpoint_url::{EndpointUrl, InvalidEndpointUrl, Scheme};
 

@@ -12,6 +12,7 @@ use super::audit::EvidenceMember;
 use super::network::Network;
 use super::redis::RedisStore;
 use super::targets::AllowedTarget;
+use super::tenants::Tenant;
 use crate::endpoint_url::EndpointUrl;
 use crate::label_enum;
 use crate::preview::Reason;
@@ -19,6 +20,8 @@ use crate::preview::Reason;
 /// The effective configuration, every value checked and every default filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// The customers that share the gateway.
+    pub tenants: Option<Vec<Tenant>>,
     /// The listener for applications.
     pub listener: Listener,
     /// CC-Gateway or NSLB.
@@ -336,7 +339,17 @@ pub struct Admin {
     pub address: SocketAddr,
     /// Host names and addresses that requests may name as `Host`, beside the listener's own.
     pub hosts: Option<Vec<String>>,
+    /// A Unix socket on which the same is served.
+    pub socket: Option<PathBuf>,
+    /// Who may connect to the socket.
+    pub socket_mode: SocketMode,
+    /// File with the token that requests for a change must carry.
+    pub token: Option<PathBuf>,
 }
+
+/// The permissions of a socket file, as of `chmod`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketMode(pub u32);
 
 /// `[log]`
 #[derive(Clone, Debug, PartialEq)]
@@ -449,6 +462,8 @@ pub struct Limits {
     pub connections_per_client: usize,
     /// Maximum event polls at a time. Further ones are refused as `overloaded`.
     pub held_polls: usize,
+    /// Event polls of one agent in a second, as polled from one client; 0 is no limit. Further ones wait.
+    pub polls_per_agent: usize,
     /// Maximum other requests at a time. Further ones are refused as `overloaded`.
     pub requests: usize,
     /// Maximum bytes of a request head.

@@ -7,37 +7,7 @@
 
 use memchr::memchr;
 
-use crate::label_enum;
-
-label_enum! {
-    /// Why a request head was refused. The refusal is answered, and the connection closed.
-    pub enum HeadFault {
-        /// More bytes than `limits.head_size`.
-        TooLarge = "head_too_large",
-        /// More than 100 fields.
-        TooManyFields = "too_many_header_fields",
-        /// The head took longer than `limits.head_timeout` from its first byte to its last.
-        Timeout = "head_timeout",
-        /// A line that does not end in CR LF, or a lone CR.
-        LineEnd = "bad_line_end",
-        /// Not `METHOD SP target SP HTTP/1.1` (or 1.0).
-        RequestLine = "bad_request_line",
-        /// A target that is not a path, or has characters that are not allowed in a URI.
-        Target = "bad_request_target",
-        /// A field name that is not a token, a folded line, or blanks before the colon.
-        FieldName = "bad_header_name",
-        /// Control characters in a field value, or non-ASCII characters in a field that decides something.
-        FieldValue = "bad_header_value",
-        /// No `Host`, more than one, or a value that cannot be a host.
-        Host = "bad_host",
-        /// A field that may occur once occurs twice.
-        Repeated = "repeated_header",
-        /// A length that is not a plain decimal number, or a length beside a transfer coding.
-        Length = "bad_content_length",
-        /// A transfer coding other than exactly `chunked`.
-        Coding = "bad_transfer_encoding",
-    }
-}
+pub use crate::failure::HeadFault;
 
 /// A chunked body that has more than one reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,6 +3,8 @@
 //! Held polls and all other requests have limits of their own, so that polls cannot starve callouts. An agent whose poll
 //! is delayed notices nothing; a callout that is refused leaves a customer uncalled.
 
+use std::time::Duration;
+
 use super::clients::ClientPlace;
 use super::context::RequestContext;
 use super::error::GatewayError;
@@ -12,6 +14,19 @@ use crate::telemetry::metrics::ShedKind;
 
 /// One place in eight is for callouts alone: clients that send uploads slowly can hold all others.
 const RESERVED_FOR_CALLOUTS: usize = 8;
+
+/// How long a poll has to wait for its turn; `None` if it may go on. It waits before it takes a place, so that an agent who
+/// polls too often leaves the places to others.
+pub(super) fn wait_of_poll(context: &RequestContext) -> Option<Duration> {
+    let Operation::PollEvents { agent } = context.classified.operation else { return None };
+    let (services, per_second) = (context.services(), context.limits().polls_per_agent);
+    let wait = services.poll_rate.wait(context.client().ip, agent, per_second, context.started);
+    if wait.is_zero() {
+        return None;
+    }
+    services.metrics.requests.poll_delayed();
+    Some(wait)
+}
 
 /// A place for the request, unless the limit for its kind is reached. What is refused is counted.
 pub(super) fn enter(context: &RequestContext) -> Result<Permit, GatewayError> {

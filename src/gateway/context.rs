@@ -111,6 +111,14 @@ impl RequestContext {
         self.client_behind_proxies.is_some()
     }
 
+    /// The tenant that the request belongs to, if the configuration names tenants.
+    pub(super) fn tenant(&self) -> Option<&str> {
+        let tenants = self.config().tenants.as_ref()?;
+        let guid = self.guid.as_ref().and_then(|guid| guid.to_str().ok());
+        let node = guid.and_then(|guid| guid.trim_ascii().rsplit_once('.')).map(|(_, node)| node);
+        tenants.iter().find(|tenant| tenant.has(self.agent(), node)).map(|tenant| tenant.name.as_str())
+    }
+
     /// The request ID as text, for a log line.
     pub(super) fn id(&self) -> &str {
         self.request_id.to_str().unwrap_or_default()

@@ -59,6 +59,7 @@ pub(super) async fn send(
     } else {
         client.send(request, client.upstream().route(key)).await
     };
+    record.waited(sent.elapsed());
     if let Err(Failure::MaybeSent(cause)) = &answer {
         record.upstream_unclear(&cause.endpoint);
     }

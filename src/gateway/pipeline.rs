@@ -106,6 +106,11 @@ async fn route(
     if let Err(error) = check_head(context, record) {
         return refuse(context, request, error).await;
     }
+    if let Some(wait) = admission::wait_of_poll(context) {
+        record.waited(wait);
+        // Boxed: few requests need a timer.
+        Box::pin(tokio::time::sleep(wait)).await;
+    }
     // After classification, because shedding must know a held poll from a callout. Before any body is read or any
     // connection is opened, so that a refusal costs nothing.
     record.hold(admission::enter(context)?);
@@ -147,6 +152,7 @@ async fn route(
 fn check_head(context: &RequestContext, record: &mut Recorder) -> Result<(), GatewayError> {
     if let Some(fault) = context.head_fault {
         context.services().metrics.requests.head_fault();
+        context.services().metrics.client_connections.head_refused(fault);
         return Err(GatewayError::Head(fault));
     }
     if let Some(decision) = policy::admit(&context.classified, &context.config().validation)? {

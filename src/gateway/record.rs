@@ -47,6 +47,8 @@ pub(super) struct Recorder {
     /// The client has used up its lines: it gets no access line for this refusal either.
     line_suppressed: bool,
     upstream_duration: Option<Duration>,
+    /// The time in which the gateway waited for the upstream or for an application.
+    waited: Duration,
     endpoint: Option<Arc<str>>,
     status: Option<StatusCode>,
     bytes_in: Option<Arc<AtomicU64>>,
@@ -77,6 +79,7 @@ impl Recorder {
             decision_written: false,
             line_suppressed: false,
             upstream_duration: None,
+            waited: Duration::ZERO,
             endpoint: None,
             status: None,
             bytes_in,
@@ -162,6 +165,11 @@ impl Recorder {
         if complete { self.context.connection.when_flushed(record) } else { record(false) }
     }
 
+    /// The gateway has waited for the upstream or for an application.
+    pub(super) fn waited(&mut self, duration: Duration) {
+        self.waited += duration;
+    }
+
     /// Counts bytes of the response body.
     pub(super) fn sent(&mut self, bytes: usize) {
         self.bytes_out += bytes as u64;
@@ -172,6 +180,8 @@ impl Recorder {
         if !self.commitment.is_detached() {
             self.status = Some(status);
         }
+        let own = self.context.started.elapsed().saturating_sub(self.waited);
+        self.context.services().metrics.requests.own_part(self.context.classified.name(), own);
         self.write_decision();
     }
 
@@ -185,6 +195,9 @@ impl Recorder {
         let services = context.services();
         let callouts = &services.metrics.callouts;
         callouts.decided(verdict, reason);
+        if let Some(tenant) = context.tenant() {
+            context.services().metrics.tenants.decided(tenant, verdict);
+        }
         if let Some(age) = self.preview_age {
             callouts.preview_age(age);
         }
@@ -280,6 +293,7 @@ fn caller(context: &RequestContext) -> Caller<'_> {
         request_id: context.id(),
         trace_id: context.trace_id.as_ref().map(|id| id as &dyn Display),
         client: &context.client().text,
+        tenant: context.tenant(),
         subject: certificate.map(|certificate| &*certificate.subject),
         sha256: certificate.map(|certificate| &*certificate.sha256),
     }

@@ -19,6 +19,7 @@ use super::drain::Drain;
 use super::finish_on_drop::KeptPolls;
 use super::flight_recorder::FlightRecorder;
 use super::load::Load;
+use super::poll_rate::PollRate;
 use super::push_relay::{Push, PushSetupError};
 use super::refusal_lines::RefusalLines;
 use super::request_ids::RequestIds;
@@ -63,6 +64,8 @@ pub struct Services {
     pub request_ids: RequestIds,
     /// The number of requests in flight.
     pub load: Arc<Load>,
+    /// How often agents poll.
+    pub poll_rate: PollRate,
     /// The places that each client holds.
     pub clients: Clients,
     /// How far the end of the process has come, for requests that wait.
@@ -129,6 +132,7 @@ impl Services {
             flight_recorder: FlightRecorder::default(),
             request_ids: RequestIds::new(),
             load: Arc::new(Load::default()),
+            poll_rate: PollRate::default(),
             clients: Clients::default(),
             drain: Drain::default(),
             kept_polls: KeptPolls::default(),
@@ -216,6 +220,7 @@ impl Generation {
             Arc::new(Upstream::new(&config, Arc::clone(&services.metrics), Arc::clone(&services.dial), earlier)?);
         let acceptor = config.listener.tls.as_ref().map(Acceptor::new).transpose()?;
         let push = Push::new(&config, &services.own_addresses)?;
+        services.metrics.tenants.configure(config.tenants.iter().flatten().map(|tenant| tenant.name.as_str()));
         certificates.report_expiry(&services.metrics);
         upstream.report_certificates();
         Ok(Self { services: Arc::clone(services), config, push, upstream, acceptor, certificates })

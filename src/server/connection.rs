@@ -19,13 +19,14 @@ use tokio::sync::mpsc;
 use tower::Service;
 
 use super::admission::Accepted;
+use super::handshake_failure::reason_of;
 use super::{Phase, Worker, WorkerState, proxy_header};
 use crate::config::{Limits, ProxyProtocol};
 use crate::downstream::framing::MAX_FIELDS;
 use crate::downstream::{Abort, ClientAuthorities, ClientCertificate, ClientIo, Connection, MinRate, Timeouts};
 use crate::gateway::{Generation, RecordedBody, RequestService};
 use crate::stream::Stream;
-use crate::telemetry::metrics::ProxyHeaderFault;
+use crate::telemetry::metrics::{HandshakeFailure, ProxyHeaderFault};
 
 /// A client that connected just before the shutdown may send its first request within this time.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
@@ -68,9 +69,13 @@ impl Worker {
                 self.drive(stream, Arc::new(connection), state, revoked).await;
             }
             Ok(Err(error)) => {
+                generation.services.metrics.client_connections.no_handshake(reason_of(&error));
                 tracing::debug!(target: "previewgate::server", %client, %error, "TLS handshake failed");
             }
-            Err(_) => tracing::debug!(target: "previewgate::server", %client, "TLS handshake took too long"),
+            Err(_) => {
+                generation.services.metrics.client_connections.no_handshake(HandshakeFailure::Timeout);
+                tracing::debug!(target: "previewgate::server", %client, "TLS handshake took too long");
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 mod active;
 mod admission;
 mod connection;
+mod handshake_failure;
 mod handshake_queue;
 mod listener;
 mod phase;
@@ -16,6 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::sync::mpsc;
 
 pub use active::{ActiveGeneration, WorkerGeneration, WorkerState};
@@ -28,6 +30,7 @@ pub use phase::{Phase, PhaseControl, PhaseWatch};
 use crate::gateway::DrainStage;
 use crate::log_throttle::LogThrottle;
 use crate::stream::Stream;
+use crate::telemetry::metrics::AcceptError;
 
 /// Pause when the system has no file descriptor or no memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -89,7 +92,11 @@ impl Worker {
             };
             match accepted {
                 Ok((stream, peer)) => self.admit(stream, peer, alive),
-                Err(error) => pause_after(&error, &warnings).await,
+                Err(error) => {
+                    let services = &self.generation.current().generation.services;
+                    services.metrics.client_connections.not_accepted(kind_of(&error));
+                    pause_after(&error, &warnings).await;
+                }
             }
         }
     }
@@ -121,6 +128,16 @@ impl Worker {
     }
 }
 
+/// The kind of a failed `accept`.
+fn kind_of(error: &io::Error) -> AcceptError {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE | Errno::NFILE) => AcceptError::Descriptors,
+        Some(Errno::NOMEM | Errno::NOBUFS) => AcceptError::Memory,
+        _ if concerns_one_connection(error) => AcceptError::Gone,
+        _ => AcceptError::Other,
+    }
+}
+
 /// Without file descriptors or memory, the next `accept` would fail at once: wait until something is closed. Any other
 /// error concerns only the connection that was not accepted.
 async fn pause_after(error: &io::Error, warnings: &LogThrottle) {
@@ -129,5 +146,24 @@ async fn pause_after(error: &io::Error, warnings: &LogThrottle) {
     }
     if !concerns_one_connection(error) {
         tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_of_accept_are_told_apart() {
+        for (error, kind) in [
+            (Errno::MFILE, AcceptError::Descriptors),
+            (Errno::NFILE, AcceptError::Descriptors),
+            (Errno::NOMEM, AcceptError::Memory),
+            (Errno::NOBUFS, AcceptError::Memory),
+            (Errno::CONNABORTED, AcceptError::Gone),
+            (Errno::PERM, AcceptError::Other),
+        ] {
+            assert_eq!(kind_of(&error.into()), kind, "{error}");
+        }
     }
 }

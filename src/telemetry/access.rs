@@ -58,6 +58,7 @@ impl AccessRecord<'_> {
             request_id = display(sanitized(self.caller.request_id, MAX_REQUEST_ID)),
             trace_id = self.caller.trace_id.map(display),
             client = self.caller.client,
+            tenant = self.caller.tenant,
             client_subject = self.caller.subject.map(|subject| display(sanitized(subject, MAX_SUBJECT))),
             client_sha256 = self.caller.sha256,
             upstream = self.upstream,
@@ -99,9 +100,8 @@ mod tests {
         let (_, line) = line.split_once(' ').unwrap();
         assert_eq!(
             line,
-            "INFO  request operation=other method=\"BREW COFFEE\\\\n\" agent_id=101 status=502 bytes_in=17 bytes_out=0 \
-             duration_ms=3.0 id=64fd9ca90e103750-3 request_id=0f3c client=[2001:db8::1]:443 upstream=https://10.0.0.11:8043 \
-             blame=upstream cause=connect_timeout\n"
+            "INFO  request operation=other method=\"BREW COFFEE\\\\n\" agent_id=101 status=502 duration_ms=3.0 \
+             request_id=0f3c client=[2001:db8::1]:443 upstream=https://10.0.0.11:8043 cause=connect_timeout\n"
         );
     }
 }

@@ -16,6 +16,8 @@ pub struct Caller<'a> {
     pub trace_id: Option<&'a dyn Display>,
     /// The client's address: behind trusted proxies, what they say.
     pub client: &'a str,
+    /// The tenant, if the configuration names tenants.
+    pub tenant: Option<&'a str>,
     /// The subject of the client's certificate.
     pub subject: Option<&'a str>,
     /// SHA-256 of the client's certificate.
@@ -31,6 +33,7 @@ impl Caller<'_> {
             request_id: "0f3c",
             trace_id: Some(&"4bf92f3577b34da6a3ce929d0e0e4736"),
             client: "192.0.2.7:50123",
+            tenant: None,
             subject: None,
             sha256: None,
         }

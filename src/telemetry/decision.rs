@@ -83,6 +83,7 @@ macro_rules! line {
             request_id = display(sanitized(record.caller.request_id, MAX_TEXT)),
             trace_id = record.caller.trace_id.map(display),
             client = record.caller.client,
+            tenant = record.caller.tenant,
             client_subject = record.caller.subject.map(|subject| display(sanitized(subject, MAX_SUBJECT))),
             client_sha256 = record.caller.sha256,
             seq = record.audit.and_then(|audit| audit.seq),
@@ -157,7 +158,7 @@ mod tests {
         assert_eq!(
             line,
             json!({
-                "level": "INFO", "message": "previewCallout unverified", "method": "previewCallout",
+                "level": "INFO", "kind": "decision", "schema": 1, "message": "previewCallout unverified", "method": "previewCallout",
                 "agent_id": 1001, "decision": "unverified", "reason": "number_not_in_preview", "mode": "monitor",
                 "called": "******39", "control_id": 11776, "preview_age_ms": 2500.0, "retcode": "0",
                 "call_id": "1455885056-1095", "upstream": "https://10.0.0.11:8043", "status": 200,
@@ -190,6 +191,8 @@ mod tests {
         let mut expected = [
             "ts",
             "level",
+            "kind",
+            "schema",
             "message",
             "method",
             "decision",
@@ -202,6 +205,18 @@ mod tests {
         ];
         expected.sort_unstable();
         assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn a_line_for_people_fits_on_a_wide_terminal() {
+        let called = DialedNumber::new("88889039");
+        let line = emitted(LogFormat::Text, true, &full(&called));
+        let (_, line) = line.split_once(' ').unwrap();
+        assert_eq!(
+            line,
+            "INFO  previewCallout unverified agent_id=1001 decision=unverified reason=number_not_in_preview \
+             called=******39 control_id=11776 retcode=0 duration_ms=12.346 request_id=0f3c client=192.0.2.7:50123\n"
+        );
     }
 
     #[test]

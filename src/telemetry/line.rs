@@ -8,65 +8,76 @@ use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use tracing::Event;
 use tracing::field::{Field, Visit};
+use tracing::{Event, Level};
 
+use super::line_kind::{LOG_SCHEMA_VERSION, LineKind};
+use super::line_style::LineStyle;
 use super::redact::is_unprintable;
-use crate::config::LogFormat;
 
 /// Approximate maximum bytes of one value in a line. A longer value is cut and ends in `…`. Values of the gateway itself
 /// are much shorter.
 pub(super) const MAX_VALUE: usize = 8 << 10;
 
 /// Appends the line of `event`, line feed included.
-pub(super) fn append_event(line: &mut Vec<u8>, format: LogFormat, at: SystemTime, event: &Event<'_>) {
-    match format {
-        LogFormat::Json => {
-            start_json(line, at, *event.metadata().level());
-            event.record(&mut JsonFields { line });
-            line.extend_from_slice(b"}\n");
-        }
-        LogFormat::Text => {
-            start_text(line, at, *event.metadata().level());
-            let message_at = line.len();
-            event.record(&mut TextFields { line, message_at });
-            line.push(b'\n');
-        }
+pub(super) fn append_event(line: &mut Vec<u8>, style: LineStyle, at: SystemTime, event: &Event<'_>) {
+    let metadata = event.metadata();
+    let kind = LineKind::of(metadata.target());
+    if style == LineStyle::Json {
+        start_json(line, at, *metadata.level(), kind);
+        event.record(&mut JsonFields { line });
+        line.extend_from_slice(b"}\n");
+    } else {
+        start_text(line, style, at, *metadata.level());
+        let message_at = line.len();
+        event.record(&mut TextFields { line, message_at, omitted: kind.only_in_json() });
+        line.push(b'\n');
     }
 }
 
 /// The line that reports dropped lines.
-pub(super) fn drop_notice(format: LogFormat, at: SystemTime, dropped: u64) -> Vec<u8> {
+pub(super) fn drop_notice(style: LineStyle, at: SystemTime, dropped: u64) -> Vec<u8> {
     let mut line = Vec::new();
-    let level = tracing::Level::WARN;
+    let level = Level::WARN;
     // Writing into a vector cannot fail, here and below.
-    let _ = match format {
-        LogFormat::Json => {
-            start_json(&mut line, at, level);
-            writeln!(line, r#","message":"{dropped} log lines dropped","dropped":{dropped}}}"#)
-        }
-        LogFormat::Text => {
-            start_text(&mut line, at, level);
-            writeln!(line, " {dropped} log lines dropped dropped={dropped}")
-        }
+    let _ = if style == LineStyle::Json {
+        start_json(&mut line, at, level, LineKind::Operation);
+        writeln!(line, r#","message":"{dropped} log lines dropped","dropped":{dropped}}}"#)
+    } else {
+        start_text(&mut line, style, at, level);
+        writeln!(line, " {dropped} log lines dropped dropped={dropped}")
     };
     line
 }
 
-fn start_json(line: &mut Vec<u8>, at: SystemTime, level: tracing::Level) {
+fn start_json(line: &mut Vec<u8>, at: SystemTime, level: Level, kind: LineKind) {
     line.extend_from_slice(b"{\"ts\":\"");
     append_time(line, at);
-    line.extend_from_slice(b"\",\"level\":\"");
-    line.extend_from_slice(level.as_str().as_bytes());
-    line.push(b'"');
+    let _ = write!(line, r#"","level":"{level}","kind":"{kind}","schema":{LOG_SCHEMA_VERSION}"#);
 }
 
-fn start_text(line: &mut Vec<u8>, at: SystemTime, level: tracing::Level) {
+fn start_text(line: &mut Vec<u8>, style: LineStyle, at: SystemTime, level: Level) {
+    let start = line.len();
     append_time(line, at);
-    line.push(b' ');
-    line.extend_from_slice(level.as_str().as_bytes());
+    if style != LineStyle::Text {
+        // `2026-11-22T09:20:37.123Z`
+        line.drain(start..start + "2026-11-22T".len());
+        line.pop();
+    }
+    let (colour, end) = if style == LineStyle::ColourTerminal { (colour_of(level), "\u{1b}[0m") } else { ("", "") };
+    let _ = write!(line, " {colour}{}{end}", level.as_str());
     if level.as_str().len() < "ERROR".len() {
         line.push(b' ');
+    }
+}
+
+fn colour_of(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "\u{1b}[31m",
+        Level::WARN => "\u{1b}[33m",
+        Level::INFO => "\u{1b}[32m",
+        Level::DEBUG => "\u{1b}[34m",
+        Level::TRACE => "\u{1b}[2m",
     }
 }
 
@@ -108,10 +119,15 @@ struct TextFields<'a> {
     line: &'a mut Vec<u8>,
     /// The position of the message, which may be recorded after other fields.
     message_at: usize,
+    /// The names of fields that the line leaves out.
+    omitted: &'static [&'static str],
 }
 
 impl FieldSink for TextFields<'_> {
     fn number(&mut self, field: &Field, number: impl Serialize) {
+        if self.omitted.contains(&field.name()) {
+            return;
+        }
         self.name(field);
         let _ = serde_json::to_writer(&mut *self.line, &number);
     }
@@ -119,6 +135,9 @@ impl FieldSink for TextFields<'_> {
     fn text(&mut self, field: &Field, text: impl FnOnce(&mut Escaping<'_>) -> fmt::Result) {
         if field.name() == "message" {
             return self.message(text);
+        }
+        if self.omitted.contains(&field.name()) {
+            return;
         }
         self.name(field);
         let start = self.line.len();

@@ -16,9 +16,9 @@ use tracing::subscriber::Interest;
 use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
 use super::line::{append_event, drop_notice};
+use super::line_style::LineStyle;
 use super::writer::{LineClass, LogGuard, LogWriter, Sink, WriterLimits};
 use super::{ACCESS_TARGET, DECISION_TARGET, REFUSAL_TARGET};
-use crate::config::LogFormat;
 
 /// The log of one gateway.
 #[derive(Debug)]
@@ -41,11 +41,12 @@ impl Logging {
     ///
     /// # Errors
     /// The system refused the writer's thread.
-    pub fn start(format: LogFormat, level: Level, sink: Sink) -> io::Result<Self> {
-        let notice = Box::new(move |dropped| drop_notice(format, SystemTime::now(), dropped));
+    pub fn start(style: impl Into<LineStyle>, level: Level, sink: Sink) -> io::Result<Self> {
+        let style = style.into();
+        let notice = Box::new(move |dropped| drop_notice(style, SystemTime::now(), dropped));
         let (writer, guard) = LogWriter::start(sink, WriterLimits::default(), notice)?;
         let level = LevelHandle::new(level);
-        let subscriber = LineSubscriber { format, level: level.clone(), writer: writer.clone(), now: SystemTime::now };
+        let subscriber = LineSubscriber { style, level: level.clone(), writer: writer.clone(), now: SystemTime::now };
         Ok(Self { dispatch: Dispatch::new(subscriber), level, writer, guard })
     }
 }
@@ -90,7 +91,7 @@ impl fmt::Debug for LevelHandle {
 
 /// A plain subscriber, not a layer over a registry: without spans there is nothing to register.
 struct LineSubscriber {
-    format: LogFormat,
+    style: LineStyle,
     level: LevelHandle,
     writer: LogWriter,
     now: fn() -> SystemTime,
@@ -116,7 +117,7 @@ impl Subscriber for LineSubscriber {
 
     fn event(&self, event: &Event<'_>) {
         with_scratch(|line| {
-            append_event(line, self.format, (self.now)(), event);
+            append_event(line, self.style, (self.now)(), event);
             self.writer.write(class_of(event.metadata().target()), line);
         });
     }
@@ -164,6 +165,7 @@ fn with_scratch(use_it: impl FnOnce(&mut Vec<u8>)) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::LogFormat;
     use crate::telemetry::line::MAX_VALUE;
     use crate::telemetry::sanitized;
     use crate::telemetry::testing::CapturedLog;
@@ -176,13 +178,14 @@ mod tests {
     }
 
     /// Runs `log` and returns the text that it logged.
-    fn logged(format: LogFormat, level: Level, log: impl FnOnce(&LevelHandle)) -> String {
+    fn logged(style: impl Into<LineStyle>, level: Level, log: impl FnOnce(&LevelHandle)) -> String {
+        let style = style.into();
         let captured = CapturedLog::default();
-        let notice = Box::new(move |dropped| drop_notice(format, at_a_fixed_time(), dropped));
+        let notice = Box::new(move |dropped| drop_notice(style, at_a_fixed_time(), dropped));
         let limits = WriterLimits { exit: Duration::from_secs(20), ..WriterLimits::default() };
         let (writer, guard) = LogWriter::start(Box::new(captured.clone()), limits, notice).unwrap();
         let level = LevelHandle::new(level);
-        let subscriber = LineSubscriber { format, level: level.clone(), writer, now: at_a_fixed_time };
+        let subscriber = LineSubscriber { style, level: level.clone(), writer, now: at_a_fixed_time };
         with_default(&Dispatch::new(subscriber), || log(&level));
         drop(guard);
         captured.text()
@@ -203,7 +206,7 @@ mod tests {
         assert_eq!(
             line,
             concat!(
-                r#"{"ts":"2026-11-22T09:20:37.123Z","level":"INFO","message":"listening on 1","agent_id":101,"#,
+                r#"{"ts":"2026-11-22T09:20:37.123Z","level":"INFO","kind":"operation","schema":1,"message":"listening on 1","agent_id":101,"#,
                 r#""ratio":0.125,"ok":true,"present":7,"word":"two words"}"#,
                 "\n"
             )
@@ -237,6 +240,14 @@ mod tests {
             ]
             .join("\n")
         );
+    }
+
+    #[test]
+    fn a_terminal_shows_the_time_alone_and_colours_if_it_has_them() {
+        let say = |_: &LevelHandle| warn!(agent_id = 101, "late");
+        assert_eq!(logged(LineStyle::Terminal, Level::INFO, say), "09:20:37.123 WARN  late agent_id=101\n");
+        let coloured = "09:20:37.123 \u{1b}[33mWARN\u{1b}[0m  late agent_id=101\n";
+        assert_eq!(logged(LineStyle::ColourTerminal, Level::INFO, say), coloured);
     }
 
     #[test]
@@ -324,9 +335,9 @@ mod tests {
 
     #[test]
     fn the_notice_of_drops_is_a_line_like_any_other() {
-        let text = drop_notice(LogFormat::Text, at_a_fixed_time(), 5);
+        let text = drop_notice(LineStyle::Text, at_a_fixed_time(), 5);
         assert_eq!(text, b"2026-11-22T09:20:37.123Z WARN  5 log lines dropped dropped=5\n");
-        let json = String::from_utf8(drop_notice(LogFormat::Json, at_a_fixed_time(), 5)).unwrap();
+        let json = String::from_utf8(drop_notice(LineStyle::Json, at_a_fixed_time(), 5)).unwrap();
         assert_eq!(parsed(&json)["dropped"], 5);
     }
 
@@ -346,6 +357,6 @@ mod tests {
     #[test]
     fn a_clock_before_1970_does_not_panic() {
         let early = UNIX_EPOCH - Duration::from_secs(1);
-        assert!(drop_notice(LogFormat::Text, early, 1).starts_with(b"1970-01-01T00:00:00.000Z"));
+        assert!(drop_notice(LineStyle::Text, early, 1).starts_with(b"1970-01-01T00:00:00.000Z"));
     }
 }

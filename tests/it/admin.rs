@@ -29,7 +29,8 @@ async fn metrics_can_be_parsed() {
     let agent = lab.agent(101).await;
     agent.shown(7, "100").await;
     assert_eq!(judged(&agent, 7, "100").await, "ok");
-    let answer = lab.admin("/metrics").await;
+    let request = Request::admin("GET", "/metrics").header("Accept", "application/openmetrics-text");
+    let answer = lab.admin_send(&request).await;
     assert_eq!(answer.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
     let page = answer.text();
     assert!(page.ends_with("# EOF\n"), "{page}");

@@ -220,3 +220,21 @@ async fn lines_of_a_request_name_the_certificate_of_the_client() {
     plain.send(&x().id("mine")).await.passed();
     assert_eq!(plain.log.access("mine").await["client_subject"], Value::Null);
 }
+
+#[tokio::test]
+async fn lines_and_metrics_name_the_tenant() {
+    let tenants =
+        "tenants = [{ name = \"north\", agents = [\"101-199\"] }, { name = \"south\", nodes = [\"AgentGateway1\"] }]";
+    let lab = Setup::plain().settings(tenants).start().await;
+    for (number, tenant) in [(101, "north"), (201, "south")] {
+        let agent = lab.agent(number).await;
+        lab.send(&agent.callout(7, "100").id(tenant)).await;
+        assert_eq!(lab.log.decision(tenant).await["tenant"], tenant);
+        assert_eq!(lab.log.access(tenant).await["tenant"], tenant);
+        let series = format!("previewgate_tenant_callouts_total{{tenant=\"{tenant}\",decision=\"rejected\"}}");
+        assert_eq!(lab.metric(&series), 1.0, "{tenant}");
+    }
+    lab.reload_with("");
+    lab.send(&lab.agent_from_elsewhere(101).callout(7, "100").id("none")).await;
+    assert_eq!(lab.log.decision("none").await["tenant"], Value::Null);
+}

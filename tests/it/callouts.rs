@@ -217,6 +217,8 @@ fn fields_of(reason: Reason) -> BTreeSet<&'static str> {
     let always = [
         "ts",
         "level",
+        "kind",
+        "schema",
         "message",
         "method",
         "decision",

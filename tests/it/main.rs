@@ -18,9 +18,11 @@
 mod support;
 
 mod admin;
+mod admin_access;
 mod as_shown;
 mod at_most_once;
 mod audit;
+mod blind_spots;
 mod callers;
 mod callouts;
 mod certificates;

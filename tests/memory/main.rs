@@ -17,4 +17,6 @@ mod support;
 
 mod callouts;
 mod connections;
+mod latency;
+mod poll_rate;
 mod upstream;

@@ -100,6 +100,7 @@ fn writers(site: &Site) -> Vec<(&'static str, String)> {
         ("explain", explain),
         ("completions", "completions bash".to_owned()),
         ("schema", "schema audit".to_owned()),
+        ("schema", "schema log".to_owned()),
         ("demo", "demo --once".to_owned()),
     ]
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use crate::support::{API, RUN, Request, Setup, Wire, eventually_async};
+use crate::support::{API, RUN, Request, Setup, Wire, eventually_async, within};
 
 const REFUSALS_DROPPED: &str = "previewgate_log_lines_dropped_by_class_total{class=\"refusal\"}";
 const CALLS_DROPPED: &str = "previewgate_log_lines_dropped_by_class_total{class=\"call\"}";
@@ -152,4 +152,29 @@ async fn five_hundred_silent_clients_do_not_disturb_others() {
     assert_eq!(client.send(&agent.callout(19, "5550101")).await.passed().retcode(), "0");
     drop((more, silent));
     gateway.scraped_until(OPEN, |open| open <= 1.0).await;
+}
+
+#[tokio::test]
+async fn the_soft_limit_of_descriptors_is_raised_and_a_limit_that_is_too_low_is_reported() {
+    let site = Setup::plain().settings("limits.connections = 1000").site().await;
+    let mut gateway = site.run_with(site.shell(&format!("ulimit -Sn 128; ulimit -Hn 3000; {RUN}"))).await;
+    assert_eq!(gateway.scraped("process_max_fds").await, 3000.0);
+    let open = gateway.scraped("process_open_fds").await;
+    assert!((5.0..128.0).contains(&open), "{open}");
+    assert!(gateway.stop().await.success());
+
+    let mut command = site.shell(&format!("ulimit -n 1500; {RUN}"));
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut log = String::new();
+    let mut output = child.stdout.take().unwrap();
+    let reading = async {
+        while !log.contains("limits.connections cannot be met") {
+            let mut piece = [0; 4096];
+            let count = tokio::io::AsyncReadExt::read(&mut output, &mut piece).await.unwrap();
+            assert!(count > 0, "{log}");
+            log.push_str(std::str::from_utf8(&piece[..count]).unwrap());
+        }
+    };
+    within("the warning", reading).await;
+    assert!(log.contains("\"limit\":1500,\"needed\":2128"), "{log}");
 }

@@ -48,7 +48,7 @@ impl Pki {
     }
 
     /// An application that trusts the gateway and has a certificate.
-    pub(super) fn identified(&self) -> Arc<ClientConfig> {
+    pub(crate) fn identified(&self) -> Arc<ClientConfig> {
         self.client(&VERSIONS, true)
     }
 

@@ -168,6 +168,9 @@ impl Drop for Gateway {
         if let Some(running) = &self.running {
             running.stop();
         }
+        if !std::thread::panicking() {
+            self.log.assert_follows_schema();
+        }
     }
 }
 

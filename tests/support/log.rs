@@ -22,6 +22,17 @@ impl CapturedLog {
         parsed(&self.0.borrow())
     }
 
+    /// Checks every line against the published schema.
+    pub(super) fn assert_follows_schema(&self) {
+        let schema = serde_json::from_str(previewgate::telemetry::LOG_SCHEMA).unwrap();
+        let text = self.0.borrow();
+        let lines = text.split_inclusive('\n').filter(|line| line.starts_with('{') && line.ends_with('\n'));
+        for line in lines {
+            let violation = super::violation(&schema, &serde_json::from_str(line).unwrap());
+            assert_eq!(violation, None, "{line}");
+        }
+    }
+
     /// Waits for the first line for which `matches` is true: a line may be written a moment after the client has its
     /// answer.
     #[track_caller]

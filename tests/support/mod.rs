@@ -75,6 +75,7 @@ mod port;
 mod process;
 mod redis;
 mod request;
+mod schema;
 mod upstream;
 mod wire;
 
@@ -100,6 +101,7 @@ pub(crate) use port::Port;
 pub(crate) use process::{Process, RUN, outcome, signal};
 pub(crate) use redis::{Kind, RedisServer, SECRET};
 pub(crate) use request::Request;
+pub(crate) use schema::violation;
 pub(crate) use upstream::{Peer, Scripted, Seen, Upstream};
 pub(crate) use wire::Wire;
 

@@ -3,7 +3,7 @@
 use super::*;
 
 /// The keys that a reload must not change. A key that joins or leaves this list changes what operators may rely on.
-const FIXED: [&str; 31] = [
+const FIXED: [&str; 33] = [
     "listener.address",
     "listener.tls",
     "previews.ttl",
@@ -22,6 +22,8 @@ const FIXED: [&str; 31] = [
     "previews.store.start_timeout",
     "previews.store.on_store_failure",
     "admin.address",
+    "admin.socket",
+    "admin.socket_mode",
     "log.format",
     "log.mask_numbers",
     "log.hash_key",
@@ -40,6 +42,7 @@ const FIXED: [&str; 31] = [
 /// Other values for keys whose description does not tell one.
 const OTHER_VALUES: &[(&str, &str)] = &[
     ("listener.address", "\"127.0.0.1:1\""),
+    ("tenants", "[{ name = \"other\", agents = [\"101\"] }]"),
     ("listener.trusted_proxies", "[\"192.0.2.0/24\"]"),
     ("upstream.endpoints", "[\"https://elsewhere\"]"),
     ("upstream.path_prefixes", "[\"/other/\"]"),
@@ -52,6 +55,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("previews.store.username", "\"other\""),
     ("previews.store.prefix", "\"other:\""),
     ("admin.address", "\"127.0.0.1:2\""),
+    ("admin.socket_mode", "\"0600\""),
     ("admin.hosts", "[\"other.example\"]"),
     ("audit.evidence", "[\"callData:/other\"]"),
 ];

@@ -42,7 +42,8 @@ fn comments(text: &str) -> BTreeMap<String, String> {
         if let Some(name) = plain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             name.clone_into(&mut table);
         } else if is_setting(plain) {
-            found.insert(format!("{table}.{}", plain.split(' ').next().unwrap()), comment.clone());
+            let path = if table.is_empty() { String::new() } else { format!("{table}.") };
+            found.insert(format!("{path}{}", plain.split(' ').next().unwrap()), comment.clone());
         } else if line.starts_with('#') {
             comment.push_str(plain);
             continue;

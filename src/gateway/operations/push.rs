@@ -12,6 +12,7 @@
 use std::borrow::Cow;
 
 use http::{Request, Response, request};
+use tokio::time::Instant;
 
 use crate::gateway::client_body::{BodyRead, ClientBody};
 use crate::gateway::context::RequestContext;
@@ -51,7 +52,7 @@ pub(in crate::gateway) async fn relay(
             // CC-Gateway counts the events as delivered or delivers them again, and they are recorded either way. So
             // the application gets them, whether or not CC-Gateway waits for the answer.
             record.must_finish();
-            record_and_post(context, push).await
+            record_and_post(context, record, push).await
         }
         Err(error) => Err(error),
     };
@@ -131,7 +132,11 @@ impl Admitted {
 /// Records first, because the application may call from inside its push handler. The record stays even if the
 /// application cannot be reached. The platform gave *this agent* this contact, the application may have received the
 /// push although its answer was lost, and the platform may deliver it again or in another way.
-async fn record_and_post(context: &RequestContext, push: Admitted) -> Result<Response<ResponseBody>, GatewayError> {
+async fn record_and_post(
+    context: &RequestContext,
+    record: &mut Recorder,
+    push: Admitted,
+) -> Result<Response<ResponseBody>, GatewayError> {
     let Admitted { agent, form, target, head, body } = push;
     let services = context.services();
     let recorded = match &body {
@@ -147,7 +152,9 @@ async fn record_and_post(context: &RequestContext, push: Admitted) -> Result<Res
     };
     services.ledger.share(&recorded.agents).await;
     let relay = context.generation.push.relay().ok_or(PushFault::Signature)?;
+    let posted = Instant::now();
     let answer = relay.client.post(&target, Request::from_parts(head, body)).await;
+    record.waited(posted.elapsed());
     services.audit.delivered(&recorded.shown, if answer.is_ok() { "written" } else { "unanswered" });
     let answer = answer.inspect_err(|fault| log(context, &target, fault))?;
     Ok(answer.map(ResponseBody::Whole))

@@ -15,7 +15,9 @@ use crate::protocol::OperationName;
 
 const REQUESTS: &str = "previewgate_requests";
 const REQUEST_DURATION: &str = "previewgate_request_duration_seconds";
+const OWN_DURATION: &str = "previewgate_own_duration_seconds";
 const REQUESTS_SHED: &str = "previewgate_requests_shed";
+const POLLS_DELAYED: &str = "previewgate_polls_delayed";
 const HEAD_FAULTS: &str = "previewgate_head_faults";
 const CONNECTIONS_OPEN: &str = "previewgate_connections_open";
 const WEBSOCKETS_OPEN: &str = "previewgate_websockets_open";
@@ -71,7 +73,9 @@ label_enum! {
 pub struct RequestMetrics {
     finished: StaticFamily<Counter>,
     duration: StaticFamily<Histogram>,
+    own: StaticFamily<Histogram>,
     shed: StaticFamily<Counter>,
+    polls_delayed: Counter,
     head_faults: Counter,
 }
 
@@ -83,19 +87,35 @@ impl RequestMetrics {
             Counter::default,
         );
         let duration = StaticFamily::by("operation", words!(OperationName), duration_histogram);
+        let own = StaticFamily::by("operation", words!(OperationName), duration_histogram);
         let shed = StaticFamily::by("kind", words!(ShedKind), Counter::default);
-        let head_faults = Counter::default();
+        let (polls_delayed, head_faults) = (Counter::default(), Counter::default());
+        let help = "Polls that waited because their agent polls too often";
+        registry.register(POLLS_DELAYED, help, polls_delayed.clone());
         registry.register(REQUESTS, "Requests that came to an end", finished.clone());
         registry.register(REQUEST_DURATION, "From the request head to the end of the answer", duration.clone());
+        let help =
+            "From the request head to the response head, without the time that the upstream or the application took";
+        registry.register(OWN_DURATION, help, own.clone());
         registry.register(REQUESTS_SHED, "Turned away under load", shed.clone());
         registry.register(HEAD_FAULTS, "Request heads that were refused", head_faults.clone());
-        Self { finished, duration, shed, head_faults }
+        Self { finished, duration, own, shed, polls_delayed, head_faults }
     }
 
     /// Counts a finished request; `status` is `None` if the client received none.
     pub fn finished(&self, operation: OperationName, status: Option<u16>, duration: Duration) {
         self.finished.count(operation.index() * StatusClass::ALL.len() + StatusClass::of(status).index());
         self.duration.observe(operation.index(), duration.as_secs_f64());
+    }
+
+    /// Records the gateway's own part of the time to a response head.
+    pub fn own_part(&self, operation: OperationName, duration: Duration) {
+        self.own.observe(operation.index(), duration.as_secs_f64());
+    }
+
+    /// Counts a poll that had to wait for its turn.
+    pub fn poll_delayed(&self) {
+        self.polls_delayed.inc();
     }
 
     /// Counts a refusal under load.

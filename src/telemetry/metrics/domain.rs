@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -24,6 +25,7 @@ const PREVIEWS_DROPPED: &str = "previewgate_previews_dropped";
 const NUMBERS_DROPPED: &str = "previewgate_preview_numbers_dropped";
 const SNAPSHOT_LAST_SUCCESS: &str = "previewgate_snapshot_last_success_timestamp_seconds";
 const SNAPSHOT_FAILURES: &str = "previewgate_snapshot_failures";
+const PREVIEWS_RESTORED: &str = "previewgate_previews_restored";
 
 /// Seconds. An agent looks at a contact for seconds to minutes; an hour exceeds any sensible TTL.
 const AGE_BUCKETS: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0];
@@ -193,6 +195,7 @@ impl PreviewMetrics {
 pub struct SnapshotMetrics {
     last_success: OptionalGauge,
     failures: Counter,
+    restored: Gauge,
 }
 
 impl SnapshotMetrics {
@@ -202,12 +205,19 @@ impl SnapshotMetrics {
         registry.register(SNAPSHOT_LAST_SUCCESS, help, last_success.clone());
         let help = "Snapshots of previews that could not be saved or restored";
         registry.register(SNAPSHOT_FAILURES, help, failures.clone());
-        Self { last_success, failures }
+        let restored = Gauge::default();
+        registry.register(PREVIEWS_RESTORED, "Previews that the start has restored", restored.clone());
+        Self { last_success, failures, restored }
     }
 
     /// Records a snapshot written at this time.
     pub fn saved(&self, at: Timestamp) {
         self.last_success.set(i64::try_from(at.0 / 1000).unwrap_or(i64::MAX));
+    }
+
+    /// Records how many previews the start has restored.
+    pub fn restored(&self, previews: usize) {
+        self.restored.set(i64::try_from(previews).unwrap_or(i64::MAX));
     }
 
     /// Counts a snapshot that could not be written or restored.

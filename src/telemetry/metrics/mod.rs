@@ -13,13 +13,16 @@ mod label_words;
 mod process;
 mod push;
 mod store;
+mod system;
+mod tenants;
+mod text_format;
 mod upstream;
 
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
 pub use audit::{AuditMetrics, UnrecordedCallout};
-pub use client_connections::{ClientConnectionMetrics, ProxyHeaderFault};
+pub use client_connections::{AcceptError, ClientConnectionMetrics, HandshakeFailure, ProxyHeaderFault};
 pub use data_path::{ConnectionMetrics, OpenConnections, OpenGuard, RequestMetrics, ShedKind, Side, StatusClass};
 pub use domain::{
     CalloutMetrics, DropCause, EventMetrics, EvictionCause, NumberDropCause, PreviewMetrics, SnapshotMetrics,
@@ -27,6 +30,7 @@ pub use domain::{
 pub use process::{CertificateRole, LogMetrics, ProcessMetrics};
 pub use push::{PushMetrics, PushOutcome, SignInHandling};
 pub use store::{StoreMetrics, StoreOperation, StoreOutcome};
+pub use tenants::TenantMetrics;
 pub use upstream::{EndpointMetrics, UpstreamMetrics};
 
 /// Every metric of one gateway. All methods take `&self`.
@@ -34,6 +38,8 @@ pub use upstream::{EndpointMetrics, UpstreamMetrics};
 pub struct Metrics {
     /// Decisions.
     pub callouts: CalloutMetrics,
+    /// Decisions by tenant.
+    pub tenants: TenantMetrics,
     /// Events.
     pub events: EventMetrics,
     /// Pushes.
@@ -62,14 +68,18 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// The `Content-Type` of [`Metrics::encode_text`].
+    pub const TEXT_TYPE: &'static str = "text/plain; version=0.0.4; charset=utf-8";
     /// The `Content-Type` of [`Metrics::encode`].
     pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
     /// All counters at zero, without endpoints, certificates and validation mode.
     pub fn new() -> Self {
         let mut registry = Registry::default();
+        registry.register_collector(Box::new(system::System));
         Self {
             callouts: CalloutMetrics::register(&mut registry),
+            tenants: TenantMetrics::register(&mut registry),
             events: EventMetrics::register(&mut registry),
             pushes: PushMetrics::register(&mut registry),
             previews: PreviewMetrics::register(&mut registry),
@@ -84,6 +94,11 @@ impl Metrics {
             process: ProcessMetrics::register(&mut registry),
             registry,
         }
+    }
+
+    /// The older text format of Prometheus, which every scraper reads.
+    pub fn encode_text(&self) -> String {
+        text_format::from_open_metrics(&self.encode())
     }
 
     /// OpenMetrics text.

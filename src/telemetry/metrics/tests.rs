@@ -43,7 +43,20 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("previewgate_pushes_total", "counter", &["outcome"]),
     ("previewgate_push_sign_ins_total", "counter", &["handling"]),
     ("previewgate_requests_shed_total", "counter", &["kind"]),
+    ("previewgate_polls_delayed_total", "counter", &[]),
     ("previewgate_head_faults_total", "counter", &[]),
+    ("previewgate_tenant_callouts_total", "counter", &["tenant", "decision"]),
+    ("previewgate_accept_errors_total", "counter", &["reason"]),
+    ("previewgate_tls_handshake_failures_total", "counter", &["reason"]),
+    ("previewgate_heads_refused_total", "counter", &["reason"]),
+    ("previewgate_own_duration_seconds", "histogram", &["operation"]),
+    ("previewgate_previews_restored", "gauge", &[]),
+    ("process_cpu_seconds_total", "counter", &[]),
+    ("process_start_time_seconds", "gauge", &[]),
+    ("process_resident_memory_bytes", "gauge", &[]),
+    ("process_virtual_memory_bytes", "gauge", &[]),
+    ("process_open_fds", "gauge", &[]),
+    ("process_max_fds", "gauge", &[]),
     ("previewgate_proxy_header_faults_total", "counter", &["reason"]),
     ("previewgate_preview_age_seconds", "histogram", &[]),
     ("previewgate_validation_mode", "gauge", &["mode"]),
@@ -73,6 +86,8 @@ fn used() -> Metrics {
         .process
         .certificate_not_after(CertificateRole::UpstreamCa, Some(UNIX_EPOCH + Duration::from_secs(1_800_000_000)));
     metrics.process.mode(Mode::Monitor);
+    metrics.tenants.configure(["north", "south"].into_iter());
+    metrics.tenants.decided("north", Verdict::Forwarded);
     metrics.snapshots.saved(Timestamp(1_700_000_000_999));
     metrics.audit.read_from(|| vec![("decision", 2, 1)], || true);
     metrics
@@ -162,7 +177,8 @@ fn the_page_is_well_formed() {
 
 #[test]
 fn labels_are_words_of_enums_or_configured_endpoints() {
-    let mut allowed: BTreeSet<&str> = [ENDPOINT, env!("CARGO_PKG_VERSION"), "enforce", "monitor"].into();
+    let mut allowed: BTreeSet<&str> =
+        [ENDPOINT, env!("CARGO_PKG_VERSION"), "enforce", "monitor", "north", "south"].into();
     for words in [
         words!(Verdict),
         words!(Reason),
@@ -178,6 +194,9 @@ fn labels_are_words_of_enums_or_configured_endpoints() {
         words!(FailureKind),
         words!(ShedKind),
         words!(ProxyHeaderFault),
+        words!(HandshakeFailure),
+        words!(AcceptError),
+        words!(crate::failure::HeadFault),
         words!(CertificateRole),
         words!(PushOutcome),
         words!(SignInHandling),
@@ -317,4 +336,19 @@ fn two_gateways_share_no_counter() {
     let (one, other) = (Metrics::new(), Metrics::new());
     one.process.panicked();
     assert_eq!(value(&other.encode(), "previewgate_panics_total"), "0");
+}
+
+#[test]
+fn tenants_follow_the_configuration_and_keep_their_counts() {
+    let metrics = Metrics::new();
+    assert!(!metrics.encode().contains("previewgate_tenant_callouts"), "without tenants");
+    metrics.tenants.configure(["north"].into_iter());
+    metrics.tenants.decided("north", Verdict::Rejected);
+    metrics.tenants.decided("unknown", Verdict::Rejected);
+    metrics.tenants.configure(["south", "north"].into_iter());
+    let series = |tenant| format!("previewgate_tenant_callouts_total{{tenant=\"{tenant}\",decision=\"rejected\"}}");
+    let page = metrics.encode();
+    assert_eq!((value(&page, &series("north")), value(&page, &series("south"))), ("1".to_owned(), "0".to_owned()));
+    metrics.tenants.configure(["south"].into_iter());
+    assert!(!metrics.encode().contains("north"));
 }
