@@ -63,7 +63,7 @@ fn a_refused_callout() {
 #[test]
 fn a_poll_without_event() {
     let gateway = Gateway::start("", "");
-    assert_bounded("poll without event", each(&gateway, &poll(103), r#""retcode":"0""#, TIMES), 35.0, 28_000.0);
+    assert_bounded("poll without event", each(&gateway, &poll(103), r#""retcode":"0""#, TIMES), 35.0, 30_000.0);
 }
 
 #[test]
