@@ -45,7 +45,7 @@ pub enum Unavailable {
     Forward,
 }
 
-/// Connects to Redis once, as [`Ledger::stay_connected`] does: for `check --online`.
+/// Connects to Redis once, as [`Ledger::stay_connected_until`] does: for `check --online`.
 ///
 /// # Errors
 /// Why it cannot be reached or used, in one sentence.
