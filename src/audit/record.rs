@@ -338,8 +338,8 @@ pub struct Decision<'a> {
     /// `validation.mode` at that moment.
     #[serde(borrow)]
     pub mode: Text<'a>,
-    /// The setting that let an `unverified` callout through in `enforce` mode: `on_unknown_preview`, `warm_up`,
-    /// `on_store_failure` or `session`.
+    /// The setting that let an `unverified` callout through in `enforce` mode: `reasons` (the mode of its reason),
+    /// `on_unknown_preview`, `warm_up`, `on_store_failure` or `session`.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub allowed_by: Option<Text<'a>>,
     /// The number to call.

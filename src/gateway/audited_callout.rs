@@ -127,6 +127,8 @@ fn allowed_by(context: &RequestContext, verdict: Verdict, reason: Reason) -> Opt
         return None;
     }
     match reason {
+        // Asked first: where the mode of the reason is "monitor", no other setting was needed.
+        _ if policy.mode_for(reason) == Mode::Monitor => Some("reasons"),
         Reason::UnknownPreview if policy.on_unknown_preview == OnUnknownPreview::Reject => Some("warm_up"),
         Reason::UnknownPreview | Reason::SignedOut => Some("on_unknown_preview"),
         Reason::StoreUnavailable => Some("on_store_failure"),

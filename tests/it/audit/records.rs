@@ -170,3 +170,21 @@ async fn only_the_configured_members_of_call_data_are_kept() {
     assert_eq!(evidence["hash:callData:/customer"].as_str().unwrap().len(), 32);
     assert!(!serde_json::to_string(&records.0).unwrap().contains("hunter"));
 }
+
+/// The mode of a single reason let the callouts through, although `validation.mode` is "enforce".
+#[tokio::test]
+async fn reasons_in_monitor_mode_are_named_as_what_allowed_a_callout() {
+    for reason in ["unknown_preview", "number_not_in_preview"] {
+        let lab = lab().await;
+        lab.reload_with(&format!("{AUDIT}\nvalidation.reasons.{reason} = \"monitor\""));
+        let agent = lab.agent(101).await;
+        if reason == "number_not_in_preview" {
+            agent.shown(7, "05719999").await;
+        }
+        agent.call(7, "05712345").await;
+        let records = ended(lab).await;
+        let decision = records.only("decision");
+        assert_eq!((&decision["verdict"], &decision["reason"]), (&json!("unverified"), &json!(reason)));
+        assert_eq!((&decision["mode"], &decision["allowed_by"]), (&json!("enforce"), &json!("reasons")), "{reason}");
+    }
+}
