@@ -53,8 +53,8 @@ pub use document::Files;
 pub(crate) use files::password;
 pub use model::{
     AccessLog, Admin, Audit, Balance, Config, Durability, Limits, Listener, ListenerTls, Log, LogFormat, Mode,
-    OnAuditFailure, OnUnknownPreview, Previews, Probe, ProbeKind, ProxyProtocol, Push, PushTls, Runtime, SessionPolicy,
-    Shutdown, SocketMode, StoreKind, Upstream, UpstreamTls, Validation,
+    OnAuditFailure, OnUnknownPreview, Previews, Probe, ProbeKind, ProxyProtocol, Push, PushTls, ReasonModes, Runtime,
+    SessionPolicy, Shutdown, SocketMode, StoreKind, Upstream, UpstreamTls, Validation,
 };
 pub use network::Network;
 pub use problem::{Problem, Problems};

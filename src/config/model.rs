@@ -234,7 +234,7 @@ pub struct ReasonModes {
 impl Validation {
     /// The mode for callouts with this objection.
     pub fn mode_for(&self, reason: Reason) -> Mode {
-        self.reasons.of(reason).unwrap_or(self.mode)
+        self.reasons.entry(reason).flatten().unwrap_or(self.mode)
     }
 
     /// Whether no objection leads to a refusal.
@@ -244,9 +244,15 @@ impl Validation {
 }
 
 impl ReasonModes {
-    /// The mode that is set for this reason. Reasons that are no rule of `[validation]` have none.
-    fn of(&self, reason: Reason) -> Option<Mode> {
-        match reason {
+    /// Whether `[validation.reasons]` can name this reason.
+    pub fn can_name(reason: Reason) -> bool {
+        Self::default().entry(reason).is_some()
+    }
+
+    /// The entry of this reason: its mode, if one is set. `None` for a reason that is no rule of `[validation]`:
+    /// `validation.session` decides about foreign sessions, `on_store_failure` about the store.
+    fn entry(&self, reason: Reason) -> Option<Option<Mode>> {
+        Some(match reason {
             Reason::UnknownPreview => self.unknown_preview,
             Reason::ControlIdMismatch => self.control_id_mismatch,
             Reason::NumberNotInPreview => self.number_not_in_preview,
@@ -267,8 +273,8 @@ impl ReasonModes {
             | Reason::StoreUnavailable
             | Reason::AuditUnavailable
             | Reason::ClientGone
-            | Reason::InternalError => None,
-        }
+            | Reason::InternalError => return None,
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whether to enforce a reason, judged by what the log says of it.
 
 use super::tally::{OfReason, Tally};
+use crate::config::ReasonModes;
 use crate::preview::Reason;
 
 /// So few of all callouts do not stop the work of a campaign: one in a thousand.
@@ -20,7 +21,7 @@ pub(super) struct Advice {
 
 /// The advice on a reason; `None` for one that no rule of `[validation]` decides about.
 pub(super) fn advice(counts: &OfReason, tally: &Tally) -> Option<Advice> {
-    if !is_rule(counts.reason) {
+    if !ReasonModes::can_name(counts.reason) {
         return None;
     }
     if counts.unverified == 0 {
@@ -32,34 +33,6 @@ pub(super) fn advice(counts: &OfReason, tally: &Tally) -> Option<Advice> {
         return Some(Advice { enforce: true, text });
     }
     Some(Advice { enforce: false, text: format!("Not yet. {}{}", concentration(counts), cause(counts)) })
-}
-
-/// Whether `validation.reasons` can name it.
-pub(super) fn is_rule(reason: Reason) -> bool {
-    match reason {
-        Reason::UnknownPreview
-        | Reason::ControlIdMismatch
-        | Reason::NumberNotInPreview
-        | Reason::PreviewExpired
-        | Reason::SignedOut
-        | Reason::MalformedBody
-        | Reason::MissingField
-        | Reason::InvalidAgentId
-        | Reason::InvalidContentType
-        | Reason::MissingGuid
-        | Reason::MethodNotAllowed
-        | Reason::AmbiguousPath
-        | Reason::TooLarge => true,
-        // `validation.session` decides about foreign sessions, `on_store_failure` about the store.
-        Reason::ForeignSession
-        | Reason::StoreUnavailable
-        | Reason::AuditUnavailable
-        | Reason::Ok
-        | Reason::Overloaded
-        | Reason::UpstreamFailure
-        | Reason::ClientGone
-        | Reason::InternalError => false,
-    }
 }
 
 /// Whether few agents make most of the objections.

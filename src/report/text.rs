@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::advice::{Advice, advice, is_rule, ratio};
+use super::advice::{Advice, advice, ratio};
 use super::tally::{OfReason, Tally};
+use crate::config::ReasonModes;
 use crate::preview::Reason;
 
 /// Agents in the text; the JSON has all.
@@ -147,7 +148,7 @@ pub(super) fn json(tally: &Tally) -> Value {
         "would_be_refused": tally.unverified(),
         "refused": tally.rejected(),
         "reasons": tally.by_frequency().iter().map(reason).collect::<Vec<_>>(),
-        "never_objected": Reason::ALL.iter().filter(|reason| is_rule(**reason)).map(|reason| reason.as_str())
+        "never_objected": Reason::ALL.iter().filter(|reason| ReasonModes::can_name(**reason)).map(|reason| reason.as_str())
             .filter(|word| never.contains(word)).collect::<Vec<_>>(),
         "agents": tally.agents,
         "hours": tally.hours.iter().map(|(hour, (all, objected))| {
