@@ -75,6 +75,9 @@ pub(super) fn record_events(
         context.warn_about_events("preview shows more or longer numbers than are kept");
     }
     let Arrival { meant_for, delivery, began } = arrival;
+    if let (Some(agent), Delivery::Poll, true) = (meant_for, delivery, found.has_any()) {
+        services.poll_rate.give_back(context.client().ip, agent, context.limits().polls_per_agent);
+    }
     let session = context.guid.as_ref().map(HeaderValue::as_bytes);
     // The records come first: the previews refer to them.
     let source = EventSource { meant_for, delivery, guid: session, at: services.clock.now(), evidence };

@@ -4,6 +4,9 @@
 //! but slowly: a poll that comes too early waits for its turn before it takes a place among the held polls and before it
 //! reaches the upstream. A client that waits for its answers cannot be faster than the limit.
 //!
+//! A poll whose answer holds an event was no waste: it gives its turn back. So an application takes a queue of events as fast
+//! as the upstream hands them out.
+//!
 //! The limit is about one agent as polled from one client: whoever polls for another agent from elsewhere does not slow
 //! that agent down.
 
@@ -38,9 +41,7 @@ impl PollRate {
     /// How long a poll of `agent` from `client` has to wait at `now`. An agent may poll `per_second` times at once, and
     /// then `per_second` times in each second; 0 is no limit.
     pub(super) fn wait(&self, client: IpAddr, agent: AgentId, per_second: usize, now: Instant) -> Duration {
-        let Some(interval) = Duration::from_secs(1).checked_div(u32::try_from(per_second).unwrap_or(u32::MAX)) else {
-            return Duration::ZERO;
-        };
+        let Some(interval) = interval(per_second) else { return Duration::ZERO };
         let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         turns.clean(now);
         let due = turns.due.entry((network_of(client), agent)).or_insert(now);
@@ -50,6 +51,21 @@ impl PollRate {
         *due = ((*due).max(now) + interval).min(now + at_once + MAX_WAIT);
         wait
     }
+
+    /// Gives the turn of a poll back, because its answer held an event.
+    pub(super) fn give_back(&self, client: IpAddr, agent: AgentId, per_second: usize) {
+        let Some(interval) = interval(per_second) else { return };
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // An entry that is gone slowed nothing down.
+        if let Some(due) = turns.due.get_mut(&(network_of(client), agent)) {
+            *due = due.checked_sub(interval).unwrap_or(*due);
+        }
+    }
+}
+
+/// The time between two polls at the exact rate; `None` without a limit.
+fn interval(per_second: usize) -> Option<Duration> {
+    Duration::from_secs(1).checked_div(u32::try_from(per_second).unwrap_or(u32::MAX))
 }
 
 impl Turns {
@@ -88,6 +104,17 @@ mod tests {
         let (rate, start) = (PollRate::default(), Instant::now());
         let took = sequential(&rate, 220, 20, start).as_secs_f64();
         assert!((took - 10.0).abs() < 0.1, "{took}");
+    }
+
+    #[test]
+    fn polls_that_bring_events_are_not_counted() {
+        let (rate, now) = (PollRate::default(), Instant::now());
+        for _ in 0..1000 {
+            assert_eq!(rate.wait(CLIENT, agent(101), 20, now), Duration::ZERO);
+            rate.give_back(CLIENT, agent(101), 20);
+        }
+        assert_eq!(sequential(&rate, 20, 20, now), Duration::ZERO, "and they save nothing up");
+        assert!(rate.wait(CLIENT, agent(101), 20, now) > Duration::ZERO);
     }
 
     #[test]

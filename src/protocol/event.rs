@@ -73,6 +73,14 @@ pub struct Events {
     pub retcode: Option<String>,
 }
 
+impl Events {
+    /// Whether there is an event, readable or not.
+    #[must_use]
+    pub fn has_any(&self) -> bool {
+        !self.events.is_empty() || self.unreadable > 0
+    }
+}
+
 /// An event whose members are still being read.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Draft {

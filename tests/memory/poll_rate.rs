@@ -47,6 +47,18 @@ async fn polls_that_wait_take_no_place_of_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_queue_of_events_is_taken_without_pauses() {
+    let lab = MemorySetup::new().settings(SETTINGS).start();
+    let agent = lab.agent(101).await;
+    let start = Instant::now();
+    for control_id in 0..200 {
+        agent.shown(control_id, "5550101").await;
+    }
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert_eq!(lab.metric("previewgate_polls_delayed_total"), 0.0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_limit_no_poll_waits() {
     let lab = MemorySetup::new().settings("limits.polls_per_agent = 0").start();
     lab.simulator.misbehave(Misbehaviour::new(Fault::ServerError { status: 503 }).on("agentevent").always());
