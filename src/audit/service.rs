@@ -17,6 +17,7 @@ use super::digest::Mac;
 use super::facts::{CallFacts, DecisionFacts, DecisionRef, Evidence, OutcomeFacts, ShownFacts};
 use super::note::{KeyError, Signer};
 use super::number_keys::{NumberKey, NumberKeys, Subject};
+use super::progress::Progress;
 use super::record::{
     Call, Called, Decision, Delivered, Ended, JudgedPreview, KeyedMac, Kind, Number, Outcome, Record, Refusals, Shown,
     Store,
@@ -25,7 +26,7 @@ use super::writer::queue::Queue;
 use super::writer::{Writer, WriterSettings};
 use crate::config::{self, Config};
 use crate::preview::{
-    AgentId, AgentPreviews, Clock, ControlId, DialedNumber, Preview, Reason, RecordId, ShownRef, Timestamp,
+    AgentId, AgentPreviews, Clock, ControlId, DialedNumber, Preview, Reason, RecordId, ShownRef, Timestamp, Verdict,
 };
 use crate::telemetry::sanitized;
 
@@ -103,7 +104,7 @@ pub struct AuditUnavailable {
     pub id: Option<RecordId>,
 }
 
-/// The state of the audit log, for `/readyz` and the metrics.
+/// The state of the audit log, for `/readyz`, the metrics and the status page.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
     /// Records cannot be written at the moment.
@@ -112,6 +113,10 @@ pub struct Status {
     pub taken: Vec<(Kind, u64)>,
     /// Records lost, by kind.
     pub lost: Vec<(Kind, u64)>,
+    /// How far the chain has come; `None` until the first line is written.
+    pub chain: Option<Progress>,
+    /// Callouts of this process that went upstream and whose outcome has no record yet.
+    pub open_decisions: u64,
 }
 
 /// The audit log of one gateway.
@@ -124,6 +129,8 @@ pub struct Audit {
     clock: Arc<dyn Clock>,
     run: u64,
     next: AtomicU64,
+    /// Decisions to send a callout that have no outcome yet.
+    open: AtomicU64,
 }
 
 /// Ends the audit log when dropped: writes what there is, closes the segment and signs it.
@@ -172,8 +179,9 @@ impl Audit {
         );
         let mut run = [0; 8];
         rand::fill(&mut run).map_err(|_| io::Error::other("the system has no random numbers"))?;
-        let (run, next) = (u64::from_be_bytes(run), AtomicU64::new(1));
-        Ok((Self { queue, keys, signer, configuration: Mutex::default(), clock, run, next }, writer))
+        let run = u64::from_be_bytes(run);
+        let (configuration, next, open) = (Mutex::default(), AtomicU64::new(1), AtomicU64::new(0));
+        Ok((Self { queue, keys, signer, configuration, clock, run, next, open }, writer))
     }
 
     /// The name of the chain that this gateway writes; empty until the directory could be opened.
@@ -246,6 +254,7 @@ impl Audit {
         let written = (!self.queue.is_failing())
             .then(|| self.queue.push_and_wait(facts.at, &Record::Decision(self.decision_record(facts))))
             .flatten();
+        self.opened(facts, written.is_some());
         async move {
             let written = written.ok_or(AuditUnavailable { id: None })?;
             match tokio::time::timeout(timeout, written).await {
@@ -265,7 +274,15 @@ impl Audit {
     /// [`Audit::decision`] failed (`audit.on_failure`).
     pub fn note_decision(&self, facts: &DecisionFacts<'_>) -> Option<DecisionRef> {
         let taken = self.queue.push(facts.at, &Record::Decision(self.decision_record(facts)));
+        self.opened(facts, taken);
         taken.then_some(DecisionRef { id: facts.id, seq: None })
+    }
+
+    /// Counts a decision that will have an outcome.
+    fn opened(&self, facts: &DecisionFacts<'_>, taken: bool) {
+        if taken && facts.verdict != Verdict::Rejected {
+            self.open.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn decision_record<'a>(&self, facts: &DecisionFacts<'a>) -> Decision<'a> {
@@ -333,9 +350,9 @@ impl Audit {
         hashes
     }
 
-    /// The result of a callout.
+    /// The result of a callout. A decision whose outcome finds no room stays open.
     pub fn outcome(&self, decision: RecordId, facts: &OutcomeFacts<'_>) {
-        self.push(&Record::Outcome(Outcome {
+        let record = Record::Outcome(Outcome {
             decision,
             result: facts.result.into(),
             reason: facts.reason.map(|reason| reason.as_str().into()),
@@ -345,7 +362,11 @@ impl Audit {
             call_id: facts.call_id.map(|text| sanitized(text, MAX_TEXT).to_string().into()),
             upstream: facts.upstream.map(Into::into),
             upstream_ms: facts.upstream_duration.map(millis),
-        }));
+        });
+        if self.queue.push(self.clock.now(), &record) {
+            let closed = |open: u64| Some(open.saturating_sub(1));
+            let _ = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, closed);
+        }
     }
 
     /// The platform reports on a call.
@@ -390,6 +411,8 @@ impl Audit {
             failing: self.queue.is_failing(),
             taken: each(&|kind| self.queue.taken(kind)),
             lost: each(&|kind| self.queue.lost(kind)),
+            chain: self.queue.chain.now(),
+            open_decisions: self.open.load(Ordering::Relaxed),
         }
     }
 
@@ -466,7 +489,7 @@ fn millis(duration: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::config::Durability;
-    use crate::preview::{SystemClock, Verdict};
+    use crate::preview::SystemClock;
 
     const TIMEOUT: Duration = Duration::from_millis(20);
 
@@ -524,7 +547,9 @@ mod tests {
         let first = audit.decision(&facts(1, clock.now()), TIMEOUT).await;
         assert_eq!(first.unwrap_err().id, Some(RecordId { run: 1, number: 1 }), "its record may still be written");
         assert!(audit.is_failing());
+        assert_eq!((audit.status().open_decisions, audit.status().chain), (1, None));
         audit.outcome(RecordId { run: 1, number: 1 }, &OutcomeFacts { result: "not_sent", ..OutcomeFacts::default() });
+        assert_eq!(audit.status().open_decisions, 0);
         // The failure is known: nothing waits, and nothing is recorded, although the timeout is long.
         let second = audit.decision(&facts(2, clock.now()), Duration::from_secs(3600)).await;
         assert_eq!(second.unwrap_err().id, None);
@@ -534,6 +559,10 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let third = audit.decision(&facts(3, clock.now()), Duration::from_secs(3600)).await.unwrap();
+        let status = audit.status();
+        let chain = status.chain.unwrap();
+        assert_eq!((status.open_decisions, chain.seq), (1, third.seq.unwrap()));
+        assert!(chain.checkpoint.is_some_and(|checkpoint| checkpoint.seq < chain.seq), "the segment begins with one");
         drop(AuditGuard { queue: Arc::clone(&audit.queue), thread: Some(thread), exit: settings.exit });
         let segment = std::fs::read_dir(&settings.directory).unwrap().map(|entry| entry.unwrap().path());
         let segment = segment.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "jsonl"));

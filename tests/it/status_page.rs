@@ -2,11 +2,14 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use previewgate::config::Mode;
+use previewgate::simulator::{Ending, Fault, Misbehaviour, Stage};
 use serde_json::json;
 
 use crate::callouts::lenient;
 use crate::observing::answered;
-use crate::support::{API, Agent, Browser, Lab, Request, Scripted, Setup, check_accessibility, id};
+use crate::support::{
+    API, Agent, AuditRecords, Browser, Lab, Request, Scripted, Setup, check_accessibility, eventually, id,
+};
 
 async fn call(lab: &Lab, agent: &Agent, control_id: i64, number: &str, name: &str) {
     let body = json!({"called": number, "callcontrolid": control_id});
@@ -58,6 +61,7 @@ async fn a_refused_callout_is_told_in_words() {
         "<b>Refused</b>: <code>number_not_in_preview</code>",
         "The upstream did not receive it.",
         "retcode <code>200-001</code>",
+        "<span class=\"request\"><span class=\"prefix\">request </span><code title=\"wrong\">wrong</code></span>",
         // Of docs/operating.md.
         "<em>Check</em>: numbers are compared whole and exactly",
         "href=\"/?reason=number_not_in_preview#decisions\"",
@@ -127,11 +131,58 @@ async fn what_needs_attention_is_at_the_top() {
     assert!(!page.contains("Everything is in order."));
 }
 
+/// The endpoint is unproven until something reaches it; the snapshot has an age; the audit log has a head, a checkpoint and
+/// open decisions.
+#[tokio::test]
+async fn what_is_kept_and_what_is_proved_is_shown() {
+    let settings = "previews.snapshot = \"previews.snapshot\"\nupstream.probe.kind = \"none\"";
+    let lab = Setup::plain().lenient().audited().settings(settings).start().await;
+    let before = page(&lab, "").await;
+    for words in ["<b>unproven</b> since", "no probe has reached it yet", "no open decisions", "<dd>saved <time"] {
+        assert!(before.contains(words), "{words}: {before}");
+    }
+    let agent = lab.agent(101).await;
+    agent.shown(7, "88889039").await;
+    call(&lab, &agent, 7, "88889039", "valid").await;
+    let after = page(&lab, "").await;
+    for words in ["<b>in use</b> since", "no open decisions", "head at line <b>", "last checkpoint <time", "up to line "] {
+        assert!(after.contains(words), "{words}: {after}");
+    }
+    assert!(!after.contains("unproven") && after.contains("Everything is in order."), "{after}");
+    let records = AuditRecords::read(&lab.site.path("audit"));
+    assert!(after.contains(&format!("head at line <b>{}</b>", records.0.last().unwrap()["seq"])), "{after}");
+
+    // The platform takes this one and does not answer.
+    let silence = Fault::Break { at: Stage::AfterRequest, how: Ending::Stall };
+    lab.simulator.misbehave(Misbehaviour::new(silence).on("previewCallout"));
+    let arrived = lab.simulator.callouts().len();
+    let pending = tokio::spawn(lab.send(&agent.callout(7, "88889039")));
+    eventually("the callout arrives", || lab.simulator.callouts().len() > arrived).await;
+    let open = page(&lab, "").await;
+    assert!(open.contains("1 open decision: sent, and the answer is not recorded yet"), "{open}");
+    pending.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_audit_log_that_cannot_be_written_is_at_the_top() {
+    let lab = Setup::plain().lenient().audited().settings("audit.timeout = \"20s\"").start().await;
+    let agent = lab.agent(101).await;
+    agent.shown(7, "88889039").await;
+    std::fs::rename(lab.site.path("audit"), lab.site.path("elsewhere")).unwrap();
+    std::fs::write(lab.site.path("audit"), "no directory").unwrap();
+    assert_eq!(agent.call(7, "88889039").await.own().reason, "audit_unavailable");
+    let page = page(&lab, "").await;
+    for words in ["The audit log cannot be written", "callouts are refused as audit_unavailable"] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+    assert!(!page.contains("Everything is in order."));
+}
+
 /// As a person on call uses it: waits for a refusal to appear, searches, opens its story, all by keyboard.
 #[tokio::test]
 async fn in_a_browser() {
     let Some(mut browser) = Browser::start().await else { return };
-    let lab = lenient().start().await;
+    let lab = lenient().audited().settings("previews.snapshot = \"previews.snapshot\"").start().await;
     let url = format!("http://{}/", lab.admin_address);
     let agent = lab.agent(101).await;
     agent.shown(7, "88889039").await;

@@ -5,6 +5,7 @@
 //! clients. The `Content-Security-Policy` allows nothing but the page's own style and script, by their hashes.
 
 mod chart;
+mod facts;
 mod manual;
 mod sections;
 mod story;
@@ -74,7 +75,7 @@ fn document(view: &View<'_>) -> Markup {
                     (sections::callouts(view))
                     div.columns {
                         (sections::upstream(view))
-                        (sections::facts(view))
+                        (facts::facts(view))
                     }
                     (sections::decisions(view))
                 }

@@ -7,12 +7,11 @@ use maud::{Markup, html};
 use super::chart::chart;
 use super::story::{story, verdict_word};
 use super::view::{EndpointView, View};
-use super::words::{ago, clock, count, day, length, list, machine, plural};
+use super::words::{ago, clock, count, length, list, machine, plural};
 use crate::admin::paths::PATHS;
-use crate::config::{Mode, StoreKind};
+use crate::config::Mode;
 use crate::gateway::Decision;
 use crate::preview::{Reason, Verdict};
-use crate::server::Phase;
 
 /// Decisions that the page shows. `/decisions` has all.
 const SHOWN: usize = 100;
@@ -159,12 +158,14 @@ pub(super) fn upstream(view: &View<'_>) -> Markup {
 fn one_endpoint(endpoint: &EndpointView, none_in_use: bool, view: &View<'_>) -> Markup {
     let condition = &endpoint.condition;
     let state = match condition.ejected {
-        false => "in use",
+        false if condition.proven => "in use",
+        false => "unproven",
         true if none_in_use => "out, tried all the same",
         true => "out",
     };
+    let unproven = !condition.ejected && !condition.proven;
     html! {
-        li.out[condition.ejected] {
+        li.out[condition.ejected].unproven[unproven] {
             p {
                 span.dot aria-hidden="true" {}
                 code { (endpoint.name) }
@@ -174,65 +175,8 @@ fn one_endpoint(endpoint: &EndpointView, none_in_use: bool, view: &View<'_>) -> 
                 b { (state) } " since " time datetime=(machine(condition.since)) { (ago(condition.since, view.now)) }
                 @if let Some(next) = condition.next_try_in { ", next try in " (length(next)) }
             }
+            @if unproven { p.why { "It takes requests, but no request and no probe has reached it yet." } }
             @if let Some(why) = &condition.why { p.why { (why) } }
-        }
-    }
-}
-
-pub(super) fn facts(view: &View<'_>) -> Markup {
-    let config = &view.generation.config;
-    html! {
-        section aria-labelledby="facts-title" {
-            h2 id="facts-title" { "Gateway" }
-            dl.facts id="facts" data-live {
-                dt { "Previews" }
-                dd { (previews(view)) }
-                dt { "Snapshot" }
-                dd { @match &config.previews.snapshot { Some(path) => { code { (path.display()) } }, None => "none: a restart forgets previews" } }
-                dt { "Certificates" }
-                dd { (certificates(view)) }
-                dt { "Last reload" }
-                dd { (reload(view)) }
-                dt { "Configuration" }
-                dd { "hash " code { (config.hash()) } ", " a href="/config" { "all values" } }
-                dt { "Health check" }
-                dd { @if view.surroundings.phase == Phase::Serving { "ready" } @else { "not ready: shutting down" } }
-            }
-        }
-    }
-}
-
-fn previews(view: &View<'_>) -> Markup {
-    match &view.generation.config.previews.store {
-        StoreKind::Memory => html! { "in the memory of this process" },
-        StoreKind::Redis(redis) => html! {
-            "shared through Redis at " code { (redis.url.host) } ", state " b { (view.generation.services.ledger.state()) }
-        },
-    }
-}
-
-fn certificates(view: &View<'_>) -> Markup {
-    html! {
-        @if view.certificates.is_empty() { "none: plain HTTP on both sides, or the system's CAs" }
-        @for certificate in &view.certificates {
-            p {
-                code { (certificate.role) }
-                @match certificate.not_after.duration_since(view.now) {
-                    Ok(left) => { " until " (day(certificate.not_after)) ", for " (length(left)) }
-                    Err(_) => { b { " expired " (ago(certificate.not_after, view.now)) } }
-                }
-            }
-        }
-    }
-}
-
-fn reload(view: &View<'_>) -> Markup {
-    let Some(reload) = &view.surroundings.reload else { return html! { "none since the start" } };
-    html! {
-        time datetime=(machine(reload.at)) { (ago(reload.at, view.now)) } ", by " (reload.trigger)
-        @match &reload.outcome {
-            Ok(changes) => { p { "Changes: " (changes) } }
-            Err(error) => { p { b { "Refused" } ": " (error) } }
         }
     }
 }
@@ -247,7 +191,10 @@ pub(super) fn decisions(view: &View<'_>) -> Markup {
                     Err(error) => p.empty role="alert" { "This cannot be searched for. " (error) "." },
                     Ok(_) if view.decisions.is_empty() => (nothing(view)),
                     Ok(_) => {
-                        div.list { @for decision in view.decisions.iter().take(SHOWN) { (row(decision, view)) } }
+                        div.list {
+                            (column_heads())
+                            @for decision in view.decisions.iter().take(SHOWN) { (row(decision, view)) }
+                        }
                         @if view.decisions.len() > SHOWN {
                             p.quiet { "The newest " (SHOWN) " of " (count(view.decisions.len() as u64)) ". " a href="/decisions" { "All as JSON" } }
                         }
@@ -290,21 +237,31 @@ fn nothing(view: &View<'_>) -> Markup {
     }
 }
 
+/// Above the columns, where there is room for columns. Each row says the same in words.
+fn column_heads() -> Markup {
+    html! {
+        div.heads aria-hidden="true" {
+            @for head in ["Verdict", "Agent", "Number", "Control ID", "Reason", "Request ID", "Age"] { span { (head) } }
+        }
+    }
+}
+
 fn row(decision: &Arc<Decision>, view: &View<'_>) -> Markup {
     html! {
         details id={ "d" (decision.number) } {
             summary {
                 span.chip.(decision.verdict.as_str()) { (verdict_word(decision.verdict)) }
                 span.agent {
-                    @match decision.agent_id { Some(agent) => { span.label { "agent " } (agent) }, None => { span.label { "no agent" } } }
+                    @match decision.agent_id { Some(agent) => { span.prefix { "agent " } (agent) }, None => { span.label { "no agent" } } }
                 }
                 span.number {
                     @match &decision.called { Some(called) => (called), None => { span.label { "no number" } } }
                 }
                 span.control {
-                    @match decision.control_id { Some(id) => { span.label { "ID " } (id) }, None => { span.label { "no ID" } } }
+                    @match decision.control_id { Some(id) => { span.prefix { "ID " } (id) }, None => { span.label { "no ID" } } }
                 }
                 span.reason { (decision.reason) }
+                span.request { span.prefix { "request " } code title=(decision.request_id) { (decision.request_id) } }
                 time datetime=(machine(decision.at)) title=(clock(decision.at)) { (ago(decision.at, view.now)) }
             }
             (story(decision))

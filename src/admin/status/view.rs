@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::words::{count, length, list, plural};
 use crate::admin::decisions::{BadFilter, Filter, form_value};
-use crate::config::{Mode, StoreKind};
+use crate::audit::Status;
+use crate::config::{Audit, Mode, OnAuditFailure, StoreKind};
 use crate::gateway::{Decision, Generation, Minute};
 use crate::preview::{Reason, Verdict};
 use crate::reload::LastReload;
@@ -19,6 +20,9 @@ const EXPIRES_SOON: Duration = Duration::from_secs(30 * 86_400);
 /// Refusals need attention if they are more than one in ten of the last ten minutes, and callouts are not just a few.
 const RECENT_MINUTES: usize = 10;
 const MIN_RECENT: u64 = 20;
+/// A snapshot needs attention if it is older than this many intervals, and never before this time.
+const LATE_INTERVALS: u32 = 3;
+const LATE_AT_LEAST: Duration = Duration::from_secs(30);
 
 /// What the page needs to know beside the generation in force.
 pub(in crate::admin) struct Surroundings<'a> {
@@ -38,6 +42,8 @@ pub(super) struct View<'a> {
     pub(super) hour: Vec<Minute>,
     pub(super) endpoints: Vec<EndpointView>,
     pub(super) certificates: Vec<CertificateView>,
+    /// The audit log, if there is one.
+    pub(super) audit: Option<(&'a Audit, Status)>,
     pub(super) filter: Result<Filter, BadFilter>,
     pub(super) decisions: Vec<Arc<Decision>>,
 }
@@ -77,6 +83,7 @@ impl<'a> View<'a> {
             role,
             not_after: UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default()),
         });
+        let audit = generation.config.audit.as_ref().zip(services.audit.log().map(|audit| audit.status()));
         Self {
             generation,
             surroundings,
@@ -84,6 +91,7 @@ impl<'a> View<'a> {
             hour: services.flight_recorder.last_hour(),
             endpoints: endpoints.collect(),
             certificates: certificates.collect(),
+            audit,
             filter,
             decisions,
         }
@@ -126,6 +134,11 @@ impl<'a> View<'a> {
         objections
     }
 
+    /// When previews were last saved.
+    pub(super) fn saved_at(&self) -> Option<SystemTime> {
+        self.generation.services.metrics.snapshots.last_success()
+    }
+
     /// What needs attention, the gravest first.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -133,6 +146,8 @@ impl<'a> View<'a> {
         self.of_shutdown(&mut problems);
         self.of_endpoints(&mut problems);
         self.of_store(&mut problems);
+        self.of_audit(&mut problems);
+        self.of_snapshot(&mut problems);
         self.of_certificates(&mut problems);
         self.of_refusals(&mut problems);
         self.of_process(&mut problems);
@@ -178,6 +193,35 @@ impl<'a> View<'a> {
                 redis.on_store_failure
             );
             problems.push(Problem::grave("The shared store is failing", text));
+        }
+    }
+
+    fn of_audit(&self, problems: &mut Vec<Problem>) {
+        let Some((settings, status)) = &self.audit else { return };
+        if status.failing {
+            let text = format!("While that lasts, {}. The log has the cause.", without_records(settings));
+            problems.push(Problem::grave("The audit log cannot be written", text));
+        }
+        let lost = status.lost.iter().map(|(_, number)| number).sum();
+        if lost > 0 {
+            let title = format!("{} lost since the start", plural(lost, "audit record"));
+            problems.push(Problem::minor(title, "A record in the log says since when, and how many of each kind."));
+        }
+    }
+
+    fn of_snapshot(&self, problems: &mut Vec<Problem>) {
+        let previews = &self.generation.config.previews;
+        if previews.snapshot.is_none() {
+            return;
+        }
+        let late = (previews.snapshot_interval * LATE_INTERVALS).max(LATE_AT_LEAST);
+        let age = match self.saved_at() {
+            Some(at) => self.now.duration_since(at).unwrap_or_default(),
+            None => self.generation.services.flight_recorder.uptime(),
+        };
+        if age > late {
+            let title = format!("Previews were not saved for {}", length(age));
+            problems.push(Problem::minor(title, "A restart would forget what agents were shown since. The log has the cause."));
         }
     }
 
@@ -234,5 +278,13 @@ impl Problem {
 
     fn minor(title: impl Into<String>, text: impl Into<String>) -> Self {
         Self { grave: false, ..Self::grave(title, text) }
+    }
+}
+
+/// What happens to callouts while the audit log cannot be written.
+pub(super) fn without_records(settings: &Audit) -> &'static str {
+    match settings.on_failure {
+        OnAuditFailure::Refuse => "callouts are refused as audit_unavailable",
+        OnAuditFailure::Forward => "callouts are forwarded without a record",
     }
 }

@@ -1,6 +1,6 @@
 //! Numbers and times as people read them.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// `12,345`
 pub(super) fn count(number: u64) -> String {
@@ -50,6 +50,11 @@ pub(super) fn ago(at: SystemTime, now: SystemTime) -> String {
         Ok(age) if age.as_secs() >= 1 => format!("{} ago", length(age)),
         _ => "just now".to_owned(),
     }
+}
+
+/// A time in milliseconds since 1970.
+pub(super) fn from_epoch(millis: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(millis)
 }
 
 /// `2026-11-29`

@@ -24,6 +24,7 @@ use super::digest::Digest;
 use super::merkle::Tree;
 use super::note::{Checkpoint, Signer};
 use super::number_keys::NumberKeys;
+use super::progress::Sealed;
 use super::record::{
     Before, Close, FORMAT, Kind, Lost, Open, Record, SignedCheckpoint, Tail, append_body, append_line,
 };
@@ -275,6 +276,7 @@ impl Writer {
         if let Some(pending) = segment.pending.take() {
             segment.position = pending.after;
         }
+        self.queue.chain.reached(segment.position.seq, segment.position.head);
         Ok(first)
     }
 
@@ -370,6 +372,7 @@ impl Writer {
         }
         self.next_checkpoint = Instant::now() + self.settings.checkpoint_interval;
         self.queue.count(Kind::Checkpoint);
+        self.queue.chain.sealed(Sealed { seq: checkpoint.seq, at: checkpoint.time });
         // The log goes elsewhere: whoever keeps it has an anchor that this machine cannot change.
         tracing::info!(target: "previewgate::audit", segment = checkpoint.segment, seq = checkpoint.seq, note, "audit checkpoint");
         Ok(())

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use crate::audit::progress::SharedProgress;
 use crate::audit::record::{ConfigInForce, Kind, Record, append_body};
 use crate::preview::Timestamp;
 
@@ -89,6 +90,8 @@ pub(crate) struct Queue {
     instance: OnceLock<String>,
     /// The configuration in force: each segment begins with it.
     configuration: Mutex<Option<ConfigInForce<'static>>>,
+    /// How far the chain has come.
+    pub(crate) chain: SharedProgress,
 }
 
 impl Default for Queue {
@@ -110,6 +113,7 @@ impl Queue {
             failing: AtomicBool::new(false),
             instance: OnceLock::new(),
             configuration: Mutex::default(),
+            chain: SharedProgress::default(),
         }
     }
 

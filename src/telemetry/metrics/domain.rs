@@ -1,6 +1,6 @@
 //! Decisions, events, and remembered previews.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -213,6 +213,12 @@ impl SnapshotMetrics {
     /// Records a snapshot written at this time.
     pub fn saved(&self, at: Timestamp) {
         self.last_success.set(i64::try_from(at.0 / 1000).unwrap_or(i64::MAX));
+    }
+
+    /// When previews were last saved.
+    pub fn last_success(&self) -> Option<SystemTime> {
+        let seconds = u64::try_from(self.last_success.value()?).ok()?;
+        Some(UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
     /// Records how many previews the start has restored.

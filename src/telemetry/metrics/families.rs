@@ -158,6 +158,11 @@ impl OptionalGauge {
         self.0.store(value, Ordering::Relaxed);
     }
 
+    /// Its value, if it has one.
+    pub(super) fn value(&self) -> Option<i64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|value| *value != Self::ABSENT)
+    }
+
     /// Writes its sample, if it has a value, as the one with these labels of the family of `encoder`.
     pub(super) fn encode_labelled(&self, encoder: &mut MetricEncoder<'_>, labels: &[(&str, &str)]) -> fmt::Result {
         match self.0.load(Ordering::Relaxed) {
