@@ -115,8 +115,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match arguments.command {
         Command::Run { config, takeover } => run(&config, takeover),
         Command::Check(options) => check(&options, &mut out),
-        Command::Demo { once } => demo::demo(if once { Afterwards::Exit } else { Afterwards::Serve }).map_err(other),
-        Command::Simulate(options) => demo::simulate(&options).map_err(other),
+        Command::Demo { once } => {
+            demo::demo(if once { Afterwards::Exit } else { Afterwards::Serve }).map_err(Failure::from)
+        }
+        Command::Simulate(options) => demo::simulate(&options).map_err(Failure::from),
         Command::Explain(options) => explain::explain(&options, &mut out).map_err(Failure::from),
         Command::Audit(command) => {
             audit_commands::run(&command, &mut out).map(|found| code = ExitCode::from(found)).map_err(Failure::from)
@@ -170,6 +172,15 @@ struct Failure {
 impl From<config::Problems> for Failure {
     fn from(problems: config::Problems) -> Self {
         Self { code: BAD_CONFIGURATION, message: problems.to_string() }
+    }
+}
+
+impl From<demo::DemoError> for Failure {
+    fn from(error: demo::DemoError) -> Self {
+        match error {
+            demo::DemoError::Config(problems) => problems.into(),
+            error => other(error),
+        }
     }
 }
 

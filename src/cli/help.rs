@@ -49,11 +49,13 @@ pub(super) const SIMULATE: &str = "\
 Examples:
   previewgate simulate --plain --address 127.0.0.1:8000
   previewgate simulate --ca-out ca.pem --poll-wait 2s
+  previewgate simulate --plain --address 127.0.0.1:8000 --campaign campaign.toml
 
 Exit codes:
-  0  ended by a signal
-  1  the address cannot be bound, or another failure
-  2  wrong usage";
+  0   ended by a signal
+  1   the address cannot be bound, or another failure
+  2   wrong usage
+  78  the campaign is refused; every mistake is listed";
 
 pub(super) const EXPLAIN: &str = "\
 Examples:

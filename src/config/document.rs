@@ -31,6 +31,7 @@ pub(super) struct Document<'v> {
     unknown: Vec<(String, usize)>,
     offsets: BTreeMap<String, usize>,
     problems: Vec<Problem>,
+    manual: &'static str,
 }
 
 impl<'v> Document<'v> {
@@ -47,7 +48,13 @@ impl<'v> Document<'v> {
             unknown: Vec::new(),
             offsets: BTreeMap::new(),
             problems: Vec::new(),
+            manual: "config/previewgate.toml",
         }
+    }
+
+    /// Names another place than the configuration's where every key is described.
+    pub(super) fn described_in(self, manual: &'static str) -> Self {
+        Self { manual, ..self }
     }
 
     /// Parses the document, or returns its first syntax error. Later errors would be guesses.
@@ -99,7 +106,7 @@ impl<'v> Document<'v> {
         for (key, offset) in std::mem::take(&mut self.unknown) {
             let cure = match self.nearest(&key) {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
-                None => "remove it; config/previewgate.toml lists every key".to_owned(),
+                None => format!("remove it; {} lists every key", self.manual),
             };
             // Does not show the value: it may be a secret under a misspelt key.
             self.problems.push(self.problem(Some(offset), &key, None, "unknown key", &cure));

@@ -13,6 +13,7 @@
 //! | [`changes`], [`reference`](mod@reference) | what differs between two configurations; a description of every key |
 //! | [`entry`], [`document`], [`writer`], [`toml_text`] | the machinery that walks the key table to read, write and describe |
 //! | [`problem`] | how a mistake is reported |
+//! | [`campaign`] | the campaign of a simulated CC-Gateway, a file of its own |
 //!
 //! A new key is a field in [`model`], a line in [`keys`], and its lines in `config/previewgate.toml`, where limits and
 //! defaults are documented for operators. Tests compare the three. No code outside this module sees an unchecked value,
@@ -20,6 +21,7 @@
 
 mod addresses;
 mod audit;
+mod campaign;
 mod changes;
 mod conflicts;
 mod document;
@@ -47,6 +49,7 @@ use std::path::Path;
 
 pub use addresses::UpstreamEndpoint;
 pub use audit::EvidenceMember;
+pub use campaign::{CallOutcome, CallPlan, Campaign, Contact, PreviewEvent, load_campaign};
 pub use changes::{Change, Setting};
 use document::Document;
 pub use document::Files;

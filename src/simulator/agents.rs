@@ -6,47 +6,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::config::AuthMode;
-use super::events::Meaning;
+use super::config::{AuthMode, SimulatorConfig};
+use super::events::{EventShape, Meaning};
+use super::failure::Failure;
+use super::offer::Offer;
+use super::telephone::{Call, Caused, Telephone};
+use crate::config::CallPlan;
 use crate::preview::AgentId;
-
-/// The failures that the simulator knows how to answer (docs/protocol.md 3).
-#[derive(Clone, Copy)]
-pub(super) enum Failure {
-    InvalidParameter,
-    NoPermission,
-    SignInParameter,
-    SignedInAlready,
-    NotSignedIn,
-    WrongNumber,
-}
-
-impl Failure {
-    pub(super) fn retcode(self) -> &'static str {
-        match self {
-            Self::InvalidParameter => "000-002",
-            Self::NoPermission => "000-003",
-            Self::SignInParameter => "100-001",
-            Self::SignedInAlready => "100-002",
-            Self::NotSignedIn => "100-006",
-            Self::WrongNumber => "200-001",
-        }
-    }
-
-    pub(super) fn message(self) -> &'static str {
-        match self {
-            Self::InvalidParameter => "invalid URL or interface parameter",
-            Self::NoPermission => "no permission, authentication may have expired",
-            Self::SignInParameter => "a sign-in parameter is empty or invalid",
-            Self::SignedInAlready => "the agent has signed in",
-            Self::NotSignedIn => "the agent is not signed in",
-            Self::WrongNumber => "the number to call is wrong",
-        }
-    }
-}
 
 /// Where a session wants its events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +84,17 @@ struct Session {
     last_seen: Instant,
     shown: Vec<(String, Vec<String>)>,
     delivery: Delivery,
+    telephone: Telephone,
+    /// How the agent's next calls go, if it was said.
+    plan: Option<CallPlan>,
+    /// The contact that a campaign offers.
+    offer: Option<Offer>,
+}
+
+/// What an agent does, for people.
+pub(super) struct Activity {
+    pub(super) calls: Vec<Call>,
+    pub(super) busy: bool,
 }
 
 /// All agents. Every operation is one short critical section.
@@ -122,14 +102,25 @@ pub(super) struct Agents {
     book: Mutex<HashMap<AgentId, Agent>>,
     /// Wakes the polls of all agents at once.
     pub(super) any_wake: Notify,
+    /// Sent to when sessions, calls or offers change.
+    changes: watch::Sender<()>,
+    shape: EventShape,
     node: String,
     auth: AuthMode,
     idle_sign_out: Duration,
 }
 
 impl Agents {
-    pub(super) fn new(node: &str, auth: AuthMode, idle_sign_out: Duration) -> Self {
-        Self { book: Mutex::default(), any_wake: Notify::new(), node: node.to_owned(), auth, idle_sign_out }
+    pub(super) fn new(config: &SimulatorConfig) -> Self {
+        Self {
+            book: Mutex::default(),
+            any_wake: Notify::new(),
+            changes: watch::Sender::new(()),
+            shape: config.events.clone(),
+            node: config.node.clone(),
+            auth: config.auth,
+            idle_sign_out: config.idle_sign_out,
+        }
     }
 
     /// Opens a session. Events that were injected before the sign-in stay queued, those of a session that it replaces do not.
@@ -153,14 +144,27 @@ impl Agents {
             last_seen: Instant::now(),
             shown: Vec::new(),
             delivery,
+            telephone: Telephone::default(),
+            plan: None,
+            offer: None,
         });
         agent.wake.notify_waiters(); // ends a poll of the earlier session
+        self.changes.send_replace(());
         Ok(Opened { guid, serial: agent.serial })
     }
 
     pub(super) fn sign_out(&self, agent: AgentId) {
         if let Some(agent) = self.lock().get_mut(&agent) {
             agent.sign_out();
+            self.changes.send_replace(());
+        }
+    }
+
+    /// Ends this session, if it is not over yet.
+    pub(super) fn sign_out_session(&self, agent: AgentId, serial: u64) {
+        if let Some(agent) = self.lock().get_mut(&agent).filter(|agent| agent.serial == serial) {
+            agent.sign_out();
+            self.changes.send_replace(());
         }
     }
 
@@ -270,7 +274,77 @@ impl Agents {
         let Some(session) = book.get_mut(&agent).and_then(|agent| agent.session.as_mut()) else { return false };
         let before = session.shown.len();
         session.shown.retain(|(id, _)| id != control_id);
+        session.offer.iter_mut().for_each(|offer| offer.cancelled(control_id));
+        self.changes.send_replace(());
         session.shown.len() < before
+    }
+
+    /// Changes the telephone of an agent who is signed in, and queues the events that this causes.
+    pub(super) fn with_telephone<T>(
+        &self,
+        id: AgentId,
+        act: impl FnOnce(&mut Telephone) -> Result<(T, Caused), Failure>,
+    ) -> Result<T, Failure> {
+        let mut book = self.lock();
+        let agent = book.get_mut(&id).ok_or(Failure::NotSignedIn)?;
+        let session = agent.session.as_mut().ok_or(Failure::NotSignedIn)?;
+        let (value, caused) = act(&mut session.telephone)?;
+        if let Some(offer) = &mut session.offer {
+            offer.follow(session.telephone.calls(), &caused);
+        }
+        let events = caused.iter().map(|(event_type, content)| self.shape.event(id, event_type, content));
+        agent.queue.extend(events);
+        agent.wake.notify_waiters();
+        self.any_wake.notify_waiters();
+        self.changes.send_replace(());
+        Ok(value)
+    }
+
+    /// What this agent does; `None` when it is not signed in.
+    pub(super) fn activity(&self, agent: AgentId) -> Option<Activity> {
+        let book = self.lock();
+        let telephone = &book.get(&agent)?.session.as_ref()?.telephone;
+        Some(Activity { calls: telephone.calls().to_vec(), busy: telephone.is_busy() })
+    }
+
+    /// How the next call of this agent goes, if it was said.
+    pub(super) fn plan(&self, agent: AgentId) -> Option<CallPlan> {
+        self.lock().get(&agent)?.session.as_ref()?.plan
+    }
+
+    /// Says how the next calls of this agent go. Returns false if it is not signed in.
+    pub(super) fn set_plan(&self, agent: AgentId, plan: CallPlan) -> bool {
+        self.with_session(agent, |session| session.plan = Some(plan)).is_some()
+    }
+
+    /// A campaign offers a contact. Returns the session's number, or `None` if the agent is not signed in.
+    pub(super) fn offer(&self, agent: AgentId, offer: Offer, plan: CallPlan) -> Option<u64> {
+        self.with_session(agent, |session| (session.offer, session.plan) = (Some(offer), Some(plan)))?;
+        self.lock().get(&agent).map(|agent| agent.serial)
+    }
+
+    /// Whether the contact that this session was offered is over; true if the session is.
+    pub(super) fn offer_is_over(&self, agent: AgentId, serial: u64) -> bool {
+        let book = self.lock();
+        let session = book.get(&agent).filter(|agent| agent.serial == serial).and_then(|agent| agent.session.as_ref());
+        session.and_then(|session| session.offer.as_ref()).is_none_or(Offer::is_over)
+    }
+
+    /// Whether this agent can be shown a contact: signed in, not busy and not in a call.
+    pub(super) fn is_available(&self, agent: AgentId) -> bool {
+        self.activity(agent).is_some_and(|activity| activity.calls.is_empty() && !activity.busy)
+    }
+
+    /// Waits until this holds. Asked again whenever a session, a call or an offer changes.
+    pub(super) async fn until(&self, condition: impl Fn(&Self) -> bool) {
+        let mut changes = self.changes.subscribe();
+        while !condition(self) && changes.changed().await.is_ok() {}
+    }
+
+    fn with_session<T>(&self, agent: AgentId, act: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        let value = self.lock().get_mut(&agent)?.session.as_mut().map(act);
+        self.changes.send_replace(());
+        value
     }
 
     /// The present GUID; `None` when the agent is not signed in.

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::agents::Failure;
+use super::failure::Failure;
 
 /// The content type of every envelope.
 const JSON: &str = "application/json;charset=UTF-8";

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 
 use super::events::EventShape;
+use crate::config::{CallPlan, Campaign};
 
 /// The wait of a long poll as documented: 100 x 100 ms.
 const DOCUMENTED_POLL_WAIT: Duration = Duration::from_secs(10);
@@ -21,6 +22,20 @@ pub enum AuthMode {
         /// That number.
         every: u32,
     },
+}
+
+/// When a push that fails is repeated, and when the platform gives the session up (docs/protocol.md 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PushRetry {
+    /// The pause before the next attempt.
+    pub interval: Duration,
+    /// The agent is signed out when pushes have failed for this long.
+    pub give_up: Duration,
+}
+
+impl PushRetry {
+    /// The vendor's defaults.
+    pub const DOCUMENTED: Self = Self { interval: Duration::from_secs(10), give_up: Duration::from_secs(120) };
 }
 
 /// What kind of CC-Gateway to be.
@@ -42,6 +57,12 @@ pub struct SimulatorConfig {
     pub events: EventShape,
     /// Whether a callout is followed by PhoneAlerting, PhoneOffhook and Talking.
     pub follow_ups: bool,
+    /// How calls go. Only a strict simulator has calls with a state.
+    pub call: CallPlan,
+    /// Whether failed pushes are repeated. Absent: never, so that a test sees each attempt once.
+    pub push_retry: Option<PushRetry>,
+    /// Contacts that are shown by themselves. Its calls need a strict simulator.
+    pub campaign: Option<Campaign>,
     /// Whether every callout succeeds, so that every refusal comes from the gateway.
     pub lenient_callouts: bool,
     /// Whether interfaces that the simulator does not know are an error, as at a real CC-Gateway. Otherwise they succeed, so
@@ -64,6 +85,9 @@ impl Default for SimulatorConfig {
             auth: AuthMode::Static,
             events: EventShape::default(),
             follow_ups: true,
+            call: CallPlan::AT_ONCE,
+            push_retry: None,
+            campaign: None,
             lenient_callouts: false,
             strict: false,
             control: true,

@@ -3,12 +3,15 @@
 //! | request | effect |
 //! |---|---|
 //! | `GET /simulator/` | a page that does all of this by a click |
-//! | `GET /simulator/agents` | the agents that are signed in: GUID, delivery, previews they were shown, events that wait |
+//! | `GET /simulator/agents` | the agents that are signed in: GUID, delivery, state, calls, previews they were shown, events that wait |
 //! | `POST /simulator/agents/{id}/sign-in` | opens a session that polls, in place of any earlier one; the answer has its GUID |
 //! | `POST /simulator/agents/{id}/sign-out` | ends the session; no client is notified |
 //! | `POST /simulator/agents/{id}/events` | queues the event object in the body |
-//! | `POST /simulator/agents/{id}/preview` | `{"controlid": 11776, "dialeddigits": "100,101"}` becomes a preview |
+//! | `POST /simulator/agents/{id}/preview` | `{"controlid": 11776, "dialeddigits": "100,101"}` becomes a preview; `"eventType": "AgentEvent_Preview"` chooses the event, `"callData"` its data |
+//! | `POST /simulator/agents/{id}/calls` | how the agent's next calls go: `{"outcome": "fails", "ring": "2s"}`; outcomes are `talks`, `hangs_up` (after `"talk"`) and `fails` |
+//! | `POST /simulator/agents/{id}/hang-up` | the customer of the present call hangs up |
 //! | `POST /simulator/agents/{id}/release` | the agent's preview is over |
+//! | `GET /simulator/campaign` | how far the campaign has come; null without one |
 //! | `GET /simulator/journal` | what arrived, credentials redacted; `?newest=50` limits it; `DELETE` empties it |
 //! | `POST /simulator/misbehave` | a [`Misbehaviour`]: `{"fault": "break", "at": "after_request", "how": "reset", "path": "previewCallout", "agent": "101", "times": 2}`; `DELETE` clears all |
 //!
@@ -17,16 +20,19 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::agents::Delivery;
+use super::agents::{Activity, Delivery};
 use super::answer::{Answer, Body};
 use super::events::text;
 use super::misbehaviour::Misbehaviour;
 use super::request::Request;
 use super::shared::Shared;
+use crate::config::{CallOutcome, PreviewEvent};
 use crate::preview::AgentId;
 
 const MISBEHAVIOUR_KEYS: [&str; 11] =
     ["fault", "at", "how", "method", "path", "agent", "times", "milliseconds", "status", "count", "bytes"];
+
+const NOT_SIGNED_IN: &str = "the agent is not signed in";
 
 const PAGE: &[u8] = include_bytes!("page.html");
 
@@ -44,6 +50,9 @@ pub(super) fn answer(shared: &Shared, request: &Request) -> Answer {
         ("POST", ["agents", id, "events"]) => event(shared, request, id),
         ("POST", ["agents", id, "preview"]) => preview(shared, request, id),
         ("POST", ["agents", id, "release"]) => release(shared, id),
+        ("POST", ["agents", id, "calls"]) => plan(shared, request, id),
+        ("POST", ["agents", id, "hang-up"]) => hang_up(shared, id),
+        ("GET", ["campaign"]) => Ok(campaign(shared)),
         ("GET", ["journal"]) => Ok(journal(shared, request)),
         ("DELETE", ["journal"]) => {
             shared.journal.clear();
@@ -79,11 +88,69 @@ fn agents(shared: &Shared) -> Value {
             "agent": id.to_string(),
             "guid": shared.agents.guid(*id),
             "delivery": shared.agents.delivery(*id).map(|delivery| delivery.word()),
+            "state": activity(shared.agents.activity(*id).as_ref()),
+            "calls": calls(shared.agents.activity(*id).as_ref()),
             "shown": previews.map(|(id, numbers)| json!({"controlid": id, "numbers": numbers})).collect::<Vec<_>>(),
             "waiting": shared.agents.waiting(*id),
         })
     };
     shared.agents.signed_in().iter().map(shown).collect()
+}
+
+/// In one word.
+fn activity(activity: Option<&Activity>) -> &'static str {
+    match activity {
+        Some(activity) if !activity.calls.is_empty() => "in a call",
+        Some(activity) if activity.busy => "busy",
+        _ => "ready",
+    }
+}
+
+fn calls(activity: Option<&Activity>) -> Value {
+    let calls = activity.into_iter().flat_map(|activity| &activity.calls);
+    let shown = calls.map(|call| {
+        json!({"callid": call.id, "number": call.number, "state": call.state.word(), "seconds": call.since.elapsed().as_secs()})
+    });
+    shown.collect()
+}
+
+fn campaign(shared: &Shared) -> Value {
+    let progress = shared.campaign.as_ref().map(|campaign| campaign.progress());
+    progress.map_or(
+        Value::Null,
+        |progress| json!({"contacts": progress.contacts, "shown": progress.shown, "over": progress.over}),
+    )
+}
+
+fn plan(shared: &Shared, request: &Request, id: &str) -> Result<Value, String> {
+    let (agent, body) = (agent(id)?, body(request)?);
+    let mut plan = shared.config.call;
+    for (name, value) in body.as_object().ok_or("an object is needed")? {
+        let text = value.as_str().ok_or_else(|| format!("{name}: a string is needed"))?;
+        let time = || humantime::parse_duration(text).map_err(|error| format!("{name}: {error}"));
+        match name.as_str() {
+            "outcome" => {
+                let outcome = CallOutcome::ALL.iter().find(|outcome| outcome.as_str() == text);
+                plan.outcome = *outcome.ok_or("outcome: talks, hangs_up or fails")?;
+            }
+            "ring" => plan.ring = time()?,
+            "talk" => plan.talk = time()?,
+            _ => return Err(format!("{name}: unknown; known are outcome, ring and talk")),
+        }
+    }
+    if shared.agents.set_plan(agent, plan) { Ok(Value::Null) } else { Err(NOT_SIGNED_IN.to_owned()) }
+}
+
+fn hang_up(shared: &Shared, id: &str) -> Result<Value, String> {
+    let hung_up = shared.agents.with_telephone(agent(id)?, |telephone| {
+        let caused = telephone.customer_hangs_up(None);
+        Ok((caused.is_some(), caused.unwrap_or_default()))
+    });
+    match hung_up {
+        Ok(true) => Ok(Value::Null),
+        Ok(false) => Err("nobody is connected to the agent".to_owned()),
+        Err(failure) => Err(failure.message().to_owned()),
+    }
 }
 
 fn sign_in(shared: &Shared, id: &str) -> Result<Value, String> {
@@ -105,9 +172,19 @@ fn preview(shared: &Shared, request: &Request, id: &str) -> Result<Value, String
     let control_id = body.get("controlid").and_then(text).and_then(|id| id.parse().ok());
     let control_id = control_id.ok_or("controlid: a 64-bit integer is needed")?;
     let numbers = body.get("dialeddigits").and_then(Value::as_str).ok_or("dialeddigits: a string is needed")?;
-    let event = shared.config.events.preview(agent, control_id, numbers);
+    let event_type = body.get("eventType").map(preview_event).transpose()?;
+    let call_data = body.get("callData").and_then(Value::as_str).unwrap_or(&shared.config.events.call_data);
+    let event = shared.config.events.preview_of(agent, control_id, numbers, event_type, call_data);
     shared.agents.inject(agent, event.clone());
     Ok(event)
+}
+
+fn preview_event(name: &Value) -> Result<PreviewEvent, String> {
+    let known = PreviewEvent::ALL.iter().find(|event| name.as_str() == Some(event.as_str()));
+    known.copied().ok_or_else(|| {
+        let all: Vec<_> = PreviewEvent::ALL.iter().map(|event| event.as_str()).collect();
+        format!("eventType: one of {}", all.join(", "))
+    })
 }
 
 fn release(shared: &Shared, id: &str) -> Result<Value, String> {

@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use crate::config::PreviewEvent;
 use crate::preview::{AgentId, ControlId};
 use crate::protocol::EventType;
 
@@ -37,14 +38,25 @@ impl Default for EventShape {
 impl EventShape {
     /// A preview to call: `…_CallOut` for one number, `…_CallOut_Ex` for several with commas.
     pub fn preview(&self, agent: AgentId, control_id: ControlId, numbers: &str) -> Value {
-        let several = numbers.contains(',');
-        let event_type = if several { EventType::PreviewCallOutEx } else { EventType::PreviewCallOut };
+        self.preview_of(agent, control_id, numbers, None, &self.call_data)
+    }
+
+    /// The same, as this event and with this `callData`.
+    pub fn preview_of(
+        &self,
+        agent: AgentId,
+        control_id: ControlId,
+        numbers: &str,
+        event: Option<PreviewEvent>,
+        call_data: &str,
+    ) -> Value {
+        let by_numbers = if numbers.contains(',') { PreviewEvent::CallOutEx } else { PreviewEvent::CallOut };
         let id = if self.control_id_as_string { self.padded(&control_id.to_string()) } else { json!(control_id.0) };
-        let mut content = json!({"dialeddigits": self.padded(numbers), "callData": self.padded(&self.call_data)});
+        let mut content = json!({"dialeddigits": self.padded(numbers), "callData": self.padded(call_data)});
         if let Some(object) = content.as_object_mut() {
             object.insert(self.control_id_member.clone(), id);
         }
-        self.event(agent, event_type.as_str(), &content)
+        self.event(agent, event.unwrap_or(by_numbers).as_str(), &content)
     }
 
     /// The agent's preview is over.

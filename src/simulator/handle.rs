@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::agents::{Delivery, RawAnswer};
+use super::campaign::CampaignProgress;
 use super::journal::{JournalEntry, PushDelivery};
 use super::misbehaviour::Misbehaviour;
 use super::shared::Shared;
@@ -82,6 +83,11 @@ impl SimulatorHandle {
     /// Removes all rules: no more misbehaviour.
     pub fn behave(&self) {
         self.0.rules.clear();
+    }
+
+    /// How far the campaign has come; `None` without one.
+    pub fn campaign(&self) -> Option<CampaignProgress> {
+        self.0.campaign.as_ref().map(|campaign| campaign.progress())
     }
 
     /// Every request that arrived, in the order in which they had been read; the newest when there were too many.

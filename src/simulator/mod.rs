@@ -1,7 +1,8 @@
 //! A CC-Gateway for tests, the demo and integrators: correct by default, with faults on request.
 //!
-//! It implements the part of the agent API that the gateway reads (`vendor`), and downloads, uploads and echoes of any
-//! size (`transfer`). It pushes events to applications that ask for it (`push`), records every request that arrives
+//! It implements the part of the agent API that the gateway reads (`vendor`), calls with their states and events
+//! (`call_control`, `telephone`), and downloads, uploads and echoes of any size (`transfer`). It runs campaigns
+//! (`campaign`). It pushes events to applications that ask for it (`push`), records every request that arrives
 //! ([`JournalEntry`]), and can be controlled over HTTP (`control`). It writes every byte itself (`http1`,
 //! `connection`), so that it can break HTTP on purpose ([`Fault`]).
 //!
@@ -10,18 +11,23 @@
 
 mod agents;
 mod answer;
+mod call_control;
+mod campaign;
 mod certificates;
 mod config;
 mod connection;
 mod control;
 mod events;
+mod failure;
 mod handle;
 mod http1;
 mod journal;
 mod misbehaviour;
+mod offer;
 mod push;
 mod request;
 mod shared;
+mod telephone;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -38,8 +44,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use agents::Delivery;
+pub use campaign::CampaignProgress;
 pub use certificates::{Authority, SelfSigned, self_signed};
-pub use config::{AuthMode, SimulatorConfig};
+pub use config::{AuthMode, PushRetry, SimulatorConfig};
 pub use events::EventShape;
 pub use handle::SimulatorHandle;
 pub use journal::{JournalEntry, PushDelivery};
@@ -76,6 +83,7 @@ impl Simulator {
         let address = listener.local_addr()?;
         let (stop, stopped) = watch::channel(());
         let shared = Shared::new(config, stopped);
+        campaign::start(&shared);
         let accepting = Some(shared.spawn(accept(listener, shared.clone())));
         Ok(Self { address, shared, accepting, stop })
     }
@@ -83,8 +91,9 @@ impl Simulator {
     /// Serves the pipes of [`Simulator::connect`] only, and listens nowhere. Pushes still go over TCP.
     pub fn in_memory(config: SimulatorConfig) -> Simulator {
         let (stop, stopped) = watch::channel(());
-        let address = config.address;
-        Self { address, shared: Shared::new(config, stopped), accepting: None, stop }
+        let (address, shared) = (config.address, Shared::new(config, stopped));
+        campaign::start(&shared);
+        Self { address, shared, accepting: None, stop }
     }
 
     /// Opens an in-memory connection of `peer` and returns its end, on the runtime of the caller.

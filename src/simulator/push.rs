@@ -1,10 +1,12 @@
 //! Pushed events: the simulated platform as an HTTP client of the application (docs/protocol.md 6.3 and 6.4).
 //!
 //! Each session that asked for push has a task. It posts in order and waits for each response. A failed post is
-//! recorded and not repeated: no public document says that the platform repeats it.
+//! repeated as the vendor's guide says ([`PushRetry`]), and then the agent is signed out; by default it is not, so that a
+//! test sees each attempt once.
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Uri};
@@ -20,6 +22,9 @@ use tokio_rustls::TlsConnector;
 
 use super::agents::Delivery;
 use super::certificates::provider;
+#[cfg(doc)]
+use super::config::PushRetry;
+use super::events::text;
 use super::journal::PushDelivery;
 use super::shared::Shared;
 use crate::preview::AgentId;
@@ -35,10 +40,13 @@ pub(super) fn start(shared: &Arc<Shared>, agent: AgentId, serial: u64, delivery:
 
 async fn push_until_over(shared: Arc<Shared>, agent: AgentId, serial: u64, delivery: Delivery) {
     let wake = shared.agents.wake_of(agent);
+    let session = Session { shared: &shared, agent, serial };
     loop {
         let mut woken = std::pin::pin!(wake.notified());
         woken.as_mut().enable();
-        let Some(guid) = shared.agents.guid_of_session(agent, serial) else { return };
+        if shared.agents.guid_of_session(agent, serial).is_none() {
+            return;
+        }
         let events = shared.agents.take_all(agent);
         if events.is_empty() {
             woken.await;
@@ -48,16 +56,49 @@ async fn push_until_over(shared: Arc<Shared>, agent: AgentId, serial: u64, deliv
             Delivery::Poll => return,
             Delivery::Push { uri, token } => {
                 let body = json!({"workNo": agent.to_string(), "eventList": events});
-                record(&shared, agent, uri, events.len(), post(uri, &guid, Some(token), &body).await);
+                session.push(uri, Some(token), &body, events.len()).await;
             }
             Delivery::PushUrl { uri } => {
                 for event in events {
                     let body = json!({"message": "", "retcode": "0", "event": event});
-                    record(&shared, agent, uri, 1, post(uri, &guid, None, &body).await);
+                    session.push(uri, None, &body, 1).await;
                 }
             }
         }
     }
+}
+
+/// The session that events are pushed to.
+struct Session<'a> {
+    shared: &'a Shared,
+    agent: AgentId,
+    serial: u64,
+}
+
+impl Session<'_> {
+    /// Posts until the application accepts it, the session is over, or the platform gives the session up.
+    async fn push(&self, uri: &str, token: Option<&str>, body: &Value, events: usize) {
+        let agents = &self.shared.agents;
+        let mut failing = Duration::ZERO;
+        while let Some(guid) = agents.guid_of_session(self.agent, self.serial) {
+            let outcome = post(uri, &guid, token, body).await;
+            let accepted = outcome.as_ref().is_ok_and(is_accepted);
+            record(self.shared, self.agent, uri, events, outcome);
+            let Some(retry) = self.shared.config.push_retry.filter(|_| !accepted) else { return };
+            tokio::time::sleep(retry.interval).await;
+            failing += retry.interval;
+            if failing >= retry.give_up {
+                agents.sign_out_session(self.agent, self.serial);
+            }
+        }
+    }
+}
+
+/// `{"message":"","retcode":"0"}`
+fn is_accepted((status, body): &(u16, Bytes)) -> bool {
+    let retcode = |body: &Value| body.get("retcode").and_then(text);
+    let envelope = serde_json::from_slice(body).ok();
+    (200..300).contains(status) && envelope.as_ref().and_then(retcode).as_deref() == Some("0")
 }
 
 fn record(shared: &Shared, agent: AgentId, uri: &str, events: usize, outcome: io::Result<(u16, Bytes)>) {

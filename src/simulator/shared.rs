@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::agents::Agents;
+use super::campaign::Running;
 use super::config::SimulatorConfig;
 use super::journal::{Journal, PushDelivery};
 use super::misbehaviour::Rules;
@@ -22,6 +23,8 @@ pub(super) struct Shared {
     pub(super) connections_open: watch::Sender<usize>,
     pub(super) held_polls: watch::Sender<usize>,
     pub(super) body_bytes: watch::Sender<u64>,
+    /// The campaign, if there is one.
+    pub(super) campaign: Option<Arc<Running>>,
     /// Closed when the simulator ends.
     pub(super) stop: watch::Receiver<()>,
     calls: AtomicU64,
@@ -30,7 +33,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(config: SimulatorConfig, stop: watch::Receiver<()>) -> Arc<Self> {
         Arc::new(Self {
-            agents: Agents::new(&config.node, config.auth, config.idle_sign_out),
+            agents: Agents::new(&config),
             journal: Journal::new(config.journal_entries),
             rules: Rules::default(),
             pushes: watch::Sender::new(Vec::new()),
@@ -38,6 +41,7 @@ impl Shared {
             connections_open: watch::Sender::new(0),
             held_polls: watch::Sender::new(0),
             body_bytes: watch::Sender::new(0),
+            campaign: config.campaign.clone().map(Running::new),
             stop,
             calls: AtomicU64::new(1000),
             config,

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::agents::{Delivery, Failure, Next, uuid};
+use super::agents::{Delivery, Next, uuid};
 use super::answer::{Answer, Body};
 use super::events::text;
+use super::failure::Failure;
 use super::request::Request;
 use super::shared::{Held, Shared};
-use super::{push, transfer};
+use super::{call_control, push, transfer};
 use crate::preview::AgentId;
 
 type Outcome = Result<Answer, Failure>;
@@ -43,7 +44,10 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: &Request) -> Answer {
         ("PUT", ["voicecall", id, operation]) if operation.eq_ignore_ascii_case("cancelPreviewCallout") => {
             cancel_preview_callout(shared, request, id)
         }
-        _ if shared.config.strict => Err(Failure::InvalidParameter),
+        ("POST" | "PUT", ["onlineagent", id, "syncagentinfo" | "updateGuid"]) if shared.config.strict => {
+            handshake(shared, request, id)
+        }
+        _ if shared.config.strict => call_control::answer(shared, request).unwrap_or(Err(Failure::InvalidParameter)),
         _ => Ok(transfer::answer(request)),
     };
     let answer = outcome.unwrap_or_else(Answer::failure);
@@ -154,22 +158,27 @@ async fn poll_all(shared: &Shared, request: &Request) -> Outcome {
     }
 }
 
-fn preview_callout(shared: &Shared, request: &Request, method: &str, id: &str) -> Outcome {
+fn preview_callout(shared: &Arc<Shared>, request: &Request, method: &str, id: &str) -> Outcome {
     let agent = agent_id(id)?;
     let body = request.json().unwrap_or_default();
     let called = body.get("called").and_then(Value::as_str).unwrap_or_default();
+    let control_id = control_id(&body);
     if !shared.config.lenient_callouts {
         if method != "PUT" {
             return Err(Failure::InvalidParameter);
         }
         shared.agents.check(agent, request.guid())?;
-        let control_id = control_id(&body).ok_or(Failure::InvalidParameter)?;
+        let control_id = control_id.as_deref().ok_or(Failure::InvalidParameter)?;
         if called.is_empty() {
             return Err(Failure::InvalidParameter);
         }
-        if !shared.agents.was_shown(agent, &control_id, called) {
+        if !shared.agents.was_shown(agent, control_id, called) {
             return Err(Failure::WrongNumber);
         }
+    }
+    if shared.config.strict && shared.config.follow_ups {
+        let call_id = call_control::dial(shared, agent, called, control_id.as_deref())?;
+        return Ok(Answer::success(json!({"result": call_id})));
     }
     let call_id = shared.new_call_id();
     if shared.config.follow_ups {

@@ -31,8 +31,31 @@ async fn a_developer_shows_a_preview_and_sees_the_callout_arrive() {
         assert!(command.contains(&words), "{words}: {command}");
     }
     let callout = Request::put(format!("{API}/voicecall/1001/previewCallout")).guid(&guid);
-    wire.send(&callout.json(&json!({"called": "5550101", "callcontrolid": "11776"}))).await;
+    wire.send(&callout.clone().json(&json!({"called": "5550101", "callcontrolid": "11776"}))).await;
     browser.until("document.querySelector('#journal').innerText.includes('/voicecall/1001/previewCallout')").await;
+
+    // The call and its state; the customer ends it by a click, and the next one is not answered.
+    browser.until("document.querySelector('#agents').innerText.includes('In a call with 5550101')").await;
+    browser.until("document.querySelector('#agents .state').innerText === 'in a call'").await;
+    for (name, dark) in [("simulator-call", false), ("simulator-call-dark", true)] {
+        browser.appear(1280, dark).await;
+        check_accessibility(&mut browser, name).await;
+        browser.screenshot(name).await;
+    }
+    let button =
+        |text: &str| format!("[...document.querySelectorAll('#agents button')].find(b => b.innerText === '{text}')");
+    browser.evaluate(&format!("{}.click()", button("The customer hangs up"))).await;
+    browser.until("document.querySelector('#agents .state').innerText === 'ready'").await;
+    let choose = "(select => { select.value = 'fails'; select.onchange() })(document.querySelector('#agents select'))";
+    browser.evaluate(choose).await;
+    browser.until("document.querySelector('#said').innerText.includes('are not answered')").await;
+    wire.send(&callout.json(&json!({"called": "5550102", "callcontrolid": "11776"}))).await;
+    let mut events = Vec::new();
+    while events.last().map(String::as_str) != Some("AgentEvent_Call_Out_Fail") {
+        let polled = wire.send(&Request::get(format!("{API}/agentevent/1001")).guid(&guid)).await.json();
+        events.push(polled["event"]["eventType"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(events[..3], ["AgentOther_PhoneAlerting", "AgentOther_PhoneOffhook", "AgentEvent_Talking"]);
 
     // What a client chose is shown as text.
     let hostile = "<img src=x onerror=document.title='broken'>";

@@ -2,9 +2,12 @@
 
 use std::process::{Output, Stdio};
 
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use crate::support::{API, Process, RUN, Request, Setup, Site, eventually_async, outcome, project, signal, within};
+use crate::support::{
+    API, Process, RUN, Request, Setup, Site, eventually_async, outcome, project, signal, skip, within,
+};
 
 /// What `previewgate --help` lists.
 const COMMANDS: [&str; 12] = [
@@ -193,4 +196,58 @@ async fn health_waits_no_longer_than_it_may() {
     let address = silent.local_addr().unwrap().to_string();
     let (code, _, complaint) = health(&["--address", &address, "--timeout", "50ms"]).await;
     assert!(code == Some(1) && complaint.contains("does not answer"), "{complaint}");
+}
+
+/// Runs what `simulate` prints, from the line `GUID=` on, as a shell reads it.
+#[tokio::test]
+async fn the_commands_that_simulate_prints_work_as_printed() {
+    if std::process::Command::new("curl").arg("--version").output().is_err() {
+        return skip("curl is not installed");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let authority = directory.path().join("a ca.pem");
+    for transport in [&["--plain"][..], &["--ca-out", authority.to_str().unwrap()], &["--tls"]] {
+        let mut command = previewgate(&["simulate", "--address", "127.0.0.1:0", "--ring", "0s"]);
+        command.args(transport);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut printed = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut script = Vec::new();
+        let read = async {
+            while let Some(line) = printed.next_line().await.unwrap() {
+                let is_last = line.ends_with("/simulator/misbehave");
+                if !script.is_empty() || line.starts_with("GUID=") {
+                    script.push(line);
+                }
+                if is_last {
+                    break;
+                }
+            }
+        };
+        within("simulate to print its commands", read).await;
+        let mut shell = Command::new("sh");
+        shell.arg("-euc").arg(script.join("\n")).kill_on_drop(true);
+        let ran = output(shell).await;
+        let answers = text(&ran.stdout);
+        assert!(ran.status.success(), "{answers}{}", text(&ran.stderr));
+        let types = ["CallOut_Ex", "PhoneAlerting", "PhoneOffhook", "AgentEvent_Talking"];
+        for words in types.iter().copied().chain(["\"result\":\"1", "\"state\":\"ready\"", "previewCallout"]) {
+            assert!(answers.contains(words), "{words}: {answers}");
+        }
+        assert_eq!(answers.matches("\"retcode\":\"0\"").count(), 8, "{answers}");
+        assert_eq!(answers.matches("\"ok\":true").count(), 6, "{answers}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_campaign_is_refused_with_every_mistake() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("campaign.toml");
+    std::fs::write(&file, "agents = [7]\npac = \"1s\"\n[[contacts]]\nnumbers = \"x\"\n").unwrap();
+    let file = file.to_str().unwrap();
+    let refused = output(previewgate(&["simulate", "--address", "127.0.0.1:0", "--campaign", file])).await;
+    assert_eq!(refused.status.code(), Some(78));
+    let said = text(&refused.stderr);
+    for words in ["agents[0]", "pac", "did you mean `pace`?", "contacts[0].numbers"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
 }

@@ -115,4 +115,3 @@ fn reload(view: &View<'_>) -> Markup {
         }
     }
 }
-

@@ -221,7 +221,10 @@ impl<'a> View<'a> {
         };
         if age > late {
             let title = format!("Previews were not saved for {}", length(age));
-            problems.push(Problem::minor(title, "A restart would forget what agents were shown since. The log has the cause."));
+            problems.push(Problem::minor(
+                title,
+                "A restart would forget what agents were shown since. The log has the cause.",
+            ));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Behaviour over real sockets, plain and TLS.
 
+mod calls;
 mod faults;
 
 use std::time::Duration;
@@ -278,7 +279,9 @@ async fn the_control_interface_does_what_the_handle_does() {
     assert_eq!(client.ask("POST", "/simulator/agents/101/events", "", "[]").await["ok"], false);
     assert_eq!(client.ask("POST", "/simulator/agents/101/release", "", "").await["ok"], true);
     let agents = client.ask("GET", "/simulator/agents", "", "").await;
-    let expected = json!([{"agent": "101", "guid": guid, "delivery": "polls", "shown": [], "waiting": 2}]);
+    let expected = json!([{
+        "agent": "101", "guid": guid, "delivery": "polls", "state": "ready", "calls": [], "shown": [], "waiting": 2
+    }]);
     assert_eq!(agents["result"], expected);
     let rule = r#"{"fault": "break", "at": "after_request", "how": "close", "path": "agentevent", "agent": 101}"#;
     assert_eq!(client.ask("POST", "/simulator/misbehave", "", rule).await["ok"], true);

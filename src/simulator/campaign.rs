@@ -1,0 +1,107 @@
+//! A campaign that runs by itself: contacts are shown to agents, one after the other, and their calls go as planned.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::agents::Agents;
+use super::offer::Offer;
+use super::shared::Shared;
+use crate::config::{Campaign, Contact};
+use crate::preview::{AgentId, ControlId};
+
+/// How far a campaign has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CampaignProgress {
+    /// Contacts of the campaign.
+    pub contacts: usize,
+    /// How many were shown, in all rounds.
+    pub shown: u64,
+    /// How many of those are over.
+    pub over: u64,
+}
+
+/// The contacts that are still to be shown.
+pub(super) struct Running {
+    campaign: Campaign,
+    state: Mutex<State>,
+}
+
+struct State {
+    waiting: VecDeque<Contact>,
+    next_control_id: u64,
+    progress: CampaignProgress,
+}
+
+impl Running {
+    pub(super) fn new(campaign: Campaign) -> Arc<Self> {
+        let progress = CampaignProgress { contacts: campaign.contacts.len(), shown: 0, over: 0 };
+        let waiting = campaign.contacts.clone().into();
+        let state = Mutex::new(State { waiting, next_control_id: campaign.first_control_id, progress });
+        Arc::new(Self { campaign, state })
+    }
+
+    pub(super) fn progress(&self) -> CampaignProgress {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).progress
+    }
+
+    /// The next contact of this agent, and its control ID.
+    fn next(&self, agent: AgentId) -> Option<(Contact, ControlId)> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let meant = |contact: &Contact| contact.agent.is_none_or(|wanted| wanted == agent);
+        let position = state.waiting.iter().position(meant)?;
+        let contact = state.waiting.remove(position)?;
+        if self.campaign.repeat {
+            state.waiting.push_back(contact.clone());
+        }
+        let control_id = ControlId(i64::try_from(state.next_control_id).unwrap_or(i64::MAX));
+        state.next_control_id += 1;
+        state.progress.shown += 1;
+        Some((contact, control_id))
+    }
+
+    fn is_over(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).progress.over += 1;
+    }
+}
+
+/// Starts the campaign: each of its agents is served as soon as it is there.
+pub(super) fn start(shared: &Arc<Shared>) {
+    let Some(running) = &shared.campaign else { return };
+    for agent in running.campaign.agents.iter().copied() {
+        shared.spawn(serve(Arc::clone(shared), Arc::clone(running), agent));
+    }
+}
+
+async fn serve(shared: Arc<Shared>, running: Arc<Running>, agent: AgentId) {
+    loop {
+        // The pause begins when the agent is available, and again when it was not at the end of the pause.
+        shared.agents.until(|agents| agents.is_available(agent)).await;
+        tokio::time::sleep(running.campaign.pace).await;
+        if !shared.agents.is_available(agent) {
+            continue;
+        }
+        let Some((contact, control_id)) = running.next(agent) else { return };
+        show(&shared, &running.campaign, agent, &contact, control_id).await;
+        running.is_over();
+    }
+}
+
+/// Shows one contact, and waits until it is over: called, given back, not called in time, or the session has ended.
+async fn show(shared: &Shared, campaign: &Campaign, agent: AgentId, contact: &Contact, control_id: ControlId) {
+    let numbers = contact.numbers.split(',').count();
+    let offer = Offer::new(control_id.to_string(), numbers);
+    let Some(session) = shared.agents.offer(agent, offer, contact.plan) else { return };
+    let shape = &shared.config.events;
+    let event = contact.event.or(campaign.event);
+    shared.agents.inject(agent, shape.preview_of(agent, control_id, &contact.numbers, event, &contact.call_data));
+    let over = shared.agents.until(|agents| agents.offer_is_over(agent, session));
+    let in_time = tokio::time::timeout(campaign.preview_time, over).await;
+    if in_time.is_err() {
+        // An agent who is calling at this moment keeps the contact until the call is over.
+        let has_no_call = |agents: &Agents| agents.activity(agent).is_none_or(|activity| activity.calls.is_empty());
+        shared.agents.until(|agents| agents.offer_is_over(agent, session) || has_no_call(agents)).await;
+    }
+    if shared.agents.guid_of_session(agent, session).is_some() {
+        shared.agents.inject(agent, shape.release(agent));
+    }
+}
