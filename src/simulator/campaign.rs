@@ -1,68 +1,13 @@
 //! A campaign that runs by itself: contacts are shown to agents, one after the other, and their calls go as planned.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::agents::Agents;
+use super::contacts::Contacts;
 use super::offer::Offer;
 use super::shared::Shared;
 use crate::config::{Campaign, Contact};
 use crate::preview::{AgentId, ControlId};
-
-/// How far a campaign has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CampaignProgress {
-    /// Contacts of the campaign.
-    pub contacts: usize,
-    /// How many were shown, in all rounds.
-    pub shown: u64,
-    /// How many of those are over.
-    pub over: u64,
-}
-
-/// The contacts that are still to be shown.
-pub(super) struct Running {
-    campaign: Campaign,
-    state: Mutex<State>,
-}
-
-struct State {
-    waiting: VecDeque<Contact>,
-    next_control_id: u64,
-    progress: CampaignProgress,
-}
-
-impl Running {
-    pub(super) fn new(campaign: Campaign) -> Arc<Self> {
-        let progress = CampaignProgress { contacts: campaign.contacts.len(), shown: 0, over: 0 };
-        let waiting = campaign.contacts.clone().into();
-        let state = Mutex::new(State { waiting, next_control_id: campaign.first_control_id, progress });
-        Arc::new(Self { campaign, state })
-    }
-
-    pub(super) fn progress(&self) -> CampaignProgress {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).progress
-    }
-
-    /// The next contact of this agent, and its control ID.
-    fn next(&self, agent: AgentId) -> Option<(Contact, ControlId)> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let meant = |contact: &Contact| contact.agent.is_none_or(|wanted| wanted == agent);
-        let position = state.waiting.iter().position(meant)?;
-        let contact = state.waiting.remove(position)?;
-        if self.campaign.repeat {
-            state.waiting.push_back(contact.clone());
-        }
-        let control_id = ControlId(i64::try_from(state.next_control_id).unwrap_or(i64::MAX));
-        state.next_control_id += 1;
-        state.progress.shown += 1;
-        Some((contact, control_id))
-    }
-
-    fn is_over(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).progress.over += 1;
-    }
-}
 
 /// Starts the campaign: each of its agents is served as soon as it is there.
 pub(super) fn start(shared: &Arc<Shared>) {
@@ -72,7 +17,7 @@ pub(super) fn start(shared: &Arc<Shared>) {
     }
 }
 
-async fn serve(shared: Arc<Shared>, running: Arc<Running>, agent: AgentId) {
+async fn serve(shared: Arc<Shared>, running: Arc<Contacts>, agent: AgentId) {
     loop {
         // The pause begins when the agent is available, and again when it was not at the end of the pause.
         shared.agents.until(|agents| agents.is_available(agent)).await;
@@ -82,7 +27,7 @@ async fn serve(shared: Arc<Shared>, running: Arc<Running>, agent: AgentId) {
         }
         let Some((contact, control_id)) = running.next(agent) else { return };
         show(&shared, &running.campaign, agent, &contact, control_id).await;
-        running.is_over();
+        running.one_is_over();
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::agents::{Delivery, RawAnswer};
-use super::campaign::CampaignProgress;
+use super::contacts::CampaignProgress;
 use super::journal::{JournalEntry, PushDelivery};
 use super::misbehaviour::Misbehaviour;
 use super::shared::Shared;

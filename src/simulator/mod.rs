@@ -16,6 +16,7 @@ mod campaign;
 mod certificates;
 mod config;
 mod connection;
+mod contacts;
 mod control;
 mod events;
 mod failure;
@@ -44,9 +45,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use agents::Delivery;
-pub use campaign::CampaignProgress;
 pub use certificates::{Authority, SelfSigned, self_signed};
 pub use config::{AuthMode, PushRetry, SimulatorConfig};
+pub use contacts::CampaignProgress;
 pub use events::EventShape;
 pub use handle::SimulatorHandle;
 pub use journal::{JournalEntry, PushDelivery};

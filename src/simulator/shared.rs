@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::agents::Agents;
-use super::campaign::Running;
 use super::config::SimulatorConfig;
+use super::contacts::Contacts;
 use super::journal::{Journal, PushDelivery};
 use super::misbehaviour::Rules;
 
@@ -24,7 +24,7 @@ pub(super) struct Shared {
     pub(super) held_polls: watch::Sender<usize>,
     pub(super) body_bytes: watch::Sender<u64>,
     /// The campaign, if there is one.
-    pub(super) campaign: Option<Arc<Running>>,
+    pub(super) campaign: Option<Arc<Contacts>>,
     /// Closed when the simulator ends.
     pub(super) stop: watch::Receiver<()>,
     calls: AtomicU64,
@@ -41,7 +41,7 @@ impl Shared {
             connections_open: watch::Sender::new(0),
             held_polls: watch::Sender::new(0),
             body_bytes: watch::Sender::new(0),
-            campaign: config.campaign.clone().map(Running::new),
+            campaign: config.campaign.clone().map(Contacts::new),
             stop,
             calls: AtomicU64::new(1000),
             config,
