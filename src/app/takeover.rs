@@ -4,7 +4,7 @@
 //! new process                                   running process
 //!   HELLO                                  →
 //!                                          ←    its listening sockets
-//!   reads its configuration and certificates; may fail, and nothing has happened
+//!   reads its configuration and certificates; a failure changes nothing for the running process
 //!   ready                                  →
 //!                                          ←    state N, and N bytes; from now on each change
 //!   accepts connections
@@ -15,8 +15,8 @@
 //!                                          ←    end of the stream: it has ended
 //! ```
 //!
-//! Until the new process says that it serves, the running one goes on as if nothing were. From then on both have the same
-//! sockets and, for a moment, the same previews.
+//! Until the new process says that it serves, the running one continues to serve. From then on both have the same sockets
+//! and, for a moment, the same previews.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -36,15 +36,17 @@ use crate::socket_passing;
 use crate::store::snapshot::{export, import};
 use crate::store::{Moment, NumberedChange, Succession};
 
-/// Begins the conversation. Another number for a conversation that an earlier version does not understand.
+/// The first line. Its number changes when an earlier version would not understand what follows.
 const HELLO: &str = "previewgate takeover 1";
 const READY: &str = "ready";
 const SERVING: &str = "serving";
 const RELEASED: &str = "released";
-/// Longest wait for a line of the other process, which may read large files meanwhile.
+/// Maximum wait for the other process, which may be reading large files.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Largest state: about a million agents.
+/// Maximum size of the state, in bytes: about a million agents.
 const MAX_STATE: u64 = 1 << 30;
+/// Pause after a failed attempt. Without descriptors, the next attempt would fail at once.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Called when another process has taken over.
 pub type HandedOver = Box<dyn FnOnce() + Send>;
@@ -61,27 +63,27 @@ impl Predecessor {
     /// Finds the gateway of this user that listens on `address`, and gets its sockets. `None` if there is none.
     ///
     /// # Errors
-    /// When the gateway there belongs to another user, or does not understand this one.
+    /// When that gateway belongs to another user, or is too old to hand over.
     pub fn find(address: SocketAddr) -> io::Result<Option<Self>> {
         let mut stream = match socket_passing::connect(address) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
             stream => stream?,
         };
         if !socket_passing::is_trusted(&stream)? {
-            return Err(io::Error::other("the gateway there belongs to another user"));
+            return Err(io::Error::other("it belongs to another user: start this one as the same user"));
         }
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.write_all(format!("{HELLO}\n").as_bytes())?;
         let mut sockets = socket_passing::receive(&stream)?;
         let (Some(offer), Some(admin)) = (sockets.pop(), sockets.pop()) else {
-            return Err(io::Error::other("the gateway there is of a version that cannot hand over"));
+            return Err(io::Error::other("its version cannot hand over: restart it instead"));
         };
         let listeners = sockets.into_iter().map(TcpListener::from).collect();
         Ok(Some(Self { stream: BufReader::new(stream), listeners, admin: admin.into(), offer: offer.into() }))
     }
 
-    /// Gets the state, and the moment since when the running process hands on each change.
+    /// Receives the state of the running process. Also returns the moment from which that process hands on each change.
     pub(super) fn with_state(mut self, services: &Services, snapshot: Option<&Path>) -> io::Result<(Self, Moment)> {
         let since = services.ledger.moment();
         self.stream.get_mut().write_all(format!("{READY}\n").as_bytes())?;
@@ -97,8 +99,8 @@ impl Predecessor {
         Ok((self, since))
     }
 
-    /// Says that this process serves, and applies what the earlier one hands on until it has ended. `released` is called
-    /// when the snapshot belongs to this process.
+    /// Reports that this process serves, and applies what the earlier one hands on until that one has ended. Sends on
+    /// `released` when the snapshot belongs to this process.
     pub(super) async fn follow(self, services: &Services, since: Moment, released: oneshot::Sender<()>) {
         let mut released = Some(released);
         let outcome = self.apply_changes(services, since, &mut released).await;
@@ -118,7 +120,7 @@ impl Predecessor {
         released: &mut Option<oneshot::Sender<()>>,
     ) -> io::Result<()> {
         let Self { stream, listeners, admin, offer } = self;
-        // This process has other copies of these sockets.
+        // The listeners of this process are other copies of these sockets.
         drop((listeners, admin, offer));
         let read_ahead = stream.buffer().to_vec();
         let stream = stream.into_inner();
@@ -142,7 +144,7 @@ impl Predecessor {
 /// What a running process offers to one that takes over.
 pub(super) struct Offer {
     listener: tokio::net::UnixListener,
-    /// The listeners, the one of the operators, and that of this offer.
+    /// The listeners of the workers, the admin listener, and the socket of this offer; in this order.
     sockets: Vec<OwnedFd>,
     services: Arc<Services>,
 }
@@ -170,7 +172,7 @@ impl Offer {
         Ok(Self { listener: tokio::net::UnixListener::from_std(offer)?, sockets, services })
     }
 
-    /// Waits until another process has taken over.
+    /// Waits until another process has taken over. An attempt that fails is logged, and the next one may come.
     pub(super) async fn taken(&self) -> Successor {
         loop {
             let outcome = match self.listener.accept().await {
@@ -182,8 +184,7 @@ impl Offer {
                 Err(error) => {
                     self.services.ledger.hand_on(None);
                     tracing::warn!(target: "previewgate", %error, "another process wanted to take over and failed: serving on");
-                    // Without descriptors, the next attempt would fail at once.
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }
         }
@@ -201,13 +202,11 @@ impl Offer {
         stream.async_io(Interest::WRITABLE, || socket_passing::send(stream, &self.sockets)).await?;
         expect(&mut lines, READY).await?;
         let (succession, changes, acknowledge) = Succession::new();
-        // Before the state is collected: each change is in it, or handed on, or both.
+        // Before the state is collected, so that each change is in the state, or handed on, or both.
         self.services.ledger.hand_on(Some(succession));
         let state = export(&self.services.ledger, self.services.clock.now())?;
         let mut successor = Successor { lines, write, changes, acknowledge };
-        successor.write.write_all(format!("state {}\n", state.len()).as_bytes()).await?;
-        successor.write.write_all(&state).await?;
-        tokio::time::timeout(PATIENCE, successor.hand_on_until_it_serves()).await??;
+        tokio::time::timeout(PATIENCE, successor.hand_on_until_it_serves(&state)).await??;
         Ok(successor)
     }
 }
@@ -221,7 +220,10 @@ async fn expect(lines: &mut Lines<tokio::io::BufReader<OwnedReadHalf>>, expected
 }
 
 impl Successor {
-    async fn hand_on_until_it_serves(&mut self) -> io::Result<()> {
+    /// Sends the state, and then each change, until the other process serves.
+    async fn hand_on_until_it_serves(&mut self, state: &[u8]) -> io::Result<()> {
+        self.write.write_all(format!("state {}\n", state.len()).as_bytes()).await?;
+        self.write.write_all(state).await?;
         loop {
             tokio::select! {
                 Some(change) = self.changes.recv() => self.write.write_all(change.to_line()?.as_bytes()).await?,
@@ -234,7 +236,7 @@ impl Successor {
         }
     }
 
-    /// Hands on changes until there will be no more, and says when the snapshot is released.
+    /// Hands on changes until the last one, and tells the other process when the snapshot is released.
     pub(super) async fn hand_on(mut self, mut released: oneshot::Receiver<()>) -> io::Result<()> {
         let mut is_released = false;
         loop {
@@ -259,5 +261,69 @@ impl Successor {
         let number = line.parse().map_err(|_| io::Error::other("it speaks another language"))?;
         self.acknowledge.send_replace(number);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixStream;
+
+    use super::*;
+    use crate::config::{self, Files};
+    use crate::preview::{AgentId, Announcement, Change, ControlId, DialedNumber, SystemClock};
+    use crate::telemetry::Metrics;
+
+    /// Services whose state is larger than the buffers of a socket.
+    fn services() -> Arc<Services> {
+        let text = "listener.address = \"127.0.0.1:0\"\nadmin.address = \"127.0.0.1:0\"\n\
+                    upstream.endpoints = [\"http://127.0.0.1:1\"]\n";
+        let config = config::parse(text, Path::new("."), Files::Check).unwrap();
+        let services = Services::new(&config, Arc::new(SystemClock::new()), Arc::new(Metrics::new())).unwrap();
+        for agent in 101..1_101 {
+            let numbers = (0..100).map(|number| DialedNumber::new(format!("8888{agent}{number}"))).collect();
+            let preview = Announcement { control_id: ControlId(1), numbers, shown: Vec::new() };
+            services.ledger.local().apply(AgentId::try_from(agent).unwrap(), [Change::Shown(preview)]);
+        }
+        Arc::new(services)
+    }
+
+    /// Connects as a process that wants to take over, and asks for the state. Reads the byte that comes with the sockets.
+    async fn ask_for_state(path: &Path) -> UnixStream {
+        let mut stream = UnixStream::connect(path).await.unwrap();
+        stream.write_all(format!("{HELLO}\n{READY}\n").as_bytes()).await.unwrap();
+        // Alone: a read ends at the sockets, and tokio takes a read that does not fill its buffer for the last one.
+        assert_eq!(stream.read_u8().await.unwrap(), b's');
+        stream
+    }
+
+    /// Reads the state, and reports that it serves.
+    async fn take_over(stream: UnixStream) -> UnixStream {
+        let mut stream = tokio::io::BufReader::new(stream);
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        let length: usize = line.strip_prefix("state ").unwrap().trim_end().parse().unwrap();
+        stream.read_exact(&mut vec![0; length]).await.unwrap();
+        stream.write_all(format!("{SERVING}\n").as_bytes()).await.unwrap();
+        stream.into_inner()
+    }
+
+    #[tokio::test]
+    async fn a_process_that_does_not_read_the_state_does_not_block_the_next_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("offer");
+        let (socket, admin) = (UnixListener::bind(&path).unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let offer = Offer::new(socket, &[], admin.as_fd(), &services()).unwrap();
+        let processes = async {
+            let mut stuck = ask_for_state(&path).await;
+            stuck.read_exact(&mut [0; "state".len()]).await.unwrap();
+            // The patience ends at once. The second process then has the whole patience again.
+            tokio::time::pause();
+            tokio::time::advance(PATIENCE).await;
+            tokio::time::resume();
+            let next = take_over(ask_for_state(&path).await).await;
+            (stuck, next)
+        };
+        let both = async { tokio::join!(offer.taken(), processes) };
+        assert!(tokio::time::timeout(PATIENCE * 2, both).await.is_ok(), "the first process is still waited for");
     }
 }
