@@ -18,12 +18,13 @@ const OTHERS: u32 = 0o007;
 pub(super) struct Directory {
     /// It must exist. Otherwise the gateway makes it.
     must_exist: bool,
-    /// What other users must not be allowed to do in it, and the words for it.
+    /// The permissions that other users must not have, and how a problem names them.
     forbidden: (u32, &'static str),
     purpose: &'static str,
 }
 
-/// The directory of the records: a missing disk must not be replaced by a directory below its mount point.
+/// The directory of the records. It must exist: if its disk is not mounted, the gateway must not make a directory below the
+/// mount point.
 pub(super) fn audit_directory() -> Directory {
     Directory {
         must_exist: true,
@@ -47,9 +48,12 @@ impl Kind for Directory {
     fn read(&self, value: &mut ValueRef<'_, '_>) -> Option<PathBuf> {
         let text = value.text("the path of a directory in quotes")?;
         if text.is_empty() || text.contains(['\0', '\n']) {
-            return value.wrong("is not the path of a directory", "write the path of a directory of its own");
+            return value.wrong(
+                "is not the path of a directory",
+                "write the path of a directory that is used for nothing else",
+            );
         }
-        // One spelling of each path, with and without the slash at the end.
+        // The path has one spelling, with or without a slash at the end.
         let path: PathBuf = value.document.resolve(text).components().collect();
         if value.document.files == Files::Check
             && let Some((message, cure)) = self.fault(&path)
@@ -110,7 +114,7 @@ pub(super) struct Evidence;
 
 const HASH: &str = "hash:";
 const CALL_DATA: &str = "callData:";
-/// Longest pointer.
+/// Maximum length of a pointer, in bytes.
 const MAX_POINTER: usize = 128;
 
 impl Kind for Evidence {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::document::{Document, Files};
 use super::files;
+use super::keys;
 use super::model::{Config, ProbeKind, ProxyProtocol, StoreKind};
 use super::tenants::MAX_TENANTS;
 use crate::endpoint_url::Scheme;
@@ -37,7 +38,7 @@ pub(super) fn find(config: &Config, document: &mut Document<'_>) {
     }
 }
 
-/// Who is given the records to verify them must not get the keys with them.
+/// Auditors get the records, and must not get the keys with them.
 fn audit_keys_among_records(config: &Config, document: &mut Document<'_>) {
     let Some(audit) = &config.audit else { return };
     for (key, path) in [("audit.signing_key", &audit.signing_key), ("audit.number_keys", &audit.number_keys)] {
@@ -68,7 +69,7 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     same_ip && one.port() == other.port() && one.port() != 0
 }
 
-/// Whoever may send a PROXY header chooses the address of its client.
+/// A PROXY header sets the address of the client, so the configuration must name its senders.
 fn unknown_senders(config: &Config, document: &mut Document<'_>) {
     let required = config.listener.proxy_protocol == ProxyProtocol::Required;
     if required && document.is_sound("listener.proxy_protocol") && !document.mentions("listener.trusted_proxies") {
@@ -89,7 +90,7 @@ fn ambiguous_tenants(config: &Config, document: &mut Document<'_>) {
     }
     if tenants.len() > MAX_TENANTS {
         let message = format!("has {} tenants", tenants.len());
-        document.conflict("tenants", &message, "name at most 100: each one has series of its own in the metrics");
+        document.conflict("tenants", &message, "name at most 100, because each one has its own series in the metrics");
     }
     for (position, tenant) in tenants.iter().enumerate() {
         let mut earlier = tenants.iter().take(position);
@@ -175,9 +176,9 @@ fn incomplete_identity(document: &mut Document<'_>) {
 fn redis_keys_without_redis(config: &Config, document: &mut Document<'_>) {
     let sound = document.is_sound("previews.store.kind");
     if sound && config.previews.store == StoreKind::Memory {
-        let keys = ["url", "username", "password_file", "ca", "prefix", "timeout", "on_store_failure"];
-        let key = keys.map(|key| format!("previews.store.{key}")).into_iter().find(|key| document.mentions(key));
-        if let Some(key) = key {
+        let of_redis = |key: &str| key.starts_with("previews.store.") && key != "previews.store.kind";
+        let keys = keys::describe().into_iter().map(|description| description.key);
+        if let Some(key) = keys.filter(|key| of_redis(key)).find(|key| document.mentions(key)) {
             let cure = "write kind = \"redis\" in [previews.store], or remove the keys beside kind";
             document.conflict(&key, "is a setting for Redis, but previews are kept in memory", cure);
         }

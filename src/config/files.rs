@@ -47,7 +47,7 @@ impl Kind for FilePath {
     type Value = PathBuf;
 
     fn read(&self, value: &mut ValueRef<'_, '_>) -> Option<PathBuf> {
-        // Some write the secret itself here. Until a file of that name is found, the value may be one.
+        // Operators sometimes write the secret itself. Until a file of that name is found, the value is not shown.
         value.withhold(self.0.is_secret());
         let text = value.text("the path of a file in quotes")?;
         if text.is_empty() || text.contains(['\0', '\n']) || text.contains("-----BEGIN") {
@@ -139,7 +139,7 @@ impl FilePath {
         };
         value.withhold(false);
         if self.0 == FileContent::SigningKey && is_open_to_others(path) {
-            return value.wrong("can be read by every user of this machine", "`chmod 600` it");
+            return value.wrong("can be read by every user of this machine", "run `chmod 600` on it");
         }
         match self.0.fault(&content) {
             None => Some(()),

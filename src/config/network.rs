@@ -1,4 +1,4 @@
-//! Networks of addresses: whose word about a client counts (`listener.trusted_proxies`), where pushes may come from
+//! Networks of addresses: which proxies may name the client (`listener.trusted_proxies`), where pushes may come from
 //! (`push.sources`), and where they may go (`push.allowed_targets`).
 
 use std::fmt;
@@ -20,8 +20,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// The network that begins at `address`. `None` if the prefix is too long, or if bits beyond it are set: with others
-    /// than zeros, the writer may mean another network.
+    /// The network that begins at `address`. `None` if the prefix is too long, or if bits beyond it are set: then the
+    /// operator may mean another network.
     ///
     /// An IPv4 network in IPv6 form counts as IPv4.
     pub(super) fn new(address: IpAddr, prefix: u8) -> Option<Self> {

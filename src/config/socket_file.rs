@@ -54,7 +54,7 @@ impl Kind for Permissions {
         let digits = text.len() <= 4 && text.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
         match u32::from_str_radix(text, 8).ok().filter(|mode| digits && *mode <= 0o777) {
             Some(mode) => Some(SocketMode(mode)),
-            None => value.wrong("is not a mode of a file", "write octal digits as for chmod, such as \"0660\""),
+            None => value.wrong("is not a file mode", "write octal digits as for chmod, such as \"0660\""),
         }
     }
 
@@ -72,7 +72,7 @@ mod tests {
     use crate::config::{Files, parse};
 
     #[test]
-    fn sockets_and_modes() {
+    fn a_socket_has_a_short_path_and_an_octal_mode() {
         let read = |lines: &str| {
             let text = format!("[upstream]\nendpoints = [\"http://h\"]\n[admin]\n{lines}");
             parse(&text, "/etc".as_ref(), Files::Skip).map(|config| config.admin).ok()

@@ -1,4 +1,4 @@
-//! The files and directories that a configuration names, for `check`: what the loader does not insist on.
+//! The files and directories that a configuration names, for `check`. The loader does not require all of them.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Tenants: whose agents are whose, for logs and metrics of a gateway that serves several customers.
+//! Tenants: which agents belong to which customer, for logs and metrics of a gateway that serves several customers.
 
 use std::ops::RangeInclusive;
 
@@ -12,9 +12,9 @@ use super::reference::ValueKind;
 use super::toml_text::quoted;
 use crate::preview::AgentId;
 
-/// The most tenants: each one has series of its own in the metrics.
+/// Maximum number of tenants: each one has its own series in the metrics.
 pub(super) const MAX_TENANTS: usize = 100;
-/// The longest name, in bytes.
+/// Maximum length of a name, in bytes.
 const MAX_NAME: usize = 40;
 
 /// One customer of several that share the gateway.
@@ -24,7 +24,7 @@ pub struct Tenant {
     pub name: String,
     /// Ranges of its agents.
     pub agents: Vec<RangeInclusive<AgentId>>,
-    /// Its CC-Gateway nodes: agents with a GUID of one of them are its own.
+    /// Its CC-Gateway nodes: agents whose GUID names one of them belong to the tenant.
     pub nodes: Vec<String>,
 }
 
@@ -105,7 +105,7 @@ impl Kind for TenantName {
         if (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(plain) {
             return Some(text.to_owned());
         }
-        value.wrong("is not a name for a label", "write up to 40 letters, digits, and - _ .")
+        value.wrong("is not a name of a tenant", "write up to 40 letters, digits, and - _ .")
     }
 
     fn write(&self, value: &String) -> String {

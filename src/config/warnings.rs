@@ -100,8 +100,8 @@ impl Config {
             ),
             (
                 of_preview.iter().any(is_enforced) && !of_request.iter().all(is_enforced),
-                "validation.reasons: a callout that cannot be read is forwarded without a look at its preview, because its own \
-                 reason is \"monitor\"",
+                "validation.reasons: a callout that cannot be read is forwarded without a comparison with the previews, while \
+                 the mode of its reason is \"monitor\"",
             ),
         ]
     }
@@ -115,7 +115,7 @@ impl Config {
             ),
             (
                 audit.is_some_and(|audit| audit.on_failure == OnAuditFailure::Forward),
-                "audit.on_failure: \"forward\" sends callouts that no record shows while the disk fails",
+                "audit.on_failure: \"forward\" sends callouts without a record while the audit log cannot be written",
             ),
         ]
     }

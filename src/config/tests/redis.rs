@@ -38,6 +38,18 @@ fn each_bad_redis_setting_is_reported_with_its_reason() {
 }
 
 #[test]
+fn each_setting_for_redis_is_reported_if_previews_are_kept_in_memory() {
+    let keys: Vec<_> = describe_keys().into_iter().map(|description| description.key).collect();
+    let settings: Vec<_> = keys.iter().filter_map(|key| key.strip_prefix("previews.store.")).collect();
+    assert!(settings.len() > 5, "{settings:?}");
+    for name in settings.into_iter().filter(|name| *name != "kind") {
+        let found = problems(&document("previews.store", &format!("{name} = \"x\"")));
+        assert_eq!((found.len(), found[0].key.as_str()), (1, format!("previews.store.{name}").as_str()), "{found:#?}");
+        assert!(found[0].message.contains("is a setting for Redis"), "{}", found[0]);
+    }
+}
+
+#[test]
 fn redis_has_defaults_and_survives() {
     for (url, shown) in [
         ("redis://Redis.Example", "redis://redis.example:6379/0"),
