@@ -2,8 +2,8 @@
 //!
 //! Nothing here or below is global: two gateways run in one process side by side (the tests do).
 //!
-//! Threads: one per worker with its own runtime, listener and upstream connections, and one supervisor for everything
-//! that must not disturb them: the admin listener, housekeeping, and the order of shutting down.
+//! Threads: each worker has one, with its own runtime, listener and upstream connections. The supervisor has one for
+//! everything that must not disturb the workers: the admin listener, housekeeping, and the order of shutting down.
 
 mod saving;
 mod snapshotter;
@@ -47,7 +47,7 @@ pub enum StartError {
         key: &'static str,
         /// The address.
         address: SocketAddr,
-        /// The system's words.
+        /// The system's error.
         source: io::Error,
     },
     /// The Unix socket of the admin listener cannot be bound.
@@ -86,7 +86,7 @@ pub struct App {
     audit: Option<AuditGuard>,
     listeners: Vec<std::net::TcpListener>,
     admin: std::net::TcpListener,
-    /// Where another process can ask to take over, and whom to tell when it has.
+    /// The socket where another process can ask to take over, and what to call when it has.
     offer: Option<(UnixListener, HandedOver)>,
     /// The process from which this one takes over, and since when.
     predecessor: Option<(Predecessor, Moment)>,
@@ -105,8 +105,8 @@ impl App {
         Self::bind_with(config, logging, Inherited::default(), Arc::new(SystemClock::new()))
     }
 
-    /// Like [`App::bind`], with inherited sockets in place of the configured addresses where there are any, and with a
-    /// clock of the caller's choice: previews are judged by it.
+    /// Like [`App::bind`], with inherited sockets and a given clock. An inherited socket replaces the configured address.
+    /// Previews are judged by the clock.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left bound.
@@ -120,10 +120,10 @@ impl App {
         Self::with_sockets(config, logging, sockets, clock, None)
     }
 
-    /// Like [`App::bind`], with the sockets and the state of the process that runs.
+    /// Like [`App::bind`], with the sockets and the state of the running process.
     ///
     /// # Errors
-    /// [`StartError`]; the process that runs serves on.
+    /// [`StartError`]; the running process continues to serve.
     pub fn take_over(config: Config, logging: &Logging, mut predecessor: Predecessor) -> Result<Self, StartError> {
         let sockets = Sockets::taken_over(&config, &mut predecessor)?;
         Self::with_sockets(config, logging, sockets, Arc::new(SystemClock::new()), Some(predecessor))
@@ -151,14 +151,15 @@ impl App {
         let mut services = Services::new(&config, clock, metrics)?;
         services.use_audit(trail, &config);
         services.own_addresses = vec![address, admin_address];
-        // The snapshot belongs to an earlier process until that releases it.
+        // The snapshot belongs to the earlier process until that process releases it.
         let restore = || if predecessor.is_none() { snapshotter::restore(&config, &mut services) } else { Ok(None) };
         // Before the first request is served: no callout may be judged without the previews of the last run.
         let snapshot = tracing::dispatcher::with_default(&logging.dispatch, restore)?;
-        let (services, kept) = (Arc::new(services), config.previews.snapshot.clone());
+        let (services, snapshot_path) = (Arc::new(services), config.previews.snapshot.clone());
         let active = ActiveGeneration::new(Generation::build(&services, config, None)?);
-        let receive = || predecessor.map(|predecessor| predecessor.with_state(&services, kept.as_deref())).transpose();
-        // Last of all: until here this process may fail, and nothing has happened to the other one.
+        let receive =
+            || predecessor.map(|predecessor| predecessor.with_state(&services, snapshot_path.as_deref())).transpose();
+        // This step is the last: a failure before it changes nothing for the running process.
         let predecessor = tracing::dispatcher::with_default(&logging.dispatch, receive);
         let predecessor = predecessor.map_err(StartError::Takeover)?;
         let reloader = Reloader::new(active.clone(), logging.level.clone());
@@ -179,12 +180,12 @@ impl App {
         })
     }
 
-    /// Lets another process take over (`run --takeover`), and calls `handed_over` when it has: this process then drains
-    /// and ends.
+    /// Lets another process take over (`run --takeover`). Calls `handed_over` when it has; this process then drains and
+    /// ends.
     #[must_use]
     pub fn offering_takeover(mut self, handed_over: HandedOver) -> Self {
-        let taken = self.predecessor.as_ref().map(|(predecessor, _)| predecessor.offer.try_clone());
-        match taken.unwrap_or_else(|| socket_passing::listen(self.address)) {
+        let inherited = self.predecessor.as_ref().map(|(predecessor, _)| predecessor.offer.try_clone());
+        match inherited.unwrap_or_else(|| socket_passing::listen(self.address)) {
             Ok(offer) => self.offer = Some((offer, handed_over)),
             Err(error) => {
                 let warn = || tracing::warn!(target: "previewgate", %error, "no process can take over from this one");
@@ -194,7 +195,7 @@ impl App {
         self
     }
 
-    /// Reloads `file` when asked to: it is where the configuration came from.
+    /// Enables reloads: `file` is where the configuration came from.
     #[must_use]
     pub fn reloading(mut self, file: PathBuf) -> Self {
         self.reloader = self.reloader.from_file(file);
@@ -226,7 +227,7 @@ impl App {
         let services = &generation.services;
         let (stop, stopped) = watch::channel(End::NotYet);
         if services.ledger.is_shared() {
-            // A thread of its own: everybody who waits for the shared store waits for it.
+            // The link to the shared store has its own thread: each request that waits for the store waits for this thread.
             threads.push(thread("store", &self.dispatch, share(self.active.clone(), phase.clone(), stopped.clone()))?);
         }
         let reloader = Arc::new(self.reloader);
@@ -362,12 +363,12 @@ impl Running {
         self.active.current()
     }
 
-    /// Begins the orderly end: not ready, delay, drain, cut. Returns at once.
+    /// Begins the orderly shutdown: not ready, delay, drain, cut. Returns at once.
     pub fn stop(&self) {
         self.stop.send_if_modified(|end| std::mem::replace(end, (*end).max(End::Orderly)) < End::Orderly);
     }
 
-    /// Can shorten the orderly end, from another thread.
+    /// A handle that can shorten the orderly shutdown from another thread.
     pub fn cutter(&self) -> Cutter {
         Cutter(self.stop.clone())
     }
@@ -375,15 +376,15 @@ impl Running {
     /// Reads the configuration file again, as after SIGHUP. The result is also logged.
     ///
     /// # Errors
-    /// All faults of the configuration. Nothing has changed then.
+    /// Every fault of the configuration. Then nothing has changed.
     pub fn reload(&self) -> Result<(), ReloadError> {
         tracing::dispatcher::with_default(&self.dispatch, || self.reloader.reload(Trigger::Signal))
     }
 
-    /// Looks whether certificates or keys have been replaced. The supervisor does so every few seconds; this is for
-    /// who cannot wait.
-    pub fn look_at_certificates(&self) {
-        tracing::dispatcher::with_default(&self.dispatch, || self.reloader.look_at_certificates());
+    /// Loads certificates and keys again if their files have changed. The supervisor does so every five seconds; a test
+    /// calls this instead of waiting.
+    pub fn check_certificate_files(&self) {
+        tracing::dispatcher::with_default(&self.dispatch, || self.reloader.check_certificate_files());
     }
 
     /// Waits until every thread has ended.
@@ -394,12 +395,12 @@ impl Running {
         let join = |thread: JoinHandle<io::Result<()>>| {
             thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the gateway panicked")))
         };
-        // Joins all before it complains about one.
+        // Joins every thread before it returns the first error.
         self.threads.into_iter().map(join).fold(Ok(()), Result::and)
     }
 }
 
-/// Shortens the orderly end of a gateway.
+/// Shortens the orderly shutdown of a gateway.
 #[derive(Clone, Debug)]
 pub struct Cutter(watch::Sender<End>);
 
@@ -410,7 +411,7 @@ impl Cutter {
     }
 }
 
-/// A thread with a runtime of its own, whose log goes where the gateway's goes.
+/// Starts a thread with its own runtime. It logs to the log of the gateway.
 fn thread(
     name: &str,
     dispatch: &Dispatch,
@@ -436,9 +437,9 @@ mod tests {
     use crate::config::{self, Files, LogFormat};
     use crate::server::Phase;
 
-    /// The end may be announced before a worker has looked at its listener for the first time, or between two looks.
+    /// The shutdown may be announced before a worker accepts for the first time, or between two accepts.
     #[test]
-    fn who_waits_when_the_end_is_announced_gets_an_answer() {
+    fn a_connection_that_waits_to_be_accepted_at_shutdown_is_answered() {
         let text = "listener.address = \"127.0.0.1:0\"\nadmin.address = \"127.0.0.1:0\"\nruntime.workers = 1\n\
                     upstream.endpoints = [\"http://127.0.0.1:1\"]\n";
         let config = config::parse(text, std::path::Path::new("."), Files::Check).unwrap();

@@ -67,31 +67,31 @@ enum Command {
     /// Serve a simulated CC-Gateway alone, until SIGTERM or SIGINT.
     #[command(after_help = help::SIMULATE)]
     Simulate(SimulateOptions),
-    /// Say what the gateway would decide about a request after these events, step by step, offline.
+    /// Explain what the gateway would decide about a request after these events, step by step, offline.
     #[command(after_help = help::EXPLAIN)]
     Explain(explain::Options),
     /// Verify and read the audit log, offline.
     #[command(subcommand, after_help = help::AUDIT)]
     Audit(audit_commands::Command),
-    /// Say which past callouts another configuration would have decided otherwise, from the audit log alone.
+    /// List the past callouts that another configuration would have decided differently, from the audit log alone.
     #[command(after_help = help::REPLAY)]
     Replay(audit_commands::replay::Options),
     /// Print the JSON Schema of something that previewgate writes.
     #[command(after_help = help::SCHEMA)]
     Schema {
-        /// Of what.
+        /// What the schema describes.
         subject: schema::Subject,
     },
     /// Ask a running gateway whether it is ready, for container health checks.
     #[command(after_help = help::HEALTH)]
     Health(health::Options),
-    /// Say what monitor mode would have refused, from the logs, and what to enforce next.
+    /// Report what monitor mode would have refused, from the logs, and recommend what to enforce next.
     #[command(after_help = help::REPORT)]
     Report(ReportOptions),
     /// Print a completion script.
     #[command(after_help = help::COMPLETIONS)]
     Completions {
-        /// For which shell.
+        /// The shell that the script is for.
         shell: clap_complete::Shell,
     },
     /// Write the manual pages.
@@ -103,8 +103,8 @@ enum Command {
     },
 }
 
-/// Carries out the command line; the exit code is 0 if all went well, 2 for wrong usage, 78 for a bad configuration, 1
-/// for anything else. `audit verify` has more.
+/// Executes the command line. The exit code is 0 for success, 2 for wrong usage, 78 for a bad configuration, and 1 for any
+/// other failure. `audit verify` has more codes.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
@@ -219,7 +219,7 @@ fn other(error: impl std::fmt::Display) -> Failure {
 }
 
 fn check(options: &check::Options, out: &mut impl Write) -> Result<(), Failure> {
-    // What is wrong has been printed.
+    // `check` has printed the problems.
     let failed = |code| Err(Failure { code, message: String::new() });
     match check::check(options, out, &mut io::stderr()).map_err(other)? {
         check::Verdict::Good => Ok(()),
@@ -229,7 +229,7 @@ fn check(options: &check::Options, out: &mut impl Write) -> Result<(), Failure> 
 }
 
 fn run(path: &Path, takeover: bool) -> Result<(), Failure> {
-    // First of all: it changes the environment, which no other thread may read meanwhile.
+    // This comes first: it changes the environment while no other thread can read it.
     let inherited = Inherited::from_environment().map_err(other)?;
     let signals = Signals::register().map_err(other)?;
     let notifier = Notifier::from_environment();

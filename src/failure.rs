@@ -47,8 +47,8 @@ label_enum! {
     }
 }
 
-/// Whether the system refused for want of descriptors, local ports or memory: a lack of this machine, which says nothing
-/// about the peer.
+/// Whether the system refused because this machine has no descriptors, local ports or memory left. Such an error says
+/// nothing about the peer.
 pub fn is_local_exhaustion(error: &io::Error) -> bool {
     // `raw_os_error` and not `kind`: the kinds of most of them are not stable.
     error.raw_os_error().map(Errno::from_raw_os_error).is_some_and(|errno| {
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lack_of_this_machine_is_told_from_a_fault_of_the_peer() {
+    fn exhaustion_of_this_machine_is_distinguished_from_a_fault_of_the_peer() {
         let is_local = |errno: Errno| is_local_exhaustion(&errno.into());
         for errno in [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM] {
             assert!(is_local(errno), "{errno}");

@@ -1,7 +1,7 @@
-//! A new configuration, or new certificates, while calls go on.
+//! A new configuration, or new certificates, while the gateway serves.
 //!
-//! All or nothing: what is new is built completely before it replaces what is in force, and whatever is wrong with it
-//! leaves everything as it was. Connections, held polls and previews never notice.
+//! All or nothing: the new generation is built completely before it replaces the one in force. Any fault leaves everything
+//! as it was. Connections, held polls and previews are not affected.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -87,14 +87,14 @@ pub struct Reloader {
     active: ActiveGeneration,
     level: LevelHandle,
     notifier: Notifier,
-    /// Also makes reloads wait for each other.
+    /// Its lock also makes reloads wait for each other.
     seen: Mutex<Seen>,
     last: Mutex<Option<LastReload>>,
 }
 
-/// What the certificate files looked like.
+/// Fingerprints of the certificate files.
 struct Seen {
-    /// When those in force were read.
+    /// Of the files in force.
     in_force: u64,
     /// What was last refused. It is logged once, not every few seconds.
     refused: Option<Refused>,
@@ -102,22 +102,22 @@ struct Seen {
 
 /// Certificate files that were refused.
 struct Refused {
-    print: u64,
-    /// When to look at them again although they have not changed: then they become valid.
-    again: Option<SystemTime>,
+    fingerprint: u64,
+    /// When to try them again although they have not changed: then they become valid.
+    try_again_at: Option<SystemTime>,
 }
 
 impl Seen {
     /// Whether files with this fingerprint are in force, or would be refused again.
-    fn needs_no_look(&self, print: u64) -> bool {
-        let refused = self.refused.as_ref().filter(|refused| refused.print == print);
-        print == self.in_force
-            || refused.is_some_and(|refused| refused.again.is_none_or(|again| SystemTime::now() < again))
+    fn is_settled(&self, fingerprint: u64) -> bool {
+        let refused = self.refused.as_ref().filter(|refused| refused.fingerprint == fingerprint);
+        fingerprint == self.in_force
+            || refused.is_some_and(|refused| refused.try_again_at.is_none_or(|at| SystemTime::now() < at))
     }
 }
 
 impl Reloader {
-    /// Knows no file yet.
+    /// Reloads `active`, from no file yet. `level` follows `log.level`.
     pub fn new(active: ActiveGeneration, level: LevelHandle) -> Self {
         let in_force = certificate_fingerprint(&active.current().config);
         let seen = Mutex::new(Seen { in_force, refused: None });
@@ -136,7 +136,7 @@ impl Reloader {
         Self { notifier, ..self }
     }
 
-    /// Reads the configuration file and everything it names anew, and puts it in force.
+    /// Reads the configuration file and everything that it names again, and puts it in force.
     ///
     /// # Errors
     /// [`ReloadError`]; then nothing has changed.
@@ -165,25 +165,25 @@ impl Reloader {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.active.current();
         let changes = allowed(current.config.changes(&config))?;
-        let print = certificate_fingerprint(&config);
+        let fingerprint = certificate_fingerprint(&config);
         self.put_in_force(&current, config, trigger.into())?;
-        *seen = Seen { in_force: print, refused: None };
+        *seen = Seen { in_force: fingerprint, refused: None };
         Ok(changes)
     }
 
-    /// Looks whether certificates or keys have been replaced, and puts the new ones in force. A pair of which only
-    /// one half is there yet does not load: the old pair stays, and the next look finds the whole. A certificate that is
-    /// not valid yet is put in force when it becomes valid.
-    pub fn look_at_certificates(&self) {
+    /// Puts certificates and keys in force if their files have changed. If only one half of a pair has been replaced, the
+    /// pair does not load: the old one stays, and the next check finds the whole. A certificate that is not valid yet is
+    /// put in force when it becomes valid.
+    pub fn check_certificate_files(&self) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.active.current();
-        let print = certificate_fingerprint(&current.config);
-        if seen.needs_no_look(print) {
+        let fingerprint = certificate_fingerprint(&current.config);
+        if seen.is_settled(fingerprint) {
             return;
         }
         match self.put_in_force(&current, current.config.clone(), ConfigTrigger::CertificateFiles) {
             Ok(()) => {
-                *seen = Seen { in_force: print, refused: None };
+                *seen = Seen { in_force: fingerprint, refused: None };
                 self.remember(Trigger::CertificateFiles, Ok("certificates".to_owned()));
                 let config_hash = current.config.hash();
                 tracing::info!(
@@ -192,11 +192,11 @@ impl Reloader {
                 self.report_certificates();
             }
             Err(error) => {
-                let again = match &error {
+                let try_again_at = match &error {
                     SetupError::Certificate(unfit) => unfit.valid_from,
                     SetupError::Tls(_) | SetupError::Push(_) => None,
                 };
-                seen.refused = Some(Refused { print, again });
+                seen.refused = Some(Refused { fingerprint, try_again_at });
                 tracing::warn!(target: "previewgate", %error, "new certificates cannot be used yet: keeping the old ones");
             }
         }
@@ -226,7 +226,7 @@ impl Reloader {
         report_config(&next.config, metrics);
         let names: Vec<_> = next.upstream.endpoints().iter().map(|endpoint| Arc::clone(&endpoint.name)).collect();
         metrics.upstream.retain_endpoints(|name| names.iter().any(|kept| **kept == *name));
-        // Before it is in force: each decision under it comes after its record.
+        // Before it is in force, so that each decision under it comes after its record.
         next.services.audit.config(trigger, &next.config);
         self.active.replace(next);
         Ok(())
@@ -240,7 +240,7 @@ pub fn report_config(config: &Config, metrics: &Metrics) {
     metrics.process.configured(&config.hash(), i64::try_from(now).unwrap_or(i64::MAX));
 }
 
-/// The end of a message about the mode: in capital letters if the gateway then refuses nothing.
+/// The end of a log message, for an operator who may not know that the mode is monitor; empty in enforce mode.
 pub fn mode_notice(validation: &Validation) -> &'static str {
     match validation.mode {
         Mode::Monitor if validation.refuses_nothing() => " in MONITOR mode: no callout is refused",
@@ -257,7 +257,7 @@ fn log_reload(config: &Config, trigger: Trigger, changes: &str) {
     );
 }
 
-/// All of `changes`, unless a reload must not make one of them.
+/// Returns all of `changes`, unless one of them needs a restart.
 fn allowed(changes: Vec<Change>) -> Result<Vec<Change>, ReloadError> {
     let (fixed, others): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.reload == Reload::Fixed);
     if fixed.is_empty() { Ok(others) } else { Err(ReloadError::Fixed(fixed)) }

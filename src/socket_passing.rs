@@ -15,11 +15,11 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
 };
 
-/// Sockets in one message. The system allows 253.
+/// Maximum number of sockets in one message. The system allows 253.
 const MAX_SOCKETS: usize = 250;
 
-/// Where a gateway that listens on `address` offers its sockets: an abstract name, which needs no directory, and is gone
-/// when the process is.
+/// Listens where a gateway on `address` offers its sockets. The name is abstract: it needs no directory, and it vanishes
+/// with the process.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<UnixListener> {
     UnixListener::bind_addr(&name(address)?)
 }

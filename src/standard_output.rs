@@ -1,4 +1,4 @@
-//! The standard output of a command. A reader that leaves early is no error: `previewgate check | head -1`.
+//! The standard output of a command. A reader that closes it early is no error: `previewgate check | head -1`.
 
 use std::io::{self, Write};
 
@@ -9,7 +9,7 @@ pub(crate) struct StandardOutput {
 }
 
 impl StandardOutput {
-    /// The standard output, whose reader has not left yet.
+    /// The standard output of this process.
     pub(crate) fn new() -> Self {
         Self::default()
     }

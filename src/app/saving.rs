@@ -1,5 +1,7 @@
-//! When the snapshot belongs to this process: from its start to its end, or from when an earlier process releases it, to
-//! when a later one takes over.
+//! Saves previews while the snapshot file belongs to this process.
+//!
+//! The file belongs to the process from its start, or from when an earlier process releases it. It belongs to the process
+//! until its end, or until a later process takes over.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,13 +14,13 @@ use super::snapshotter::Snapshotter;
 pub(super) struct Saving(Arc<Mutex<Option<(Snapshotter, AbortHandle)>>>);
 
 impl Saving {
-    /// The snapshot belongs to this process.
+    /// Saves previews from now on, because the snapshot file belongs to this process.
     pub(super) fn begin(&self, snapshotter: Snapshotter) {
         let running = tokio::spawn(snapshotter.clone().run()).abort_handle();
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((snapshotter, running));
     }
 
-    /// Saves for the last time, and leaves the file to others.
+    /// Saves for the last time, and releases the file.
     pub(super) async fn end(&self) {
         let running = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((snapshotter, running)) = running {

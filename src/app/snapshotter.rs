@@ -1,6 +1,6 @@
-//! What the process remembers beyond its end: previews are restored before anybody can ask, and saved while it runs.
+//! Restores previews before the gateway listens, and saves them while it runs.
 //!
-//! Everything here happens on the supervisor's thread and those it lends; the workers never wait for a disk.
+//! Everything here runs on the supervisor's thread and on its pool for blocking work; the workers never wait for a disk.
 
 use std::io;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use crate::log_throttle::LogThrottle;
 use crate::store::StateFileError;
 use crate::store::snapshot::{Restored, Saved, SnapshotFile};
 
-/// A disk that stays full may say so this often.
+/// Minimum interval between two warnings that previews cannot be saved.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
-/// A disk that hangs does not keep the process from ending for longer than this.
+/// Maximum duration of the last save: a disk that hangs must not prevent the end of the process.
 const LAST_SAVE: Duration = Duration::from_secs(10);
 
-/// Restores what the last run saved, and begins the warm-up if there is nothing. To be called before anything listens.
+/// Restores what the last run saved, and begins the warm-up if there is nothing. Must run before the gateway accepts.
 ///
 /// # Errors
 /// When the snapshot must not be used: another gateway uses it, or other users can write it.
@@ -44,7 +44,7 @@ pub(super) fn restore(config: &Config, services: &mut Services) -> Result<Option
     Ok(file)
 }
 
-/// Opens the snapshot that the earlier process has released, and saves what was taken over from it. Blocks.
+/// Opens the snapshot that the earlier process has released, and saves what was taken over from that process. Blocks.
 pub(super) fn take_over(previews: &Previews, services: &Services) -> Option<SnapshotFile> {
     let path = previews.snapshot.clone()?;
     match SnapshotFile::open(path.clone(), previews.ttl, previews.max_agents) {
@@ -109,7 +109,7 @@ fn restore_from(file: &SnapshotFile, services: &Services) -> bool {
     }
 }
 
-/// Says when the warm-up is over.
+/// Waits for the end of the warm-up and logs it.
 pub(super) async fn announce_end_of_warm_up(services: Arc<Services>) {
     let Some(end) = services.warm_up_until else { return };
     tokio::time::sleep(end.since(services.clock.now())).await;
@@ -119,7 +119,7 @@ pub(super) async fn announce_end_of_warm_up(services: Arc<Services>) {
     );
 }
 
-/// Saves previews now and then, and at the end.
+/// Saves previews at each `previews.snapshot_interval`, and at the end.
 #[derive(Clone)]
 pub(super) struct Snapshotter(Arc<Inner>);
 
@@ -143,7 +143,7 @@ impl Snapshotter {
     pub(super) async fn run(self) {
         let interval = self.0.interval;
         let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
-        // A disk that is slower than the interval gets a pause all the same.
+        // Each save is followed by a whole interval, even if the disk is slower than the interval.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
@@ -222,7 +222,7 @@ mod tests {
     use crate::telemetry::Logging;
     use crate::telemetry::testing::CapturedLog;
 
-    /// Longer than anything takes, on any machine: says only when a test has failed.
+    /// Upper bound for a step of a test. Only a failed test reaches it.
     const PATIENCE: Duration = Duration::from_secs(30);
 
     struct Scene {
@@ -231,7 +231,7 @@ mod tests {
         platform: SimulatorHandle,
         guid: String,
         log: CapturedLog,
-        /// Each writes its lines until it is dropped.
+        /// One for each gateway. It writes its lines until it is dropped.
         logging: Mutex<Vec<Logging>>,
     }
 
@@ -267,14 +267,14 @@ mod tests {
             gateway
         }
 
-        /// Every line up to now.
-        fn told_so_far(&self) -> String {
+        /// All lines that were logged until now.
+        fn log_so_far(&self) -> String {
             assert!(self.logging.lock().unwrap().iter().all(|logging| logging.writer.flush(PATIENCE)));
             self.log.text()
         }
 
-        /// Every line, once the gateways have ended.
-        fn told(&self) -> String {
+        /// All lines, after the gateways have ended.
+        fn whole_log(&self) -> String {
             self.logging.lock().unwrap().clear();
             self.log.text()
         }
@@ -331,20 +331,20 @@ mod tests {
         assert_eq!(scene.platform.callouts().len(), 1);
         assert!(metrics(&second).await.contains("previewgate_previews_cached 1\n"));
         stop(second).await;
-        // What was restored makes a warm-up needless.
-        let log = scene.told();
+        // The second run restored previews, so it needs no warm-up.
+        let log = scene.whole_log();
         assert!(log.contains("previews restored") && !log.contains("warming up"), "{log}");
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_crash_forgets_what_came_after_the_last_interval_only() {
+    async fn a_crash_loses_only_what_came_after_the_last_save() {
         let scene = Scene::new().await;
         let first = scene.start("", "snapshot_interval = \"100ms\"");
         scene.platform.preview(agent(), ControlId(7), "1001");
         scene.poll(&first).await;
-        // The save that is told next may have begun before the poll; the one after it has not.
-        let told = scene.told_so_far().matches("previews saved").count();
-        scene.log.says("previews saved", told + 2).await;
+        // The save that is logged next may have begun before the poll; the one after it has not.
+        let saves = scene.log_so_far().matches("previews saved").count();
+        scene.log.says("previews saved", saves + 2).await;
         assert!(metrics(&first).await.contains("\npreviewgate_snapshot_last_success_timestamp_seconds 1"));
         let crashed = std::fs::read(scene.snapshot()).unwrap();
         stop(first).await;
@@ -362,7 +362,7 @@ mod tests {
         assert!(scene.call(&gateway, "1001").await.contains("unknown_preview"));
         assert!(metrics(&gateway).await.contains("previewgate_snapshot_failures_total 1\n"));
         stop(gateway).await;
-        let log = scene.told();
+        let log = scene.whole_log();
         assert!(log.contains("snapshot refused") && log.contains("it is damaged"), "{log}");
         assert!(std::fs::read_to_string(scene.snapshot()).unwrap().contains("\nend 0 "));
         let kept = std::fs::read_to_string(Path::new(&format!("{}.refused", scene.snapshot().display()))).unwrap();
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn where_nothing_can_be_written_the_gateway_serves_all_the_same() {
+    async fn a_gateway_serves_although_its_snapshot_cannot_be_written() {
         let scene = Scene::new().await;
         let gateway = scene.start("", "snapshot_interval = \"100ms\"");
         std::fs::remove_dir_all(scene.directory.path()).unwrap();
@@ -378,11 +378,11 @@ mod tests {
         scene.platform.preview(agent(), ControlId(7), "1001");
         scene.poll(&gateway).await;
         assert!(scene.call(&gateway, "1001").await.contains(ACCEPTED));
-        // One more failure, that of the last save, at the least.
+        // The last save failed too, so there are at least two failures.
         let metrics = Arc::clone(&gateway.services.metrics);
         stop(gateway).await;
         assert!(!metrics.encode().contains("previewgate_snapshot_failures_total 1\n"));
-        assert_eq!(scene.told().matches("previews cannot be saved").count(), 1, "sparingly");
+        assert_eq!(scene.whole_log().matches("previews cannot be saved").count(), 1, "the warning is throttled");
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -391,24 +391,24 @@ mod tests {
         let gateway = scene.start("warm_up = \"1h\"", "");
         assert!(scene.call(&gateway, "1001").await.contains(ACCEPTED));
         stop(gateway).await;
-        let log = scene.told();
+        let log = scene.whole_log();
         assert!(log.contains(r#""decision":"unverified""#), "{log}");
         assert_eq!((log.matches("warming up").count(), log.matches("warm-up is over").count()), (1, 0), "{log}");
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_warm_up_says_when_it_ends_and_forwards_nothing_from_then_on() {
+    async fn the_end_of_a_warm_up_is_logged_and_unknown_previews_are_refused_afterwards() {
         let scene = Scene::new().await;
         let gateway = scene.start("warm_up = \"10ms\"", "");
         scene.log.says("warm-up is over", 1).await;
         assert!(scene.call(&gateway, "1001").await.contains("unknown_preview"));
         stop(gateway).await;
-        let log = scene.told();
+        let log = scene.whole_log();
         assert_eq!((log.matches("warming up").count(), log.matches("warm-up is over").count()), (1, 1), "{log}");
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_warm_up_is_no_way_around_a_preview_that_is_known() {
+    async fn a_warm_up_does_not_excuse_a_callout_that_contradicts_a_known_preview() {
         let scene = Scene::new().await;
         let gateway = scene.start("warm_up = \"1h\"", "");
         scene.platform.preview(agent(), ControlId(7), "1001");

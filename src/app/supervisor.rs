@@ -1,7 +1,7 @@
 //! The supervisor: everything that must not disturb the workers, and the order in which the process ends.
 //!
-//! It runs the admin listener, the housekeeping of the ledger, the looks at certificate files, probes and snapshots. At
-//! the end it announces the phases of the shutdown, or hands over to the process that takes over.
+//! It runs the admin listener, the housekeeping of the ledger, the checks of certificate files, probes and snapshots. At
+//! the end it announces the phases of the shutdown, or hands over to another process.
 
 use std::future::pending;
 use std::io;
@@ -32,19 +32,18 @@ const CERTIFICATES: Duration = Duration::from_secs(5);
 const CERTIFICATE_REPORTS: Duration = Duration::from_secs(24 * 60 * 60);
 /// Interval of the check for probes that are due.
 const PROBES: Duration = Duration::from_millis(100);
-/// The first requests show the state of the endpoints in use. So only the others are probed when this time is over.
-const FIRST_PROBES: Duration = Duration::from_millis(500);
+/// Delay of the first check. The first requests show the state of the endpoints in use, so that only the others are probed.
+const FIRST_PROBE: Duration = Duration::from_millis(500);
 /// Interval of the check whether the held polls have their answers.
-const LINGER_LOOKS: Duration = Duration::from_millis(20);
-/// The longest time that an application waits between two polls (docs/protocol.md 6.1), and some reserve.
+const HELD_POLL_CHECKS: Duration = Duration::from_millis(20);
+/// Maximum time that an application waits between two polls (docs/protocol.md 6.1), and a reserve.
 const PAUSE_BETWEEN_POLLS: Duration = Duration::from_millis(600);
-/// Interval of the reports about refusals without a log line.
+/// Interval of the reports about refusals that have no log line of their own.
 const REFUSAL_REPORTS: Duration = Duration::from_secs(10);
 /// Time to record the requests that are cut at the drain deadline.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// Time to write what the shared store does not have yet, if nothing is left of `shutdown.drain`.
-const LAST_WRITES: Duration = Duration::from_secs(1);
+const RECORD_GRACE: Duration = Duration::from_secs(1);
+/// Minimum time to write to the shared store what it does not have yet, even if nothing is left of `shutdown.drain`.
+const WRITE_GRACE: Duration = Duration::from_secs(1);
 
 /// How the process shall end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,14 +53,14 @@ pub(super) enum End {
     AtOnce,
 }
 
-/// Everything that must not disturb the workers. See the module.
+/// What the supervisor's thread owns.
 pub(super) struct Supervisor {
     pub(super) admin: Admin,
     pub(super) active: ActiveGeneration,
     pub(super) reloader: Arc<Reloader>,
     pub(super) snapshotter: Option<Snapshotter>,
     pub(super) saving: Saving,
-    /// Kept only to be offered.
+    /// Kept only for the offer to another process; the workers have their own copies.
     pub(super) listeners: Vec<std::net::TcpListener>,
     pub(super) offer: Option<(UnixListener, HandedOver)>,
     pub(super) predecessor: Option<(Predecessor, Moment)>,
@@ -73,7 +72,7 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Runs until the process has ended in order.
+    /// Runs until the shutdown is complete.
     pub(super) async fn run(mut self, admin: tokio::net::TcpListener, mut stopped: watch::Receiver<End>) {
         let services = Arc::clone(&self.active.current().services);
         let offer = self.open_offer(&admin, &services);
@@ -96,7 +95,7 @@ impl Supervisor {
         tracing::info!(target: "previewgate", "ended");
     }
 
-    /// Until the process shall end, or another one has taken over.
+    /// Serves until the process must end (`None`), or until another process has taken over.
     async fn serve(
         &mut self,
         services: &Services,
@@ -121,7 +120,7 @@ impl Supervisor {
                     services.ledger.maintain();
                     services.audit.maintain(&services.ledger, services.clock.now());
                 }
-                _ = certificates.tick() => self.reloader.look_at_certificates(),
+                _ = certificates.tick() => self.reloader.check_certificate_files(),
                 _ = refusals.tick() => services.refusal_lines.report(),
                 _ = reports.tick() => self.reloader.report_certificates(),
                 _ = stopped.wait_for(|end| *end > End::NotYet) => return None,
@@ -135,7 +134,7 @@ impl Supervisor {
         }
     }
 
-    /// The offer holds all sockets open. It ends before the listeners close.
+    /// Offers all sockets to another process. The offer holds them open, so it must end before the listeners close.
     fn open_offer(&mut self, admin: &tokio::net::TcpListener, services: &Arc<Services>) -> Option<(Offer, HandedOver)> {
         let listeners = std::mem::take(&mut self.listeners);
         let (socket, handed_over) = self.offer.take()?;
@@ -159,7 +158,7 @@ impl Supervisor {
         tokio::spawn(async move { predecessor.follow(&following, since, release).await });
         let (services, previews) = (Arc::clone(services), self.active.current().config.previews.clone());
         tokio::spawn(async move {
-            // An error: the earlier process is gone, and its lock with it.
+            // An error means that the earlier process is gone, and its lock with it.
             let _ = released.await;
             let (opened, settings) = (Arc::clone(&services), previews.clone());
             let file = tokio::task::spawn_blocking(move || snapshotter::take_over(&settings, &opened)).await;
@@ -186,16 +185,16 @@ impl Supervisor {
             _ = stopped.wait_for(|end| *end == End::AtOnce) => false,
         };
         self.end_drain(drained).await;
-        // Nothing changes any more: the stream ends when everything has been handed on.
+        // Nothing changes any more, so the stream ends when everything has been handed on.
         ledger.hand_on(None);
-        let _ = tokio::time::timeout(LAST_WORDS, handing_on).await;
+        let _ = tokio::time::timeout(RECORD_GRACE, handing_on).await;
     }
 
-    /// Cuts what is still open, if there is anything.
+    /// Cuts open connections unless all have ended (`drained`).
     async fn end_drain(&mut self, drained: bool) {
         if !drained {
             self.control.announce(Phase::Cut);
-            let _ = tokio::time::timeout(LAST_WORDS, self.gone.recv()).await;
+            let _ = tokio::time::timeout(RECORD_GRACE, self.gone.recv()).await;
         }
         self.control.announce(Phase::Ended);
     }
@@ -213,7 +212,7 @@ impl Supervisor {
         self.end_drain(drained).await;
     }
 
-    /// Lets open requests finish. Returns whether all have.
+    /// Lets open requests finish, until the drain deadline. Returns whether all have finished.
     async fn drain(&mut self, generation: &Generation) -> bool {
         let shutdown = &generation.config.shutdown;
         let open = || generation.services.metrics.connections.downstream.open();
@@ -235,8 +234,8 @@ impl Supervisor {
     }
 }
 
-/// Keeps the shared store connected. When the last worker has ended, what waits is written for what is left of
-/// `shutdown.drain`, and for [`LAST_WRITES`] at least; for no longer if the end is asked for again.
+/// Keeps the shared store connected. After the end of the last worker, it writes what is still outstanding: for the rest of
+/// `shutdown.drain`, and for at least [`WRITE_GRACE`]. A second request to end leaves only [`WRITE_GRACE`].
 pub(super) async fn share(
     active: ActiveGeneration,
     mut phase: PhaseWatch,
@@ -248,14 +247,15 @@ pub(super) async fn share(
         phase.until(Phase::Draining).await;
         let drained = Instant::now() + active.current().config.shutdown.drain;
         phase.until(Phase::Ended).await;
-        let soon = Instant::now() + LAST_WRITES;
+        let soon = Instant::now() + WRITE_GRACE;
         if *stopped.borrow_and_update() == End::AtOnce { soon } else { drained.max(soon) }
     };
+    // The second request to end may come when the deadline is already fixed.
     let at_once = async {
         if asked_again.wait_for(|end| *end == End::AtOnce).await.is_err() {
             pending::<()>().await;
         }
-        tokio::time::sleep(LAST_WORDS + LAST_WRITES * 2).await;
+        tokio::time::sleep(RECORD_GRACE + WRITE_GRACE * 2).await;
     };
     tokio::select! {
         () = services.ledger.stay_connected_until(end) => {}
@@ -264,15 +264,15 @@ pub(super) async fn share(
     Ok(())
 }
 
-/// Waits until the upstream holds no poll. If it held any, the agents that pause between two polls get the time to ask
-/// once more: their polls are parked, and all are answered when the listeners close.
+/// Waits until the upstream holds no poll. If it held any, agents that pause between two polls get the time to poll once
+/// more. These polls are parked, and all of them are answered when the listeners close.
 async fn linger(services: &Services) {
     if services.forwarded_polls() == 0 {
         return;
     }
-    let mut looks = tokio::time::interval(LINGER_LOOKS);
+    let mut checks = tokio::time::interval(HELD_POLL_CHECKS);
     while services.forwarded_polls() > 0 {
-        looks.tick().await;
+        checks.tick().await;
     }
     services.drain.advance(DrainStage::Settling);
     tokio::time::sleep(PAUSE_BETWEEN_POLLS).await;
@@ -280,7 +280,7 @@ async fn linger(services: &Services) {
 
 /// Probes endpoints, until the runtime ends.
 async fn probe_endpoints(active: ActiveGeneration) {
-    let mut ticks = tokio::time::interval_at(Instant::now() + FIRST_PROBES, PROBES);
+    let mut ticks = tokio::time::interval_at(Instant::now() + FIRST_PROBE, PROBES);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

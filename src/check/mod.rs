@@ -1,8 +1,8 @@
 //! `previewgate check`: whether a configuration is good, before a gateway runs with it.
 //!
-//! The loader is the one of `run`. On top of it, `check` looks at what only an operator can mend: certificates that end,
-//! directories that are missing, files that the service's user cannot read, and with `--online` endpoints and Redis that
-//! cannot be reached.
+//! The loader is the one of `run`. In addition, `check` finds what only an operator can mend: certificates that expire,
+//! directories that are missing, and files that the service's user cannot read. With `--online` it also finds endpoints and
+//! a Redis that cannot be reached.
 
 mod online;
 mod permissions;

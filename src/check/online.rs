@@ -14,7 +14,7 @@ use crate::upstream::{Endpoint, TcpDial, Upstream};
 pub(super) struct Attempt {
     /// The endpoint, or Redis.
     pub(super) target: String,
-    /// What is worth knowing about a connection that was made; begins with a comma, if there is anything.
+    /// A remark about a connection that was made; empty, or begins with a comma.
     pub(super) detail: String,
     /// Why there is no connection; `None` if there is one.
     pub(super) failure: Option<String>,
@@ -24,7 +24,7 @@ pub(super) struct Attempt {
 pub(super) fn attempts(config: &Config) -> io::Result<Vec<Attempt>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let attempts = runtime.block_on(async { tokio::join!(endpoints(config), redis(config)) });
-    // A name server that does not answer must not keep the process.
+    // A name server that does not answer must not keep the process alive.
     runtime.shutdown_background();
     let (mut endpoints, redis) = attempts;
     endpoints.extend(redis);

@@ -25,7 +25,8 @@ struct User {
     groups: BTreeSet<u32>,
 }
 
-/// A warning for each path that the service's user cannot use. Without root's rights the loader has found out already.
+/// A warning for each path that the service's user cannot use. None without root's rights: then the loader itself has
+/// reported the files that it cannot read.
 pub(super) fn warnings(config: &Config, file: &Path, user: Option<&str>) -> Vec<String> {
     if fs::metadata("/proc/self").is_ok_and(|own| own.uid() != 0) {
         return Vec::new();
@@ -85,7 +86,8 @@ impl User {
     }
 }
 
-/// Whether the permissions allow it: those of the owner count for the owner, even if others have more.
+/// Whether `mode` allows what is `wanted`. Only the first class that fits counts: an owner has the owner's permissions, even
+/// if others have more.
 fn allows(mode: u32, is_owner: bool, is_in_group: bool, wanted: u32) -> bool {
     let granted = if is_owner {
         mode >> 6

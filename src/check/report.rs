@@ -18,7 +18,7 @@ pub enum Verdict {
     Unreachable,
 }
 
-/// Everything that was found.
+/// The findings of one check.
 pub(super) struct Report {
     file: String,
     pub(super) problems: Vec<Problem>,

@@ -4,7 +4,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Limits;
 
-/// Files, listeners, the admin listener and the log.
+/// Descriptors that are not for clients and requests: files, listeners, the admin listener and the log.
 const OTHERS: u64 = 128;
 
 /// Raises the soft limit as far as the process may.
@@ -29,7 +29,7 @@ pub(super) fn warn_if_too_few(limits: &Limits) {
     }
 }
 
-/// One descriptor for each client, and one for each request that is at the upstream.
+/// One descriptor for each client, and one for each request that the upstream may have at the same time.
 fn needed(limits: &Limits) -> u64 {
     let upstream = limits.connections.min(limits.held_polls.saturating_add(limits.requests));
     limits.connections.saturating_add(upstream) as u64 + OTHERS

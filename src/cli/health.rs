@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::config::{self, Files};
 use crate::telemetry::sanitized;
 
-/// The longest answer that is read, in bytes.
+/// Maximum size of an answer, in bytes. The rest is not read.
 const MAX_ANSWER: usize = 4096;
 /// Characters of an answer that are printed.
 const MAX_SHOWN: usize = 200;
@@ -78,7 +78,7 @@ pub(super) fn health(options: &Options, out: &mut impl Write) -> Result<(), Unhe
     Err(Unhealthy::NotReady(place.to_string(), sanitized(said.trim(), MAX_SHOWN).to_string()))
 }
 
-/// A listener on every address is asked on loopback.
+/// The address to connect to: loopback, if the listener is bound to all addresses.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

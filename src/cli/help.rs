@@ -16,7 +16,7 @@ Examples:
 Signals:
   TERM, INT  stop: not ready, drain, end; the second one cuts open connections at once
   HUP        read the configuration again; a bad one changes nothing
-  USR1, ...  none: the log goes to the standard output
+  USR1, ...  ignored: there is no log file to reopen
 
 Exit codes:
   0   ended in order
@@ -91,7 +91,7 @@ Examples:
   previewgate replay --audit gateway-1 --audit gateway-2 --config stricter.toml --summary
 
 Exit codes:
-  0   done, whether a callout would be decided otherwise or not
+  0   done; also if callouts would be decided differently
   1   a file cannot be read, or another failure
   2   wrong usage
   78  the configuration is refused";

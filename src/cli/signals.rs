@@ -1,4 +1,4 @@
-//! Signals. Their handlers are there before the configuration is read, so that none kills a gateway that starts.
+//! Signals. Their handlers are registered before the configuration is read, so that no signal ends a gateway that starts.
 //!
 //! | signal | effect |
 //! |---|---|
@@ -17,8 +17,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::{Cutter, HandedOver, Running};
 
-/// Signals that would end a process which does not listen for them, and that other programs send to have a log file
-/// reopened, to change a level, or by mistake. Numbers are those of Linux.
+/// Signals that end a process without a handler for them. Other programs send them to reopen a log file, to change a level,
+/// or by mistake. The numbers are those of Linux.
 const IGNORED: [(SignalKind, &str); 9] = [
     (SignalKind::user_defined1(), "SIGUSR1"),
     (SignalKind::user_defined2(), "SIGUSR2"),
@@ -30,10 +30,10 @@ const IGNORED: [(SignalKind, &str); 9] = [
     (SignalKind::from_raw(27), "SIGPROF"),
     (SignalKind::from_raw(30), "SIGPWR"),
 ];
-/// The real-time signals that a program may use.
+/// The real-time signals that glibc leaves to programs.
 const REAL_TIME: std::ops::Range<i32> = 34..64;
 
-/// Exit code when a signal ends the process without its orderly end.
+/// Exit code when a signal ends the process before its shutdown is complete.
 const ABANDONED: i32 = 1;
 
 /// What a signal asks for.
@@ -48,7 +48,7 @@ enum Order {
 pub(super) struct Signals {
     orders: Receiver<Order>,
     cutter: Arc<OnceLock<Cutter>>,
-    /// The same as a signal to stop.
+    /// For a stop that no signal asks for.
     stop: Sender<Order>,
 }
 
@@ -68,11 +68,11 @@ impl Signals {
         Ok(Self { orders, cutter, stop })
     }
 
-    /// Has [`Signals::obey`] return: another process has taken over.
+    /// Returns a callback that makes [`Signals::obey`] return, for when another process has taken over.
     pub(super) fn stopper(&self) -> HandedOver {
         let stop = self.stop.clone();
         Box::new(move || {
-            // Without a receiver the process is ending already.
+            // If there is no receiver, the process is ending already.
             let _ = stop.send(Order::Stop);
         })
     }
@@ -94,21 +94,21 @@ impl Signals {
 }
 
 fn streams() -> io::Result<Vec<(Order, Signal)>> {
-    let heeded = [
+    let obeyed = [
         (SignalKind::terminate(), Order::Stop),
         (SignalKind::interrupt(), Order::Stop),
         (SignalKind::hangup(), Order::Reload),
     ];
     let ignored = IGNORED.into_iter().map(|(kind, name)| (kind, Order::Ignore(name)));
     let real_time = REAL_TIME.map(|number| (SignalKind::from_raw(number), Order::Ignore("real-time signal")));
-    heeded.into_iter().chain(ignored).chain(real_time).map(|(kind, order)| Ok((order, signal(kind)?))).collect()
+    obeyed.into_iter().chain(ignored).chain(real_time).map(|(kind, order)| Ok((order, signal(kind)?))).collect()
 }
 
 struct Listener {
     streams: Vec<(Order, Signal)>,
     orders: Sender<Order>,
     cutter: Arc<OnceLock<Cutter>>,
-    /// How often the end was asked for.
+    /// The number of signals to stop.
     stops: u32,
 }
 
@@ -120,8 +120,8 @@ impl Listener {
                 self.stops += 1;
             }
             match (self.stops, self.cutter.get()) {
-                (2.., Some(cutter)) if order == Order::Stop && self.stops == 2 => cutter.cut(),
-                // It has not started to serve, or its end hangs.
+                (2, Some(cutter)) if order == Order::Stop => cutter.cut(),
+                // The gateway does not serve yet, or its shutdown hangs.
                 (2.., _) if order == Order::Stop => process::exit(ABANDONED),
                 _ if self.orders.send(order).is_err() => return,
                 _ => {}

@@ -73,7 +73,7 @@ async fn a_valid_certificate_is_never_replaced_by_one_that_is_not() {
         let gateway = site.start(SERVER_TLS);
         write(&site, &issue(&authority, bad));
         for _ in 0..3 {
-            gateway.look_at_certificates();
+            gateway.check_certificate_files();
         }
         assert_eq!(shown(&gateway, &authority).await, leaf(&good));
         assert_eq!(gateway.logged().matches("new certificates cannot be used yet").count(), 1);
@@ -87,7 +87,7 @@ async fn a_valid_certificate_is_never_replaced_by_one_that_is_not() {
 
         let next = issue(&authority, days(10));
         write(&site, &next);
-        gateway.look_at_certificates();
+        gateway.check_certificate_files();
         assert_eq!(shown(&gateway, &authority).await, leaf(&next), "valid, if not for long");
         assert!(gateway.logged().contains("the certificate expires soon"));
         gateway.reload().unwrap();
@@ -102,11 +102,11 @@ async fn a_certificate_that_becomes_valid_is_put_in_force_then() {
     let gateway = site.start(SERVER_TLS);
     let next = issue(&authority, SystemTime::now() + Duration::from_secs(3)..SystemTime::now() + DAY);
     write(&site, &next);
-    gateway.look_at_certificates();
+    gateway.check_certificate_files();
     assert!(gateway.logged().contains("not valid yet"));
     let log = gateway.log.clone();
     eventually("the certificate to be put in force", || {
-        gateway.look_at_certificates();
+        gateway.check_certificate_files();
         log.text().contains("certificates reloaded")
     })
     .await;
@@ -124,7 +124,7 @@ async fn a_gateway_with_an_expired_certificate_can_be_reloaded() {
     assert_eq!(gateway.metric("previewgate_validation_mode{mode=\"monitor\"}"), 1.0);
     let next = issue(&authority, days(60));
     write(&site, &next);
-    gateway.look_at_certificates();
+    gateway.check_certificate_files();
     assert_eq!(shown(&gateway, &authority).await, leaf(&next));
 }
 
@@ -137,7 +137,7 @@ async fn an_authority_that_is_expired_does_not_replace_one_that_is_not() {
         site.write(file, good.pem());
         let gateway = site.start("");
         site.write(file, dead.pem());
-        gateway.look_at_certificates();
+        gateway.check_certificate_files();
         let refusal = gateway.reload().unwrap_err().to_string();
         assert!(refusal.contains(key) && refusal.contains(file), "{refusal}");
         // One that is still good is enough.

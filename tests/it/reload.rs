@@ -215,7 +215,7 @@ async fn a_certificate_is_renewed_by_a_swapped_link() {
 
     symlink("new", site.path("tls.next")).unwrap();
     std::fs::rename(site.path("tls.next"), site.path("tls")).unwrap();
-    gateway.look_at_certificates();
+    gateway.check_certificate_files();
 
     // The client has no ticket of the old session; with one the server would not show its certificate.
     let fresh = Wire::encrypted(gateway.address, trusting(&authority.pem(), None)).await.unwrap();
@@ -242,7 +242,7 @@ async fn a_half_written_pair_never_breaks_the_listener() {
     for certificate in ["", half, &new.certificate] {
         site.write("tls/server.crt", certificate);
         for _ in 0..3 {
-            gateway.look_at_certificates();
+            gateway.check_certificate_files();
             assert_eq!(shown().await, leaf(&old));
         }
     }
@@ -251,11 +251,11 @@ async fn a_half_written_pair_never_breaks_the_listener() {
     assert!(refusal.contains("private_key") || refusal.contains("key"), "{refusal}");
     assert_eq!(shown().await, leaf(&old));
     std::fs::remove_file(site.path("tls/server.key")).unwrap();
-    gateway.look_at_certificates();
+    gateway.check_certificate_files();
     assert_eq!(shown().await, leaf(&old));
 
     site.write("tls/server.key", &new.private_key);
-    gateway.look_at_certificates();
+    gateway.check_certificate_files();
     assert_eq!(shown().await, leaf(&new));
     // The log warns once about each state of the files, although they are read repeatedly.
     assert_eq!(gateway.logged().matches("new certificates cannot be used yet").count(), 4);
@@ -279,10 +279,10 @@ async fn the_client_authority_changes() {
 
     // An empty file would let no client in.
     site.write("clients.crt", "");
-    gateway.look_at_certificates();
+    gateway.check_certificate_files();
     assert_eq!((gets_through(&alice).await, gets_through(&bob).await), (true, false));
     site.write("clients.crt", second.pem());
-    gateway.look_at_certificates();
+    gateway.check_certificate_files();
     assert_eq!((gets_through(&alice).await, gets_through(&bob).await), (false, true));
 }
 
@@ -311,11 +311,11 @@ async fn connections_of_a_removed_client_authority_are_closed_after_their_reques
 
         // The same authorities, in a file that has changed.
         site.write("clients.crt", first.pem() + "\n" + &second.pem());
-        gateway.look_at_certificates();
+        gateway.check_certificate_files();
         idle.send(&x()).await.passed();
 
         site.write("clients.crt", second.pem());
-        gateway.look_at_certificates();
+        gateway.check_certificate_files();
         idle.closed().await;
         site.handle.preview(id(101), ControlId(7), "5550101");
         let answer = polling.answer().await.passed();
@@ -361,9 +361,9 @@ async fn the_client_certificate_for_the_upstream_changes() {
     assert_eq!(gateway.send(&x()).await.own().status, 502);
 
     site.write("own.crt", &right.certificate);
-    gateway.look_at_certificates();
+    gateway.check_certificate_files();
     assert_eq!(gateway.send(&x()).await.own().status, 502);
     site.write("own.key", &right.private_key);
-    gateway.look_at_certificates();
+    gateway.check_certificate_files();
     assert_eq!(gateway.send(&x()).await.passed().status, 200);
 }

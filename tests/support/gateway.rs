@@ -126,8 +126,8 @@ impl Gateway {
     }
 
     /// Looks whether certificate files have changed, as the gateway does every few seconds.
-    pub(crate) fn look_at_certificates(&self) {
-        self.running().look_at_certificates();
+    pub(crate) fn check_certificate_files(&self) {
+        self.running().check_certificate_files();
     }
 
     /// Begins the orderly end.
