@@ -1,7 +1,7 @@
 //! The connections of the admin listener: few at a time, and always room for one more.
 //!
-//! A probe that finds no room would have the gateway restarted. So when all places are taken, the connection that has
-//! been silent for the longest time is closed.
+//! An orchestrator restarts a gateway whose health probe cannot connect. So when all places are taken, the connection that
+//! has been idle for the longest time is closed.
 
 use std::io;
 use std::pin::Pin;
@@ -29,8 +29,8 @@ struct Place {
 }
 
 impl Connections {
-    /// Serves `stream` by `serve`, on a task of its own. If `max` connections are open already, the most silent one is
-    /// closed first.
+    /// Serves `stream` with `serve`, on its own task. If `max` connections are open already, the one that has been idle for
+    /// the longest time is closed first.
     pub(super) fn spawn<S, F>(&self, max: usize, stream: S, serve: impl FnOnce(Active<S>) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -40,8 +40,8 @@ impl Connections {
         let mut open = self.0.lock();
         open.retain(|place| !place.task.is_finished());
         while open.len() >= max.max(1) {
-            let silent = open.iter().enumerate().min_by_key(|(_, place)| place.moved.load(Ordering::Relaxed));
-            let Some((position, _)) = silent else { break };
+            let most_idle = open.iter().enumerate().min_by_key(|(_, place)| place.moved.load(Ordering::Relaxed));
+            let Some((position, _)) = most_idle else { break };
             open.swap_remove(position).task.abort();
         }
         open.push(Place { moved, task: tokio::spawn(serving).abort_handle() });
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_most_silent_connection_makes_room() {
+    async fn the_connection_that_was_idle_longest_makes_room() {
         let connections = Connections::default();
         let (mut first, mut second) = (echo(&connections), echo(&connections));
         assert!(is_served(&mut second).await && is_served(&mut first).await);

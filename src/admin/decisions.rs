@@ -20,7 +20,7 @@ pub(super) struct Filter {
     pub(super) id: Option<String>,
     /// Decisions with this reason.
     pub(super) reason: Option<Reason>,
-    /// So many, the newest.
+    /// At most this many, the newest.
     pub(super) limit: Option<usize>,
 }
 
@@ -96,14 +96,14 @@ fn limit(digits: &str) -> Option<usize> {
     digits.parse().ok().filter(|limit| (1..=MAX_DECISIONS).contains(limit))
 }
 
-/// The value of this name in the query of a form, for the form to show it again; bounded.
+/// The value of this name in the query of a form, so that the form can show it again; at most 128 characters.
 pub(super) fn form_value(query: Option<&str>, name: &str) -> String {
     let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let value = pairs.filter(|(known, _)| *known == name).map(|(_, value)| decoded(value)).next();
     value.map(|value| value.chars().take(MAX_FORM_VALUE).collect()).unwrap_or_default()
 }
 
-/// A value of a form, decoded. What is no valid UTF-8 becomes replacement characters.
+/// Decodes a value of a form. Invalid UTF-8 becomes replacement characters.
 fn decoded(value: &str) -> String {
     let mut bytes = value.bytes();
     let mut decoded = Vec::with_capacity(value.len());
@@ -129,7 +129,7 @@ pub(super) fn page(decisions: &[Arc<Decision>]) -> String {
     format!("{{\"decisions\":[\n{}\n]}}\n", lines.join(",\n"))
 }
 
-/// The fields of the decision log under the names of the decision log, and what was known of the agent.
+/// The fields of the decision log under their names there, and what the gateway knew about the agent.
 fn as_json(decision: &Decision) -> Value {
     let mut fields = Map::new();
     let mut add = |name: &str, value: Value| {
@@ -173,6 +173,7 @@ fn end(end: &SeenEnd) -> Value {
     json!({ "control_id": end.control_id.map(|id| id.0), "cause": end.cause, "age_ms": millis(end.age) })
 }
 
+/// Milliseconds with three decimals.
 fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
@@ -182,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn queries() {
+    fn a_query_filters_or_is_refused() {
         let agent = Some(AgentId::try_from(1001).unwrap());
         let id = |id: &str| Some(id.to_owned());
         for (query, expected) in [

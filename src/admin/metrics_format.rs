@@ -1,9 +1,9 @@
-//! In which format a scraper gets the metrics: OpenMetrics if it asks for it, otherwise the older text format.
+//! The format in which a scraper gets the metrics: OpenMetrics if it asks for it, otherwise the older text format.
 
 use http::HeaderMap;
 use http::header::ACCEPT;
 
-/// Thousandths, as q-values have three decimals.
+/// A q-value in thousandths, 0 to 1000: q-values have three decimals.
 type Weight = u16;
 
 const ALWAYS: Weight = 1000;
@@ -55,7 +55,7 @@ impl<'a> Range<'a> {
     }
 }
 
-/// A q-value; what is none counts as 0.
+/// Reads a q-value. An invalid one counts as 0.
 fn weight(text: &str) -> Weight {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     match text.parse::<f64>() {
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn open_metrics_is_for_those_who_ask_for_it() {
+    fn a_scraper_gets_open_metrics_only_if_it_prefers_it() {
         let prometheus = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
                           application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;q=0.4,\
                           text/plain;version=0.0.4;q=0.3,*/*;q=0.2";

@@ -1,8 +1,8 @@
 //! The operators' listener: health, metrics, the effective configuration, and the previews of an agent.
 //!
-//! It shows no secret and no whole telephone number. It listens on loopback by default, because only requests for a change
-//! can be made to need a token.
-//! The only request that changes something is `POST /reload`, and that reads only the configuration file.
+//! It shows no secret and no whole telephone number. The only request that changes something is `POST /reload`, and that
+//! one reads only the configuration file. `admin.token` protects this request alone: everybody who reaches the listener can
+//! read. So it listens on loopback by default.
 
 mod connections;
 mod decisions;
@@ -52,9 +52,10 @@ use crate::server::{ActiveGeneration, Phase, PhaseWatch};
 use crate::telemetry::Metrics;
 use crate::upstream::{Condition, Endpoint, Upstream};
 
-/// Enough for operators and their scrapers. One more connection closes the most silent one.
+/// Enough for operators and their scrapers. One more connection closes the one that was idle longest.
 const MAX_CONNECTIONS: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after a failed accept. Without descriptors, the next one would fail at once.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// The service of the admin listener. Cheap to clone.
@@ -70,14 +71,14 @@ pub struct Admin {
 /// Who is connected.
 #[derive(Clone, Copy)]
 enum Operator {
-    /// Over the network: the address of the listener's end of the connection, and that of the other end.
+    /// Over TCP: the addresses of both ends of the connection.
     Network { local: IpAddr, peer: SocketAddr },
-    /// On the Unix socket, with the user of the system if it is known.
+    /// On the Unix socket: the ID of the operator's user, if the system tells it.
     Local { user: Option<u32> },
 }
 
 impl Admin {
-    /// Shows the generation in force, and reloads by `reloader`.
+    /// Shows the generation in force, and reloads with `reloader`.
     pub fn new(active: ActiveGeneration, reloader: Arc<Reloader>, phase: PhaseWatch) -> Self {
         Self { active, reloader, phase, machine: host_name() }
     }
@@ -151,7 +152,7 @@ impl Admin {
         }
     }
 
-    /// Reads files, and the admin listener waits meanwhile. The data path does not wait.
+    /// Reloads. This reads files: the admin listener waits for them, and the data path does not.
     fn reload(&self, operator: Operator) -> Response<Full<Bytes>> {
         let trigger = match operator {
             Operator::Network { peer, .. } => Trigger::Admin(peer),
@@ -198,7 +199,8 @@ impl Admin {
     }
 }
 
-/// A gateway that cannot record callouts still serves everything else, and agents stay signed in: it stays ready.
+/// The text of `/readyz`. A gateway that cannot record callouts stays ready: it still serves everything else, and its agents
+/// stay signed in.
 fn ready(generation: &Generation) -> &'static str {
     let refuses = generation.config.audit.as_ref().is_some_and(|audit| audit.on_failure == OnAuditFailure::Refuse);
     match (generation.services.audit.is_failing(), refuses) {

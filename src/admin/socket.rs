@@ -1,4 +1,4 @@
-//! The Unix socket of the admin listener: a file, whose permissions say who may connect.
+//! The Unix socket of the admin listener: the permissions of its file decide who may connect.
 
 use std::fs;
 use std::io;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::SocketMode;
 
-/// A bound socket. Its file is removed when this is dropped, unless another process has put its own there meanwhile.
+/// A bound socket. Its file is removed on drop, unless another process has replaced it meanwhile.
 #[derive(Debug)]
 pub struct AdminSocket {
     listener: UnixListener,
@@ -18,10 +18,10 @@ pub struct AdminSocket {
 }
 
 impl AdminSocket {
-    /// Binds the socket. A file that a gateway has left behind, because it was killed, is replaced.
+    /// Binds the socket. Replaces the file of a gateway that was killed.
     ///
     /// # Errors
-    /// When the path is taken by a running process or by something that is no socket, or cannot be written.
+    /// When a running process listens there, when the file is not a socket, or when the path cannot be written.
     pub fn bind(path: &Path, mode: SocketMode) -> io::Result<Self> {
         remove_stale(path)?;
         let listener = UnixListener::bind(path)?;
@@ -55,7 +55,10 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         found => found?,
     };
     if !found.file_type().is_socket() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket"));
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "a file that is not a socket is there: remove it, or choose another path",
+        ));
     }
     match UnixStream::connect(path) {
         Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
@@ -74,7 +77,7 @@ mod tests {
     fn a_stale_file_is_replaced_and_nothing_else_is() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("admin.sock");
-        // Left behind: nobody listens any more.
+        // A stale file: its listener is gone.
         drop(UnixListener::bind(&path).unwrap());
         let socket = AdminSocket::bind(&path, MODE).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);

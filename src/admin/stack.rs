@@ -1,6 +1,6 @@
-//! What every page of the admin listener passes, put together in one place.
+//! The middleware of the admin listener, put together in one place.
 //!
-//! The data path has no such stack: there the steps depend on what a request is for, and `gateway::pipeline` shows them.
+//! The data path has no such stack: its steps depend on the operation, and `gateway::pipeline` shows them.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -20,8 +20,8 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use super::page::{TEXT, answer};
 use crate::telemetry::Metrics;
 
-/// Makes a service of `page`. A panic in it is counted and answered with 500, and browsers get header fields that keep a
-/// page from being misread or shown within another site.
+/// Makes a service of `page`. A panic in it is counted and answered with 500. The header fields of each response forbid
+/// browsers to guess its content type and to show it within another site.
 pub(super) fn stack<B, P>(
     metrics: Arc<Metrics>,
     page: P,

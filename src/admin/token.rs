@@ -15,12 +15,12 @@ use crate::config::password;
 pub(super) enum Unauthorized {
     /// The request has no token, or a wrong one.
     Token,
-    /// The file with the token cannot be read: nobody may.
+    /// The file with the token cannot be read, so no request may change anything.
     File,
 }
 
-/// Whether the request carries the token in `file`: `Authorization: Bearer …`. The file is read each time, so that a token
-/// can be replaced without a reload.
+/// Checks that the request carries the token in `file`: `Authorization: Bearer …`. Without a `file`, no token is needed.
+/// The file is read each time, so that the token can be replaced without a reload.
 pub(super) fn check(file: Option<&Path>, headers: &HeaderMap) -> Result<(), Unauthorized> {
     let Some(file) = file else { return Ok(()) };
     let content = fs::read(file).map_err(|_| Unauthorized::File)?;
@@ -28,7 +28,7 @@ pub(super) fn check(file: Option<&Path>, headers: &HeaderMap) -> Result<(), Unau
     let mut fields = headers.get_all(AUTHORIZATION).iter();
     let (Some(field), None) = (fields.next(), fields.next()) else { return Err(Unauthorized::Token) };
     let given = bearer(field.as_bytes()).ok_or(Unauthorized::Token)?;
-    // Digests have one length, so that the time does not tell the length of the token either.
+    // Digests have one length, so the time of the comparison does not show the length of the token.
     let [expected, given] = [token.as_bytes(), given].map(|text| digest(&SHA256, text));
     verify_slices_are_equal(expected.as_ref(), given.as_ref()).map_err(|_| Unauthorized::Token)
 }
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_token_of_the_file_is_good() {
+    fn only_the_token_in_the_file_is_accepted() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("token");
         fs::write(&file, "s3cret-token\n").unwrap();

@@ -187,7 +187,7 @@ async fn an_audit_log_that_cannot_be_written_is_at_the_top() {
 
 /// As a person on call uses it: waits for a refusal to appear, searches, opens its story, all by keyboard.
 #[tokio::test]
-async fn in_a_browser() {
+async fn a_person_on_call_finds_a_refusal_by_keyboard() {
     let Some(mut browser) = Browser::start().await else { return };
     let lab = lenient().audited().settings("previews.snapshot = \"previews.snapshot\"").start().await;
     let url = format!("http://{}/", lab.admin_address);
@@ -198,7 +198,7 @@ async fn in_a_browser() {
     browser.until("document.querySelector('#list').innerText.includes('No callout yet')").await;
     call(&lab, &agent, 7, "88889039", "valid").await;
     call(&lab, &agent, 7, "77778028", "wrong").await;
-    // By itself, without a click.
+    // The page updates itself, without a click.
     browser.until("document.querySelectorAll('#list details').length === 2").await;
     browser.until("document.querySelector('#chart rect.rejected')").await;
 
@@ -216,7 +216,7 @@ async fn in_a_browser() {
         assert!(story.as_str().unwrap().contains(words), "{words}: {story}");
     }
 
-    // The next renewal brings a new one, and leaves open what is open and the focus where it is.
+    // The next update adds a decision. The open story stays open and keeps the focus.
     call(&lab, &agent, 7, "66667017", "third").await;
     browser.until("document.querySelectorAll('#list details').length === 2").await;
     let kept = "document.querySelectorAll('#list details')[1].open && \
@@ -236,7 +236,7 @@ async fn in_a_browser() {
 
 /// Monitor mode and hostile values; and the page of a browser that runs no scripts.
 #[tokio::test]
-async fn in_a_browser_in_monitor_mode() {
+async fn a_browser_shows_hostile_values_as_text_in_monitor_mode_and_works_without_scripts() {
     let Some(mut browser) = Browser::start().await else { return };
     let lab = lenient().config(|config| config.validation.mode = Mode::Monitor).start().await;
     let agent = lab.agent(101).await;

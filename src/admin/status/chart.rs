@@ -6,20 +6,20 @@ use super::words::{count, plural};
 use crate::gateway::Minute;
 use crate::preview::Verdict;
 
-/// Units of the drawing. It is scaled to the width of the page.
+/// The size of the drawing, in its own units. The page scales it to its width.
 const WIDTH: u64 = 720;
 const HEIGHT: u64 = 140;
 const MINUTES: u64 = 60;
 const STEP: u64 = WIDTH / MINUTES;
 const BAR: u64 = STEP - 3;
 
-/// The order from the bottom up.
+/// The parts of a bar, from the bottom up.
 const STACKED: [Verdict; 3] = [Verdict::Forwarded, Verdict::Unverified, Verdict::Rejected];
 
-/// One bar a minute, the present one on the right.
+/// One bar for each minute, the current one on the right.
 pub(super) fn chart(hour: &[Minute]) -> Markup {
     let busiest = hour.iter().map(total).max().unwrap_or_default();
-    let top = nice(busiest);
+    let top = end_of_scale(busiest);
     let first = MINUTES.saturating_sub(hour.len() as u64);
     html! {
         figure.chart {
@@ -66,8 +66,8 @@ fn total(minute: &Minute) -> u64 {
     STACKED.iter().map(|verdict| minute.with_verdict(*verdict)).sum()
 }
 
-/// The end of the scale: 1, 2 or 5 with zeros, at least 10.
-fn nice(busiest: u64) -> u64 {
+/// The smallest of 10, 20, 50, 100 and so on that is not below `busiest`.
+fn end_of_scale(busiest: u64) -> u64 {
     let mut power = 1_u64;
     loop {
         for factor in [1, 2, 5] {
@@ -98,8 +98,8 @@ mod tests {
     #[test]
     fn the_scale_ends_at_a_round_number() {
         for (busiest, top) in [(0, 10), (1, 10), (9, 10), (10, 10), (11, 20), (21, 50), (51, 100), (4321, 5000)] {
-            assert_eq!(nice(busiest), top, "{busiest}");
+            assert_eq!(end_of_scale(busiest), top, "{busiest}");
         }
-        assert!(nice(u64::MAX) == u64::MAX);
+        assert_eq!(end_of_scale(u64::MAX), u64::MAX);
     }
 }

@@ -1,7 +1,7 @@
-//! What `docs/operating.md` says of each reason, for the page that shows it.
+//! The sections of `docs/operating.md` about each reason, for the status page.
 //!
-//! The manual is part of the program, so that the page says what the manual of this version says. Only the marks that the
-//! manual uses are understood: emphasis, code, links.
+//! The manual is compiled in, so that the page shows the manual of this version. Only the Markdown that the manual uses is
+//! understood: emphasis, code, links.
 
 use std::sync::LazyLock;
 
@@ -67,7 +67,7 @@ fn between(text: &str, end: char) -> Option<(&str, &str)> {
     text.split_once(end)
 }
 
-/// A link of the manual leads to a file that the page does not have: its words stay.
+/// The text of a link. Its target is left out: the admin listener does not serve the other files of the manual.
 fn link(text: &str) -> Option<(Markup, &str)> {
     let (words, rest) = text.split_once("](")?;
     let (_, after) = rest.split_once(')')?;

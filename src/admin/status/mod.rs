@@ -28,7 +28,8 @@ use crate::gateway::Generation;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
-/// A gate, green on any background. In the page itself: a browser would ask for `/favicon.ico` otherwise.
+/// A gate, in a green that is visible on any background. It is part of the page, so that browsers do not request
+/// `/favicon.ico`.
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E\
                     %3Cpath d='M2 14V5l6-3 6 3v9M6 14V8M10 14V8' fill='none' stroke='%230f766e' stroke-width='2'/%3E%3C/svg%3E";
 

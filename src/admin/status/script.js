@@ -1,12 +1,12 @@
-// Renews the figures without loading the page again: what is open stays open, and what has the focus keeps it.
+// Updates the figures without reloading the page. Open details stay open, and the focused element keeps the focus.
 "use strict";
 (() => {
-  const PERIOD = 5000;
+  const REFRESH_MS = 5000;
   const pause = document.getElementById("pause");
   let paused = false;
   let lostSince = null;
 
-  const renew = (fresh) => {
+  const update = (fresh) => {
     document.title = fresh.title;
     // The banner of monitor mode comes and goes with a reload of the configuration.
     if (!document.querySelector(".monitor") !== !fresh.querySelector(".monitor")) {
@@ -18,7 +18,7 @@
       if (!next) continue;
       const open = [...region.querySelectorAll("details[open]")].map((details) => details.id);
       for (const id of open) next.querySelector("#" + CSS.escape(id))?.setAttribute("open", "");
-      // Compared, so that a screen reader hears of changes only.
+      // An unchanged region is not replaced, so that a screen reader announces only changes.
       if (region.innerHTML === next.innerHTML) continue;
       const focused = region.contains(document.activeElement) ? document.activeElement : null;
       const holder = focused?.closest("details")?.id;
@@ -36,14 +36,14 @@
     if (lostSince) lost.textContent = "The gateway has not answered since " + lostSince + ". What you see is old.";
   };
 
-  const look = async () => {
+  const refresh = async () => {
     if (paused || document.hidden || getSelection()?.type === "Range") return;
     try {
       const answer = await fetch(location.pathname + location.search, { cache: "no-store" });
       if (!answer.ok) throw new Error(String(answer.status));
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       lostSince = null;
-      renew(fresh);
+      update(fresh);
     } catch {
       lostSince ??= new Date().toISOString().slice(11, 19) + " UTC";
     }
@@ -55,15 +55,15 @@
     paused = !paused;
     pause.setAttribute("aria-pressed", String(paused));
     pause.textContent = paused ? "Paused" : "Pause";
-    if (!paused) look();
+    if (!paused) refresh();
   });
-  // Followed by the address of one decision: its story is open.
+  // The page opens the story of the decision that its address names (`#d…`).
   const open = () => {
     const target = location.hash.startsWith("#d") && document.getElementById(location.hash.slice(1));
     if (target instanceof HTMLDetailsElement) target.open = true;
   };
   addEventListener("hashchange", open);
   open();
-  document.addEventListener("visibilitychange", look);
-  setInterval(look, PERIOD);
+  document.addEventListener("visibilitychange", refresh);
+  setInterval(refresh, REFRESH_MS);
 })();

@@ -1,4 +1,4 @@
-//! The sections of the page, from top to bottom. Elements with `data-live` are renewed by the script.
+//! The sections of the page, from top to bottom. The script updates the elements with `data-live`.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::config::Mode;
 use crate::gateway::Decision;
 use crate::preview::{Reason, Verdict};
 
-/// Decisions that the page shows. `/decisions` has all.
+/// Maximum number of decisions on the page. `/decisions` has all.
 const SHOWN: usize = 100;
 
-/// The first thing to see where nothing is enforced.
+/// The banner of monitor mode, on top of everything else.
 pub(super) fn monitor_banner(view: &View<'_>) -> Markup {
     let unverified = view.in_last_hour(Verdict::Unverified);
     html! {
@@ -54,7 +54,7 @@ pub(super) fn header(view: &View<'_>) -> Markup {
     }
 }
 
-/// What needs attention; or that nothing does.
+/// What needs attention, or a line that nothing does.
 pub(super) fn attention(view: &View<'_>) -> Markup {
     let problems = view.problems();
     html! {
@@ -144,23 +144,22 @@ pub(super) fn callouts(view: &View<'_>) -> Markup {
 }
 
 pub(super) fn upstream(view: &View<'_>) -> Markup {
-    let none_in_use = view.endpoints.iter().all(|endpoint| endpoint.condition.ejected);
     html! {
         section aria-labelledby="upstream-title" {
             h2 id="upstream-title" { "Upstream" }
             ul.endpoints id="endpoints" data-live {
-                @for endpoint in &view.endpoints { (one_endpoint(endpoint, none_in_use, view)) }
+                @for endpoint in &view.endpoints { (one_endpoint(endpoint, view)) }
             }
         }
     }
 }
 
-fn one_endpoint(endpoint: &EndpointView, none_in_use: bool, view: &View<'_>) -> Markup {
+fn one_endpoint(endpoint: &EndpointView, view: &View<'_>) -> Markup {
     let condition = &endpoint.condition;
     let state = match condition.ejected {
         false if condition.proven => "in use",
         false => "unproven",
-        true if none_in_use => "out, tried all the same",
+        true if view.all_ejected() => "out, tried all the same",
         true => "out",
     };
     let unproven = !condition.ejected && !condition.proven;
@@ -283,7 +282,7 @@ pub(super) fn footer() -> Markup {
     }
 }
 
-/// A link where a click can lead somewhere: not to a page that needs an agent or a POST.
+/// A link, unless the path needs an agent ID or a `POST`.
 fn page_link(path: &str) -> Markup {
     match path.strip_prefix("GET ") {
         Some(target) if !target.contains('{') => html! { a href=(target) { (target) } },

@@ -71,7 +71,7 @@ fn shown(decision: &Decision) -> Markup {
             }
         }
         @if decision.more_previews > 0 {
-            p.quiet { "The agent had " (plural(decision.more_previews as u64, "older preview")) " more." }
+            p.quiet { "Not listed: " (plural(decision.more_previews as u64, "older preview")) "." }
         }
         @if !decision.ended.is_empty() {
             p { "Before that:" }
@@ -98,7 +98,7 @@ fn one_preview(preview: &SeenPreview, decision: &Decision) -> Markup {
     }
 }
 
-/// What ended, and why: the words of `store::EndCause` and of `DropCause`.
+/// What ended, and why. The causes are the words of `store::EndCause` and `DropCause`.
 fn ended(end: &SeenEnd) -> Markup {
     let cause = match end.cause {
         "released" => "the platform released it",
@@ -142,7 +142,7 @@ fn age(decision: &Decision) -> String {
     decision.preview_age.map(|age| format!(" that was shown {} before", length(age))).unwrap_or_default()
 }
 
-/// The rule that the callout did not meet.
+/// The rule that the callout did not meet; empty if the reason is not about a rule.
 fn rule(decision: &Decision) -> String {
     match decision.reason {
         Reason::UnknownPreview => "An agent may call only what the gateway saw being shown to this agent.".to_owned(),

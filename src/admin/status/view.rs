@@ -1,4 +1,4 @@
-//! What the page shows, gathered in one moment: plain values, and what needs attention.
+//! What the page shows, gathered at one moment: plain values, and what needs attention.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,16 +15,17 @@ use crate::store::StoreState;
 use crate::telemetry::metrics::CertificateRole;
 use crate::upstream::Condition;
 
-/// A certificate that ends within this time needs attention.
+/// A certificate that expires within this time needs attention.
 const EXPIRES_SOON: Duration = Duration::from_secs(30 * 86_400);
-/// Refusals need attention if they are more than one in ten of the last ten minutes, and callouts are not just a few.
+/// Refusals need attention if more than one in ten callouts was refused in these last minutes.
 const RECENT_MINUTES: usize = 10;
+/// With fewer callouts in these minutes, refusals do not need attention.
 const MIN_RECENT: u64 = 20;
 /// A snapshot needs attention if it is older than this many intervals, and never before this time.
 const LATE_INTERVALS: u32 = 3;
 const LATE_AT_LEAST: Duration = Duration::from_secs(30);
 
-/// What the page needs to know beside the generation in force.
+/// What the page shows in addition to the generation in force.
 pub(in crate::admin) struct Surroundings<'a> {
     /// The host name of the machine.
     pub(in crate::admin) host: Option<&'a str>,
@@ -55,7 +56,7 @@ pub(super) struct EndpointView {
     pub(super) condition: Condition,
 }
 
-/// The certificate of one role that ends first.
+/// Of the certificates with one role, the one that expires first.
 pub(super) struct CertificateView {
     pub(super) role: CertificateRole,
     pub(super) not_after: SystemTime,
@@ -108,7 +109,7 @@ impl<'a> View<'a> {
         exceptional.filter(|reason| validation.mode_for(**reason) == mode).map(ToString::to_string).collect()
     }
 
-    /// What the search field of this name contains.
+    /// The content of the search field of this name.
     pub(super) fn field(&self, name: &str) -> String {
         form_value(self.surroundings.query, name)
     }
@@ -122,7 +123,7 @@ impl<'a> View<'a> {
         self.hour.iter().map(|minute| minute.with_verdict(verdict)).sum()
     }
 
-    /// The reasons of the callouts that were not simply forwarded, the most frequent first.
+    /// The reasons of the callouts that were refused or unverified in the last hour, the most frequent first.
     pub(super) fn objections(&self) -> Vec<(Reason, u64)> {
         let number = |reason| -> u64 {
             let objected = [Verdict::Rejected, Verdict::Unverified];
@@ -170,12 +171,17 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Whether no endpoint is in use, so that each request tries an ejected one.
+    pub(super) fn all_ejected(&self) -> bool {
+        self.endpoints.iter().all(|endpoint| endpoint.condition.ejected)
+    }
+
     fn of_endpoints(&self, problems: &mut Vec<Problem>) {
         let out = self.endpoints.iter().filter(|endpoint| endpoint.condition.ejected).count();
         if out == 0 {
             return;
         }
-        if out == self.endpoints.len() {
+        if self.all_ejected() {
             let text = "Every request still tries one. See Upstream below for the cause.";
             problems.push(Problem::grave("No endpoint of CC-Gateway answers", text));
         } else {

@@ -67,7 +67,7 @@ pub(super) fn clock(at: SystemTime) -> String {
     humantime::format_rfc3339_seconds(at).to_string().replace('T', " ").replace('Z', " UTC")
 }
 
-/// For the attribute `datetime`.
+/// `2026-11-29T23:12:05Z`, for the attribute `datetime`.
 pub(super) fn machine(at: SystemTime) -> String {
     humantime::format_rfc3339_seconds(at).to_string()
 }
