@@ -36,7 +36,7 @@ pub struct ProvedRecord {
     index: u64,
     /// The line without its line feed.
     line: String,
-    /// The hashes beside the way from the line to the root, the lowest first.
+    /// The sibling hashes on the way from the line to the root, the lowest first.
     path: Vec<String>,
     /// The signed note with the root.
     note: String,
@@ -49,7 +49,7 @@ pub enum CertificateError {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// No checkpoint follows the line yet.
-    #[error("{file} seq {seq} is not sealed yet: the next checkpoint seals it")]
+    #[error("{file} seq {seq} is not sealed yet: try again after the next checkpoint (audit.checkpoint_interval)")]
     Unsealed {
         /// The segment's file.
         file: String,
@@ -62,7 +62,7 @@ pub enum CertificateError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unproved {
     /// It has another format.
-    #[error("this is no certificate of the format {FORMAT}")]
+    #[error("this is not a certificate of the format {FORMAT}")]
     Format,
     /// A record is not what the signed note covers.
     #[error("record {position}: {reason}")]
@@ -113,7 +113,7 @@ impl Certificate {
     }
 }
 
-/// What the tree of a segment needs.
+/// The digests of all lines of a segment, and its checkpoints.
 #[derive(Default)]
 struct SegmentDigests {
     lines: Vec<Digest>,

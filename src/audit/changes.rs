@@ -21,14 +21,14 @@ pub enum ConfigTrigger {
     AdminSocket(Option<u32>),
     /// Another content of a certificate or key file.
     CertificateFiles,
-    /// A further segment begins; nothing changes.
+    /// A further segment begins. The configuration stays as it is.
     Segment,
 }
 
 /// The value of each key that is set.
 pub(super) type Values = BTreeMap<String, String>;
 
-/// The values of `config`. Those of files end in the digest of their content; a secret is nothing but its keyed hash.
+/// The values of `config`. The value of a file ends with the digest of its content. A secret appears only as its keyed hash.
 pub(super) fn values(config: &Config, keyed: &dyn Fn(&[u8]) -> Mac) -> Values {
     config.settings().into_iter().map(|setting| (setting.key.clone(), shown(&setting, keyed))).collect()
 }
@@ -37,7 +37,7 @@ fn shown(setting: &Setting, keyed: &dyn Fn(&[u8]) -> Mac) -> String {
     let content = setting.file.then(|| path_in(&setting.value)).flatten().and_then(|path| std::fs::read(path).ok());
     match (content, setting.secret) {
         (Some(content), true) => format!("hmac:{}", keyed(&content)),
-        // A value that names no file may be the secret itself.
+        // The file cannot be read, or the value names none: then it may be the secret itself.
         (None, true) => format!("hmac:{}", keyed(setting.value.as_bytes())),
         (Some(content), false) => format!("{} sha256:{}", setting.value, Digest::of(&content)),
         (None, false) => setting.value.clone(),
@@ -57,7 +57,7 @@ pub(super) fn between(old: &Values, new: &Values) -> Vec<ChangedKey<'static>> {
     changed.map(|key| ChangedKey { key: text(key), old: old.get(key).map(text), new: new.get(key).map(text) }).collect()
 }
 
-/// The record.
+/// The content of the `config` record.
 pub(super) fn in_force(
     trigger: ConfigTrigger,
     config: &Config,
@@ -80,7 +80,7 @@ pub(super) fn in_force(
     }
 }
 
-/// Who asked on the Unix socket, which has no addresses.
+/// The `peer` of a request on the Unix socket, which has no addresses: the user of the client.
 fn user_of_socket(user: Option<u32>) -> String {
     user.map_or_else(|| "socket".to_owned(), |user| format!("socket, uid {user}"))
 }

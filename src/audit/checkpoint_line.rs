@@ -1,4 +1,4 @@
-//! The line of a checkpoint: nothing in it but what its signed note says, so a note alone gives the line back.
+//! The line of a checkpoint. It contains only what its signed note says, so the line can be made from the note alone.
 
 use super::note::Checkpoint;
 use super::record::{Record, SignedCheckpoint, append_body, append_line};

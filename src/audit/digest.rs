@@ -1,4 +1,4 @@
-//! Digests and keyed hashes as they stand in records: fixed length, lower-case hexadecimal.
+//! Digests and keyed hashes as records contain them: fixed length, lower-case hexadecimal.
 
 use std::fmt;
 
@@ -17,32 +17,12 @@ pub type Mac = Hex<16>;
 pub struct Hex<const N: usize>(pub [u8; N]);
 
 impl Digest {
-    /// Stands for the line before the first.
+    /// The `prev` of the first line of a chain.
     pub const ZERO: Self = Hex([0; 32]);
 
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self::from_slice(digest::digest(&digest::SHA256, bytes).as_ref())
-    }
-
-    /// Takes the bytes piece by piece.
-    pub(super) fn streaming() -> Streaming {
-        Streaming(digest::Context::new(&digest::SHA256))
-    }
-}
-
-/// A digest whose bytes come piece by piece.
-pub(super) struct Streaming(digest::Context);
-
-impl Streaming {
-    /// Adds bytes.
-    pub(super) fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    /// The digest of all bytes.
-    pub(super) fn finish(self) -> Digest {
-        Digest::from_slice(self.0.finish().as_ref())
     }
 }
 
@@ -57,12 +37,12 @@ impl Default for DigestOfPieces {
 }
 
 impl DigestOfPieces {
-    /// The next bytes.
+    /// Adds the next bytes.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The digest of all.
+    /// The digest of all bytes.
     pub fn finish(self) -> Digest {
         Digest::from_slice(self.0.finish().as_ref())
     }

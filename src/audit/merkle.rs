@@ -49,7 +49,7 @@ impl Tree {
         self.size += 1;
     }
 
-    /// The root; that of the empty tree is the digest of nothing.
+    /// The root. The root of the empty tree is the digest of no bytes.
     pub fn root(&self) -> Digest {
         let mut from_the_right = self.subtrees.iter().rev().copied();
         let Some(last) = from_the_right.next() else { return Digest::of(b"") };
@@ -57,7 +57,7 @@ impl Tree {
     }
 }
 
-/// The hashes beside the way from the leaf at `index` up to the root, the lowest first; `None` if there is no such leaf.
+/// The sibling hashes on the way from the leaf at `index` to the root, the lowest first; `None` if there is no such leaf.
 pub fn path(lines: &[Digest], index: usize) -> Option<Vec<Digest>> {
     if index >= lines.len() {
         return None;
@@ -66,12 +66,12 @@ pub fn path(lines: &[Digest], index: usize) -> Option<Vec<Digest>> {
         return Some(Vec::new());
     }
     let (left, right) = lines.split_at_checked(largest_power_of_two_below(lines.len()))?;
-    let (mut way, beside) = match index.checked_sub(left.len()) {
+    let (mut hashes, sibling) = match index.checked_sub(left.len()) {
         None => (path(left, index)?, right),
         Some(index) => (path(right, index)?, left),
     };
-    way.push(root(beside));
-    Some(way)
+    hashes.push(root(sibling));
+    Some(hashes)
 }
 
 fn root(lines: &[Digest]) -> Digest {
@@ -92,18 +92,18 @@ pub fn root_by_path(line: Digest, index: u64, size: u64, path: &[Digest]) -> Opt
     }
     let (mut position, mut last) = (index, size - 1);
     let mut hash = leaf(line);
-    for beside in path {
+    for sibling in path {
         if last == 0 {
             return None;
         }
         if position % 2 == 1 || position == last {
-            hash = node(*beside, hash);
+            hash = node(*sibling, hash);
             while position.is_multiple_of(2) && position != 0 {
                 position >>= 1;
                 last >>= 1;
             }
         } else {
-            hash = node(hash, *beside);
+            hash = node(hash, *sibling);
         }
         position >>= 1;
         last >>= 1;

@@ -59,12 +59,13 @@ impl Signer {
         Self::from_pem(&std::fs::read(path)?)
     }
 
-    /// The same from its content.
+    /// Reads a key from the content of such a file.
     ///
     /// # Errors
     /// [`KeyError::NotAKey`]
     pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
-        const WANTED: KeyError = KeyError::NotAKey("Ed25519 private key (PKCS#8, PEM)");
+        const WANTED: KeyError =
+            KeyError::NotAKey("Ed25519 private key (PKCS#8, PEM); `previewgate audit keygen --signing-key` makes one");
         let Ok(PrivateKeyDer::Pkcs8(der)) = PrivateKeyDer::from_pem_slice(pem) else { return Err(WANTED) };
         let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der()).map_err(|_| WANTED)?;
         let verifier = Verifier { public_key: Digest::from_slice(key.public_key().as_ref()).0 };
@@ -90,8 +91,8 @@ impl Signer {
         &self.verifier
     }
 
-    /// A keyed hash of a secret: it changes when the secret does, and does not help to guess it. An Ed25519 signature is a
-    /// function of the key and the text.
+    /// A keyed hash of a secret. It changes when the secret changes, and does not help to guess the secret. The key is that
+    /// of the signatures: an Ed25519 signature depends only on the key and the text.
     pub(super) fn fingerprint_of_secret(&self, secret: &[u8]) -> Mac {
         let text = [b"secret\n", &Digest::of(secret).0[..]].concat();
         Mac::from_slice(&Digest::of(self.key.sign(&text).as_ref()).0)
@@ -106,7 +107,7 @@ impl Signer {
     }
 }
 
-/// The public half: says whether a checkpoint was signed by the private one.
+/// The public half: verifies that the private one signed a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verifier {
     public_key: [u8; 32],
@@ -122,7 +123,7 @@ impl fmt::Display for Verifier {
 }
 
 impl Verifier {
-    /// Reads verifier keys, one a line; blank lines and lines that start with `#` are skipped.
+    /// Reads verifier keys, one on each line. Blank lines and lines that start with `#` are skipped.
     ///
     /// # Errors
     /// [`KeyError`]
@@ -163,11 +164,11 @@ impl Verifier {
 /// What a signed note says: the state of a segment after a number of its lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Which gateway's chain.
+    /// The chain: the name of the gateway's instance.
     pub instance: String,
     /// The segment's file name without `.jsonl`.
     pub segment: String,
-    /// How many of its lines are covered.
+    /// The number of its lines that the checkpoint covers.
     pub lines: u64,
     /// The root of the Merkle tree over them.
     pub root: Digest,
@@ -206,19 +207,19 @@ impl Checkpoint {
             seq,
             time,
         };
-        // One spelling only.
+        // Other spellings of the same values are refused.
         (name == KEY_NAME && checkpoint.to_string() == text).then_some(checkpoint)
     }
 }
 
-/// What became of a signed note.
+/// The result of opening a signed note.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Opened {
     /// One of the keys signed it.
     Signed(Checkpoint),
     /// It is a checkpoint, but none of the keys signed it.
     Unsigned(Checkpoint),
-    /// It is no checkpoint.
+    /// It is not a checkpoint.
     Unreadable,
 }
 
@@ -231,7 +232,7 @@ pub fn open(note: &str, keys: &[Verifier]) -> Opened {
         Some((text, signatures, checkpoint))
     };
     let Some((text, signatures, checkpoint)) = read() else { return Opened::Unreadable };
-    // Exactly one signature line, so that no byte of a note can change unseen.
+    // There must be exactly one signature line, so that each change of a note is noticed.
     let Some(line) = signatures.strip_suffix('\n').filter(|line| !line.contains('\n')) else {
         return Opened::Unreadable;
     };

@@ -1,7 +1,7 @@
-//! The keys under which numbers are hashed: one a month, each a file of its own.
+//! The keys under which numbers are hashed: one for each month, in its own file.
 //!
 //! `<year>-<month>.key` holds 32 random bytes in hexadecimal. Removing a file makes the numbers of that month unreadable;
-//! the chain still verifies. Gateways that share previews need the same files: make them ahead on one machine
+//! the chain still verifies. Gateways that share previews need the same files: make them in advance on one machine
 //! (`previewgate audit keygen --number-keys DIR --months 24`) and distribute the directory. A gateway makes the file of a
 //! month only if it is missing.
 
@@ -58,7 +58,7 @@ impl NumberKey {
         Self { id: NumberKeyId { year, month, fingerprint: u32::from_be_bytes(fingerprint) }, key }
     }
 
-    /// Its name.
+    /// Its name in records.
     pub fn id(&self) -> NumberKeyId {
         self.id
     }
@@ -118,10 +118,11 @@ impl NumberKeys {
         Ok(())
     }
 
-    /// The key of the month of `at`. Falls back to the newest key there is, so that no record has to wait for a file.
+    /// The key of the month of `at`, or the newest key if that one is missing, so that no record waits for a file. `None` if
+    /// there is no key.
     pub fn at(&self, at: Timestamp) -> Option<Arc<NumberKey>> {
         let keys = self.keys.load();
-        // Months are compared by the start of the text form, without allocation: most calls find the last key.
+        // Most calls find the last key.
         let (year, month) = time::month(at);
         let of_month = |key: &&Arc<NumberKey>| (key.id.year, key.id.month) == (year, month);
         keys.iter().rev().find(of_month).or_else(|| keys.last()).cloned()
@@ -138,10 +139,10 @@ impl NumberKeys {
     }
 }
 
-/// Makes the keys of `months` months from that of `first` on; those that exist stay.
+/// Makes the keys of `months` months, beginning with the month of `first`. Keys that exist stay.
 ///
 /// # Errors
-/// The system's.
+/// When the directory or a key cannot be made.
 pub fn make_keys(directory: &Path, first: Timestamp, months: u32) -> io::Result<()> {
     create_directory(directory)?;
     let (mut year, mut month) = time::month(first);
@@ -163,11 +164,11 @@ fn make_key(directory: &Path, year: u16, month: u8) -> io::Result<()> {
     }
     let mut secret = [0; 32];
     rand::fill(&mut secret).map_err(|_| io::Error::other("the system has no random numbers"))?;
-    // Written whole under another name first: two gateways may make the same key at once, and the first one counts.
+    // The key is first written under another name: two gateways may make the same key at once, and the first one counts.
     let temporary = directory.join(format!(".{year:04}-{month:02}.{}", HEXLOWER.encode(&Mac::from_slice(&secret).0)));
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
     let linked = file.and_then(|mut file| {
-        // The temporary name must not give a part of the key away.
+        // The temporary name must not disclose a part of the key.
         rand::fill(&mut secret).map_err(|_| io::Error::other("the system has no random numbers"))?;
         writeln!(file, "{}", HEXLOWER.encode(&secret))?;
         file.sync_all()?;
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_destroyed_key_is_gone_and_the_others_stay() {
+    fn a_removed_key_is_not_made_again_and_the_others_stay() {
         let directory = tempfile::tempdir().unwrap();
         make_keys(directory.path(), at("2026-11-25"), 3).unwrap();
         let keys = NumberKeys::read(directory.path()).unwrap();
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn subjects_and_months_have_hashes_of_their_own() {
+    fn the_hash_of_a_text_depends_on_its_subject_and_its_month() {
         let [november, december] = [11, 12].map(|month| NumberKey::new(2026, month, &[month; 32]));
         let mac = november.mac(Subject::Number, b"100");
         assert_eq!(mac, november.mac(Subject::Number, b"100"));

@@ -1,5 +1,5 @@
-//! Removal of old segments, whole ones only. The last signed note of each remains, so that the chain can be followed from
-//! its first line although the records are gone.
+//! Removes old segments as a whole. The last signed note of each one remains, so that the chain can still be followed from
+//! its first line.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -15,18 +15,18 @@ use crate::preview::Timestamp;
 /// Prunes every chain of a directory; returns how many segments were removed.
 ///
 /// # Errors
-/// The system's, or when a segment holds no checkpoint.
+/// When a file cannot be read, written or removed.
 pub fn prune(directory: &Path, now: Timestamp, age: Duration) -> io::Result<usize> {
     chains([directory])?.values().map(|chain| prune_chain(directory, chain, now, age)).sum()
 }
 
-/// The same for one chain.
+/// Prunes one chain; returns how many segments were removed.
 pub(super) fn prune_instance(directory: &Path, instance: &str, now: Timestamp, age: Duration) -> io::Result<usize> {
     let chain = chains([directory])?.remove(instance).unwrap_or_default();
     prune_chain(directory, &chain, now, age)
 }
 
-/// The oldest first, and never the last: the chain goes on from it.
+/// Removes the oldest segments first. The last one always stays, because the chain continues from it.
 fn prune_chain(directory: &Path, chain: &Chain, now: Timestamp, age: Duration) -> io::Result<usize> {
     let mut removed = 0;
     let mut segments = chain.segments.iter().peekable();

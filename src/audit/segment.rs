@@ -12,7 +12,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Which file of which chain. Sorts in the order in which they were written.
+/// The name of a segment. Names of one chain sort in the order in which the segments were written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentName {
     /// The day on which it began, in UTC: `2026-11-25`.

@@ -1,5 +1,5 @@
-//! `previewgate audit anchor`: the signed note to keep elsewhere. Whoever has it can tell later whether the end of the log
-//! was cut off, or the whole log made again with the signing key.
+//! `previewgate audit anchor`: the signed notes to keep elsewhere. They show later whether the end of the log was cut off,
+//! or whether the whole log was made again with the signing key.
 
 use std::io::Write;
 

@@ -27,7 +27,7 @@ pub(super) fn run(options: &Options, out: &mut impl Write) -> Result<u8, Error> 
     let [story] = &stories[..] else {
         return Err(Error::Usage(match stories.len() {
             0 => "nothing is recorded about it in these directories".to_owned(),
-            number => format!("{number} callouts go by this name: give the ID of one decision"),
+            number => format!("{number} callouts match: name one decision with --id (`audit show` lists them)"),
         }));
     };
     let certificate =
@@ -37,7 +37,7 @@ pub(super) fn run(options: &Options, out: &mut impl Write) -> Result<u8, Error> 
     Ok(0)
 }
 
-/// `audit verify --certificate`: checks a certificate, and tells what it proves.
+/// `audit verify --certificate`: checks a certificate, and prints what it proves.
 pub(super) fn verify(path: &Path, public_key: &Path, out: &mut impl Write) -> Result<u8, Error> {
     let keys = public_keys(public_key)?;
     let text = std::fs::read_to_string(path).map_err(|error| Error::Usage(format!("{}: {error}", path.display())))?;

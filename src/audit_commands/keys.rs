@@ -1,4 +1,4 @@
-//! `previewgate audit keygen` and `audit hash`
+//! `previewgate audit keygen`, `audit public-key` and `audit hash`.
 
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
@@ -16,10 +16,10 @@ pub struct KeygenOptions {
     /// Make the signing key here, and its public half beside it with the ending `.pub`.
     #[arg(long, value_name = "FILE", required_unless_present = "number_keys")]
     signing_key: Option<PathBuf>,
-    /// Make the keys of the numbers here, one file a month from this month on; files that exist stay.
+    /// Make the keys of the numbers here, one file for each month, beginning with this month; files that exist stay.
     #[arg(long, value_name = "DIR")]
     number_keys: Option<PathBuf>,
-    /// For how many months.
+    /// The number of months.
     #[arg(long, default_value_t = 24, value_name = "N", requires = "number_keys")]
     months: u32,
 }
@@ -54,7 +54,7 @@ pub(super) fn keygen(options: &KeygenOptions, out: &mut impl Write) -> Result<u8
 fn signing_key(path: &Path, out: &mut impl Write) -> Result<(), Error> {
     let (signer, pem) =
         Signer::generate().map_err(|_| Error::Unusable("the system has no random numbers".to_owned()))?;
-    // An existing key must stay: without it nothing that it signed can be continued.
+    // An existing key is never replaced: the chains that it has signed could not be continued.
     let about = |error: std::io::Error| Error::about(path, error);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(about)?;
     file.write_all(pem.as_bytes()).map_err(about)?;

@@ -25,7 +25,7 @@ pub struct Options {
 
 pub(super) fn run(options: &Options, out: &mut impl Write) -> Result<u8, Error> {
     let directories = &options.directories.directories;
-    refuse_if_promised(directories, options.older_than)?;
+    refuse_if_promised_or_broken(directories, options.older_than)?;
     let now = SystemClock::new().now();
     let mut removed = 0;
     for directory in directories {
@@ -36,9 +36,9 @@ pub(super) fn run(options: &Options, out: &mut impl Write) -> Result<u8, Error> 
     Ok(0)
 }
 
-/// The log itself says how long it is kept: `verify` takes a segment that is gone earlier for a deleted one. A broken log
-/// is not pruned either: its segments are evidence.
-fn refuse_if_promised(directories: &[PathBuf], age: Duration) -> Result<(), Error> {
+/// Refuses to remove segments earlier than the log promises: for `verify`, such a log is broken. Also refuses to prune a
+/// broken log, because its segments are evidence.
+fn refuse_if_promised_or_broken(directories: &[PathBuf], age: Duration) -> Result<(), Error> {
     let mut findings = Findings::default();
     let mut log = Log::open(directories, &[], None, &mut findings)?;
     while log.next(&mut findings)?.is_some() {}

@@ -8,7 +8,7 @@ use crate::audit::record::{Decision, Kind, Record};
 use crate::audit::verify::{Line, Scan};
 use crate::preview::RecordId;
 
-/// How a call is named.
+/// How the command line names a call.
 #[derive(Clone, Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct Name {
@@ -25,7 +25,7 @@ pub(super) struct Story {
     pub(super) decision: Line,
     /// The previews that it was judged by.
     pub(super) shown: Vec<Line>,
-    /// Whatever else belongs to it, in the order of time.
+    /// All other records that belong to it, in the order of time.
     pub(super) others: Vec<Line>,
 }
 
@@ -50,7 +50,7 @@ fn decision(line: &Line) -> Option<Decision<'_>> {
     }
 }
 
-/// Reads the log three times: for the decisions, for what they refer to, and for what refers to them.
+/// Reads the log several times: for the decisions, and then for the records that belong to each of them.
 pub(super) fn find(directories: &[PathBuf], name: &Name) -> Result<Vec<Story>, Error> {
     let decisions = match (&name.call, name.id) {
         (Some(call), _) => {
@@ -66,7 +66,7 @@ pub(super) fn find(directories: &[PathBuf], name: &Name) -> Result<Vec<Story>, E
     decisions.into_iter().map(|decision| story(directories, decision)).collect()
 }
 
-/// A call's name is stored as the log writes it.
+/// The decisions that led to the call with this name.
 fn decisions_of_call(directories: &[PathBuf], call: &str) -> Result<BTreeSet<RecordId>, Error> {
     let mut found = BTreeSet::new();
     let needles = [serde_json::Value::from(call).to_string()];
@@ -130,7 +130,7 @@ fn story(directories: &[PathBuf], line: Line) -> Result<Story, Error> {
     Ok(Story { decision: line, shown, others })
 }
 
-/// What other gateways recorded about the call: they know its name, and not the decision that led to it.
+/// The records of other gateways about the call. They know its name, but not the decision that led to it.
 fn calls_seen_elsewhere(directories: &[PathBuf], others: &[Line]) -> Result<Vec<Line>, Error> {
     let call_id = others.iter().find_map(|line| match line.record() {
         Some(Record::Outcome(outcome)) => outcome.call_id.map(std::borrow::Cow::into_owned),

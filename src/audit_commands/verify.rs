@@ -1,4 +1,4 @@
-//! `previewgate audit verify`
+//! `previewgate audit verify`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Segments that were begun, and of which no record counts: the disk failed when the gateway opened them.
+//! Segments that were begun and never used: the disk failed when the gateway opened them.
 
 use std::io;
 use std::path::Path;
@@ -6,8 +6,9 @@ use std::path::Path;
 use super::lines::{Lines, RawLine};
 use crate::audit::record::{Header, Kind};
 
-/// Whether a segment holds nothing but what every segment begins with.
+/// Whether a segment has only the lines that every segment begins with.
 pub(super) fn is_abandoned(path: &Path) -> io::Result<bool> {
+    /// `open`, `config` and `checkpoint`.
     const MAX_OPENING: usize = 3;
     let mut lines = Lines::open(path)?;
     for _ in 0..=MAX_OPENING {

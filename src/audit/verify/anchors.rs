@@ -1,4 +1,5 @@
-//! Anchors: signed notes that were kept elsewhere. A chain that was cut or made again does not contain what they say.
+//! Anchors: signed notes that were kept elsewhere. A chain that was cut off or made again does not contain the lines that
+//! they name.
 
 use std::collections::BTreeMap;
 
@@ -81,7 +82,8 @@ impl ChainAnchors {
         }
     }
 
-    /// Anchors of lines that were pruned say nothing any more.
+    /// Removes the anchors of lines that were pruned, which cannot be compared any more. The last of these lines counts as
+    /// anchored.
     pub(super) fn cover_pruned(&mut self, last: u64, summary: &mut ChainSummary) {
         let later = self.0.split_off(&(last + 1));
         if let Some((seq, _)) = self.0.last_key_value() {
@@ -90,9 +92,10 @@ impl ChainAnchors {
         self.0 = later;
     }
 
-    /// The chain was read to its end: every anchor that was not met names a line that is gone.
+    /// Ends the comparison when the chain was read to its end: each anchor that is left names a line that is gone. `met` is
+    /// the last line that an anchor named.
     pub(super) fn finish(&mut self, last: u64, met: Option<u64>, file: &str, findings: &mut Findings) {
-        // A note is handed out when its own line is written, which follows the line that it names.
+        // A note is published after its own line was written. That line follows the one that the note names.
         if met == Some(last) {
             findings.broken(file, last + 1, "the end was cut off: the anchor's own checkpoint is gone");
         }
@@ -107,7 +110,7 @@ impl ChainAnchors {
         }
     }
 
-    /// The chain is not there at all.
+    /// Reports that the chain of these anchors is missing.
     pub(super) fn missing(mut self, findings: &mut Findings) {
         self.finish(0, None, "", findings);
     }

@@ -1,5 +1,5 @@
-//! One chain, from its first line to its last: each line follows from the one before, each checkpoint is signed and true,
-//! and each segment begins where the one before ended.
+//! One chain, from its first line to its last: each line follows from the one before, each checkpoint is signed and
+//! correct, and each segment begins where the one before ended.
 //!
 //! [`ChainReader::next`] hands out the lines in order. It checks each one on the way, so what reads a log has verified it.
 
@@ -37,7 +37,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// The record; `None` if it was found to be none.
+    /// The record; `None` if the line is not a valid one.
     pub fn record(&self) -> Option<Record<'_>> {
         Record::read(self.kind, &self.text).ok()
     }
@@ -77,7 +77,7 @@ impl<'k> ChainReader<'k> {
         let ChainFiles { segments, pruned, .. } = files;
         let gone = pruned.iter().filter(|(name, _)| segments.iter().all(|segment| segment.name != **name));
         let notes = pruned::read(gone, keys, findings)?;
-        // A segment that is about to be removed has its note beside it already.
+        // If a segment is about to be removed, its note is beside it already.
         for (name, path) in pruned.iter().filter(|(name, _)| segments.iter().any(|segment| segment.name == **name)) {
             anchors.add_note(&name.checkpoint_file(), &fs::read_to_string(path)?, keys, findings);
         }
@@ -251,7 +251,7 @@ impl<'k> ChainReader<'k> {
             (None, Some(RawLine::Torn(bytes))) if segment.is_complete() => {
                 segment.broken(format!("is followed by {} bytes that are no line", bytes.len()), findings);
             }
-            // While a gateway writes, the last line may be half there.
+            // While a gateway writes, the last line may be incomplete.
             (None, Some(RawLine::Torn(bytes))) if !self.summary.live => {
                 let message = format!("the last line is torn after {} bytes: the gateway was stopped", bytes.len());
                 findings.add(Grade::Incomplete, &*segment.file(), Some(segment.seq() + 1), message);
@@ -283,7 +283,7 @@ impl<'k> ChainReader<'k> {
         Ok(())
     }
 
-    /// Goes on where the next segment says that this one ended, so that one fault is reported once.
+    /// Continues where the next segment says that this one ended, so that one fault is reported only once.
     fn leave(&mut self, segment: &SegmentState, named: Option<(u64, Digest)>) {
         self.is_broken |= segment.is_broken();
         let (seq, head) = named.unwrap_or((segment.seq(), segment.head()));
@@ -302,8 +302,7 @@ impl<'k> ChainReader<'k> {
             return;
         }
         if !self.summary.closed && !self.summary.live {
-            let message =
-                "the log does not end with a stop: the gateway was killed, or the end was cut off; an anchor tells";
+            let message = "the log does not end with a stop: the gateway was killed, or the end was cut off; `--anchor` shows which";
             findings.add(Grade::Incomplete, &file, Some(self.end.seq), message);
         }
         self.check_overdue(&file, findings);

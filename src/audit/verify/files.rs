@@ -51,7 +51,7 @@ pub(super) struct Predecessor {
     pub(super) tail: Option<Tail>,
 }
 
-/// Lists the files; says which ones do not belong there.
+/// Lists the files of each chain, and reports files that do not belong there.
 pub(super) fn list(directories: &[PathBuf], findings: &mut Findings) -> io::Result<BTreeMap<String, ChainFiles>> {
     let mut found: BTreeMap<String, (BTreeMap<SegmentName, PathBuf>, ChainFiles)> = BTreeMap::new();
     for directory in directories {
@@ -100,7 +100,7 @@ fn opening(path: &Path) -> io::Result<Opening> {
     }))
 }
 
-/// Of two files with one name, the longer one, if it begins with the other; otherwise the first.
+/// Chooses between two files with one name: the longer one. Reports them if the longer one does not begin with the other.
 fn longer_copy(known: &Path, other: &Path, findings: &mut Findings) -> io::Result<PathBuf> {
     if fs::canonicalize(known)? == fs::canonicalize(other)? {
         return Ok(known.to_owned());
@@ -139,7 +139,7 @@ fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// Names files that look like segments and are none: a copy under another name is a segment that was duplicated.
+/// Reports files that look like segments and are not: a copy under another name is a duplicated segment.
 fn report_strangers(directory: &Path, findings: &mut Findings) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();

@@ -11,12 +11,12 @@ label_enum! {
         Broken = "broken",
         /// Something is missing for a proof, and a crash or a full disk explains it.
         Incomplete = "incomplete",
-        /// Good to know.
+        /// A remark; nothing is wrong.
         Note = "note",
     }
 }
 
-/// Something that is to be said about a place in the log.
+/// A statement about a place in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// How much it matters.
@@ -40,7 +40,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Findings of one kind that are kept; further ones are only counted.
+/// Maximum number of findings of one grade that are kept. Further ones are only counted.
 const MAX_KEPT: u64 = 100_000;
 
 /// All findings.
@@ -51,7 +51,7 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Adds one.
+    /// Adds a finding.
     pub(super) fn add(&mut self, grade: Grade, file: impl Into<String>, seq: Option<u64>, message: impl Into<String>) {
         let Some(count) = self.counts.get_mut(grade.index()) else { return };
         *count += 1;
@@ -60,7 +60,7 @@ impl Findings {
         }
     }
 
-    /// The log was changed, or the gateway broke its rule.
+    /// Adds a finding of the grade [`Grade::Broken`].
     pub(super) fn broken(&mut self, file: impl Into<String>, seq: u64, message: impl Into<String>) {
         self.add(Grade::Broken, file, Some(seq), message);
     }
@@ -70,7 +70,7 @@ impl Findings {
         self.counts.get(grade.index()).copied().unwrap_or_default()
     }
 
-    /// Those of a grade, in the order in which they were found.
+    /// The kept findings of a grade, in the order in which they were found.
     pub fn of(&self, grade: Grade) -> impl Iterator<Item = &Finding> {
         self.kept.iter().filter(move |finding| finding.grade == grade)
     }

@@ -6,7 +6,7 @@ use super::facts::DecisionFact;
 use crate::audit::record::ConfigInForce;
 use crate::preview::Timestamp;
 
-/// A request that came before a reload may be judged by the old configuration after it.
+/// Tolerance, in milliseconds: a request that came before a reload may still be judged by the old configuration.
 const GRACE_MS: u64 = 60_000;
 
 /// The configurations of one chain that matter at the moment.
@@ -35,10 +35,10 @@ impl InForce {
         self.ttl_ms
     }
 
-    /// What a decision says that no configuration of its time does.
+    /// What a decision says about the configuration, if no configuration of its time agrees.
     pub(super) fn contradiction(&mut self, decision: &DecisionFact) -> Option<String> {
         let at = decision.place.at;
-        // All but the last one before the time of grace are past.
+        // A configuration is over when the next one has been in force for longer than the tolerance.
         while self.configurations.get(1).is_some_and(|next| next.since.0.saturating_add(GRACE_MS) < at.0) {
             self.configurations.pop_front();
         }

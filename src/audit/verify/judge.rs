@@ -12,9 +12,10 @@ use crate::audit::record::{Lost, Outcome, Record};
 use crate::audit::time::Rfc3339;
 use crate::preview::{RecordId, Timestamp, Verdict};
 
-/// A decision is judged when the log is this much further: by then the records of all gateways that concern it were read.
+/// A decision is judged when the log has been read this much further, in milliseconds. By then the records of all gateways
+/// that concern it have been read.
 const DELAY_MS: u64 = 120_000;
-/// Decisions whose previews are looked for a second time.
+/// Maximum number of decisions whose previews are looked for a second time.
 const MAX_LATER: usize = 100_000;
 
 /// What was found about the decisions.
@@ -24,7 +25,7 @@ pub struct Decisions {
     pub by_reason: BTreeMap<(String, String), u64>,
     /// The verdict follows from the records.
     pub derived: u64,
-    /// Something else than the rule decided.
+    /// Something other than the rule decided.
     pub not_by_rule: u64,
     /// Records that are needed are not there.
     pub unknown: u64,
@@ -114,7 +115,7 @@ impl Judge {
             _ => self.decisions.failed += 1,
         }
         if self.open.remove(&outcome.decision).is_none() && !self.may_be_pruned(place) {
-            let message = format!("is the outcome of {}, which is no decision without outcome", outcome.decision);
+            let message = format!("is the outcome of {}, which is not a decision without outcome", outcome.decision);
             findings.broken(&*place.file, place.seq, message);
         }
     }
@@ -176,7 +177,7 @@ impl Judge {
         }
     }
 
-    /// All lines were read. Returns the announcements that are still needed.
+    /// Ends the reading. Returns the announcements that are still needed.
     pub(super) fn finish(&mut self, findings: &mut Findings) -> HashSet<RecordId> {
         self.judge_until(Timestamp(u64::MAX), findings);
         let mut open: Vec<_> = std::mem::take(&mut self.open).into_values().collect();
@@ -194,7 +195,7 @@ impl Judge {
         self.later.iter().flat_map(DecisionFact::references).collect()
     }
 
-    /// Judges the decisions that were left, with announcements that were found since.
+    /// Judges the remaining decisions with the announcements that have been found since.
     pub(super) fn judge_later(&mut self, found: &HashMap<RecordId, ShownFact>, findings: &mut Findings) {
         for decision in std::mem::take(&mut self.later) {
             let derived = rule::derive(&decision, |id| found.get(&id));

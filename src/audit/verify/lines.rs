@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use crate::audit::digest::Digest;
+use crate::audit::digest::{Digest, DigestOfPieces};
 
 /// Longest line that is read. The longest that is written lists every key of a configuration.
 pub(super) const MAX_LINE: usize = 8 << 20;
@@ -47,13 +47,13 @@ impl Lines {
 
     /// The length and the digest of all bytes that follow.
     pub(super) fn rest(&mut self) -> io::Result<(u64, Digest)> {
-        let (mut hash, mut buffer, mut bytes) = (Digest::streaming(), vec![0; 1 << 16], 0);
+        let (mut hash, mut buffer, mut bytes) = (DigestOfPieces::default(), vec![0; 1 << 16], 0);
         loop {
             let read = self.reader.read(&mut buffer)?;
             if read == 0 {
                 return Ok((bytes, hash.finish()));
             }
-            hash.update(buffer.get(..read).unwrap_or_default());
+            hash.feed(buffer.get(..read).unwrap_or_default());
             bytes += u64::try_from(read).unwrap_or_default();
         }
     }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 /// Whether one of the lock files is locked. A copy of a directory is never locked.
 pub(super) fn is_held(locks: &[PathBuf]) -> bool {
     locks.iter().any(|path| {
-        // The lock that this takes ends with the file, at once. A gateway that starts just now begins a chain of its own.
+        // This takes a lock for a moment, until the file is closed. A gateway that starts in this moment begins a new chain.
         let file = File::open(path);
         file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))
     })

@@ -62,7 +62,7 @@ impl<'k> Log<'k> {
         Ok(std::mem::replace(slot, following).map(|line| (chain, line)))
     }
 
-    /// What is known of the chains so far.
+    /// A summary of each chain, as far as it has been read.
     pub fn summaries(&self) -> impl Iterator<Item = &ChainSummary> {
         self.chains.iter().map(|chain| &chain.summary)
     }

@@ -1,4 +1,4 @@
-//! Segments that were removed after their time: their last signed notes keep the chain together.
+//! Segments that were removed at the end of their retention. Their last signed notes keep the chain connected.
 
 use std::fs;
 use std::io;
@@ -60,8 +60,8 @@ impl Note {
     }
 }
 
-/// Checks that the notes follow each other, and the first segment follows them. Returns the end of the last one that was
-/// removed.
+/// Checks that the notes follow each other, and that the first segment follows the last note. Returns the end of the last
+/// segment that was removed.
 pub(super) fn check(notes: &[Note], first: Option<&Segment>, findings: &mut Findings) -> Option<(String, u64, Digest)> {
     let mut last: Option<&Note> = None;
     for note in notes {
@@ -98,7 +98,7 @@ pub(super) fn check_retention(summary: &ChainSummary, findings: &mut Findings) {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let newest = summary.times.map_or(0, |(_, newest)| newest.0);
     let now = u64::try_from(since_epoch).unwrap_or(u64::MAX).max(newest);
-    // Whole days are removed, so a segment may go up to a day before the hour of its end.
+    // Retention is counted in whole days, so a segment may be removed up to a day too early.
     if promised > 0 && ended.0.saturating_add(promised) > now.saturating_add(DAY_MS) {
         let message =
             format!("was removed although the gateway promised to keep it for {} days", summary.retention_days);

@@ -1,4 +1,4 @@
-//! The rule, once more: derives the verdict on a callout from what the log says that the agent was shown.
+//! The rule, applied again: derives the verdict on a callout from what the agent was shown according to the log.
 //!
 //! [`decide`] compares numbers for equality only, and two numbers are equal if and only if their hashes under one key are.
 //! So the gateway's own rule runs here on hashes, and no number is needed.
@@ -19,7 +19,7 @@ pub(super) const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 pub enum Derived {
     /// The record has the verdict that follows from the other records.
     Same,
-    /// The rule is not what decided.
+    /// Something other than the rule decided.
     NotByRule,
     /// Records that are needed are not there.
     Unknown(String),
@@ -54,7 +54,7 @@ pub(super) fn derive<'s>(
     compare(decision, recorded, &previews)
 }
 
-/// What the rule must say if this is the reason; `None` if something else decided.
+/// The result of the rule that leads to this reason; `None` if something other than the rule decided.
 fn by_rule(reason: Reason) -> Option<Reason> {
     match reason {
         Reason::Ok
@@ -82,7 +82,7 @@ fn check_policy(decision: &DecisionFact) -> Result<(), String> {
     }
 }
 
-/// A decision may only refer to what this very agent was shown before.
+/// A decision may only refer to what the same agent was shown before.
 fn check_reference(decision: &DecisionFact, control_id: i64, shown: &ShownFact) -> Result<(), String> {
     let (place, before) = (&decision.place, &shown.place);
     let name = || format!("{} seq {}", before.file, before.seq);
@@ -117,14 +117,14 @@ fn compare(decision: &DecisionFact, recorded: Reason, shown: &[&ShownFact]) -> D
     Derived::Contradiction(format!("has the reason {recorded}, and the rule gives {derived}"))
 }
 
-/// What stands for the number that is asked for, among the hashes of all others.
+/// The number that the callout asks for, among the hashes of all other numbers.
 const CALLED: &str = "called";
 
-/// The agent's previews as the gateway had them. Each number is its key and hash; the one that is called has a name of its
-/// own, because it may be listed under the keys of two months.
+/// The agent's previews as the gateway had them. A number is represented by its key and hash. The number that is called is
+/// represented by [`CALLED`], because it may be listed under the keys of two months.
 fn previews_of(decision: &DecisionFact, shown: &[&ShownFact]) -> Option<AgentPreviews> {
     let mut previews = AgentPreviews::default();
-    // Names of hashes are longer than numbers: no bound may drop what the gateway kept.
+    // The representations are longer than numbers, so the bound is larger: it must not drop what the gateway kept.
     let bounds = Bounds { per_agent: shown.len().saturating_mul(16).max(1) };
     let mut in_order = shown.to_vec();
     in_order.sort_by_key(|fact| fact.place.at);

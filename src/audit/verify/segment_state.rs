@@ -1,4 +1,4 @@
-//! How far a segment was read, and whether everything in it followed from what was before.
+//! How far a segment has been read, and whether each line of it follows from the lines before.
 
 use std::rc::Rc;
 
@@ -22,7 +22,7 @@ enum Phase {
     Complete,
 }
 
-/// The state of one segment. After its first fault only further reading is useful, not further faults.
+/// The state of one segment. Only its first fault is reported, because further ones usually follow from it.
 #[derive(Clone, Debug)]
 pub(super) struct SegmentState {
     name: SegmentName,
@@ -176,7 +176,7 @@ impl SegmentState {
         };
     }
 
-    /// Checks a checkpoint against all lines before it; returns when it was signed, if all is well.
+    /// Checks a checkpoint against all lines before it. Returns when it was signed; `None` if there is a fault.
     pub(super) fn check_checkpoint(
         &mut self,
         line: &str,

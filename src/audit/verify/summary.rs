@@ -3,7 +3,7 @@
 use crate::audit::digest::Digest;
 use crate::preview::Timestamp;
 
-/// What is known of a chain when it was read.
+/// The result of reading a chain.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ChainSummary {
     /// Its name.
@@ -26,7 +26,7 @@ pub struct ChainSummary {
     pub closed: bool,
     /// A gateway writes the chain at this moment.
     pub live: bool,
-    /// Where the lines begin that are there, if segments before them were pruned.
+    /// The end of the pruned segments, if there are any.
     pub pruned_before: Option<Timestamp>,
     /// How long the gateway promised to keep segments.
     pub retention_days: u64,
@@ -34,7 +34,7 @@ pub struct ChainSummary {
     pub checkpoint_interval_ms: u64,
     /// The time of the first line that no checkpoint covers.
     pub unsealed_since: Option<Timestamp>,
-    /// The last line that counts, as an anchor would name it.
+    /// The digest of the last line that was read.
     pub head: Option<Digest>,
     /// The last signed note that was read.
     pub last_note: Option<String>,

@@ -1,4 +1,4 @@
-//! The audit directory as the writer sees it. A trait, so that tests can put a disk there that fails when they want.
+//! The audit directory as the writer sees it. It is a trait, so that tests can use a disk that fails on demand.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -21,15 +21,15 @@ use crate::preview::Timestamp;
 pub(super) trait SegmentFile: Send {
     /// Writes some of the bytes at the end.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
-    /// Returns when everything that was written is on the disk.
+    /// Waits until everything that was written is on the disk.
     fn sync(&mut self) -> io::Result<()>;
-    /// Whether the file still has its name: what is written to a removed file is lost.
+    /// Whether the file still has its name. Records in a removed file would be lost.
     fn is_there(&mut self) -> io::Result<bool>;
 }
 
 /// A directory with the chain of one instance.
 pub(super) trait Storage: Send {
-    /// Claims a chain that no other process writes; reads its end.
+    /// Claims a chain that no other process writes, and reads its end.
     fn recover(&mut self) -> io::Result<Recovered>;
     /// Makes the file of a new segment.
     fn create(&mut self, name: &SegmentName) -> io::Result<Box<dyn SegmentFile>>;
@@ -79,8 +79,8 @@ impl Directory {
         Self { path: path.to_owned(), claimed: None }
     }
 
-    /// The first chain that nobody writes, or a new one. While one gateway takes over from another, both write: each has a
-    /// chain of its own.
+    /// Claims the first chain that no process writes, or a new one. Two gateways may write to one directory: each has its own
+    /// chain.
     fn claim(&self) -> io::Result<Claim> {
         for (instance, _) in chains([self.path.as_path()])? {
             if let Some(claim) = self.try_claim(instance)? {
@@ -131,14 +131,14 @@ impl Storage for Directory {
         self.renew_claim()?;
         let path = self.path.join(name.file());
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
-        // The name is on the disk only with the directory.
+        // The name of the file is safe only when the directory is on the disk too.
         if let Err(error) = File::open(&self.path).and_then(|directory| directory.sync_all()) {
-            // Nothing is in it, and the next attempt needs the name.
+            // The file is empty, and the next attempt needs its name.
             let _ = fs::remove_file(&path);
             return Err(error);
         }
         let inode = file.metadata()?.ino();
-        Ok(Box::new(Segment { file, path, inode, looked: Instant::now() }))
+        Ok(Box::new(Segment { file, path, inode, name_checked: Instant::now() }))
     }
 
     fn remove(&mut self, name: &SegmentName) {
@@ -159,14 +159,15 @@ impl Storage for Directory {
     }
 }
 
-/// How often the name of an open segment is looked up. Whether it has a name at all is asked before each commit.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval of the check that the name of an open segment still leads to it. Before each commit, only the number of its
+/// names is checked.
+const NAME_CHECK: Duration = Duration::from_secs(1);
 
 struct Segment {
     file: File,
     path: PathBuf,
     inode: u64,
-    looked: Instant,
+    name_checked: Instant,
 }
 
 impl SegmentFile for Segment {
@@ -182,10 +183,10 @@ impl SegmentFile for Segment {
         if self.file.metadata()?.nlink() == 0 {
             return Ok(false);
         }
-        if self.looked.elapsed() < LOOK {
+        if self.name_checked.elapsed() < NAME_CHECK {
             return Ok(true);
         }
-        self.looked = Instant::now();
+        self.name_checked = Instant::now();
         match fs::symlink_metadata(&self.path) {
             Ok(found) => Ok(found.ino() == self.inode),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -205,7 +206,7 @@ fn end(chain: &Chain) -> io::Result<Option<End>> {
             return Ok(Some(end));
         }
     }
-    // Everything was pruned: the chain goes on after the last checkpoint.
+    // Everything was pruned, so the chain continues after the last checkpoint.
     let Some((name, path)) = chain.pruned.last_key_value() else { return Ok(None) };
     let note = fs::read_to_string(path)?;
     let (note::Opened::Signed(checkpoint) | note::Opened::Unsigned(checkpoint)) = note::open(&note, &[]) else {

@@ -1,4 +1,4 @@
-//! Between the gateway and the writer: records wait here in order. Nothing in here waits for a disk.
+//! The queue between the gateway and the writer: records wait here in order. Nothing here waits for a disk.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,12 +11,12 @@ use crate::audit::progress::SharedProgress;
 use crate::audit::record::{ConfigInForce, Kind, Record, append_body};
 use crate::preview::Timestamp;
 
-/// Bytes of records that may wait. Enough for 20,000 callouts while a disk stands still.
+/// Maximum size of the waiting records, in bytes: enough for 20,000 callouts while a disk hangs.
 const MAX_WAITING: usize = 32 << 20;
-/// Further bytes for the outcomes of callouts that were sent: they are bounded by the requests in flight.
+/// Additional bytes for the outcomes of callouts that were sent. The requests in flight limit their number.
 const RESERVE: usize = 8 << 20;
 
-/// A record as it waits: where its body ends, and the callout that waits for it.
+/// A waiting record: where its body ends, and the callout that waits for it.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) end: usize,
@@ -37,7 +37,7 @@ impl Batch {
         starts.zip(&self.entries).map(|(start, entry)| self.bodies.get(start..entry.end).unwrap_or_default())
     }
 
-    /// No callout waits for these records any more.
+    /// Wakes the callouts that wait for these records, without a confirmation.
     pub(super) fn give_up_waiting(&mut self) {
         self.entries.iter_mut().for_each(|entry| entry.waiter = None);
     }
@@ -48,15 +48,15 @@ impl Batch {
     }
 }
 
-/// What the writer finds when it wakes.
+/// What the writer has to do when it wakes.
 pub(super) enum Work {
-    /// Records, or nothing because the time is up.
+    /// Write the batch. It is empty if the deadline came first.
     Records,
-    /// The end: what is in the batch is the last.
+    /// Write the batch, which is the last one, and end.
     End,
 }
 
-/// Records that could not be taken.
+/// Records that the queue could not take.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Losses {
     pub(super) since: Timestamp,
@@ -126,7 +126,8 @@ impl Queue {
         self.add(at, record, None)
     }
 
-    /// The same; the receiver gets the sequence number as soon as the record is where `audit.durability` asks for.
+    /// Like [`Queue::push`]. The receiver gets the sequence number as soon as the record is written as `audit.durability`
+    /// asks for. `None` if the record is lost.
     pub(crate) fn push_and_wait(&self, at: Timestamp, record: &Record<'_>) -> Option<oneshot::Receiver<u64>> {
         let (waiter, written) = oneshot::channel();
         self.add(at, record, Some(waiter)).then_some(written)
@@ -158,7 +159,7 @@ impl Queue {
         true
     }
 
-    /// Waits for records until `deadline`; takes all there are.
+    /// Waits for records until `deadline`, and takes all that there are.
     pub(super) fn next(&self, batch: &mut Batch, deadline: Instant) -> Work {
         batch.clear();
         let mut state = self.lock();
@@ -175,7 +176,7 @@ impl Queue {
         if state.closing { Work::End } else { Work::Records }
     }
 
-    /// Rests before the next attempt; false if the end was asked for.
+    /// Pauses before the next attempt. Returns false if the writer must end.
     pub(super) fn rest(&self, pause: Duration) -> bool {
         let state = self.lock();
         let (state, _) =
@@ -183,7 +184,7 @@ impl Queue {
         !state.closing
     }
 
-    /// No callout that is in the queue waits any more.
+    /// Wakes the callouts in the queue, without a confirmation.
     pub(super) fn give_up_waiting(&self) {
         self.lock().waiting.give_up_waiting();
     }
@@ -207,7 +208,7 @@ impl Queue {
         }
     }
 
-    /// Asks the writer to write what there is and to end; true if it did so in time.
+    /// Asks the writer to write everything and to end. Waits for at most `patience`; returns whether it has ended.
     pub(crate) fn close(&self, patience: Duration) -> bool {
         let mut state = self.lock();
         state.closing = true;
@@ -222,7 +223,7 @@ impl Queue {
         self.progress.notify_all();
     }
 
-    /// Sets whether records can be written at the moment; returns whether that is news.
+    /// Sets whether writing fails at the moment. Returns whether that has changed.
     pub(crate) fn set_failing(&self, failing: bool) -> bool {
         // Read first: the writer calls this for every batch.
         self.failing.load(Ordering::Relaxed) != failing && self.failing.swap(failing, Ordering::Relaxed) != failing
