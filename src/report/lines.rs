@@ -6,11 +6,11 @@ use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 
-/// A longer line is no decision: those of the gateway are far shorter.
+/// Maximum length of a line, in bytes. A longer one is not a decision: the gateway writes far shorter lines.
 const MAX_LINE: u64 = 64 << 10;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// Calls `each` with every line. What is compressed is known by its first bytes and not by its name.
+/// Calls `each` with every line. A compressed file is recognised by its first bytes, not by its name.
 pub(super) fn read(file: &Path, each: impl FnMut(&[u8])) -> io::Result<()> {
     let source: Box<dyn Read> =
         if file == Path::new("-") { Box::new(io::stdin()) } else { Box::new(File::open(file)?) };
@@ -36,7 +36,7 @@ fn split(source: &mut impl BufRead, mut each: impl FnMut(&[u8])) -> io::Result<(
                     // The last line of a file may lack its end.
                     each(&line);
                 } else {
-                    // Counted as a line, and no decision.
+                    // A line that is too long counts as a line without a decision.
                     each(b"");
                 }
             }
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_compressed_long_and_unfinished() {
+    fn lines_of_plain_and_compressed_files_are_read_and_long_ones_count() {
         let zip = |content: &[u8]| {
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             encoder.write_all(content).unwrap();

@@ -1,4 +1,4 @@
-//! `previewgate report`: what decision logs say of the time in monitor mode, and what to enforce next.
+//! `previewgate report`: what decision logs say about monitor mode, and what to enforce next.
 //!
 //! It reads JSON lines, rotated and compressed ones too. [`lines`] finds the decisions, [`tally`] counts them, [`advice`]
 //! says for each reason whether to enforce it, [`text`] prints.
@@ -19,7 +19,7 @@ use self::tally::Tally;
 /// What to report on.
 #[derive(Args, Debug)]
 pub struct ReportOptions {
-    /// Only the decisions of this long, as in "7d" or "12h".
+    /// Only the decisions of the last DURATION, as in "7d" or "12h".
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     since: Option<Duration>,
     /// Text for people, or JSON for programs.
@@ -64,12 +64,12 @@ pub enum ReportError {
 /// # Errors
 /// [`ReportError`]
 pub fn report(options: &ReportOptions, out: &mut dyn Write) -> Result<(), ReportError> {
-    let printed = made(options, SystemTime::now())?;
+    let printed = render(options, SystemTime::now())?;
     let failed = |source| ReportError::Io { file: "standard output".into(), source };
     out.write_all(printed.as_bytes()).map_err(failed)
 }
 
-fn made(options: &ReportOptions, now: SystemTime) -> Result<String, ReportError> {
+fn render(options: &ReportOptions, now: SystemTime) -> Result<String, ReportError> {
     let start = options.since.and_then(|since| now.checked_sub(since));
     let mut tally = Tally::default();
     for file in &options.files {

@@ -23,7 +23,7 @@ struct Line {
 pub(super) struct Tally {
     /// Lines of all kinds.
     pub(super) lines: u64,
-    /// Lines that are no JSON.
+    /// Lines that are not JSON.
     pub(super) unreadable: u64,
     /// Decisions before the period.
     pub(super) too_old: u64,
@@ -42,7 +42,7 @@ pub(super) struct Tally {
 #[derive(Debug)]
 pub(super) struct OfReason {
     pub(super) reason: Reason,
-    /// Forwarded although the rule said no: a callout that would have been refused.
+    /// Callouts that were forwarded although the rule refused them: enforce mode would refuse them.
     pub(super) unverified: u64,
     pub(super) rejected: u64,
     /// Agents with an unverified callout, and how many each had.

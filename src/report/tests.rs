@@ -47,11 +47,11 @@ fn reported(arguments: &str, files: &[&tempfile::NamedTempFile]) -> Result<Strin
     let words = ["report"].into_iter().chain(arguments.split_whitespace()).map(str::to_owned);
     let files = files.iter().map(|file| file.path().to_str().unwrap().to_owned());
     let options = Line::try_parse_from(words.chain(files)).unwrap().options;
-    made(&options, humantime::parse_rfc3339(NOW).unwrap())
+    render(&options, humantime::parse_rfc3339(NOW).unwrap())
 }
 
 #[test]
-fn what_would_have_been_refused_and_what_to_enforce() {
+fn the_report_counts_what_would_have_been_refused_and_recommends_what_to_enforce() {
     let file = written(&log());
     let report: Value = serde_json::from_str(&reported("--since 7d --format json", &[&file]).unwrap()).unwrap();
     assert_eq!(
@@ -110,7 +110,7 @@ fn without_objections_everything_is_to_be_enforced() {
 }
 
 #[test]
-fn files_without_decisions_are_an_error_that_says_so() {
+fn files_without_decisions_are_an_error_that_names_the_cause() {
     let text = written(&[json!("2026-11-29T10:00:00Z INFO previewCallout rejected")]);
     let error = reported("", &[&text]).unwrap_err().to_string();
     assert!(error.contains("log.format = \"json\""), "{error}");

@@ -9,10 +9,11 @@ use super::tally::{OfReason, Tally};
 use crate::config::ReasonModes;
 use crate::preview::Reason;
 
-/// Agents in the text; the JSON has all.
+/// Maximum number of agents in the text. The JSON has all.
 const MAX_AGENTS: usize = 20;
-/// The widest bar.
+/// The length of the longest bar, in characters.
 const BAR: f64 = 40.0;
+/// The width of a paragraph, in characters.
 const WIDTH: usize = 96;
 
 /// The report for people.
@@ -35,7 +36,7 @@ fn summary(out: &mut String, tally: &Tally) -> std::fmt::Result {
     writeln!(out, "  {:>8}  would have been refused ({})", tally.unverified(), percent(tally.unverified()))?;
     writeln!(out, "  {:>8}  refused ({})", tally.rejected(), percent(tally.rejected()))?;
     if tally.unreadable > 0 {
-        writeln!(out, "{} of {} lines are no JSON and were left out.", tally.unreadable, tally.lines)?;
+        writeln!(out, "{} of {} lines are not JSON and were left out.", tally.unreadable, tally.lines)?;
     }
     Ok(())
 }
