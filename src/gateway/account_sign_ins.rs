@@ -1,7 +1,7 @@
 //! Sign-ins by account: their push address is issued before the answer names the agent (docs/protocol.md 7).
 //!
-//! The time of issue identifies the sign-in, so no two are issued at the same time. After a restart a push address does
-//! not lead to its agent any more; the events in the push then name the agent.
+//! The time of issue identifies the sign-in, so no two addresses are issued at the same time. After a restart the gateway
+//! does not know the agent of such an address any more; then the events in the push name the agent.
 
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;

@@ -1,7 +1,7 @@
 //! Load shedding: requests beyond the limits are refused before a body is read or a connection opened.
 //!
-//! Held polls and all other requests have limits of their own, so that polls cannot starve callouts. An agent whose poll
-//! is delayed notices nothing; a callout that is refused leaves a customer uncalled.
+//! Held polls and all other requests have separate limits, so that polls cannot starve callouts. A delayed poll harms no
+//! agent, but without a callout a customer is not called.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use super::load::{Kind, Permit};
 use crate::protocol::Operation;
 use crate::telemetry::metrics::ShedKind;
 
-/// One place in eight is for callouts alone: clients that send uploads slowly can hold all others.
+/// One place in eight is reserved for callouts, because clients that upload slowly can hold all others.
 const RESERVED_FOR_CALLOUTS: usize = 8;
 
-/// How long a poll has to wait for its turn; `None` if it may go on. It waits before it takes a place, so that an agent who
-/// polls too often leaves the places to others.
+/// How long a poll must wait because its agent polls too often; `None` if it may continue. It waits before it takes a place,
+/// so that it does not occupy the places of others.
 pub(super) fn wait_of_poll(context: &RequestContext) -> Option<Duration> {
     let Operation::PollEvents { agent } = context.classified.operation else { return None };
     let (services, per_second) = (context.services(), context.limits().polls_per_agent);
@@ -28,7 +28,7 @@ pub(super) fn wait_of_poll(context: &RequestContext) -> Option<Duration> {
     Some(wait)
 }
 
-/// A place for the request, unless the limit for its kind is reached. What is refused is counted.
+/// Takes a place for the request, or refuses it if the limit for its kind is reached. Refusals are counted.
 pub(super) fn enter(context: &RequestContext) -> Result<Permit, GatewayError> {
     let limits = context.limits();
     let (kind, max, word) = match context.classified.operation {
@@ -46,8 +46,8 @@ pub(super) fn enter(context: &RequestContext) -> Result<Permit, GatewayError> {
     Ok(permit.with(place))
 }
 
-/// The place that the request takes of its client. A client with a connection of its own has it already. `None` if the
-/// client holds as many as it may.
+/// The place that the request takes from the limit of its client. `Some(None)`: the client's own connection holds the place
+/// already. `None`: the client has reached its limit.
 fn place_of_client(context: &RequestContext) -> Option<Option<ClientPlace>> {
     let max = context.limits().connections_per_client;
     if max == 0 || !context.is_proxied() {

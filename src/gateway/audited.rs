@@ -1,4 +1,4 @@
-//! What the audit log knows of one callout: what it was evaluated by, its records, and its way to the upstream.
+//! The state of one callout for the audit log: what it was evaluated by, its records, and whether it was sent.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::preview::{AgentPreviews, Timestamp};
 pub(super) struct Basis {
     /// The previews of the agent.
     pub(super) previews: Option<Arc<AgentPreviews>>,
-    /// The moment.
+    /// When it was evaluated.
     pub(super) at: Timestamp,
     /// Where the previews came from.
     pub(super) judged_by: &'static str,
@@ -27,11 +27,11 @@ pub(super) struct Audited {
     pub(super) unconfirmed: bool,
     /// It was refused because it could not be recorded.
     pub(super) refused: bool,
-    /// What is known of its way to the upstream.
+    /// Whether it was sent.
     pub(super) sent: Sent,
 }
 
-/// What is known of the callout's way to the upstream.
+/// Whether a callout was sent to the upstream.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Sent {
     /// The upstream has received no byte of it.
@@ -44,12 +44,12 @@ pub(super) enum Sent {
 }
 
 impl Audited {
-    /// The upstream has received no byte of the callout.
+    /// Records that the upstream has received no byte of the callout.
     pub(super) fn was_not_sent(&mut self) {
         self.sent = Sent::No;
     }
 
-    /// The answer has been read.
+    /// Records that the upstream has answered.
     pub(super) fn was_answered(&mut self) {
         self.sent = Sent::Answered;
     }

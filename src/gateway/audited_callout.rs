@@ -20,13 +20,13 @@ pub(super) async fn record_decision(context: &RequestContext, record: &mut Recor
     let services = context.services();
     let (Some(audit), Some(settings)) = (services.audit.log(), &context.config().audit) else { return Ok(()) };
     let pending = audit.decision(&record.decision_facts(), settings.timeout);
-    // Boxed, so that a callout without an audit log is not larger for it.
+    // Boxed, so that it does not enlarge the future of a callout without an audit log.
     match (Box::pin(pending).await, settings.on_failure) {
         (Ok(decision), _) => record.audited.decision = Some(decision),
         (Err(AuditUnavailable { id }), OnAuditFailure::Refuse) => {
             services.metrics.audit.unrecorded(UnrecordedCallout::Refused);
             if let Some(id) = id {
-                // Its record may be written later: it must say that the telephone did not ring.
+                // The record may still be written later, so an outcome must say that the callout was not sent.
                 let reason = Some(Reason::AuditUnavailable);
                 audit.outcome(id, &OutcomeFacts { result: "not_sent", reason, ..OutcomeFacts::default() });
             }
@@ -84,7 +84,7 @@ impl Recorder {
         match self.audited.decision {
             Some(decision) => self.audit_outcome(audit, decision),
             None if self.audited.refused => services.audit.refused_unrecorded(&self.decision_facts()),
-            // It was sent, and its decision found no room.
+            // It was sent, and there was no room for its decision.
             None if self.audited.unconfirmed => {}
             None => {
                 let client = context.client().ip;
@@ -127,7 +127,7 @@ fn allowed_by(context: &RequestContext, verdict: Verdict, reason: Reason) -> Opt
         return None;
     }
     match reason {
-        // Asked first: where the mode of the reason is "monitor", no other setting was needed.
+        // This comes first: if the mode of the reason is "monitor", no other setting was needed.
         _ if policy.mode_for(reason) == Mode::Monitor => Some("reasons"),
         Reason::UnknownPreview if policy.on_unknown_preview == OnUnknownPreview::Reject => Some("warm_up"),
         Reason::UnknownPreview | Reason::SignedOut => Some("on_unknown_preview"),

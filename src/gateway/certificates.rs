@@ -1,7 +1,7 @@
 //! The certificate and key files of a configuration: their validity, and whether one was replaced.
 //!
-//! A generation remembers the validity of the certificates that it was built from: the files may change later. What is
-//! valid and in force is never replaced by a certificate that is expired or not valid yet.
+//! A generation remembers the validity of the certificates that it was built from, because the files may change later. A
+//! valid certificate in force is never replaced by one that is expired or not valid yet.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -38,7 +38,7 @@ struct Source {
 #[error("{notice}; the certificate in force stays")]
 pub struct UnfitCertificate {
     notice: CertificateNotice,
-    /// When it becomes valid, if that is to come.
+    /// When it becomes valid, if it is not valid yet.
     pub valid_from: Option<SystemTime>,
 }
 
@@ -49,7 +49,7 @@ impl Certificates {
         Self(sources(config).into_iter().map(read).collect())
     }
 
-    /// What an operator should know at `now`: one notice for each file, about its worst certificate.
+    /// The notices for operators at `now`: for each file at most one, about its worst certificate.
     pub fn notices(&self, now: SystemTime) -> Vec<CertificateNotice> {
         self.0.iter().filter_map(|file| file.notice(now)).collect()
     }
@@ -94,13 +94,13 @@ impl CertificateFile {
         })
     }
 
-    /// The worst one.
+    /// The notice about the worst certificate of the file.
     fn notice(&self, now: SystemTime) -> Option<CertificateNotice> {
         self.unfit(now).or_else(|| self.notices(now).min_by_key(|notice| (notice.fault, notice.at)))
     }
 
-    /// Why the file is of no use now, if it is. A chain is of no use without one of its certificates. A set of CAs is
-    /// of no use without all of them.
+    /// Why the file cannot be used now. A chain cannot be used if one of its certificates is not valid. A set of CAs cannot be
+    /// used if none of them is valid.
     fn unfit(&self, now: SystemTime) -> Option<CertificateNotice> {
         let mut bad: Vec<_> =
             self.notices(now).filter(|notice| notice.fault != CertificateFault::ExpiresSoon).collect();
@@ -112,7 +112,7 @@ impl CertificateFile {
     }
 }
 
-/// Changes when the content of any certificate or key file does, also behind a symbolic link that was swapped.
+/// A number that changes with the content of any certificate or key file, also if a symbolic link leads to another file.
 pub fn certificate_fingerprint(config: &Config) -> u64 {
     let mut hasher = DefaultHasher::new();
     let certificates = sources(config);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_valid_is_not_replaced_by_what_is_not() {
+    fn a_valid_certificate_is_not_replaced_by_one_that_is_not() {
         use CertificateRole::{ClientCa, Server, StoreCa, UpstreamCa, UpstreamClient};
         const GOOD: (u32, u32) = (0, 1000);
         const OLD: (u32, u32) = (0, 100);

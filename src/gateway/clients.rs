@@ -1,7 +1,7 @@
 //! How many places each client holds, for `limits.connections_per_client`.
 //!
-//! A connection counts for its client. If trusted proxies stand between, one connection carries requests of many
-//! clients: then each request counts for its own client, as long as it is in flight.
+//! A connection counts for its client. A connection of a trusted proxy carries requests of many clients, so there each
+//! request counts for its own client while it is in flight.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -14,7 +14,7 @@ use crate::downstream::network_of;
 #[derive(Clone, Debug, Default)]
 pub struct Clients(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
-/// A place of one client. Dropping it gives it back.
+/// A place of one client, held until this is dropped.
 #[derive(Debug)]
 #[must_use = "a place counts only as long as this lives"]
 pub struct ClientPlace {
@@ -23,7 +23,7 @@ pub struct ClientPlace {
 }
 
 impl Clients {
-    /// One more place for `client`, unless it holds `max` already; 0 is no limit.
+    /// Takes a place for `client`. `None` if the client holds `max` places already; a `max` of 0 is no limit.
     pub fn enter(&self, client: IpAddr, max: usize) -> Option<ClientPlace> {
         let client = network_of(client);
         let count = {
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_given_back_and_nothing_is_kept_of_clients_that_left() {
+    fn dropped_places_are_free_again_and_a_client_without_places_is_forgotten() {
         let clients = Clients::default();
         let client = [192, 0, 2, 1].into();
         let held: Vec<_> = (0..5).filter_map(|_| clients.enter(client, 2)).collect();

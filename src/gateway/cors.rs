@@ -1,19 +1,19 @@
 //! Lets browser applications of other origins read the gateway's own answers.
 //!
-//! A page of another origin may read an answer only if the answer says so (CORS). The upstream's answers pass with
-//! whatever they say; a refusal that the gateway makes itself would be hidden by the browser, and the agent would see
-//! "network error" instead of the reason. Which origins are welcome is the upstream's to say: what it granted an
-//! origin last is repeated, and an origin that it never granted anything is granted nothing.
+//! A page of another origin may read an answer only if header fields of the answer grant it (CORS). The upstream's answers
+//! pass with their own fields. Without such fields a browser would hide a refusal of the gateway, and the agent would see
+//! "network error" instead of the reason. The upstream decides which origins may read: the gateway repeats the last grant
+//! of the upstream to an origin, and grants nothing else.
 
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use moka::sync::Cache;
 
-/// Origins remembered; the applications of one contact centre are a handful.
-const MOST_ORIGINS: u64 = 1024;
-/// Longest origin that is remembered, in bytes.
-const LONGEST_ORIGIN: usize = 256;
+/// Maximum number of origins that are remembered. The applications of one contact centre have only a few.
+const MAX_ORIGINS: u64 = 1024;
+/// Maximum length of an origin that is remembered, in bytes.
+const MAX_ORIGIN_LENGTH: usize = 256;
 /// A grant is forgotten when the upstream has not repeated it for this long.
 const MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 /// What a page may read besides the body.
@@ -29,22 +29,22 @@ struct Grant {
 }
 
 impl Origins {
-    /// Knows no origin yet.
+    /// No grants yet.
     pub fn new() -> Self {
-        Self(Cache::builder().max_capacity(MOST_ORIGINS).time_to_live(MEMORY).build())
+        Self(Cache::builder().max_capacity(MAX_ORIGINS).time_to_live(MEMORY).build())
     }
 
-    /// Takes note of what an answer of the upstream grants to `origin`.
+    /// Remembers what an answer of the upstream grants to `origin`.
     pub(super) fn learn(&self, origin: &HeaderValue, answer: &HeaderMap) {
         let Some(granted) = answer.get(header::ACCESS_CONTROL_ALLOW_ORIGIN) else { return };
         let credentials = answer.get(header::ACCESS_CONTROL_ALLOW_CREDENTIALS).cloned();
         let grant = Grant { origin: granted.clone(), credentials };
-        if origin.len() <= LONGEST_ORIGIN && self.0.get(origin).as_ref() != Some(&grant) {
+        if origin.len() <= MAX_ORIGIN_LENGTH && self.0.get(origin).as_ref() != Some(&grant) {
             self.0.insert(origin.clone(), grant);
         }
     }
 
-    /// Grants in an answer of the gateway's own what the upstream would.
+    /// Repeats the upstream's grant to `origin` in an answer of the gateway.
     pub(super) fn repeat(&self, origin: &HeaderValue, answer: &mut HeaderMap) {
         let Some(grant) = self.0.get(origin) else { return };
         answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, grant.origin);

@@ -1,8 +1,8 @@
-//! The end of the process, as far as requests must know of it: requests that wait for something stop waiting.
+//! Tells requests that the process is ending, so that those that wait for something stop waiting.
 //!
 //! A poll that arrives while the gateway drains is not forwarded: the platform would hold it for ten seconds, and the drain
 //! would never end. It is *parked*: it waits for half a second, and is then answered as a poll without an event. No event is
-//! lost, because the platform was not asked. Polls that are parked at last wait until the listeners close, so that all
+//! lost, because the platform was not asked. The last parked polls wait until the listeners close, so that all
 //! clients get their answers at the same time. They poll again after 200 to 500 ms (docs/protocol.md 6.1), when the next
 //! process serves.
 
@@ -21,13 +21,13 @@ pub enum DrainStage {
     Serving,
     /// Requests in progress are finished, and connections are still accepted.
     Draining,
-    /// The platform holds no poll any more. The listeners close in a moment.
+    /// The platform holds no poll any more. The listeners close after the pause between two polls of an agent.
     Settling,
     /// The listeners are closed or about to be.
     Closing,
 }
 
-/// Tells requests that the process ends.
+/// The stage of the drain, and the polls that are parked.
 #[derive(Debug)]
 pub struct Drain {
     stage: watch::Sender<DrainStage>,
@@ -41,7 +41,7 @@ impl Default for Drain {
 }
 
 impl Drain {
-    /// Moves on to `stage`; moving back is ignored.
+    /// Advances to `stage`. An earlier stage than the current one is ignored.
     pub fn advance(&self, stage: DrainStage) {
         self.stage.send_if_modified(|present| {
             let later = stage > *present;
@@ -66,7 +66,7 @@ impl Drain {
         let _ = self.stage.subscribe().wait_for(|present| *present >= stage).await;
     }
 
-    /// Parks a poll.
+    /// Parks a poll: waits until it should be answered as a poll without an event.
     pub(super) async fn park(&self) {
         let _parked = Parked::new(&self.parked);
         let closed = tokio::time::timeout(PARKED, self.until(DrainStage::Closing)).await;

@@ -232,7 +232,7 @@ fn blame_for(failure: &Failure) -> Blame {
     }
 }
 
-/// What CC-Gateway gets for a push without an answer. Nothing public says how it reacts to any of these.
+/// The response to CC-Gateway if a push has no answer. It is not documented how CC-Gateway reacts to any of these.
 fn row_of_push(fault: &PushFault) -> (StatusCode, &'static str, Blame, &'static str) {
     match fault {
         PushFault::Signature => (StatusCode::FORBIDDEN, INVALID_PARAMETER, Blame::Client, "push_signature"),
@@ -245,7 +245,7 @@ fn row_of_push(fault: &PushFault) -> (StatusCode, &'static str, Blame, &'static 
     }
 }
 
-/// Says what is known, and nothing about the inside.
+/// The sentence for the client. It says whether the request was sent, and nothing about the inside of the network.
 fn sentence(failure: &Failure) -> &'static str {
     match failure {
         Failure::NotSent(cause) if cause.kind == FailureKind::LocalResources => {

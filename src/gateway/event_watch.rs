@@ -22,7 +22,7 @@ use crate::upstream::UpstreamBody;
 
 /// A body that passes while its events are read.
 pub(super) struct EventWatch {
-    /// The bytes that were read before the answer proved too large.
+    /// The bytes that were read until the answer turned out to be too large.
     beginning: Option<Bytes>,
     body: UpstreamBody,
     held: Option<Frame<Bytes>>,
@@ -69,13 +69,13 @@ impl EventWatch {
         recorded.agents.extend(follow_renewal(&self.context, self.issued.as_deref()));
         self.shown = recorded.shown;
         if !recorded.agents.is_empty() {
-            // A body cannot wait for a store.
+            // A body cannot wait for the store.
             self.context.services().ledger.share_soon();
         }
     }
 }
 
-/// An answer that is not held cannot be read twice.
+/// No evidence is kept: it would need a second pass over the answer.
 fn no_evidence(_: ControlId) -> BTreeMap<String, Evidence> {
     BTreeMap::new()
 }
@@ -97,7 +97,7 @@ impl Body for EventWatch {
                         return Poll::Ready(Some(Ok(earlier)));
                     }
                 }
-                // The answer ended early: the client cannot read it either.
+                // The answer ended early, so the client cannot read its events either.
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => {
                     watch.record();

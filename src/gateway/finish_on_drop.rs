@@ -1,9 +1,8 @@
 //! Work that must be finished although the client has left.
 //!
-//! hyper drops the future of a request when the connection ends. That is right as long as nothing has happened. It is
-//! wrong once something has consequences: an event answer that has begun counts as delivered, and a callout that was sent
-//! may ring. From then on the work goes on in the background. This costs a task only for the rare request whose client
-//! leaves at that moment.
+//! hyper drops the future of a request when the connection ends. That is right until the request has consequences: an event
+//! answer that has begun counts as delivered, and a callout that was sent may ring. From then on the work continues in the
+//! background. This costs a task only for the rare request whose client leaves at that moment.
 //!
 //! A held poll is between the two. Its answer may be on its way when its client leaves, and the platform then counts the
 //! event as delivered. But a poll that is kept for long takes events that the client's next poll should get. So it is
@@ -18,10 +17,10 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-/// How long a held poll is kept after its client has left: longer than an answer is on its way, and shorter than the
-/// vendor's clients wait before they poll again (docs/protocol.md 6.1).
+/// How long a held poll is kept after its client has left: longer than an answer needs to arrive, and shorter than the pause
+/// of the vendor's clients before the next poll (docs/protocol.md 6.1).
 const GRACE: Duration = Duration::from_millis(150);
-/// Polls that one gateway keeps at the same time.
+/// Maximum number of polls that one gateway keeps at the same time.
 const MAX_KEPT: usize = 1024;
 
 /// Kept for the grace time.
@@ -114,7 +113,7 @@ impl<T: Send + 'static> Drop for FinishOnDrop<T> {
     }
 }
 
-/// Gives the work the grace time, and all the time that it needs once it must be finished.
+/// Continues the work for the grace time, or until it is done if it must be finished.
 async fn finish_or_drop<T>(mut work: Pin<Box<dyn Future<Output = T> + Send>>, commitment: &Commitment) {
     if tokio::time::timeout(GRACE, work.as_mut()).await.is_err() && commitment.has(MUST_FINISH) {
         work.await;

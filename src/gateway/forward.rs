@@ -1,4 +1,4 @@
-//! To the upstream and back: the heads made fit, the endpoint and the time recorded.
+//! Forwards a request and returns the response: adapts both heads, and records the endpoint and the time.
 
 use std::io;
 
@@ -22,7 +22,7 @@ use crate::upstream::{Client, Failure, RequestBody, RoutingKey, UpstreamBody, Up
 
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Forwards a request and returns the upstream's response, its head made fit for the client.
+/// Forwards a request and returns the upstream's response with a head that is fit for the client.
 pub(super) async fn forward(
     context: &RequestContext,
     record: &mut Recorder,
@@ -44,7 +44,7 @@ pub(super) async fn forward(
     Ok(response)
 }
 
-/// Sends a prepared request, and records who answered and when.
+/// Sends a prepared request, and records which endpoint answered and after how long.
 pub(super) async fn send(
     context: &RequestContext,
     record: &mut Recorder,
@@ -102,7 +102,7 @@ pub(super) fn read_envelope(head: &response::Parts, body: &Bytes, max: usize) ->
     content::decoded(&head.headers, body, max).map(|text| Envelope::read(&text)).unwrap_or_default()
 }
 
-/// Whether a client waits for `100 Continue`: reading the body of its request would invite it.
+/// Whether the client waits for `100 Continue`. hyper sends that as soon as the body of the request is read.
 pub(super) fn expects_continue(head: &request::Parts) -> bool {
     head.headers.contains_key(header::EXPECT)
 }
@@ -116,7 +116,7 @@ pub(super) fn prepare_request(head: &mut request::Parts, context: &RequestContex
     // hyper answers it when the body is read.
     head.headers.remove(header::EXPECT);
     if context.generation.push.relay().is_some() {
-        // So that the gateway finds its push addresses in the response.
+        // The gateway must be able to search the response for push addresses.
         ask_for_known_codings(&mut head.headers);
     }
     head.headers.insert(REQUEST_ID, context.request_id.clone());
@@ -151,7 +151,7 @@ fn add_forwarded(headers: &mut HeaderMap, context: &RequestContext) {
     } else {
         headers.insert(FORWARDED_FOR, context.connection.forwarded_for.clone());
     }
-    // A proxy that ends TLS says how the client has connected to it.
+    // A trusted proxy that ends TLS knows the scheme that the client has used.
     let is_scheme = |value: &HeaderValue| value == "http" || value == "https";
     if listener.trusts(peer) && headers.get(FORWARDED_PROTO).is_some_and(is_scheme) {
         return;
@@ -160,7 +160,7 @@ fn add_forwarded(headers: &mut HeaderMap, context: &RequestContext) {
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
 }
 
-/// Drops what the proxies do not vouch for.
+/// Removes the entries that no trusted proxy wrote.
 fn keep_believed(headers: &mut HeaderMap, chain: ProxyChain) {
     for (name, believed) in [(FORWARDED_FOR, chain.forwarded_for), (header::FORWARDED, chain.forwarded)] {
         match believed {

@@ -36,8 +36,8 @@ pub(super) fn prepare_response<B>(response: &mut Response<B>) {
     strip_hop_by_hop(response.headers_mut());
 }
 
-/// For event polls: makes sure that the gateway can read the response as the client does. No ranges, no conditions, no
-/// coding that the gateway does not know. A client that asks for none of these notices nothing.
+/// For event polls: makes sure that the gateway can read the response as the client does. Removes ranges, conditions, and
+/// codings that the gateway does not know.
 pub(super) fn ask_for_readable(headers: &mut HeaderMap) {
     for name in [header::RANGE, header::IF_RANGE, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_MATCH] {
         headers.remove(name);
@@ -88,7 +88,7 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
         let fields: Vec<HeaderValue> = headers.get_all(header::CONNECTION).iter().cloned().collect();
         let named = fields.iter().filter_map(|field| field.to_str().ok()).flat_map(|field| field.split(','));
-        // By their text: a field may hold thousands of names, and each of them would be allocated.
+        // Compares the text, because a field may have thousands of names, and each `HeaderName` is an allocation.
         for name in named.map(str::trim).filter(|name| !name.is_empty()) {
             if !END_TO_END.iter().any(|kept| kept.as_str().eq_ignore_ascii_case(name)) {
                 headers.remove(name);

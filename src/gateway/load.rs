@@ -12,7 +12,7 @@ pub struct Load {
     requests: AtomicUsize,
 }
 
-/// A place among the requests in flight. Dropping it gives it back.
+/// A place among the requests in flight, held until this is dropped.
 pub(super) struct Permit {
     load: Arc<Load>,
     kind: Kind,
@@ -39,7 +39,7 @@ impl Load {
         }
     }
 
-    /// A place of this kind, unless `max` are taken.
+    /// Takes a place of this kind; `None` if `max` are taken.
     pub(super) fn enter(self: &Arc<Self>, kind: Kind, max: usize) -> Option<Permit> {
         let permit = Permit { load: Arc::clone(self), kind, _of_client: None };
         let before = self.counter(kind).fetch_add(1, Ordering::Relaxed);
@@ -48,7 +48,7 @@ impl Load {
 }
 
 impl Permit {
-    /// Gives back the client's place too when it is dropped.
+    /// Also holds the place of the client.
     pub(super) fn with(self, place: Option<ClientPlace>) -> Self {
         let mut permit = self;
         permit._of_client = place;

@@ -102,7 +102,7 @@ async fn route(
     client: &Client,
     request: Request<ClientBody>,
 ) -> Result<Routed, GatewayError> {
-    // First: a head that can be read in two ways must not reach anything that reads it.
+    // First, because a head that can be read in two ways must not reach any step that reads it.
     if let Err(error) = check_head(context, record) {
         return refuse(context, request, error).await;
     }
@@ -129,11 +129,11 @@ async fn route(
         Operation::Push { .. } => Box::pin(push::relay(context, record, request)).await,
         Operation::CalloutPreflight | Operation::Other { .. } | Operation::Unroutable => match context.classified.guard
         {
-            // Comes this far in monitor mode only.
+            // Reached in monitor mode only.
             Guard::SuspectedCallout | Guard::Callout(_) => {
                 Box::pin(callout::forward_unverified(context, record, client, request)).await
             }
-            // Comes this far only where it is allowed.
+            // Reached only if `validation.allow_websocket` is set.
             Guard::Unguarded if websocket::is_handshake(context) => {
                 let (response, tunnel) = Box::pin(websocket::open(context, record, client, request)).await?;
                 return Ok(match tunnel {
@@ -144,7 +144,7 @@ async fn route(
             Guard::Unguarded => passthrough::forward_streamed(context, record, client, request).await,
         },
     };
-    // Last, because whatever the response has changed has changed, whether or not the client may see it.
+    // Last, because the effects of the response count even if the client must not see it.
     screened(context, response?).await.map(Routed::Response)
 }
 
@@ -169,7 +169,7 @@ async fn refuse(
 ) -> Result<Routed, GatewayError> {
     let (head, body) = request.into_parts();
     if !expects_continue(&head) {
-        // Beyond the bound closing the connection is cheaper: hyper does that when the body is dropped unread.
+        // For a larger body it is cheaper to close the connection. hyper does so when the body is dropped unread.
         let limits = context.limits();
         let _ = Box::pin(body.read(limits.callout_body, limits)).await;
     }

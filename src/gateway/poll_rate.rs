@@ -4,11 +4,11 @@
 //! but slowly: a poll that comes too early waits for its turn before it takes a place among the held polls and before it
 //! reaches the upstream. A client that waits for its answers cannot be faster than the limit.
 //!
-//! A poll whose answer holds an event was no waste: it gives its turn back. So an application takes a queue of events as fast
-//! as the upstream hands them out.
+//! A poll whose answer holds an event gives its turn back. So an application receives a queue of events as fast as the
+//! upstream hands them out.
 //!
-//! The limit is about one agent as polled from one client: whoever polls for another agent from elsewhere does not slow
-//! that agent down.
+//! The limit is for one agent as polled by one client. So a client that polls for a foreign agent does not slow down that
+//! agent's own client.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ use crate::preview::AgentId;
 /// The longest time that a poll waits for its turn. With the upstream's long poll of 10 s it stays below the 20 s after
 /// which the vendor's C# client gives up.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(5);
-/// From so many entries on, those that slow nothing down are removed before one is added.
+/// With at least this many entries, those in the past are removed before a new one is added.
 const MIN_CLEANED: usize = 1024;
 
 /// When each agent may poll next.
@@ -32,7 +32,7 @@ pub struct PollRate(Mutex<Turns>);
 
 #[derive(Debug, Default)]
 struct Turns {
-    /// When the next poll is due if all earlier ones had come at the exact rate. An entry in the past slows nothing down.
+    /// When the next poll would be due if all earlier ones had come at the exact rate. An entry in the past has no effect.
     due: HashMap<(IpAddr, AgentId), Instant>,
     clean_at: usize,
 }
@@ -47,7 +47,7 @@ impl PollRate {
         let due = turns.due.entry((network_of(client), agent)).or_insert(now);
         let at_once = Duration::from_secs(1).saturating_sub(interval);
         let wait = due.saturating_duration_since(now).saturating_sub(at_once).min(MAX_WAIT);
-        // Polls that do not wait for their answers must not put off later ones for ever.
+        // Polls that come before their answers must not delay later ones without a bound.
         *due = ((*due).max(now) + interval).min(now + at_once + MAX_WAIT);
         wait
     }

@@ -1,8 +1,8 @@
-//! Who sent a request that came through proxies: `X-Forwarded-For` and `Forwarded` (RFC 7239), read from the right.
+//! The client of a request that came through proxies: `X-Forwarded-For` and `Forwarded` (RFC 7239), read from the right.
 //!
-//! Each proxy appends the address of its peer. So the rightmost address is what our own peer says, the next one what that
-//! address says, and so on: an address is believed only if everything to its right is a trusted proxy
-//! (`listener.trusted_proxies`). What stands further left is the client's own claim.
+//! Each proxy appends the address of its peer. So the gateway's own peer has written the rightmost address, the proxy at
+//! that address the next one, and so on. An address is believed only if everything to its right is a trusted proxy
+//! (`listener.trusted_proxies`). Addresses further left are the client's own claim.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,7 +16,7 @@ pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarde
 /// What trusted proxies say about one request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ProxyChain {
-    /// The client; `None` if our peer is the client, or does not say.
+    /// The client; `None` if the peer is the client, or does not name one.
     pub(super) client: Option<Hop>,
     /// The believed end of `X-Forwarded-For`.
     pub(super) forwarded_for: Option<HeaderValue>,
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_standard_field_likewise() {
+    fn the_elements_of_forwarded_are_read_in_the_same_way() {
         for (value, expected, believed) in [
             ("for=198.51.100.1", "198.51.100.1", "for=198.51.100.1"),
             ("for=6.6.6.6, For=198.51.100.1;proto=https", "198.51.100.1", "For=198.51.100.1;proto=https"),
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_believed_that_a_client_says_about_itself() {
+    fn a_client_that_is_not_trusted_cannot_name_its_own_address() {
         let fields = [("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=6.6.6.6")];
         assert_eq!(chain("198.51.100.1", &fields), ProxyChain::default());
     }

@@ -1,6 +1,6 @@
-//! The way to an application that CC-Gateway pushes to: which ones are allowed, and one request to one of them.
+//! Posts to an application that CC-Gateway pushes to: decides whether it is allowed, and sends one request.
 //!
-//! Each push has a connection of its own. Pushes are rare compared with polls, and TLS sessions are resumed. A new
+//! Each push has its own connection. Pushes are rare compared with polls, and TLS sessions are resumed. A new
 //! connection cannot turn out to be closed, so there is nothing to retry: a push that may have been sent is never sent
 //! again.
 
@@ -26,7 +26,7 @@ use crate::sockets;
 use crate::tls::TlsError;
 use crate::upstream::{RequestBody, client_tls};
 
-/// Longest answer to a push; `{"message":"","retcode":"0"}` is what is expected.
+/// Maximum size of an answer to a push, in bytes. The expected one is `{"message":"","retcode":"0"}`.
 const MAX_RESPONSE: usize = 64 * 1024;
 
 /// Why a push has no answer of the application. The client gets the text, the log the cause.
@@ -124,8 +124,8 @@ impl PushClient {
         }
     }
 
-    /// Connects to the first address that is allowed and answers. The very address that was checked is connected to:
-    /// a name that resolves to something else the next time (DNS rebinding) gains nothing.
+    /// Connects to the first address that is allowed and answers. It connects to the address that it has checked, so a name
+    /// that resolves to another address the next time (DNS rebinding) has no effect.
     async fn connect(&self, origin: &EndpointUrl) -> Result<TcpStream, PushFault> {
         let addresses =
             tokio::net::lookup_host((origin.host.as_str(), origin.port)).await.map_err(PushFault::Failed)?;
@@ -146,8 +146,8 @@ impl PushClient {
         Err(last)
     }
 
-    /// Whether `address` is one that must never be a target, under whatever name the application has given it. A
-    /// forbidden name that has no address at the moment may have any.
+    /// Whether `address` must never be a target, whatever name the application uses for it. A forbidden name that does not
+    /// resolve at the moment may have any address, so then every address is forbidden.
     async fn is_forbidden(&self, address: SocketAddr) -> bool {
         if self.is_own(address) {
             return true;
@@ -169,8 +169,8 @@ impl PushClient {
         })
     }
 
-    /// An allowed name is its owner's word, and enough for an address out there. What is on this very machine or link
-    /// (an admin listener, a cloud's metadata service) must be allowed by its address.
+    /// An allowed name is enough for an address on another network. The owner of a name can let it resolve to this machine
+    /// or link (an admin listener, a cloud's metadata service), so such an address must be allowed as an address.
     fn may_reach(&self, scheme: Scheme, address: SocketAddr) -> bool {
         !is_close(address.ip()) || self.allowed.iter().any(|allowed| allowed.reaches(scheme, address))
     }
@@ -190,14 +190,15 @@ fn may_be_local(mut address: SocketAddr) -> bool {
     !bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
-/// Whether two addresses are one, or both this very machine.
+/// Whether two addresses are equal, or both belong to this machine.
 fn is_same(one: IpAddr, other: IpAddr) -> bool {
     let (one, other) = (one.to_canonical(), other.to_canonical());
     let here = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
     one == other || (here(one) && here(other))
 }
 
-/// Loopback, link-local, unspecified, multicast or broadcast: never what the name of an application should mean.
+/// Whether an address is loopback, link-local, unspecified, multicast or broadcast. The name of an application should not
+/// resolve to any of these.
 fn is_close(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
@@ -232,7 +233,7 @@ where
 {
     let builder = http1::Builder::new().preserve_header_case(true).clone();
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    // Ends with the answer, or when the push is dropped.
+    // This task ends with the answer, or when the push is dropped.
     tokio::spawn(async move {
         let _ = connection.await;
     });
@@ -268,7 +269,7 @@ mod tests {
     #[test]
     fn a_server_on_this_machine_may_listen_on_each_of_its_addresses() {
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
-        // 192.0.2.0/24 is reserved for documentation; 240.0.0.0/4 is nobody's address.
+        // 240.0.0.0/4 is reserved: no machine has such an address.
         assert!(may_lead_to(at("0.0.0.0:1"), at("127.0.0.1:1")) && may_lead_to(at("127.0.0.1:1"), at("[::1]:1")));
         assert!(may_lead_to(at("127.0.0.1:1"), at("[::ffff:127.9.9.9]:1")));
         assert!(!may_lead_to(at("127.0.0.1:1"), at("240.1.2.3:1")) && !may_lead_to(at("240.1.2.3:1"), at("[::1]:1")));

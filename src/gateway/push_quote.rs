@@ -26,8 +26,8 @@ pub(super) fn quotes_push_address(text: &[u8]) -> bool {
     AddressMatcher::default().feed(text)
 }
 
-/// Removes header fields that contain the beginning of a push address: a proxy in front of the gateway may note there
-/// what it was asked for.
+/// Removes header fields that contain the beginning of a push address. A proxy in front of the gateway may have written the
+/// requested address there.
 pub(super) fn remove_quoting_fields(head: &mut request::Parts) {
     let quoting: Vec<_> = head.headers.keys().filter(|name| !is_clean(&head.headers, name)).cloned().collect();
     for name in quoting {
@@ -73,8 +73,8 @@ pub(super) async fn screened(
     Ok(Response::from_parts(head, body))
 }
 
-/// The first frame of a body, if it is there already, and the rest: most short answers arrive in one piece, and can be
-/// withheld as a whole. Does not wait for it.
+/// The first frame of a body if it is there already, and the rest. Does not wait. Most short answers arrive in one piece, so
+/// that they can be withheld as a whole.
 async fn peek(mut body: ResponseBody) -> (Option<Result<Frame<Bytes>, io::Error>>, ResponseBody) {
     match poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await {
         Poll::Pending => (None, body),
@@ -100,8 +100,8 @@ enum Compression {
     Unreadable,
 }
 
-/// The content codings that the gateway does not know, and does not let clients ask for. Other unknown words stand there by
-/// mistake, such as `utf-8`.
+/// The content codings that the gateway does not know and that it does not let clients ask for. Other unknown words, such as
+/// `utf-8`, are mistakes of the sender and not codings.
 const UNREADABLE: [&str; 8] = ["br", "zstd", "compress", "x-compress", "dcb", "dcz", "exi", "pack200-gzip"];
 
 fn compression(headers: &HeaderMap) -> Compression {
@@ -124,7 +124,7 @@ fn compression(headers: &HeaderMap) -> Compression {
     found
 }
 
-/// Looks for push addresses in a body that passes in pieces: in its bytes, and in what they are when decompressed.
+/// Looks for push addresses in a body that passes in pieces: in its bytes, and in the decompressed bytes.
 pub(super) struct QuoteGuard {
     plain: AddressMatcher,
     decompressed: Option<ContentStream<AddressMatcher>>,
@@ -210,7 +210,7 @@ mod tests {
             }
         }
         assert_eq!(passing(&coded("gzip"), &gzip(&b"text ".repeat(99)), 9), gzip(&b"text ".repeat(99)));
-        // What cannot be decompressed passes: no reader finds an address in it.
+        // A body that cannot be decompressed passes, because no reader finds an address in it.
         assert_eq!(passing(&coded("gzip"), b"no gzip", 3), b"no gzip");
     }
 
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn codings_that_cannot_be_undone() {
+    fn unknown_and_repeated_codings_are_unreadable() {
         for coding in ["br", "zstd", "gzip, gzip", "deflate, gzip", "identity, br", "COMPRESS"] {
             assert_eq!(compression(&coded(coding)), Compression::Unreadable, "{coding}");
         }
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_texts() {
+    fn a_part_of_a_body_is_taken_for_text_unless_its_type_excludes_it() {
         for (content_type, expected) in [
             ("application/json", true),
             ("text/plain", true),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn trailers_and_fields_are_looked_into() {
+    fn trailers_and_header_fields_are_searched_too() {
         let fields =
             |value| HeaderMap::from_iter([(HeaderName::from_static("x-note"), HeaderValue::from_static(value))]);
         let mut guard = QuoteGuard::new(&HeaderMap::new());

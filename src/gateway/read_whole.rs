@@ -4,9 +4,10 @@ use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
 
-/// Pieces of any size that a body may come in.
+/// A body may come in this many pieces of any size.
 const MAX_PIECES: usize = 1024;
-/// Further pieces must have this many bytes on average. A chunk of one byte costs as much as hundreds of bytes in one piece.
+/// Beyond [`MAX_PIECES`], the pieces must have this many bytes on average. A chunk of one byte costs as much time as hundreds
+/// of bytes in one piece.
 const MIN_PIECE: usize = 16;
 
 /// Why a body is not available in one piece.

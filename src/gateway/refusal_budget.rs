@@ -1,19 +1,20 @@
 //! How many refused callouts have an audit record of their own.
 //!
-//! Anybody who reaches the listener can be refused as often as he likes, and must not fill the disk that callouts need.
-//! So each client has a budget, and all clients together have one. Refusals beyond it are counted, and the counts are
+//! A client can cause any number of refusals, and must not fill the disk that callouts need. So each client has a budget, and
+//! all clients together have one. Refusals beyond it are counted, and the counts are
 //! recorded once a minute. Callouts that are forwarded have no budget: each has its record.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::downstream::network_of;
 use crate::preview::{Reason, Timestamp};
 
-/// Refusals of one client that are recorded at once, and how many more each second.
+/// Refusals of one client that are recorded.
 const CLIENT: Rate = Rate { burst: 300, per_second: 5 };
-/// The same for all clients together. 20 records of 700 bytes a second are 1.2 GB a day.
+/// Refusals of all clients together that are recorded. 20 records of 700 bytes a second are 1.2 GB a day.
 const ALL: Rate = Rate { burst: 1000, per_second: 20 };
 /// Clients that are counted one by one. The others are counted together.
 const MAX_CLIENTS: usize = 1024;
@@ -22,7 +23,9 @@ const INTERVAL: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy)]
 struct Rate {
+    /// Maximum number at once.
     burst: u64,
+    /// Further ones in each second.
     per_second: u64,
 }
 
@@ -106,7 +109,7 @@ impl RefusalBudget {
 
     /// Whether the refusal of a callout of this client gets a record of its own. Otherwise it is counted.
     pub(super) fn allow(&self, client: IpAddr, reason: Reason, now: Timestamp) -> bool {
-        let key = network(client);
+        let key = network_of(client);
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let State { all, clients, others, .. } = &mut *state;
         all.refill(ALL, now);
@@ -157,17 +160,6 @@ impl State {
     }
 }
 
-/// One IPv4 address, or the /64 that one IPv6 client can choose its addresses from.
-fn network(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        address => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,7 +204,7 @@ mod tests {
     #[test]
     fn one_ipv6_client_has_one_budget() {
         let budget = RefusalBudget::new(NOW);
-        let address = |n: u16| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, n));
+        let address = |n: u16| IpAddr::from(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, n));
         let recorded = (0..1000).filter(|n| budget.allow(address(*n), Reason::UnknownPreview, NOW)).count();
         assert_eq!(recorded as u64, CLIENT.burst);
     }

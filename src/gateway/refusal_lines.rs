@@ -1,8 +1,7 @@
-//! How many refusals of one client the log gets: a client that is refused again and again must not fill it.
+//! Limits the log lines about refusals of one client: a client that is refused again and again must not fill the log.
 //!
-//! Each client has `log.refusals_per_minute` lines at once, and as many again in each minute. So whoever looks for the
-//! cause of a few refusals finds each of them. Refusals beyond that have no line of their own; the supervisor logs their
-//! number. The metrics count all.
+//! Each client has `log.refusals_per_minute` lines at once, and as many again in each minute. So a few refusals are all
+//! logged. Further ones have no line of their own; the supervisor logs their number. The metrics count all.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,11 +14,11 @@ use tokio::time::Instant;
 use crate::downstream::network_of;
 use crate::telemetry::Metrics;
 
-/// Clients that are told apart. All others share one allowance.
+/// Maximum number of clients with their own allowance. All others share one.
 const MAX_CLIENTS: usize = 4096;
-/// Clients that a report names. The others are added up.
+/// Maximum number of clients that a report names. The others are added up.
 const MAX_REPORTED: usize = 32;
-/// The time in which the allowance comes back.
+/// The time in which a used allowance is restored.
 const PERIOD: Duration = Duration::from_secs(60);
 
 /// The lines that each client has left.
@@ -32,13 +31,13 @@ pub struct RefusalLines {
 struct Clients {
     known: HashMap<IpAddr, Allowance>,
     others: Option<Allowance>,
-    /// When the table was last searched for clients to forget. A search for each new client would be work for the flood.
+    /// When the table was last searched for clients to forget. A search for each new client would cost too much in a flood.
     searched: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
 struct Allowance {
-    /// When the whole allowance is back.
+    /// When the whole allowance is restored.
     whole_at: Instant,
     /// Lines that were not written since the last report.
     suppressed: u64,
@@ -116,7 +115,7 @@ impl Allowance {
         Self { whole_at: now, suppressed: 0 }
     }
 
-    /// Takes one line, for which `price` of the time has to pass until it is back.
+    /// Takes one line, which is restored after `price`. Returns false if no line is left.
     fn take(&mut self, now: Instant, price: Duration) -> bool {
         let whole_at = self.whole_at.max(now) + price;
         let allowed = whole_at.duration_since(now) <= PERIOD;
@@ -184,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_limit_is_no_limit() {
+    async fn with_a_limit_of_zero_every_refusal_has_its_line() {
         let lines = lines();
         assert!((0..10_000).all(|_| lines.allow(CLIENT, 0)));
         assert!(lines.clients.lock().unwrap().known.is_empty());

@@ -7,7 +7,7 @@ use http::HeaderValue;
 
 use crate::preview::RecordId;
 
-/// Longest ID: two numbers of 64 bits.
+/// Maximum length of an ID, in bytes: two numbers of 64 bits and a hyphen.
 const MAX_LENGTH: usize = 33;
 
 /// Makes request IDs: 64 random bits for the process and a counter. So they are unique among all instances, and sort in
@@ -29,7 +29,7 @@ impl RequestIds {
     /// A new series.
     pub fn new() -> Self {
         let mut bits = [0; 8];
-        // Without randomness no TLS works either. Zeros would make IDs that are not unique, which does no harm.
+        // If the system has no random numbers, IDs start with zeros and are not unique. Then TLS does not work either.
         let _ = aws_lc_rs::rand::fill(&mut bits);
         Self { process: u64::from_ne_bytes(bits), next: AtomicU64::new(0) }
     }
@@ -52,7 +52,7 @@ impl fmt::Display for RequestId {
 }
 
 impl RequestId {
-    /// The name of the audit record of the request's callout: both have the same form.
+    /// The ID of the audit record of the request's callout. Both have the same form.
     pub(super) fn record(self) -> RecordId {
         RecordId { run: self.process, number: self.number }
     }

@@ -42,8 +42,8 @@ pub(super) fn error_response(
     write(context, &response)
 }
 
-/// What the decision log says of a callout that ended in an error. One that may have reached the upstream keeps its
-/// verdict, because the telephone may ring.
+/// The verdict in the decision log for a callout that ended in an error. A callout that may have reached the upstream keeps
+/// its verdict, because the telephone may ring.
 fn verdict_after(
     error: &GatewayError,
     response: &ErrorResponse,
@@ -105,7 +105,7 @@ pub struct RecordedBody {
     body: ResponseBody,
     /// `None` after a switch of protocols: the tunnel keeps the record.
     record: Option<Box<Recorder>>,
-    /// Where pushes are relayed.
+    /// Searches the body for push addresses; `None` without `[push]`.
     guard: Option<Box<QuoteGuard>>,
 }
 
@@ -146,7 +146,7 @@ impl Body for RecordedBody {
             if let Some(record) = &mut this.record {
                 record.delivered(false);
             }
-            // The head is on its way, so only the end of the connection keeps the rest from the client.
+            // The head has been sent, so only an error can withhold the rest from the client: it ends the connection.
             return Poll::Ready(Some(Err(io::Error::other("the response contains a push address"))));
         }
         if let (Some(Ok(frame)), Some(record)) = (&frame, &mut this.record) {

@@ -1,7 +1,7 @@
 //! A streamed response whose `retcode` is read as it passes: 100-006 and 100-008 end the agent's previews.
 //!
-//! The response passes as it arrives. Only one that seems to say so is held back at its end, until the end of the
-//! previews is recorded and shared. So a client that has the whole answer finds them ended at every gateway.
+//! The response passes as it arrives. If it may contain one of these codes, its end is held back until the end of the
+//! previews is recorded and shared. So for a client that has the whole answer, the previews have ended at every gateway.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,9 +20,9 @@ use crate::protocol::EventStream;
 use crate::protocol::envelope::may_say_signed_out;
 use crate::upstream::UpstreamBody;
 
-/// Longest response that is read for its `retcode`, in bytes. The documented error envelopes have less than 200.
+/// Maximum size of a response that is read for its `retcode`, in bytes. The documented error envelopes have less than 200.
 const MAX_WATCHED: usize = 64 * 1024;
-/// Bytes that are held back at most.
+/// Maximum number of bytes that are held back.
 const MAX_HELD: usize = 4 * 1024;
 
 /// A body that passes while its `retcode` is read.
@@ -35,16 +35,16 @@ pub(super) struct SessionWatch {
     held_bytes: usize,
     /// Whether frames may be held back: not any more once they are too many.
     may_hold: bool,
-    /// The response is compressed, so that its bytes do not show what it says.
+    /// The response is compressed, so its bytes do not show its content.
     compressed: bool,
 }
 
 enum Stage {
     /// The response is read.
     Reading { reader: Box<EventStream>, read: usize },
-    /// It is complete, and what it ends is being recorded and shared.
+    /// The response is complete. The end of the previews is being shared.
     Ending(BoxFuture<'static, ()>),
-    /// Nothing more is to be learnt of it.
+    /// The response is not read any more.
     Passing,
 }
 
@@ -99,7 +99,7 @@ impl SessionWatch {
     }
 }
 
-/// Error envelopes are text. What may be sound, an image or an archive is not looked into.
+/// Error envelopes are text. Other content, such as sound, images and archives, is not read.
 fn may_be_an_envelope(headers: &HeaderMap) -> bool {
     let Some(content_type) = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes) else { return true };
     content_type.windows(4).any(|word| word.eq_ignore_ascii_case(b"json") || word.eq_ignore_ascii_case(b"text"))
@@ -160,7 +160,7 @@ impl Body for SessionWatch {
 
 impl Drop for SessionWatch {
     fn drop(&mut self) {
-        // The client has left before the end was shared.
+        // The client left before the end of the previews was shared.
         if matches!(self.stage, Stage::Ending(_)) {
             self.context.services().ledger.share_soon();
         }

@@ -21,8 +21,8 @@ pub(super) fn issued_guid(headers: &HeaderMap) -> Option<&[u8]> {
     (!guid.is_empty()).then_some(guid)
 }
 
-/// With dynamic authentication the GUID changes now and then: the new one is the agent's own, if the request was. The result
-/// names the agent whose new GUID must be shared before the client uses it.
+/// With dynamic authentication the platform replaces the GUID from time to time. The new one is the agent's own if the GUID
+/// of the request is. Returns the agent whose new GUID must be shared before the client uses it.
 #[must_use]
 pub(super) fn follow_renewal(context: &RequestContext, issued: Option<&[u8]>) -> Option<AgentId> {
     let (issued, agent) = (issued?, context.classified.operation.requester()?);
@@ -35,7 +35,7 @@ mod tests {
     use http::HeaderValue;
 
     #[test]
-    fn spellings_of_the_field() {
+    fn the_guid_is_found_in_each_spelling_of_the_field() {
         for (value, guid) in [
             ("JSESSIONID=7c9d.AgentGateway1", Some("7c9d.AgentGateway1")),
             ("JSESSIONID=7c9d.AgentGateway1; Path=/; Secure", Some("7c9d.AgentGateway1")),

@@ -5,8 +5,8 @@ use crate::preview::AgentId;
 use crate::protocol::envelope::says_signed_out;
 use crate::store::EndCause;
 
-/// Ends the previews of the requesting agent if `retcode` says that the agent is not signed in. Other gateways do not
-/// know it yet: the result names the agent whose end must be shared.
+/// Ends the previews of the requesting agent if `retcode` says that the agent is not signed in. Returns the agent whose end
+/// must be shared with other gateways.
 ///
 /// The requester counts and not the agent that the request is about: a supervisor may sign another agent out. A request
 /// of a foreign session changes nothing: an agent cannot end another agent's previews.

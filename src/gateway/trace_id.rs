@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn others_name_none() {
+    fn invalid_fields_name_no_trace() {
         for text in [
             "",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn two_fields_name_none() {
+    fn two_fields_name_no_trace() {
         let field = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse::<http::HeaderValue>().unwrap();
         let mut headers = HeaderMap::from_iter([(TRACEPARENT, field.clone())]);
         assert!(TraceId::of(&headers).is_some());

@@ -28,8 +28,8 @@ use crate::protocol::{content, parse_events};
 use crate::telemetry::metrics::PushOutcome;
 use crate::upstream::RequestBody;
 
-/// In place of the time of issue, for addresses of earlier releases that have none: they die with the first session that is
-/// seen to end or to begin.
+/// The time of issue for addresses of earlier releases, which have none. Such an address ends with the first session of its
+/// agent that the gateway sees end or begin.
 const BEFORE_ALL_SESSIONS: Timestamp = Timestamp(0);
 
 /// A push that may be relayed.
@@ -101,7 +101,7 @@ async fn admit(context: &RequestContext, request: Request<ClientBody>) -> Result
         return Err(PushFault::Quote.into());
     }
     remove_quoting_fields(&mut push.head);
-    // After a restart only the events say who has signed in by account.
+    // After a restart, only the events name the agent of a sign-in by account.
     if agent.is_none() && push.agents(limits.event_body).into_iter().any(is_over) {
         return Err(PushFault::Session.into());
     }

@@ -23,7 +23,7 @@ use crate::store::{EndCause, Moment, SignIn};
 use crate::telemetry::metrics::SignInHandling;
 use crate::upstream::{Client, Failure, RequestBody};
 
-/// Longest sign-in that is parsed, in bytes. It holds a handful of short parameters.
+/// Maximum size of a sign-in that is parsed, in bytes. It has only a few short parameters.
 const MAX_SIGN_IN: usize = 64 * 1024;
 
 /// A sign-in: on success the agent's earlier previews are void. `agent` is `None` for a sign-in by account, whose answer
@@ -85,7 +85,7 @@ pub(in crate::gateway) async fn cancel(
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let (mut head, body) = request.into_parts();
     let limits = context.limits();
-    // If it is unclear which preview the upstream gives back, none of the agent's previews can be relied on.
+    // If it is unclear which preview the upstream ends, all previews of the agent end.
     let (change, body) = match body.read(limits.callout_body, limits).await? {
         BodyRead::Whole(bytes) => {
             let (change, bytes) = cancelled(&mut head, bytes);
@@ -97,8 +97,8 @@ pub(in crate::gateway) async fn cancel(
     forward_and_apply(context, record, client, (head, body), Some(agent), change).await
 }
 
-/// The change that a successful cancellation makes, and the body to forward: one that every reader reads in the same way,
-/// if there is one.
+/// The change that a successful cancellation makes, and the body to forward: in a spelling that every reader reads in the
+/// same way, if that is possible.
 fn cancelled(head: &mut request::Parts, body: Bytes) -> (Change, Bytes) {
     let in_query = head.uri.query().is_some_and(query::may_name_a_field);
     let encoded = head.headers.contains_key(header::CONTENT_ENCODING);
@@ -159,8 +159,7 @@ async fn forward_and_apply(
     }
 }
 
-/// Applies `change` to the state of `agent` if the answer says that the upstream has done what it was asked to do, or does
-/// not say that it has not.
+/// Applies `change` to the state of `agent`, unless the answer says that the upstream refused the request.
 async fn apply(
     context: &RequestContext,
     headers: &HeaderMap,
@@ -201,7 +200,7 @@ async fn apply(
     }
 }
 
-/// A sign-in by account whose answer does not say for which agent: its GUID will.
+/// Remembers the GUID of a sign-in by account whose answer does not name the agent. Later requests with it do.
 fn leave_unclaimed(context: &RequestContext, headers: &HeaderMap, change: &OnSuccess) {
     context.warn_about_events("answer to a sign-in by account does not name the agent");
     if let (OnSuccess::SignIn { began, .. }, Some(guid)) = (change, issued_guid(headers)) {
@@ -209,8 +208,9 @@ fn leave_unclaimed(context: &RequestContext, headers: &HeaderMap, change: &OnSuc
     }
 }
 
-/// What may have ended previews has ended them, if the request was the agent's own or may have been: a stranger can bring
-/// about that the outcome of a request is unknown, for example by closing the connection in the middle of a body.
+/// Ends the previews that a request with an unknown outcome may have ended, if the request was or may have been the agent's
+/// own. A stranger must not end them: he can cause an unknown outcome, for example by closing the connection in the middle
+/// of a body.
 async fn end_if_unclear(context: &RequestContext, agent: Option<AgentId>, change: &OnSuccess) {
     let Some(agent) = agent else { return };
     let ledger = &context.services().ledger;
@@ -281,7 +281,7 @@ fn explain(fault: SignInFault) -> &'static str {
     }
 }
 
-/// Logged once for each agent: the sign-in is repeated every day.
+/// Logs once for each agent that its sign-in is forwarded unchanged, because the sign-in is repeated every day.
 fn note_unchanged(context: &RequestContext, agent: Option<AgentId>, why: &'static str) {
     context.services().metrics.pushes.signed_in(SignInHandling::Passed);
     if agent.is_none_or(|agent| context.generation.push.is_first_warning(agent)) {

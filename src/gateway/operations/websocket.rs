@@ -28,7 +28,7 @@ pub(in crate::gateway) fn is_handshake(context: &RequestContext) -> bool {
     context.method == Method::GET && context.classified.websocket
 }
 
-/// Both sides of a connection that leaves HTTP.
+/// Both sides of a connection that has switched from HTTP to another protocol.
 pub(in crate::gateway) struct Tunnel {
     from_client: OnUpgrade,
     to_upstream: OnUpgrade,
