@@ -1,4 +1,4 @@
-//! Who waits for the bytes of a response to reach the socket.
+//! Callbacks that wait until the bytes of a response have reached the socket.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,7 +42,7 @@ impl FlushCallbacks {
     }
 }
 
-/// What waits when the connection ends waits in vain.
+/// When the connection ends, the remaining callbacks are called with `false`.
 impl Drop for FlushCallbacks {
     fn drop(&mut self) {
         self.flushed(false);

@@ -1,4 +1,4 @@
-//! Why a TLS handshake failed, as a word.
+//! The word for the cause of a failed TLS handshake.
 
 use std::io;
 

@@ -18,7 +18,7 @@ const BACKLOG: i32 = 4096;
 /// The source of a worker's connections.
 #[derive(Debug)]
 pub enum Listener {
-    /// Listening TCP sockets, mostly one.
+    /// Listening TCP sockets, usually one.
     Tcp(Vec<TcpListener>),
     /// In-memory pipes, each with the address of its peer. Without a sender, it never accepts again.
     Memory(mpsc::Receiver<(DuplexStream, SocketAddr)>),
@@ -69,8 +69,8 @@ async fn accept_any(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketA
     .await
 }
 
-/// This asks the system and not tokio. tokio tries only sockets that it knows to be ready, and it knows nothing of
-/// connections that came since it last looked.
+/// This asks the system and not tokio: tokio tries only sockets that it knows to be ready, and does not know of connections
+/// that came since its last check.
 fn accept_backlog(listener: &TcpListener) -> Vec<(Stream, SocketAddr)> {
     let listener = SockRef::from(listener);
     let mut accepted = Vec::new();
@@ -121,7 +121,7 @@ pub fn share(socket: std::net::TcpListener, workers: usize) -> io::Result<Vec<st
     Ok(std::iter::once(socket).chain(others).collect())
 }
 
-/// All of `sockets` for `workers` workers: each socket has a queue of its own, so each must be accepted from.
+/// Distributes `sockets` among the workers so that each socket has a worker, because each has its own queue of connections.
 ///
 /// # Errors
 /// When the system has no descriptor left.

@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_of_accept_are_told_apart() {
+    fn each_failure_of_accept_has_its_kind() {
         for (error, kind) in [
             (Errno::MFILE, AcceptError::Descriptors),
             (Errno::NFILE, AcceptError::Descriptors),

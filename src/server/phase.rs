@@ -1,4 +1,4 @@
-//! The phases of an orderly shutdown, and how all parts of the process learn of them.
+//! The phases of an orderly shutdown, and a channel that announces them to all parts of the process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ pub enum Phase {
     Draining,
     /// The time is over: open connections are cut.
     Cut,
-    /// Nothing is waited for any longer.
+    /// The process does not wait for anything any more.
     Ended,
 }
 
@@ -45,7 +45,7 @@ impl PhaseControl {
         (Self { phase: sender, handed_over: Arc::clone(&handed_over) }, PhaseWatch { phase: receiver, handed_over })
     }
 
-    /// Moves on; moving back is ignored.
+    /// Announces a phase. An earlier phase than the current one is ignored.
     pub fn announce(&self, phase: Phase) {
         self.phase.send_if_modified(|present| {
             let later = phase > *present;

@@ -1,4 +1,4 @@
-//! The PROXY protocol: a load balancer tells the address of its client in the first bytes of a connection
+//! The PROXY protocol: a load balancer sends the address of its client in the first bytes of a connection
 //! (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>, versions 1 and 2).
 //!
 //! The header comes before TLS and before HTTP. Its sender is checked before a byte is read: see
@@ -18,7 +18,7 @@ use crate::telemetry::metrics::ProxyHeaderFault;
 const VERSION_1: &[u8] = b"PROXY ";
 /// The beginning of a header of version 2.
 const VERSION_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Where version 2 says how long the rest is.
+/// The position of the length of the rest in version 2.
 const LENGTH_AT: usize = 14;
 /// The longest header that is accepted, in bytes. The additional fields of real load balancers are far shorter; the
 /// protocol allows 64 KiB.
@@ -110,7 +110,7 @@ mod tests {
     const V4: [u8; 12] = [192, 0, 2, 1, 10, 0, 0, 1, 0xc3, 0x50, 0x1f, 0x6b];
 
     #[test]
-    fn both_versions_and_what_is_about_the_peer_itself() {
+    fn headers_of_both_versions_name_the_client_or_the_peer_itself() {
         let v6 = [&[0x20, 1, 0xd, 0xb8], &[0; 11][..], &[1], &[0; 16], &[0xc3, 0x50, 0x1f, 0x6b]].concat();
         let with_field = [&V4[..], &[0xea, 0, 3, 1, 2, 3]].concat();
         let cases: &[(&[u8], Option<SocketAddr>)] = &[
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused() {
+    fn an_invalid_header_is_refused() {
         let bad_field = [&V4[..], &[0xea, 0, 9, 1]].concat();
         let long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(120));
         let cases: &[(&[u8], ProxyHeaderFault)] = &[

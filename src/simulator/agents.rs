@@ -131,7 +131,7 @@ impl Agents {
             return Err(Failure::SignedInAlready);
         }
         if agent.session.is_some() {
-            // They were for the session that ends.
+            // These events were for the session that ends.
             agent.queue.clear();
             agent.raw.clear();
         }

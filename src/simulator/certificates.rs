@@ -1,6 +1,6 @@
 //! Throw-away certificates, for the demo, the simulated CC-Gateway and the tests.
 //!
-//! A certificate authority of its own per call, so that a client that trusts one simulator trusts no other.
+//! Each call makes a new certificate authority, so that a client that trusts one simulator trusts no other.
 
 use std::io;
 use std::ops::Range;

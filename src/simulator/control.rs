@@ -2,7 +2,7 @@
 //!
 //! | request | effect |
 //! |---|---|
-//! | `GET /simulator/` | a page that does all of this by a click |
+//! | `GET /simulator/` | a page with buttons for all of this |
 //! | `GET /simulator/agents` | the agents that are signed in: GUID, delivery, state, calls, previews they were shown, events that wait |
 //! | `POST /simulator/agents/{id}/sign-in` | opens a session that polls, in place of any earlier one; the answer has its GUID |
 //! | `POST /simulator/agents/{id}/sign-out` | ends the session; no client is notified |
@@ -71,7 +71,7 @@ pub(super) fn answer(shared: &Shared, request: &Request) -> Answer {
     }
 }
 
-/// Shows what clients chose as text only. It loads nothing from elsewhere.
+/// The page. It shows values that clients chose as text only, and loads nothing from elsewhere.
 fn page() -> Answer {
     let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
                   img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";

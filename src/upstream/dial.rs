@@ -51,7 +51,7 @@ async fn tcp(host: &str, port: u16, patience: Duration) -> Result<Stream, DialEr
     Err(failure)
 }
 
-/// The resolver does not say why it has failed. If this machine cannot open a socket either, that is why.
+/// The resolver does not report the cause of its failure. If this machine cannot open a socket either, that is the cause.
 fn unresolved(error: io::Error) -> DialError {
     match UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)) {
         Err(lack) if is_local_exhaustion(&lack) => (FailureKind::LocalResources, Some(lack)),

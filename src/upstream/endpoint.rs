@@ -119,13 +119,13 @@ impl Endpoint {
         self.leaf.lock().as_ref().map(|(_, period)| *period)
     }
 
-    /// What an operator should know at `now` about the certificate that it last showed.
+    /// The notice for operators at `now` about the certificate that it last showed, if there is one.
     pub fn certificate_notice(&self, now: SystemTime) -> Option<CertificateNotice> {
         CertificateNotice::about(format!("endpoint {}", self.name), self.certificate_period()?, now)
     }
 
-    /// It has shown this certificate in a handshake. Returns whether it is another one than before. If it expires soon,
-    /// the log says so.
+    /// Records the certificate that the endpoint has shown in a handshake. Returns whether it has changed. Logs a warning if
+    /// it expires soon.
     pub(super) fn showed(&self, certificate: &CertificateDer<'_>) -> bool {
         {
             let mut leaf = self.leaf.lock();

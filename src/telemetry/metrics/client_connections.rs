@@ -1,4 +1,4 @@
-//! Connections and heads of clients that never became requests: why.
+//! Why connections and heads of clients did not become requests.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;

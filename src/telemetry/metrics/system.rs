@@ -1,4 +1,4 @@
-//! The standard `process_*` metrics, read from `/proc` at each scrape: the supervisor's thread pays for it.
+//! The standard `process_*` metrics, read from `/proc` at each scrape, on the supervisor's thread.
 
 use std::fmt;
 use std::fs;

@@ -29,7 +29,7 @@ impl TenantMetrics {
         metrics
     }
 
-    /// Has these tenants, and no others. Those that were there before keep their counts.
+    /// Sets the tenants. Tenants that were there before keep their counts.
     pub fn configure<'a>(&self, names: impl Iterator<Item = &'a str>) {
         let mut tenants = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let known = std::mem::take(&mut *tenants);
