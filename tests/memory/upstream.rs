@@ -50,6 +50,28 @@ async fn a_poll_for_longer_than_the_response_timeout_fails() {
     within("the upstream poll to be cancelled", lab.simulator.wait_for_no_held_poll()).await;
 }
 
+/// The response timeout begins when the upstream has the whole request.
+#[tokio::test(start_paused = true)]
+async fn an_upload_may_take_longer_than_the_response_timeout() {
+    let lab = MemorySetup::new().settings("upstream.response_timeout = \"11s\"").start();
+    let upload = |path: &str| format!("POST {API}/{path} HTTP/1.1\r\nHost: gateway\r\nContent-Length: 4\r\n\r\n");
+    let mut client = lab.connect().await;
+    client.write(upload("x").as_bytes()).await;
+    for byte in b"body" {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        client.write(&[*byte]).await;
+    }
+    client.answer().await.passed();
+
+    lab.simulator.misbehave(Misbehaviour::new(Fault::Delay { milliseconds: 3_600_000 }).on("slow"));
+    let mut client = lab.connect().await;
+    client.write(upload("slow").as_bytes()).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    client.write(b"body").await;
+    let waited = seconds(async { assert_eq!(client.answer().await.own().status, 504) });
+    assert_eq!(waited.await, 11);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_unresponsive_endpoint_is_ejected_and_comes_back_after_a_probe() {
     let lab = MemorySetup::new().settings("upstream.response_timeout = \"11s\"").start();

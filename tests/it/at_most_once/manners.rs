@@ -1,7 +1,6 @@
 //! Unusual behaviour of an upstream, one test for each.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -21,12 +20,6 @@ async fn always(mut peer: Peer, answer: &str) {
 
 async fn gateway_before(upstream: SocketAddr) -> Lab {
     before(&[endpoint(upstream)], "").start().await
-}
-
-/// A gateway with this response timeout.
-async fn impatient(upstream: SocketAddr, patience: Duration) -> Lab {
-    let setup = before(&[endpoint(upstream)], "");
-    setup.config(move |config| config.upstream.response_timeout = patience).start().await
 }
 
 const ENVELOPE: &str = r#"{"message":"","retcode":"0","event":null}"#;
@@ -133,34 +126,6 @@ async fn an_answer_during_an_upload_does_not_free_the_connection() {
     uploading.write(b"oad").await;
     assert_eq!(uploading.send(&poll(20000, "g.n")).await.status, 200);
     gateway.close().await;
-}
-
-#[tokio::test]
-async fn an_upload_may_take_longer_than_an_answer() {
-    let upstream = Upstream::start(|mut peer| async move {
-        if let Some(request) = peer.head().await {
-            assert_eq!(peer.body(&request).await.expect("all of it"), b"slow");
-            let _ = send(&mut peer, &["HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone"]).await;
-        }
-    });
-    let gateway = impatient(upstream.address, Duration::from_millis(300)).await;
-    let mut client = gateway.connect().await;
-    client.write(upload(4).as_bytes()).await;
-    // The time that is tested: 800 ms of upload against 300 ms for an answer.
-    for byte in b"slow" {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        client.write(&[*byte]).await;
-    }
-    let told = client.answer().await;
-    assert_eq!((told.status, told.text().as_str()), (200, "done"));
-    // In the opposite case the upload is complete, and no answer comes.
-    let silent_upstream = Upstream::start(|mut peer| async move { peer.until_closed().await });
-    let silent = impatient(silent_upstream.address, Duration::from_millis(300)).await;
-    let mut client = silent.connect().await;
-    client.write(format!("{}body", upload(4)).as_bytes()).await;
-    assert_eq!(client.answer().await.status, 504);
-    gateway.close().await;
-    silent.close().await;
 }
 
 #[tokio::test]
