@@ -1,4 +1,4 @@
-//! Another verifier, in another language, written from `docs/audit.md`: it must agree with ours.
+//! A second verifier, in Python and written from `docs/audit.md`, must agree with `audit verify`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -11,7 +11,7 @@ use crate::callouts::{judged, lenient};
 use crate::support::{API, Lab, Request, Setup, Wire};
 
 #[tokio::test]
-async fn health() {
+async fn health_does_not_depend_on_the_upstream() {
     // A missing upstream must not make an orchestrator restart the gateway or take it out of service.
     let lab = Setup::plain().upstreams(&["127.0.0.1:1".parse().unwrap()]).start().await;
     assert_eq!(lab.send(&Request::get(format!("{API}/x"))).await.own().status, 502);

@@ -29,7 +29,7 @@ async fn the_unix_socket_serves_the_same_and_is_removed_at_the_end() {
 }
 
 #[tokio::test]
-async fn with_a_token_a_change_needs_it_and_a_look_does_not() {
+async fn with_a_token_a_reload_needs_it_and_reading_does_not() {
     let lab = Setup::plain().start().await;
     lab.site.write("token", "s3cret-token\n");
     lab.reload_with("admin.token = \"token\"");
@@ -41,7 +41,7 @@ async fn with_a_token_a_change_needs_it_and_a_look_does_not() {
     let right = lab.admin_send(&reload.clone().header("Authorization", "Bearer s3cret-token")).await;
     assert_eq!(right.status, 200);
     assert_eq!(lab.admin("/readyz").await.status, 200);
-    // The token can be replaced, and without its file nobody may.
+    // The token can be replaced. Without its file, every reload is refused.
     lab.site.write("token", "another\n");
     assert_eq!(lab.admin_send(&reload.clone().header("Authorization", "Bearer another")).await.status, 200);
     std::fs::remove_file(lab.site.path("token")).unwrap();

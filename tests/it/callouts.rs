@@ -416,7 +416,7 @@ async fn callouts_arrive_in_a_spelling_with_one_reading() {
 
 /// A success does not end the preview: after Call_Out_Fail the agent tries the next number of the same list.
 #[tokio::test]
-async fn the_numbers_of_a_list_one_after_the_other() {
+async fn all_numbers_of_a_list_can_be_called_in_turn() {
     let lab = lenient().start().await;
     let agent = lab.agent(101).await;
     agent.shown(7, "100,101,103,105").await;
@@ -514,7 +514,7 @@ async fn a_callout_with_expect_100_continue_is_forwarded() {
 }
 
 #[tokio::test]
-async fn a_chunked_callout() {
+async fn a_chunked_callout_is_forwarded() {
     let lab = lenient().start().await;
     let agent = lab.agent(101).await;
     agent.shown(7, "05712345").await;
@@ -534,7 +534,7 @@ async fn a_chunked_callout() {
 }
 
 #[tokio::test]
-async fn poll_and_callout_on_one_connection() {
+async fn one_connection_carries_a_poll_and_a_callout() {
     let lab = lenient().start().await;
     let agent = lab.agent(101).await;
     let mut wire = lab.connect().await;

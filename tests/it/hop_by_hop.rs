@@ -118,7 +118,7 @@ async fn the_upstream_cannot_remove_what_it_says_either() {
     }
 }
 
-/// Pushes too.
+/// The same holds for pushes.
 #[tokio::test]
 async fn a_push_keeps_its_credentials() {
     let site = PushSite::new().await;

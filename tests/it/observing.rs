@@ -230,7 +230,7 @@ async fn a_small_answer_cannot_become_a_large_one() {
 
 /// Each request that ends an agent's previews, and requests that do not.
 #[tokio::test]
-async fn ends_of_previews() {
+async fn session_operations_end_previews_and_other_requests_do_not() {
     type Ending = (&'static str, fn(&Agent) -> Request, bool);
     fn of(agent: &Agent, method: &str, path: &str) -> Request {
         Request::new(method, format!("{API}/{path}")).guid(&agent.guid)
@@ -327,7 +327,7 @@ async fn a_supervisor_without_a_session_ends_no_previews() {
 
 /// 100-006 and 100-008 say that the agent has no session, in answer to any request.
 #[tokio::test]
-async fn answers_that_say_signed_out() {
+async fn any_answer_without_session_ends_previews() {
     let paths = [
         ("GET", "agentevent/101"),
         ("PUT", "voicecall/101/previewCallout"),

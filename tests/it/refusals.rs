@@ -39,7 +39,7 @@ async fn the_connection_survives_a_refusal() {
 }
 
 #[tokio::test]
-async fn an_oversized_callout() {
+async fn an_oversized_callout_is_refused() {
     let lab = lenient().start().await;
     let agent = shown(&lab).await;
     let body = json!({"called": "100", "callcontrolid": 7, "x": "x".repeat(65 * 1024)}).to_string();
@@ -174,7 +174,7 @@ async fn absolute_targets_are_judged_too() {
 }
 
 #[tokio::test]
-async fn other_methods_and_methods_in_disguise() {
+async fn other_methods_are_refused_in_any_disguise() {
     let lab = lenient().start().await;
     let agent = shown(&lab).await;
     let body = json!({"called": "100", "callcontrolid": 7});
@@ -216,7 +216,7 @@ async fn a_preflight_of_a_browser_passes() {
 
 /// A WebSocket could carry callouts that the gateway cannot validate. Monitor mode refuses it too.
 #[tokio::test]
-async fn no_websocket() {
+async fn a_websocket_is_refused_in_both_modes() {
     for mode in [Mode::Enforce, Mode::Monitor] {
         let lab = lenient().config(move |config| config.validation.mode = mode).start().await;
         let agent = lab.agent(101).await;
@@ -251,7 +251,7 @@ async fn an_offer_of_h2c_is_declined() {
 
 /// A repeated field that decides about identity or meaning has two readings.
 #[tokio::test]
-async fn repeated_fields() {
+async fn repeated_fields_are_refused() {
     let lab = lenient().start().await;
     let agent = shown(&lab).await;
     for (name, value) in [("Guid", "other"), ("content-type", "text/plain"), ("Content-Length", "1"), ("Host", "b")] {

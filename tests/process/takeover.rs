@@ -96,7 +96,7 @@ async fn a_new_process_that_fails_leaves_the_old_one_serving() {
     site.configure("validation.mode = \"maybe\"");
     let (status, complaint) = outcome(site.shell(TAKE_OVER)).await;
     assert!(status.code() == Some(78) && complaint.contains("validation.mode"), "{complaint}");
-    // Processes that end in the middle of the conversation.
+    // Processes that end before they have taken over.
     let name = format!("previewgate-takeover {}", old.address);
     for words in ["", "nonsense\n", "previewgate takeover 1\n", "previewgate takeover 1\nready\n"] {
         let address = SocketAddr::from_abstract_name(&name).unwrap();
@@ -122,7 +122,7 @@ async fn without_a_gateway_it_starts_as_usual() {
     let mut gateway = take_over(&site).await;
     assert_eq!(gateway.send(&Request::get(format!("{API}/x"))).await.passed().status, 200);
     assert!(gateway.stop().await.success());
-    // Without the option, a second gateway is refused as ever.
+    // Without the option, a second gateway does not start.
     let _gateway = site.run().await;
     let (status, complaint) = outcome(site.shell(RUN)).await;
     assert!(status.code() == Some(1) && complaint.contains("listener.address"), "{complaint}");
@@ -143,7 +143,7 @@ async fn the_snapshot_goes_to_the_new_process() {
         site.handle.preview(id(101), ControlId(control_id), "5550101");
         assert_eq!(held.answer().await.passed().retcode(), "0");
         assert!(old.ended().await.success());
-        // The file is the new process's: it saves.
+        // The file belongs to the new process now, which saves.
         let saved = "previewgate_snapshot_last_success_timestamp_seconds";
         eventually_async("a snapshot", async || new.scraped(saved).await > 0.0).await;
         assert_eq!(new.scraped("previewgate_snapshot_failures_total").await, 0.0);

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::{API, Agent, AuditRecords, Lab, Request, Setup, eventually};
 
-/// A failure that is known need not be waited for: a busy machine never takes as long as this.
+/// Longer than any step of a test takes, also on a busy machine. A callout does not wait so long for a known failure.
 const SLOW: &str = "audit.timeout = \"20s\"";
 const FAILING: &str = "previewgate_audit_failing";
 
@@ -86,7 +86,7 @@ async fn refuses_until_repaired(fail: impl Fn(&Path), repair: impl Fn(&Path)) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_directory_that_is_gone() {
+async fn callouts_are_refused_while_the_directory_is_gone() {
     refuses_until_repaired(
         |directory| fs::remove_dir_all(directory).unwrap(),
         |directory| fs::create_dir(directory).unwrap(),
@@ -95,7 +95,7 @@ async fn a_directory_that_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_in_the_place_of_the_directory() {
+async fn callouts_are_refused_while_a_file_is_in_the_place_of_the_directory() {
     refuses_until_repaired(
         |directory| {
             fs::remove_dir_all(directory).unwrap();

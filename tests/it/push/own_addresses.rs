@@ -131,7 +131,7 @@ async fn the_public_url_is_no_target() {
 }
 
 #[tokio::test]
-async fn a_reload_changes_nothing_about_that() {
+async fn own_listeners_are_no_target_after_a_reload_either() {
     let site = PushSite::new().await;
     let gateway = site.start();
     let tested = Tested::new(&site, &gateway);
