@@ -133,8 +133,8 @@ impl Predecessor {
                 let _ = released.take().map(|released| released.send(()));
                 continue;
             }
-            let NumberedChange { number, agent, change } = NumberedChange::read(&line)?;
-            services.ledger.adopt(agent, change, since);
+            let NumberedChange { number, agent, change, at } = NumberedChange::read(&line)?;
+            services.ledger.adopt(agent, change, at, since);
             write.write_all(format!("{number}\n").as_bytes()).await?;
         }
         Ok(())

@@ -152,8 +152,14 @@ impl Fence {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
     use crate::preview::ManualClock;
-    use crate::store::moment::Sequence;
+    use crate::store::moment::LedgerTime;
+
+    fn time() -> LedgerTime {
+        LedgerTime::new(Arc::new(ManualClock::new(Timestamp(1))))
+    }
 
     fn end(generated_at: u64, recorded_at: u64) -> TimedEnd {
         TimedEnd { generated_at, recorded_at: Timestamp(recorded_at) }
@@ -188,8 +194,8 @@ mod tests {
 
     #[test]
     fn moments_of_one_millisecond_have_an_order() {
-        let (sequence, clock) = (Sequence::default(), ManualClock::new(Timestamp(1)));
-        let (first, second, third) = (sequence.next(&clock), sequence.next(&clock), sequence.next(&clock));
+        let time = time();
+        let (first, second, third) = (time.moment(), time.moment(), time.moment());
         let mut fence = Fence::default();
         fence.end_session(third, second);
         assert!(fence.is_earlier_poll(first) && fence.is_earlier_poll(second) && !fence.is_earlier_poll(third));
@@ -198,26 +204,26 @@ mod tests {
 
     #[test]
     fn a_push_address_is_over_when_its_session_is() {
-        let (sequence, clock) = (Sequence::default(), ManualClock::new(Timestamp(1)));
+        let time = time();
         let mut fence = Fence::default();
         assert!(!fence.is_over(Timestamp(0)));
         fence.end_push_addresses(Timestamp(5));
         assert!(fence.is_over(Timestamp(4)) && !fence.is_over(Timestamp(5)), "a sign-in that was issued at 5");
-        fence.sign_out(sequence.next(&clock), Timestamp(6));
+        fence.sign_out(time.moment(), Timestamp(6));
         assert!(fence.is_over(Timestamp(5)));
-        fence.sign_in(sequence.next(&clock));
+        fence.sign_in(time.moment());
         assert!(fence.is_over(Timestamp(5)), "a later success does not revive it");
     }
 
     #[test]
     fn only_a_later_success_proves_that_the_agent_is_signed_in_again() {
-        let (sequence, clock) = (Sequence::default(), ManualClock::new(Timestamp(1)));
+        let time = time();
         let mut fence = Fence::default();
-        let before = sequence.next(&clock);
-        fence.sign_out(sequence.next(&clock), Timestamp(1));
+        let before = time.moment();
+        fence.sign_out(time.moment(), Timestamp(1));
         fence.sign_in(before);
         assert!(fence.is_signed_out());
-        fence.sign_in(sequence.next(&clock));
+        fence.sign_in(time.moment());
         assert!(!fence.is_signed_out());
     }
 }

@@ -24,7 +24,7 @@ use super::answer::{Answer, Outcome, Pending, Recorded, Source, cause_of, only_a
 use super::fences::{Fence, Fences, TimedEnd};
 use super::guid_key::GuidKey;
 use super::journal::{Entry, Event as JournalEvent, Journal};
-use super::moment::{IssueTimes, Moment, Sequence};
+use super::moment::{IssueTimes, LedgerTime, Moment};
 use super::preview_log::{log_ended, log_shown};
 use super::recent_ends::{EndCause, RecentEnd, RecentEnds};
 use super::redis::{Known, SessionRelation, SharedStore, TimedChange};
@@ -54,9 +54,8 @@ pub struct Ledger {
     journal: OnceLock<Journal>,
     /// Where changes go while another process takes over from this one.
     succession: ArcSwapOption<Succession>,
-    sequence: Sequence,
+    time: LedgerTime,
     issue_times: IssueTimes,
-    clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 }
 
@@ -75,7 +74,7 @@ pub struct LookUp {
 impl Ledger {
     /// An empty ledger. Does not connect to a shared store: see [`Self::stay_connected_until`].
     pub fn new(config: &Previews, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
-        let local = Arc::new(MemoryStore::new(config, Arc::clone(&clock), Arc::clone(&metrics)));
+        let local = Arc::new(MemoryStore::new(config, Arc::clone(&metrics)));
         let shared = match &config.store {
             StoreKind::Memory => None,
             StoreKind::Redis(redis) => Some(SharedStore::new(
@@ -98,21 +97,25 @@ impl Ledger {
             locks,
             journal: OnceLock::new(),
             succession: ArcSwapOption::empty(),
-            sequence: Sequence::default(),
+            time: LedgerTime::new(clock),
             issue_times: IssueTimes::default(),
-            clock,
             metrics,
         }
     }
 
-    /// The present moment, to be taken when a poll or a sign-in begins and when a push arrives.
+    /// The present moment, to be taken when a poll begins and when a push arrives.
     pub fn moment(&self) -> Moment {
-        self.sequence.next(&*self.clock)
+        self.time.moment()
+    }
+
+    /// The present moment, to be taken when a sign-in begins: its time is later than that of every preview recorded before.
+    pub fn moment_of_sign_in(&self) -> Moment {
+        self.time.boundary()
     }
 
     /// The time at which the push addresses of a sign-in are issued: no other sign-in has the same.
     pub fn issue_time(&self) -> Timestamp {
-        self.issue_times.next(self.clock.now())
+        self.issue_times.next(self.time.now())
     }
 
     /// Records the events of one answer or push. The previews are visible to callouts when this returns; for other
@@ -211,7 +214,7 @@ impl Ledger {
         answer: &Answer<'_>,
         recorded: &mut Recorded,
     ) -> (Vec<usize>, Vec<Change>) {
-        let now = self.clock.now();
+        let now = self.time.now();
         let mut fence = self.fences.of(agent);
         let mut changed_fence = false;
         let mut valid = (Vec::with_capacity(pending.len()), Vec::with_capacity(pending.len()));
@@ -264,7 +267,7 @@ impl Ledger {
         if fence.is_signed_out() || fence.is_earlier_poll(began) {
             return false;
         }
-        let learnt = self.sessions.confirm(agent, guid, proof, self.clock.now());
+        let learnt = self.sessions.confirm(agent, guid, proof, self.time.now());
         self.keep_session(agent, Some(guid), learnt, SessionRelation::PolledSince(began.at()))
     }
 
@@ -273,7 +276,7 @@ impl Ledger {
         if self.fences.of(agent).is_earlier_push(began) {
             return false;
         }
-        let learnt = self.sessions.confirm(agent, guid, Proof::Shown, self.clock.now());
+        let learnt = self.sessions.confirm(agent, guid, Proof::Shown, self.time.now());
         self.keep_session(agent, Some(guid), learnt, SessionRelation::Any)
     }
 
@@ -341,7 +344,7 @@ impl Ledger {
 
     /// What polls and pushes of the session before bring does not count from now on. The caller holds the agent's lock.
     fn begin_session(&self, agent: AgentId, sign_in: &SignIn<'_>) -> (Moment, Fence) {
-        let now = self.moment();
+        let now = self.time.boundary();
         let mut fence = self.fences.of(agent);
         // A poll of the new session begins after its client has seen the answer to the sign-in. A push may come before.
         fence.end_session(now, if sign_in.pushes { sign_in.began } else { now });
@@ -369,13 +372,13 @@ impl Ledger {
     /// docs/protocol.md 2). Both are the agent's own if `from` is: requests with the old one may be on their way.
     /// Returns whether this was new; [`Self::share`] must follow then.
     pub fn renew_session(&self, agent: AgentId, from: &[u8], to: &[u8]) -> bool {
-        let learnt = self.sessions.renew(agent, from, to, self.clock.now());
+        let learnt = self.sessions.renew(agent, from, to, self.time.now());
         self.keep_session(agent, Some(to), learnt, SessionRelation::Any)
     }
 
     /// What is known about `guid` and `agent`.
     pub fn session_of(&self, guid: &[u8], agent: AgentId) -> Ownership {
-        self.sessions.ownership(guid, agent, self.clock.now())
+        self.sessions.ownership(guid, agent, self.time.now())
     }
 
     /// Whether the agent signed out through this gateway, has not signed in since, and has no preview.
@@ -409,7 +412,7 @@ impl Ledger {
         let known = Box::pin(shared.read(agent)).await;
         let ownership = match &known {
             Ok(Known { session: Some(session), .. }) => {
-                let is_own = shared.hash(guid).is_some_and(|guid| session.has(guid, self.clock.now()));
+                let is_own = shared.hash(guid).is_some_and(|guid| session.has(guid, self.time.now()));
                 ownership.with_shared(is_own)
             }
             Ok(Known { session: None, .. }) | Err(_) => ownership,
@@ -431,7 +434,7 @@ impl Ledger {
 
     /// Applies changes of one agent in order. The caller holds the agent's lock. Returns for each change what was not kept.
     fn apply(&self, agent: AgentId, changes: Vec<Change>, session: SessionRelation) -> Vec<Surplus> {
-        let at = self.clock.now();
+        let at = self.time.now();
         let surplus = self.apply_here(agent, &changes, at);
         if let Some(shared) = &self.shared {
             let timed = |change| TimedChange { change: Some(change), learnt: None, at, session, late: false };
@@ -450,7 +453,7 @@ impl Ledger {
         session: SessionRelation,
     ) -> bool {
         let Some(learnt) = learnt else { return false };
-        let at = self.clock.now();
+        let at = self.time.now();
         if let Some(journal) = self.journal.get() {
             let event = JournalEvent::Session(self.sessions.key().id(), learnt);
             journal.append(Entry { agent, at, event });
@@ -559,7 +562,7 @@ impl Ledger {
 
     fn note_dropped(&self, agent: AgentId, announcement: &Announcement, cause: DropCause) {
         self.metrics.previews.dropped(cause);
-        let (control_id, at) = (announcement.control_id, self.clock.now());
+        let (control_id, at) = (announcement.control_id, self.time.now());
         self.recent_ends.note(agent, RecentEnd { control_id: Some(control_id), cause: cause.as_str(), at });
         if let Some(observer) = self.local.ends().observer() {
             observer.ended(agent, Some(control_id), &announcement.shown, cause.as_str());
@@ -578,7 +581,7 @@ impl Ledger {
 
     /// Remembers each preview that ends. A session that ends without a preview is remembered too.
     fn note_ended(&self, agent: AgentId, change: &Change, cause: EndCause) {
-        let at = self.clock.now();
+        let at = self.time.now();
         let note = |control_id| self.recent_ends.note(agent, RecentEnd { control_id, cause: cause.as_str(), at });
         let known = self.local.previews(agent);
         let ended: Vec<_> = known.iter().flat_map(|known| known.iter()).filter(|known| change.ends(known)).collect();

@@ -10,7 +10,7 @@ use moka::sync::Cache;
 
 use super::preview_ends::PreviewEnds;
 use crate::config::Previews;
-use crate::preview::{AgentId, AgentPreviews, Bounds, Change, Clock, Preview, Surplus};
+use crate::preview::{AgentId, AgentPreviews, Bounds, Change, Preview, Surplus, Timestamp};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::EvictionCause;
 
@@ -21,7 +21,6 @@ use crate::telemetry::metrics::EvictionCause;
 pub struct MemoryStore {
     agents: Cache<AgentId, Arc<AgentPreviews>>,
     bounds: Bounds,
-    clock: Arc<dyn Clock>,
     cached: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
     ends: PreviewEnds,
@@ -29,7 +28,7 @@ pub struct MemoryStore {
 
 impl MemoryStore {
     /// An empty store. The number of previews in it is read from `metrics` at each scrape.
-    pub fn new(config: &Previews, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(config: &Previews, metrics: Arc<Metrics>) -> Self {
         let cached = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&cached);
         metrics.previews.cached_from(move || counted.load(Ordering::Relaxed));
@@ -53,7 +52,7 @@ impl MemoryStore {
                 forgotten.ended(*agent, previews.iter(), cause.as_str());
             })
             .build();
-        Self { agents, bounds: Bounds { per_agent: config.per_agent }, clock, cached, metrics, ends }
+        Self { agents, bounds: Bounds { per_agent: config.per_agent }, cached, metrics, ends }
     }
 
     /// What `agent` was shown, as of now. Later changes do not alter what is returned: a callout is judged by the
@@ -67,10 +66,9 @@ impl MemoryStore {
         self.cached.load(Ordering::Relaxed)
     }
 
-    /// Applies changes of one agent in order, as one step: two polls of an agent that are answered at the same time
-    /// cannot lose each other's previews. Returns for each change what was not kept.
-    pub fn apply(&self, agent: AgentId, changes: impl IntoIterator<Item = Change>) -> Vec<Surplus> {
-        let now = self.clock.now();
+    /// Applies changes of one agent that were seen at `now`, in order, as one step: two polls of an agent that are answered at
+    /// the same time cannot lose each other's previews. Returns for each change what was not kept.
+    pub fn apply(&self, agent: AgentId, changes: impl IntoIterator<Item = Change>, now: Timestamp) -> Vec<Surplus> {
         let (mut surpluses, mut evicted) = (Vec::new(), Vec::new());
         self.agents.entry(agent).and_compute_with(|known| {
             let was_known = known.is_some();
@@ -126,7 +124,7 @@ impl MemoryStore {
 mod tests {
     use super::*;
     use crate::config::StoreKind;
-    use crate::preview::{Announcement, ControlId, DialedNumber, ManualClock, ShownNumber, Timestamp};
+    use crate::preview::{Announcement, ControlId, DialedNumber, ShownNumber};
     use std::time::Duration;
 
     fn store(per_agent: usize, max_agents: u64) -> (MemoryStore, Arc<Metrics>) {
@@ -136,9 +134,10 @@ mod tests {
         let store = StoreKind::Memory;
         let config =
             Previews { ttl, per_agent, max_agents, snapshot: None, snapshot_interval, session_key: None, store };
-        let clock = Arc::new(ManualClock::new(Timestamp(1000)));
-        (MemoryStore::new(&config, clock, Arc::clone(&metrics)), metrics)
+        (MemoryStore::new(&config, Arc::clone(&metrics)), metrics)
     }
+
+    const NOW: Timestamp = Timestamp(1000);
 
     fn agent(number: u32) -> AgentId {
         AgentId::try_from(number).unwrap()
@@ -155,9 +154,9 @@ mod tests {
     #[test]
     fn what_was_read_does_not_change_under_the_reader() {
         let (store, _) = store(4, 100);
-        store.apply(agent(101), [shown(1)]);
+        store.apply(agent(101), [shown(1)], NOW);
         let before = store.previews(agent(101)).unwrap();
-        store.apply(agent(101), [Change::Ended]);
+        store.apply(agent(101), [Change::Ended], NOW);
         assert_eq!(before.len(), 1);
         assert_eq!(store.previews(agent(101)), None);
         assert_eq!(store.previews(agent(102)), None);
@@ -167,7 +166,7 @@ mod tests {
     fn the_newest_agent_always_finds_room() {
         let (store, metrics) = store(4, 50);
         for number in 101..=300 {
-            store.apply(agent(number), [shown(1)]);
+            store.apply(agent(number), [shown(1)], NOW);
             store.maintain();
             assert!(store.previews(agent(number)).is_some(), "agent {number}");
         }
@@ -182,7 +181,7 @@ mod tests {
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let store = &store;
-                scope.spawn(move || (0..100).for_each(|n| _ = store.apply(agent(101), [shown(thread * 100 + n)])));
+                scope.spawn(move || (0..100).for_each(|n| _ = store.apply(agent(101), [shown(thread * 100 + n)], NOW)));
             }
         });
         assert_eq!(store.previews(agent(101)).unwrap().len(), 400);
@@ -205,7 +204,7 @@ mod tests {
         let times: Vec<_> = previews.iter().map(|preview| preview.announced_at.0).collect();
         assert_eq!((restored.as_u32(), &times[..]), (101, &[2, 3][..]));
         assert!(metrics.encode().contains("previewgate_previews_cached 2"));
-        store.apply(agent(101), [Change::Ended]);
+        store.apply(agent(101), [Change::Ended], NOW);
         store.maintain();
         assert!(metrics.encode().contains("previewgate_previews_cached 0"));
     }
@@ -213,7 +212,7 @@ mod tests {
     #[test]
     fn what_one_agent_crowds_out_is_counted() {
         let (store, metrics) = store(2, 100);
-        store.apply(agent(101), [shown(1), shown(2), shown(3)]);
+        store.apply(agent(101), [shown(1), shown(2), shown(3)], NOW);
         assert!(metrics.encode().contains("previewgate_previews_evicted_total{cause=\"per_agent\"} 1"));
     }
 }

@@ -1,5 +1,6 @@
 //! The order in which things happen inside one gateway.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::preview::{Clock, Timestamp};
@@ -15,7 +16,7 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// The time by the gateway's clock.
+    /// The time by the ledger's clock.
     pub fn at(self) -> Timestamp {
         self.at
     }
@@ -26,9 +27,17 @@ impl Moment {
     }
 }
 
-/// Issues moments in order.
-#[derive(Debug, Default)]
-pub(super) struct Sequence(AtomicU64);
+/// The time of one ledger.
+///
+/// Its times are those of the clock, moved on by milliseconds where that keeps the order of events: a session begins
+/// later than everything that was recorded before, also within one millisecond. So times alone decide which previews
+/// belong to a session, in this process, in a file and in a shared store.
+pub(super) struct LedgerTime {
+    clock: Arc<dyn Clock>,
+    /// No time from now on is earlier than this.
+    earliest: AtomicU64,
+    sequence: AtomicU64,
+}
 
 /// Issues times of which no two are the same, in order: the times at which push addresses are issued. Each is the present
 /// time, or the next that is free.
@@ -44,20 +53,58 @@ impl IssueTimes {
     }
 }
 
-impl Sequence {
+impl LedgerTime {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, earliest: AtomicU64::new(0), sequence: AtomicU64::new(0) }
+    }
+
+    /// The present time.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now().max(Timestamp(self.earliest.load(Ordering::Relaxed)))
+    }
+
     /// A new moment, later than every moment issued before.
-    pub(super) fn next(&self, clock: &dyn Clock) -> Moment {
-        Moment { sequence: self.0.fetch_add(1, Ordering::Relaxed), at: clock.now() }
+    pub(super) fn moment(&self) -> Moment {
+        self.moment_at(self.now())
+    }
+
+    /// A new moment whose time, too, is later than every time read before.
+    pub(super) fn boundary(&self) -> Moment {
+        let now = self.clock.now().0;
+        let next = |earliest: u64| now.max(earliest).saturating_add(1);
+        let order = Ordering::Relaxed;
+        let earliest = self.earliest.fetch_update(order, order, |earliest| Some(next(earliest))).unwrap_or(0);
+        self.moment_at(Timestamp(next(earliest)))
+    }
+
+    fn moment_at(&self, at: Timestamp) -> Moment {
+        Moment { sequence: self.sequence.fetch_add(1, Ordering::Relaxed), at }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::preview::ManualClock;
 
     #[test]
     fn no_time_is_issued_twice() {
         let times = IssueTimes::default();
         assert_eq!([5, 5, 5, 9, 8].map(|now| times.next(Timestamp(now)).0), [5, 6, 7, 9, 10]);
+    }
+
+    #[test]
+    fn a_boundary_is_later_than_all_times_before_it_and_none_after_it_is_earlier() {
+        let clock = Arc::new(ManualClock::new(Timestamp(5)));
+        let time = LedgerTime::new(clock.clone());
+        let before = time.moment();
+        let (first, second) = (time.boundary(), time.boundary());
+        assert_eq!([before, first, second].map(|moment| moment.at().0), [5, 6, 7]);
+        assert!(before.is_before(first) && first.is_before(second) && !second.is_before(second));
+        assert_eq!((time.now().0, time.moment().at().0), (7, 7));
+        clock.set(Timestamp(9));
+        assert_eq!((time.now().0, time.boundary().at().0, time.now().0), (9, 10, 10));
+        clock.set(Timestamp(20));
+        assert_eq!((time.moment().at().0, time.now().0), (20, 20));
     }
 }

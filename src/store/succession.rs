@@ -24,6 +24,8 @@ pub(crate) struct NumberedChange {
     pub(crate) number: u64,
     pub(crate) agent: AgentId,
     pub(crate) change: Change,
+    /// When it was made.
+    pub(crate) at: Timestamp,
 }
 
 /// The way to the process that takes over.
@@ -43,10 +45,10 @@ impl Succession {
     }
 
     /// Hands on a change. The caller holds the lock of the agent.
-    pub(super) fn add(&self, agent: AgentId, change: Change) {
+    pub(super) fn add(&self, agent: AgentId, change: Change, at: Timestamp) {
         let number = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
         // Without a receiver the successor has gone, and nothing is to be handed on.
-        let _ = self.changes.send(NumberedChange { number, agent, change });
+        let _ = self.changes.send(NumberedChange { number, agent, change, at });
     }
 
     /// Waits until the successor has every change that was added so far, or is gone. Waits for a moment at most.
@@ -62,8 +64,15 @@ impl Succession {
 struct Line {
     number: u64,
     agent: u32,
+    /// Absent from an earlier version: then it is taken as made just now.
+    #[serde(default = "latest")]
+    at: u64,
     #[serde(flatten)]
     kind: Kind,
+}
+
+fn latest() -> u64 {
+    u64::MAX
 }
 
 #[derive(Serialize, Deserialize)]
@@ -88,12 +97,13 @@ impl NumberedChange {
             Change::Ended => Kind::Ended,
             Change::EndedBefore(moment) => Kind::EndedBefore(moment.0),
         };
-        let line = serde_json::to_string(&Line { number: self.number, agent: self.agent.as_u32(), kind })?;
+        let (number, agent, at) = (self.number, self.agent.as_u32(), self.at.0);
+        let line = serde_json::to_string(&Line { number, agent, at, kind })?;
         Ok(line + "\n")
     }
 
     pub(crate) fn read(line: &str) -> io::Result<Self> {
-        let Line { number, agent, kind } = serde_json::from_str(line)?;
+        let Line { number, agent, at, kind } = serde_json::from_str(line)?;
         let agent = AgentId::try_from(agent).map_err(|_| io::Error::other("a change of no agent"))?;
         let change = match kind {
             Kind::Shown { control_id, numbers, shown } => Change::Shown(Announcement {
@@ -105,7 +115,7 @@ impl NumberedChange {
             Kind::Ended => Change::Ended,
             Kind::EndedBefore(moment) => Change::EndedBefore(Timestamp(moment)),
         };
-        Ok(Self { number, agent, change })
+        Ok(Self { number, agent, change, at: Timestamp(at) })
     }
 }
 
@@ -126,10 +136,12 @@ mod tests {
     fn every_change_survives_its_line() {
         let changes = [shown(), Change::Cancelled(ControlId(9)), Change::Ended, Change::EndedBefore(Timestamp(17))];
         for (number, change) in (1..).zip(changes) {
-            let change = NumberedChange { number, agent: agent(), change };
+            let change = NumberedChange { number, agent: agent(), change, at: Timestamp(5) };
             let line = change.to_line().unwrap();
             assert_eq!(NumberedChange::read(line.trim_end()).unwrap(), change, "{line}");
         }
+        let untimed = NumberedChange::read("{\"number\":1,\"agent\":101,\"ended\":null}").unwrap();
+        assert_eq!((untimed.change, untimed.at), (Change::Ended, Timestamp(u64::MAX)));
         assert!(NumberedChange::read("{\"number\":1,\"agent\":1,\"ended\":null}").is_err());
     }
 
@@ -137,8 +149,8 @@ mod tests {
     async fn an_answer_waits_until_the_successor_has_its_changes() {
         let (succession, mut received, acknowledge) = Succession::new();
         succession.handed_on().await;
-        succession.add(agent(), shown());
-        succession.add(agent(), Change::Ended);
+        succession.add(agent(), shown(), Timestamp(5));
+        succession.add(agent(), Change::Ended, Timestamp(5));
         let successor = async {
             assert_eq!(received.recv().await.unwrap().number, 1);
             assert_eq!(received.recv().await.unwrap().change, Change::Ended);
@@ -149,7 +161,7 @@ mod tests {
         tokio::join!(succession.handed_on(), successor);
         assert_eq!(begin.elapsed(), MAX_WAIT / 2);
         // A successor that does not answer, and one that is gone.
-        succession.add(agent(), shown());
+        succession.add(agent(), shown(), Timestamp(5));
         succession.handed_on().await;
         assert!(begin.elapsed() >= MAX_WAIT * 3 / 2);
         drop(acknowledge);

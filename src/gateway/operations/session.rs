@@ -37,7 +37,7 @@ pub(in crate::gateway) async fn sign_in(
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let (mut head, body) = request.into_parts();
     let services = context.services();
-    let began = services.ledger.moment();
+    let began = services.ledger.moment_of_sign_in();
     let issued = services.ledger.issue_time();
     let mut pushes = false;
     let body = match body.read(MAX_SIGN_IN, context.limits()).await? {

@@ -12,7 +12,7 @@ use crate::store::succession::Succession;
 impl Ledger {
     /// Applies changes to everything that belongs to this machine: memory, journal, and the process that takes over.
     pub(super) fn apply_here(&self, agent: AgentId, changes: &[Change], at: Timestamp) -> Vec<Surplus> {
-        let surplus = self.local.apply(agent, changes.iter().cloned());
+        let surplus = self.local.apply(agent, changes.iter().cloned(), at);
         for _ in surplus.iter().filter(|surplus| surplus.previews > 0) {
             self.recent_ends.note(agent, RecentEnd { control_id: None, cause: MADE_ROOM, at });
         }
@@ -21,7 +21,7 @@ impl Ledger {
             changes.iter().filter_map(|change| Entry::end(agent, change, at)).for_each(|end| journal.append(end));
         }
         if let Some(succession) = &*self.succession.load() {
-            changes.iter().for_each(|change| succession.add(agent, change.clone()));
+            changes.iter().for_each(|change| succession.add(agent, change.clone(), at));
         }
         surplus
     }
@@ -31,12 +31,12 @@ impl Ledger {
         self.succession.store(succession.map(Arc::new));
     }
 
-    /// Applies a change that the process made from which this one took over at `since`. The shared store has it already. A
-    /// preview that was shown to an earlier session of the agent is not recorded.
-    pub(crate) fn adopt(&self, agent: AgentId, change: Change, since: Moment) {
+    /// Applies a change that the process made at `at` from which this one took over at `since`. The shared store has it
+    /// already. A preview that was shown to an earlier session of the agent is not recorded.
+    pub(crate) fn adopt(&self, agent: AgentId, change: Change, at: Timestamp, since: Moment) {
         let _lock = self.lock(agent);
         if !matches!(change, Change::Shown(_)) || !self.fences.of(agent).is_earlier_poll(since) {
-            self.apply_here(agent, &[change], self.clock.now());
+            self.apply_here(agent, &[change], at.min(self.time.now()));
         }
     }
 }

@@ -137,12 +137,51 @@ fn a_push_that_is_faster_than_the_answer_to_its_sign_in_stays() {
     let scene = scene();
     let old = scene.ledger.moment();
     scene.push(101, old, &[preview(101, 1, 1000)]);
-    scene.clock.advance(Duration::from_millis(1));
-    let began = scene.ledger.moment();
+    // All of this in one millisecond.
+    let began = scene.ledger.moment_of_sign_in();
     scene.push(101, scene.ledger.moment(), &[preview(101, 2, 1000)]);
     scene.ledger.sign_in(agent(101), &SignIn { began, pushes: true, session: None });
     scene.push(101, old, &[preview(101, 3, 1000)]);
     assert_eq!(scene.control_ids(101), [2]);
+}
+
+/// The clock stands still: the order of events alone says what was shown before a sign-in.
+#[test]
+fn a_preview_of_the_same_millisecond_belongs_to_the_session_in_which_it_was_shown() {
+    for pushes in [false, true] {
+        let scene = scene();
+        scene.poll(101, "old", scene.ledger.moment(), &[preview(101, 7, 1), preview(101, 8, 1)]);
+        let began = scene.ledger.moment_of_sign_in();
+        scene.push(101, scene.ledger.moment(), &[preview(101, 8, 1)]);
+        let shown_again = scene.ledger.local().previews(agent(101)).unwrap();
+        scene.ledger.sign_in(agent(101), &SignIn { began, pushes, session: None });
+        assert_eq!(scene.control_ids(101), if pushes { vec![8] } else { vec![] }, "{shown_again:?}");
+        scene.poll(101, "new", scene.ledger.moment(), &[preview(101, 9, 1)]);
+        assert_eq!(scene.control_ids(101), if pushes { vec![8, 9] } else { vec![9] });
+    }
+    // The agent of a sign-in by account is known when its GUID is used.
+    let scene = scene();
+    scene.poll(101, "old", scene.ledger.moment(), &[preview(101, 7, 1)]);
+    scene.ledger.sign_in_of_unknown_agent(b"new", scene.ledger.moment_of_sign_in());
+    scene.poll(101, "new", scene.ledger.moment(), &[preview(101, 8, 1)]);
+    assert_eq!(scene.control_ids(101), [8]);
+}
+
+#[test]
+fn a_process_that_takes_over_keeps_the_order_of_the_process_before() {
+    let scene = scene();
+    let since = scene.ledger.moment();
+    let shown = |id| Change::Shown(Announcement { control_id: ControlId(id), numbers: Vec::new(), shown: Vec::new() });
+    let at = |millis: u64| Timestamp(1_000_000 - 10 + millis);
+    // They arrive later than they were made, all at once.
+    scene.ledger.adopt(agent(101), shown(1), at(0), since);
+    scene.ledger.adopt(agent(101), shown(2), at(2), since);
+    scene.ledger.adopt(agent(101), Change::EndedBefore(at(1)), at(3), since);
+    assert_eq!(scene.control_ids(101), [2]);
+    // A clock that is ahead makes no preview older or younger than now.
+    scene.ledger.adopt(agent(101), shown(3), Timestamp(u64::MAX), since);
+    let previews = scene.ledger.local().previews(agent(101)).unwrap();
+    assert_eq!(previews.find(ControlId(3)).unwrap().announced_at, Timestamp(1_000_000));
 }
 
 #[test]

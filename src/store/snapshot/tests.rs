@@ -14,23 +14,37 @@ use crate::telemetry::Metrics;
 const TTL: Duration = Duration::from_secs(60);
 const SAVED_AT: Timestamp = Timestamp(1_700_000_000_000);
 
-fn store_at(clock: &Arc<ManualClock>) -> MemoryStore {
+/// A store, and the time at which it is shown previews.
+struct Store {
+    memory: MemoryStore,
+    clock: Arc<ManualClock>,
+}
+
+impl std::ops::Deref for Store {
+    type Target = MemoryStore;
+
+    fn deref(&self) -> &MemoryStore {
+        &self.memory
+    }
+}
+
+fn store_at(clock: &Arc<ManualClock>) -> Store {
     store_with(clock, 16)
 }
 
-fn store_with(clock: &Arc<ManualClock>, per_agent: usize) -> MemoryStore {
+fn store_with(clock: &Arc<ManualClock>, per_agent: usize) -> Store {
     let snapshot_interval = Duration::from_secs(10);
     let store = StoreKind::Memory;
     let config =
         Previews { ttl: TTL, per_agent, max_agents: 100, snapshot: None, snapshot_interval, session_key: None, store };
-    MemoryStore::new(&config, clock.clone(), Arc::new(Metrics::new()))
+    Store { memory: MemoryStore::new(&config, Arc::new(Metrics::new())), clock: Arc::clone(clock) }
 }
 
 fn sessions() -> Sessions {
     Sessions::new(100, TTL)
 }
 
-fn empty() -> MemoryStore {
+fn empty() -> Store {
     store_at(&Arc::new(ManualClock::new(SAVED_AT)))
 }
 
@@ -38,12 +52,10 @@ fn agent(number: u32) -> AgentId {
     AgentId::try_from(number).unwrap()
 }
 
-fn show(store: &MemoryStore, number: u32, control_id: i64, numbers: &[&str]) {
+fn show(store: &Store, number: u32, control_id: i64, numbers: &[&str]) {
     let numbers = numbers.iter().map(|n| DialedNumber::new(*n)).collect();
-    store.apply(
-        agent(number),
-        [Change::Shown(Announcement { control_id: ControlId(control_id), numbers, shown: Vec::new() })],
-    );
+    let shown = Announcement { control_id: ControlId(control_id), numbers, shown: Vec::new() };
+    store.apply(agent(number), [Change::Shown(shown)], store.clock.now());
 }
 
 fn file(directory: &tempfile::TempDir) -> SnapshotFile {

@@ -72,7 +72,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::SignOut),
         1 => (0..3_i64).prop_map(Step::Cancel),
         1 => prop_oneof![Just(OWN), Just("foreign")].prop_map(|guid| Step::NoSession { guid }),
-        2 => (0..40_000_u64).prop_map(|millis| Step::Advance(Duration::from_millis(millis))),
+        // Whole seconds: a sign-in moves the ledger's time on by a millisecond.
+        2 => (0..40_u64).prop_map(|seconds| Step::Advance(Duration::from_secs(seconds))),
     ]
 }
 
@@ -83,11 +84,11 @@ struct Model {
     /// Counts moments, as the ledger does.
     moment: usize,
     polls: Vec<usize>,
-    sign_in_began: Option<(usize, u64)>,
-    /// Control ID, number, time: what was shown and has not ended.
-    shown: Vec<(i64, u8, u64)>,
-    /// Control IDs that were announced, with the time of the latest announcement.
-    announced: Vec<(i64, u64)>,
+    sign_in_began: Option<usize>,
+    /// Control ID, number, time, moment: what was shown and has not ended.
+    shown: Vec<(i64, u8, u64, usize)>,
+    /// Control IDs that were announced, with the moment of the latest announcement.
+    announced: Vec<(i64, usize)>,
     poll_fence: usize,
     push_fence: usize,
     /// The control ID, or none for all: latest generation time of an end, and when the last end was recorded.
@@ -95,9 +96,9 @@ struct Model {
 }
 
 impl Model {
-    fn end(&mut self, ends: impl Fn(i64, u64) -> bool) {
-        self.shown.retain(|(id, _, at)| !ends(*id, *at));
-        self.announced.retain(|(id, at)| !ends(*id, *at));
+    fn end(&mut self, ends: impl Fn(i64, usize) -> bool) {
+        self.shown.retain(|(id, _, _, moment)| !ends(*id, *moment));
+        self.announced.retain(|(id, moment)| !ends(*id, *moment));
         let announced = &self.announced;
         self.shown.retain(|(id, ..)| announced.iter().any(|(known, _)| known == id));
     }
@@ -113,10 +114,10 @@ impl Model {
                     });
                     if counts && !superseded {
                         self.announced.retain(|(known, _)| known != id);
-                        self.announced.push((*id, self.now));
+                        self.announced.push((*id, self.moment));
                         for number in numbers {
-                            self.shown.retain(|(known, shown, _)| (known, shown) != (id, number));
-                            self.shown.push((*id, *number, self.now));
+                            self.shown.retain(|(known, shown, ..)| (known, shown) != (id, number));
+                            self.shown.push((*id, *number, self.now, self.moment));
                         }
                     }
                 }
@@ -135,7 +136,7 @@ impl Model {
     fn allows(&self, id: i64, number: u8) -> bool {
         self.shown
             .iter()
-            .any(|(known, shown, at)| (*known, *shown) == (id, number) && self.now - at <= TTL.as_millis() as u64)
+            .any(|(known, shown, at, _)| (*known, *shown) == (id, number) && self.now - at <= TTL.as_millis() as u64)
     }
 }
 
@@ -229,15 +230,13 @@ impl Both {
         let (ledger, id) = (&self.scene.ledger, agent(AGENT));
         match *step {
             Step::BeginSignIn => {
-                self.sign_in_began = Some(ledger.moment());
-                self.model.sign_in_began = Some((moment, self.model.now));
+                self.sign_in_began = Some(ledger.moment_of_sign_in());
+                self.model.sign_in_began = Some(moment);
             }
             Step::SignIn { pushes } => {
-                let (Some(began), Some((start, time))) = (self.sign_in_began, self.model.sign_in_began) else { return };
+                let (Some(began), Some(start)) = (self.sign_in_began, self.model.sign_in_began) else { return };
                 ledger.sign_in(id, &SignIn { began, pushes, session: Some(OWN.as_bytes()) });
-                self.model.end(|_, at| !pushes || at < time);
-                // Numbers end one by one, also where their control ID was announced again.
-                self.model.shown.retain(|(_, _, at)| pushes && *at >= time);
+                self.model.end(|_, shown| !pushes || shown < start);
                 (self.model.poll_fence, self.model.push_fence) = (moment, if pushes { start } else { moment });
             }
             Step::SignOut => {
