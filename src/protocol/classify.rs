@@ -11,14 +11,7 @@ use super::path_readings::{Path, Readings};
 use super::{query, resource};
 use crate::preview::AgentId;
 
-/// Method override fields: an upstream that honours one executes another method than the one that was judged.
-const METHOD_OVERRIDES: [HeaderName; 3] = [
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-method-override"),
-];
-
-/// Path override fields, which some frameworks honour in the same way.
+/// Path override fields: an upstream that honours one executes another request than the one that was judged.
 const PATH_OVERRIDES: [HeaderName; 2] =
     [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
 
@@ -146,8 +139,10 @@ impl RequestHead<'_> {
         }
     }
 
+    /// A field such as `X-HTTP-Method-Override`, in any spelling: some servers take `_` for `-`.
     fn overrides_the_method(&self) -> bool {
-        METHOD_OVERRIDES.iter().any(|name| self.headers.contains_key(name))
+        let mut names = self.headers.keys().map(HeaderName::as_str);
+        names.any(|name| name.contains("method") && query::overrides_method(name))
     }
 
     /// A `_method=PUT` in the query, on a path where another method would be guarded.
@@ -263,7 +258,72 @@ mod tests {
         };
         assert!(asks("", false) && asks("?_=1", false));
         assert!(!asks("", true) && !asks("?_method=PUT", false));
-        assert!(!with_head(CALLOUT, &[], false, |head| head.is_preflight(&Path::new(head.uri.path()))));
+        for fields in [&[][..], &fields[..1], &fields[1..]] {
+            assert!(!with_head(CALLOUT, fields, false, |head| head.is_preflight(&Path::new(head.uri.path()))));
+        }
+    }
+
+    #[test]
+    fn options_of_the_guarded_resource_are_a_preflight_or_refused() {
+        let prefixes = ["/agentgateway/".to_owned()];
+        let rules = ClassifyRules { path_prefixes: &prefixes, push: false };
+        let fields: &[(&'static str, &[u8])] =
+            &[("origin", b"https://desk.example"), ("access-control-request-method", b"PUT")];
+        for (fields, guard, objection) in [
+            (fields, Guard::Unguarded, None),
+            (&fields[..1], Guard::SuspectedCallout, Some(Unclassified::MethodNotAllowed)),
+        ] {
+            let found = with_head(CALLOUT, fields, false, |head| {
+                classify(&RequestHead { method: &Method::OPTIONS, ..*head }, rules)
+            });
+            assert_eq!(
+                (found.operation, found.guard, found.objection),
+                (Operation::CalloutPreflight, guard, objection)
+            );
+        }
+    }
+
+    #[test]
+    fn a_form_on_a_guarded_path_is_refused_if_there_is_one() {
+        let prefixes = ["/agentgateway/".to_owned()];
+        let rules = ClassifyRules { path_prefixes: &prefixes, push: false };
+        let form: &[(&'static str, &[u8])] = &[("content-type", b"application/x-www-form-urlencoded")];
+        let path = "/agentgateway/resource/onlineagent/101/logout";
+        for (path, has_body, expected) in
+            [(path, true, Some(Unclassified::MethodNotAllowed)), (path, false, None), (ANSWER, true, None)]
+        {
+            let found = with_head(path, form, has_body, |head| classify(head, rules));
+            assert_eq!(found.objection, expected, "{path} {has_body}");
+        }
+    }
+
+    #[test]
+    fn only_what_may_be_a_callout_belongs_in_the_decision_log() {
+        for (guard, expected) in [
+            (Guard::Callout(AgentId::try_from(101).unwrap()), true),
+            (Guard::SuspectedCallout, true),
+            (Guard::Unguarded, false),
+        ] {
+            assert_eq!(Classified { guard, ..Classified::refused() }.is_guarded(), expected, "{guard:?}");
+        }
+    }
+
+    #[test]
+    fn handshakes_of_websockets_in_any_spelling() {
+        let asks = |name: &'static str, value: &[u8]| {
+            with_head(ANSWER, &[(name, value)], false, |head| requests_websocket(head.headers))
+        };
+        for (name, value) in [
+            ("upgrade", &b"websocket"[..]),
+            ("upgrade", b"h2c, WebSocket/13"),
+            ("upgrade", b"xWEBSOCKETx"),
+            ("sec-websocket-key", b""),
+        ] {
+            assert!(asks(name, value), "{name} {}", value.escape_ascii());
+        }
+        for (name, value) in [("upgrade", &b"h2c"[..]), ("upgrade", b"websocke t"), ("connection", b"websocket")] {
+            assert!(!asks(name, value), "{name} {}", value.escape_ascii());
+        }
     }
 
     #[test]
@@ -279,6 +339,25 @@ mod tests {
         assert!(!overridden("onlineagent/101/logout", "application/json"));
         assert!(!overridden("onlineagent/101/handshake", "application/x-www-form-urlencoded"));
         assert!(!overridden("multimedia/101/uploadfile", "multipart/form-data; boundary=b"));
+    }
+
+    #[test]
+    fn a_field_overrides_the_method_in_any_spelling() {
+        let overrides = |name| with_head(ANSWER, &[(name, b"PUT")], false, |head| head.overrides_the_method());
+        for name in [
+            "x-http-method-override",
+            "x-http-method",
+            "x-method-override",
+            "x_http_method_override",
+            "x-httpmethodoverride",
+            "http-method",
+            "_method",
+        ] {
+            assert!(overrides(name), "{name}");
+        }
+        for name in ["access-control-request-method", "payment-method", "method", "x-override", "x-http-methods"] {
+            assert!(!overrides(name), "{name}");
+        }
     }
 
     #[test]

@@ -125,6 +125,20 @@ mod tests {
         let (one, other) = ("8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ");
         assert!(may_mean_one_of(one, &[Field::new(other)]));
         assert!(may_mean_one_of(other, &[Field::new(one)]));
+        // As it is, in lower case, and without what some versions skip.
+        let known = [Field::new("Called"), Field::new("called"), Field::new("call_ed")];
+        for (key, expected) in [
+            ("Called", Some(0)),
+            ("called", Some(1)),
+            ("CALLED", Some(1)),
+            ("cAl-L eD_", Some(1)),
+            ("call_ed", Some(1)),
+            ("[alled", None),
+            ("@alled", None),
+            ("call.ed", None),
+        ] {
+            assert_eq!(hashed_one(key, &known), expected, "{key}");
+        }
         let hash = |name: &str| name.bytes().fold(OFFSET, |hash, byte| fnv(hash, byte.into()));
         assert_eq!(hashes_of(b"a"), [0xaf63_dc4c_8601_ec8c, 0x61, 0x61]);
         assert_eq!(hashes_of(b"called"), [hash("called"), 0x6361_6c6c_6564, 0x6465_6c6c_6163]);

@@ -5,10 +5,12 @@
 //! character that some parser ignores. If a guarded word appears then, the path is refused. Otherwise the path passes
 //! unchanged, because no server can read a guarded operation in it.
 //!
+//! Whoever decodes more does not find more: an odd form that means a letter to one server is dropped by another, or ends
+//! what that one reads. So a text with such forms is decoded in two ways: see [`each_decoding`].
+//!
 //! Each text is decoded once and searched once, whatever the question. The work for each byte is bounded: a client that
 //! sends the longest head that is allowed costs well under a millisecond. `worst_cases` in the tests counts it.
 
-use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use super::folded::{Folded, each_compatible, work};
@@ -49,9 +51,21 @@ impl Readings {
     /// The readings of a path in a header field, or of one that was never text. A byte that is not ASCII is read like a
     /// percent-encoded one, because servers disagree about both in the same way.
     pub(super) fn of(path: &[u8]) -> Self {
-        let mut words = Words::default();
-        decode_fully(path).split(['/', '\\']).for_each(|segment| words.segment(segment));
-        words.readings()
+        let mut readings = Self::default();
+        each_decoding(path, |decoded| {
+            let mut words = Words::default();
+            decoded.split(['/', '\\']).for_each(|segment| words.segment(segment));
+            readings = readings.or(words.readings());
+        });
+        readings
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self {
+            climbs: self.climbs || other.climbs,
+            is_guarded: self.is_guarded || other.is_guarded,
+            mentions_callout: self.mentions_callout || other.mentions_callout,
+        }
     }
 }
 
@@ -71,7 +85,7 @@ impl Words {
     fn segment(&mut self, segment: &str) {
         let mut is_online_agent = false;
         for token in segment.split(TOKEN_ENDS) {
-            self.climbs |= token == "..";
+            self.climbs |= is_without_skipped(token, "..");
             each_reading(token, |word| match word {
                 CALLOUT => self.callout = true,
                 b"cancelpreviewcallout" | b"agentevent" => self.cancel_or_events = true,
@@ -83,7 +97,8 @@ impl Words {
         }
         if is_online_agent {
             self.behind_online_agent = Some(0);
-        } else if !matches!(segment, "" | ".")
+        } else if !is_without_skipped(segment, "")
+            && !is_without_skipped(segment, ".")
             && let Some(count) = &mut self.behind_online_agent
         {
             *count += 1;
@@ -189,35 +204,72 @@ fn each_reading(token: &str, mut seen: impl FnMut(&[u8])) {
     }
 }
 
-/// Percent-decodes (`%70`, and `%u0070` as some servers do) until nothing is left to decode, in whatever mixture, and
-/// reads the bytes as UTF-8 as forgivingly as the worst decoder: overlong and compatibility forms count as the characters
-/// they stand for. One pass, however deep the nesting: whatever is completed by a byte is decoded at once.
-pub(super) fn decode_fully(text: &[u8]) -> Cow<'_, str> {
-    let plain = text.iter().position(|byte| *byte == b'%' || !byte.is_ascii());
-    let (plain, odd) = text.split_at_checked(plain.unwrap_or(text.len())).unwrap_or((text, &[]));
-    if odd.is_empty()
-        && let Ok(plain) = std::str::from_utf8(plain)
-    {
-        return Cow::Borrowed(plain);
+/// Calls `seen` with each decoding of `text` that some server may have: the most forgiving one, and, if the text has bytes
+/// beyond ASCII, that of a server which finds no letter in them. Such a server drops or replaces what it cannot decode, or
+/// stops there. In the second decoding, [`SKIPPED`] stands for each of those bytes.
+pub(super) fn each_decoding(text: &[u8], mut seen: impl FnMut(&str)) {
+    if text.is_ascii() && !text.contains(&b'%') {
+        return seen(&String::from_utf8_lossy(text));
     }
-    let mut decoder = Decoder { decoded: Vec::with_capacity(text.len() + 16), pending: Vec::new() };
-    decoder.decoded.extend_from_slice(plain);
-    odd.iter().for_each(|byte| decoder.push(*byte));
-    Cow::Owned(String::from_utf8(decoder.decoded).unwrap_or_else(|error| forgiving_utf8(error.as_bytes())))
+    let forgiving = Decoder::decode(text, Beyond::Forms);
+    let is_ascii = forgiving.is_ascii;
+    seen(&forgiving.into_text());
+    if !is_ascii {
+        seen(&Decoder::decode(text, Beyond::Nothing).into_text());
+    }
 }
 
+/// Percent-decodes (`%70`, and `%u0070` as some servers do) until nothing is left to decode, in whatever mixture. One pass,
+/// however deep the nesting: whatever is completed by a byte is decoded at once.
 struct Decoder {
+    beyond: Beyond,
     decoded: Vec<u8>,
     /// What escapes stand for and was not looked at yet, the last byte first.
     pending: Vec<u8>,
+    /// No byte beyond ASCII was found so far.
+    is_ascii: bool,
+}
+
+/// The meaning of bytes beyond ASCII.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beyond {
+    /// They are UTF-8, read as forgivingly as the worst decoder does: overlong and compatibility forms count as the
+    /// characters that they stand for.
+    Forms,
+    /// They mean nothing.
+    Nothing,
+}
+
+/// Stands for a byte that means nothing. No letter, so a word may end there or go on.
+const SKIPPED: u8 = 0x7f;
+
+/// Whether `text` is `expected` to a reader who skips what means nothing.
+fn is_without_skipped(text: &str, expected: &str) -> bool {
+    text.bytes().filter(|byte| *byte != SKIPPED).eq(expected.bytes())
 }
 
 impl Decoder {
+    fn decode(text: &[u8], beyond: Beyond) -> Self {
+        let decoded = Vec::with_capacity(text.len() + 16);
+        let mut decoder = Self { beyond, decoded, pending: Vec::new(), is_ascii: true };
+        text.iter().for_each(|byte| decoder.push(*byte));
+        decoder
+    }
+
+    fn into_text(self) -> String {
+        String::from_utf8(self.decoded).unwrap_or_else(|error| forgiving_utf8(error.as_bytes()))
+    }
+
     /// Each step takes a byte of the input or makes the text shorter, or plainer, so their number is bounded.
     fn push(&mut self, byte: u8) {
         self.pending.push(byte);
         while let Some(byte) = self.pending.pop() {
             work::count();
+            self.is_ascii &= byte.is_ascii();
+            if self.beyond == Beyond::Nothing && !byte.is_ascii() {
+                self.decoded.push(SKIPPED);
+                continue;
+            }
             self.decoded.push(byte);
             if byte.is_ascii_hexdigit() {
                 self.percent();
@@ -237,8 +289,8 @@ impl Decoder {
             }
             [.., b'%', b'u' | b'U', a, b, c, d] => {
                 if let (Some(high), Some(low)) = (hex_pair(a, b), hex_pair(c, d)) {
-                    let unit = u32::from(high) << 8 | u32::from(low);
-                    let character = char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER);
+                    let unit = u16::from_be_bytes([high, low]);
+                    let character = char::from_u32(unit.into()).unwrap_or(char::REPLACEMENT_CHARACTER);
                     self.replace(6, character.encode_utf8(&mut [0; 4]).as_bytes());
                 }
             }
@@ -249,7 +301,7 @@ impl Decoder {
     /// Replaces the character that the text ends with, if it is an overlong form, or if all of it is ASCII to a reader who
     /// ignores compatibility forms.
     fn character(&mut self) {
-        let joined = |high: u8, low: u8| [(high & 1) << 6 | (low & 0x3f)];
+        let joined = |high: u8, low: u8| [(high & 1) * 64 + (low & 0x3f)];
         match *self.decoded.as_slice() {
             [.., a @ 0xc0..=0xc1, b] => self.replace(2, &joined(a, b)),
             [.., 0xf0, 0x80, a @ 0x80..=0x81, b] => self.replace(4, &joined(a, b)),
@@ -297,25 +349,25 @@ fn last_character(bytes: &[u8]) -> Option<char> {
 
 fn hex_pair(high: u8, low: u8) -> Option<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    Some(digit(high)? << 4 | digit(low)?)
+    Some(digit(high)? * 16 + digit(low)?)
 }
 
+/// UTF-8, overlong forms included. A byte that is no part of such a form stands for the character of its number.
 fn forgiving_utf8(mut rest: &[u8]) -> String {
-    let bits = |byte: u8| u32::from(byte & 0x3f);
     let mut text = String::with_capacity(rest.len());
     while let Some((&first, tail)) = rest.split_first() {
-        let (code, after) = match *rest {
-            [a @ 0xc0..=0xdf, b @ 0x80..=0xbf, ..] => (u32::from(a & 0x1f) << 6 | bits(b), 2),
-            [a @ 0xe0..=0xef, b @ 0x80..=0xbf, c @ 0x80..=0xbf, ..] => {
-                (u32::from(a & 0x0f) << 12 | bits(b) << 6 | bits(c), 3)
-            }
-            [a @ 0xf0..=0xf7, b @ 0x80..=0xbf, c @ 0x80..=0xbf, d @ 0x80..=0xbf, ..] => {
-                (u32::from(a & 0x07) << 18 | bits(b) << 12 | bits(c) << 6 | bits(d), 4)
-            }
-            _ => (u32::from(first), 1),
+        let (bits, more) = match first {
+            0xc0..=0xdf => (first & 0x1f, 1),
+            0xe0..=0xef => (first & 0x0f, 2),
+            0xf0..=0xf7 => (first & 0x07, 3),
+            _ => (first, 0),
         };
+        let is_whole = |form: &[u8]| form.iter().all(|byte| matches!(byte, 0x80..=0xbf));
+        let (form, behind) = tail.split_at_checked(more).filter(|(form, _)| is_whole(form)).unwrap_or((&[], tail));
+        let bits = if form.len() == more { bits } else { first };
+        let code = form.iter().fold(u32::from(bits), |code, byte| code * 64 + u32::from(byte & 0x3f));
         text.push(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
-        rest = if after == 1 { tail } else { rest.get(after..).unwrap_or_default() };
+        rest = behind;
     }
     text
 }
@@ -344,8 +396,81 @@ mod tests {
             // A compatibility form completes an escape with its first character.
             ("previewCallou%7⒋", "previewCallout."),
             ("%u007⒋%u32%CF%80", "t.%u32π"),
+            // Forms of two, three and four bytes that are a digit.
+            ("%6²%6①%6𝟏", "baa"),
+            ("%E3%81%82%uD800%u4F60", "あ\u{fffd}你"),
+            // With a byte that is no UTF-8, all else is read forgivingly.
+            ("%ff%C5%B7%E4%BD%A0%F0%9F%98%80%F4%8F%BF%BF", "ÿŷ你😀\u{10ffff}"),
+            ("%ff%E0%82%AA%F0%8F%BD%90%F0%80%82%AA", "ÿªｐª"),
+            ("%C5", "Å"),
+            ("%E4%BDx%F0%9D%94", "ä½xð\u{9d}\u{94}"),
+            ("%C3%C3%A9%bf%F8%88%F7%BF%BF%BF", "Ãé¿ø\u{88}\u{fffd}"),
         ] {
-            assert_eq!(decode_fully(encoded.as_bytes()), expected, "{encoded}");
+            assert_eq!(decodings(encoded)[0], expected, "{encoded}");
+        }
+    }
+
+    fn decodings(text: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        each_decoding(text.as_bytes(), |decoded| found.push(decoded.to_owned()));
+        found
+    }
+
+    #[test]
+    fn a_text_beyond_ascii_has_a_second_decoding_without_those_bytes() {
+        assert_eq!(decodings("a/b"), ["a/b"]);
+        assert_eq!(decodings("%2561%u0062"), ["ab"]);
+        assert_eq!(decodings("a%ff%u4f60b"), ["aÿ你b", "a\u{7f}\u{7f}\u{7f}\u{7f}b"]);
+        assert_eq!(decodings("%a㏂"), ["ª.m.", "%a\u{7f}\u{7f}\u{7f}"]);
+        assert_eq!(decodings("%EF%BC%856%66"), ["o", "\u{7f}\u{7f}\u{7f}6f"]);
+    }
+
+    /// Forms that are letters to a forgiving reader, and nothing, or the end of the text, to another one.
+    const FORMS: [&str; 11] = [
+        "%c1%b0",
+        "%C0%80",
+        "%e0%81%b0",
+        "%f0%80%81%b0",
+        "%ff",
+        "\u{e9}",
+        "%C3%A9",
+        "%uff50",
+        "%E2%93%92",
+        "%F4%90%80%80",
+        "%25c1%25b0",
+    ];
+    /// Escapes to whoever takes the last character for a digit. Others may stop there.
+    const ENDS: [&str; 4] = ["%a㏂", "%7⒋", "%u006①", "%%36①"];
+
+    #[test]
+    fn a_form_that_may_mean_nothing_hides_no_word() {
+        let readings = |path: String| Readings::of(path.as_bytes());
+        for form in FORMS {
+            for at in 0..=14 {
+                let (before, after) = "previewCallout".split_at(at);
+                assert!(readings(format!("voicecall/101/{before}{form}{after}")).mentions_callout, "{form} at {at}");
+            }
+            for path in
+                ["agentevent", "onlineagent/101", "onlineagent", "onlineagent/101/logout", "cancelPreviewCallout"]
+            {
+                for path in
+                    [format!("{path}{form}"), format!("{form}{path}"), path.replace("agent", &format!("agent{form}"))]
+                {
+                    assert!(readings(path.clone()).is_guarded, "{path}");
+                }
+            }
+            assert!(readings(format!("a/.{form}./b")).climbs, "{form}");
+            assert!(readings(format!("onlineagent/101/{form}/.{form}")).is_guarded, "{form}");
+            assert!(!readings(format!("voicecall/101/{form}answer{form}")).is_guarded, "{form}");
+        }
+        for end in ENDS {
+            for word in
+                ["agentevent", "onlineagent", "previewCallout", "cancelPreviewCallout", "qualitycontrol/1/logout"]
+            {
+                assert!(readings(format!("{word}{end}")).is_guarded, "{word}{end}");
+                let escaped = word.replace('e', "%65").replace('o', "%256f").replace('g', "%u0067");
+                assert!(readings(format!("{escaped}{end}/x")).is_guarded || word.contains('/'), "{escaped}{end}");
+            }
         }
     }
 

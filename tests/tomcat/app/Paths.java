@@ -96,6 +96,8 @@ final class Paths {
             String trimmed = lower.replaceAll("[^\\p{L}\\p{N}]+$", "");
             readings.add(trimmed);
             readings.add(trimmed.replaceAll("\\.[a-z]+$", ""));
+            // A decoder that drops what it cannot decode, and a filter that lets ASCII through only.
+            readings.add(fold(lower.replaceAll("[^\\p{ASCII}]", "")));
             readings.add(lower.replaceAll("[\\p{Cntrl}\\p{Cf}\\s\"']", "").replaceAll("/+$", ""));
             // Segments as a router trims them.
             readings.add(trimmed.replaceAll("[\\s\\p{Cntrl}]*/[\\s\\p{Cntrl}]*", "/"));

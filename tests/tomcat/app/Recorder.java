@@ -36,7 +36,7 @@ import javax.servlet.http.HttpServletResponseWrapper;
 
 /** Writes down what every request that arrives could mean, before it is answered, and answers like CC-Gateway. */
 final class Recorder implements Filter {
-    private static final String[] METHOD_HEADERS = {"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"};
+    private static final String OVERRIDE = "x?(http)?method(override)?";
     private static final String[] PATH_HEADERS = {"X-Original-URL", "X-Rewrite-URL"};
     private final ObjectMapper json = new ObjectMapper();
     private final BufferedWriter journal;
@@ -79,11 +79,13 @@ final class Recorder implements Filter {
     private static Set<String> methods(HttpServletRequest request, byte[] body) {
         Set<String> methods = new LinkedHashSet<>();
         methods.add(request.getMethod());
-        for (String name : METHOD_HEADERS) methods.add(request.getHeader(name));
+        for (String name : Collections.list(request.getHeaderNames())) {
+            if (Bodies.folded(name).matches(OVERRIDE)) methods.add(request.getHeader(name));
+        }
         String form = request.getQueryString() + "&" + new String(body, StandardCharsets.ISO_8859_1);
         for (String pair : form.split("[&;]")) {
             int at = pair.indexOf('=');
-            if (at >= 0 && Bodies.folded(Bodies.decoded(pair.substring(0, at))).matches("x?(http)?method(override)?")) {
+            if (at >= 0 && Bodies.folded(Bodies.decoded(pair.substring(0, at))).matches(OVERRIDE)) {
                 methods.add(Bodies.decoded(pair.substring(at + 1)));
             }
         }

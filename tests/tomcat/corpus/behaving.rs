@@ -3,7 +3,7 @@
 use super::{CALLOUT, Corpus, Expected, JSON, VALID, chunked, request};
 
 impl Corpus {
-    fn behaving(&mut self, class: &'static str, method: &str, target: &str, fields: &str, body: &[u8]) {
+    pub(super) fn behaving(&mut self, class: &'static str, method: &str, target: &str, fields: &str, body: &[u8]) {
         let number = self.number();
         let bytes = request(method, target, &number.to_string(), fields, body);
         let expected = Expected { method: method.to_owned(), target: target.to_owned(), body: body.to_vec() };

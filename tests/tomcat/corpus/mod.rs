@@ -10,6 +10,7 @@ mod bodies;
 mod framing;
 mod methods;
 mod mixtures;
+mod odd_forms;
 mod paths;
 mod pushes;
 mod readings;
@@ -92,6 +93,7 @@ pub(crate) fn corpus() -> Vec<Case> {
     corpus.cancellations_with_two_readings();
     corpus.behaving_readings();
     corpus.further_attacks();
+    corpus.odd_forms();
     corpus.cases
 }
 
