@@ -22,6 +22,7 @@ use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use gateway::{API, Gateway, request};
 use previewgate::protocol::parse_events;
 use rustix::time::{ClockId, clock_gettime};
+use tokio::io::DuplexStream;
 
 #[path = "../tests/allocations/gateway.rs"]
 mod gateway;
@@ -95,12 +96,22 @@ fn repeated(piece: impl AsRef<[u8]>, bytes: usize) -> Vec<u8> {
     piece.repeat(bytes / piece.len())
 }
 
-/// Sends a request again and again.
+/// Sends a request again and again. It must leave its connection open.
 fn measure(group: &mut Group<'_>, gateway: &Gateway, name: &str, request: &Arc<[u8]>) {
     let mut client = None;
-    let answer = gateway.exchange(&mut client, request, 1);
+    group.bench_function(name, |b| b.iter(|| answered(gateway, &mut client, name, request)));
+}
+
+/// The same with a connection for each request, for those that end it.
+fn measure_with_connection(group: &mut Group<'_>, gateway: &Gateway, name: &str, request: &Arc<[u8]>) {
+    let name = format!("{name}, on a connection of its own");
+    group.bench_function(&name, |b| b.iter(|| answered(gateway, &mut None, &name, request)));
+}
+
+/// Without an answer nothing would have been measured.
+fn answered(gateway: &Gateway, client: &mut Option<DuplexStream>, name: &str, request: &Arc<[u8]>) {
+    let answer = gateway.exchange(client, request, 1);
     assert!(answer.starts_with("HTTP/1.1 "), "{name}: {answer}");
-    group.bench_function(name, |b| b.iter(|| gateway.exchange(&mut client, request, 1)));
 }
 
 fn heads(group: &mut Group<'_>, gateway: &Gateway) {
@@ -217,11 +228,28 @@ fn bodies(group: &mut Group<'_>, gateway: &Gateway) {
             }
         }
     }
-    let head = format!("PUT {API}/voicecall/101/previewCallout HTTP/1.1\r\nHost: a\r\nGuid: a\r\n{json}");
-    let mut chunked = [head.as_bytes(), b"Transfer-Encoding: chunked\r\n\r\n"].concat();
-    chunked.extend_from_slice(&b"1\r\n \r\n".repeat(BODY / 2));
-    chunked.extend_from_slice(b"2\r\n{}\r\n0\r\n\r\n");
-    measure(group, gateway, "callout of 32 KiB in chunks of one byte", &chunked.into());
+    pieces(group, gateway);
+}
+
+/// Bodies in as many pieces as are read, and in more. Of the latter the rest stays unread, which ends the connection.
+fn pieces(group: &mut Group<'_>, gateway: &Gateway) {
+    measure(group, gateway, "callout of 1 KiB in chunks of one byte", &in_chunks(1000, 1));
+    measure(group, gateway, "callout of 64 KiB in chunks of 13 bytes", &in_chunks(BODY, 13));
+    measure_with_connection(group, gateway, "an ordinary callout", &in_chunks(10, 10));
+    measure_with_connection(group, gateway, "callout of 32 KiB in chunks of one byte", &in_chunks(BODY / 2, 1));
+    measure_with_connection(group, gateway, "callout of 64 KiB in chunks of 6 bytes", &in_chunks(BODY, 6));
+}
+
+/// A callout with so many blanks, in chunks of `size` bytes.
+fn in_chunks(blanks: usize, size: usize) -> Arc<[u8]> {
+    let head = format!(
+        "PUT {API}/voicecall/101/previewCallout HTTP/1.1\r\nHost: a\r\nGuid: a\r\nContent-Type: application/json\r\n\
+         Transfer-Encoding: chunked\r\n\r\n"
+    );
+    let chunk = format!("{size:x}\r\n{}\r\n", " ".repeat(size));
+    let body = r#"{"called":"1","callcontrolid":1}"#;
+    let last = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    [head.as_bytes(), &chunk.as_bytes().repeat(blanks / size), last.as_bytes()].concat().into()
 }
 
 fn requests(c: &mut Criterion<CpuTime>) {
