@@ -220,6 +220,8 @@ mod tests {
             ("", unknown, false, None),
             ("", unknown, true, unverified(unknown)),
             ("", mismatch, true, None),
+            ("", Reason::SignedOut, true, None),
+            ("on_unknown_preview = \"forward\"", Reason::SignedOut, false, unverified(Reason::SignedOut)),
             ("on_unknown_preview = \"forward\"", unknown, false, unverified(unknown)),
             ("on_unknown_preview = \"forward\"", mismatch, false, None),
             ("mode = \"monitor\"", mismatch, false, unverified(mismatch)),

@@ -356,6 +356,8 @@ mod tests {
             previews.apply(shown(control_id, &numbers), Timestamp(1), Bounds { per_agent: 16 });
             assert!(previews.bytes <= 16 * AVERAGE_PREVIEW_BYTES, "{}", previews.bytes);
         }
+        let one = PREVIEW_OVERHEAD + MAX_NUMBERS * (NUMBER_OVERHEAD + 64);
+        assert_eq!((previews.len(), previews.bytes), (16 * AVERAGE_PREVIEW_BYTES / one, previews.len() * one));
         assert_eq!(previews.iter().last().unwrap().control_id, ControlId(99));
         assert_eq!(previews.bytes, previews.iter().map(Preview::bytes).sum::<usize>());
         let mut one = AgentPreviews::default();
@@ -369,6 +371,46 @@ mod tests {
             previews.apply(shown(control_id, &documented), Timestamp(1), Bounds { per_agent: 1024 });
         }
         assert_eq!(previews.len(), 1024);
+    }
+
+    #[test]
+    fn the_bound_in_bytes_can_be_reached() {
+        let numbers: Vec<String> = (0..72).map(|n| format!("{n:016}")).collect();
+        let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
+        let (bounds, mut previews) = (Bounds { per_agent: 2 }, AgentPreviews::default());
+        for control_id in 1..=2 {
+            assert_eq!(previews.apply(shown(control_id, &numbers), Timestamp(1), bounds), Surplus::default());
+            assert_eq!(previews.bytes, control_id as usize * AVERAGE_PREVIEW_BYTES);
+        }
+        let surplus = previews.apply(shown(2, &["1"]), Timestamp(1), bounds);
+        assert_eq!((surplus.previews, control_ids(&previews)), (1, vec![2]));
+    }
+
+    #[test]
+    fn what_makes_room_is_collected_and_what_is_restored_is_bounded() {
+        let mut previews = after(&[shown(1, &["1"]), shown(2, &["2"]), shown(3, &["3"])]);
+        let mut evicted = vec![previews.find(ControlId(3)).unwrap().clone()];
+        let surplus = previews.apply_and_collect(shown(4, &["4"]), Timestamp(9), BOUNDS, &mut evicted);
+        let collected: Vec<_> = evicted.iter().map(|preview| preview.control_id.0).collect();
+        assert_eq!((surplus.previews, collected), (1, vec![3, 1]));
+        let surplus = previews.restore(evicted.remove(0), BOUNDS);
+        assert_eq!((surplus, control_ids(&previews)), (Surplus::default(), vec![2, 4, 3]));
+        let surplus = previews.restore(evicted.remove(0), BOUNDS);
+        assert_eq!((surplus.previews, control_ids(&previews)), (1, vec![4, 3, 1]));
+    }
+
+    #[test]
+    fn what_each_change_ends() {
+        let previews = after(&[shown(1, &["1"]), shown(2, &["2"])]);
+        let ended = |change: Change| -> Vec<i64> {
+            previews.iter().filter(|preview| change.ends(preview)).map(|preview| preview.control_id.0).collect()
+        };
+        assert!(ended(shown(1, &[])).is_empty());
+        assert_eq!(ended(Change::Cancelled(ControlId(2))), [2]);
+        assert_eq!(ended(Change::Ended), [1, 2]);
+        for (moment, expected) in [(0, vec![]), (1, vec![1]), (1000, vec![1]), (1001, vec![1, 2])] {
+            assert_eq!(ended(Change::EndedBefore(Timestamp(moment))), expected, "{moment}");
+        }
     }
 
     #[test]

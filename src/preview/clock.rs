@@ -83,3 +83,26 @@ impl Clock for ManualClock {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_before_has_a_distance_and_one_ahead_has_none() {
+        let clock = ManualClock::new(Timestamp(5));
+        clock.advance(Duration::from_millis(7));
+        assert_eq!((clock.now(), clock.now().since(Timestamp(5))), (Timestamp(12), Duration::from_millis(7)));
+        clock.set(Timestamp(3));
+        assert_eq!((clock.now(), clock.now().since(Timestamp(12))), (Timestamp(3), Duration::ZERO));
+        assert_eq!(Timestamp(u64::MAX).after(Duration::MAX), Timestamp(u64::MAX));
+    }
+
+    #[test]
+    fn the_clock_of_the_machine_goes_on_from_the_time_of_day() {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let clock = SystemClock::new();
+        let (first, second) = (clock.now(), clock.now());
+        assert!(first <= second && first.0 >= millis(started), "{first:?} {second:?} {started:?}");
+    }
+}

@@ -149,7 +149,9 @@ mod tests {
     #[test]
     fn only_plain_decimals_in_range_are_agent_ids() {
         for good in ["101", "59999", "60000", "999999"] {
-            assert_eq!(good.parse::<AgentId>().unwrap().to_string(), good);
+            let agent = good.parse::<AgentId>().unwrap();
+            assert_eq!((agent.to_string().as_str(), agent.as_u32().to_string().as_str()), (good, good));
+            assert_eq!(format!("{agent:?}"), format!("AgentId({good})"));
         }
         for bad in
             ["", "0", "100", "1000000", "0101", "+101", "-101", " 101", "101 ", "1e3", "101.0", "１０１", "99999999999"]

@@ -94,7 +94,8 @@ impl Writer {
             match byte {
                 b'{' | b'[' => self.depth += 1,
                 b'}' | b']' => self.depth = self.depth.saturating_sub(1),
-                b',' if self.depth == 1 => self.member = Member::Name,
+                // At the top level; further within, no string has a part in this.
+                b',' => self.member = Member::Name,
                 _ => {}
             }
         }
@@ -213,6 +214,11 @@ mod tests {
     fn padding_is_left_out_of_the_members_named_and_of_no_other() {
         let text = r#"{"x":"1\u0000","call\u0065d":"1\u0000\u0000","y":{"called":"1\u0000"},"z":["called","\u0000"]}"#;
         let expected = r#"{"x":"1\u0000","called":"1","y":{"called":"1\u0000"},"z":["called","\u0000"]}"#;
+        assert_eq!(written_out(text, &["called"]), expected);
+        // Behind what is nested, and within the value of such a member.
+        let text = r#"{"y":[{},["called"]],"z":{"a":{}},"called":["1\u0000",{"x":"\u0000"}],"x":"1\u0000","called":"2\u0000"}"#;
+        let expected =
+            r#"{"y":[{},["called"]],"z":{"a":{}},"called":["1\u0000",{"x":"\u0000"}],"x":"1\u0000","called":"2"}"#;
         assert_eq!(written_out(text, &["called"]), expected);
         assert_eq!(written_out(r#"{"x":"called","y":"\u0000"}"#, &["called"]), r#"{"x":"called","y":"\u0000"}"#);
     }
