@@ -229,13 +229,13 @@ mod tests {
                 ] {
                     let path = format!("/agentgateway/{root}/{service}/{rest}");
                     let agent = rest.starts_with("101").then_some(agent(101));
-                    let documented = match (root, service, rest) {
+                    let documented = matches!(
+                        (root, service, rest),
                         ("resource", "agentevent", "101" | "allagentevent")
-                        | ("resource", "onlineagent", "101" | "101/loginex" | "101/logout" | "loginbyaccount")
-                        | ("resource", "voicecall", "101/cancelPreviewCallout")
-                        | ("resource", "qualitycontrol", "101/forcelogout/102") => true,
-                        _ => false,
-                    };
+                            | ("resource", "onlineagent", "101" | "101/loginex" | "101/logout" | "loginbyaccount")
+                            | ("resource", "voicecall", "101/cancelPreviewCallout")
+                            | ("resource", "qualitycontrol", "101/forcelogout/102")
+                    );
                     let methods = ["GET", "PUT", "POST", "DELETE"].map(|method| (method, classified(method, &path)));
                     let others = methods.iter().filter(|(_, found)| *found == Ok(Operation::Other { agent })).count();
                     // A documented one has one method.
