@@ -59,8 +59,8 @@ fn named_agent(body: &[u8]) -> Option<String> {
     }
 }
 
-/// Editors and note-taking make two things of a captured request that it was not: LF line ends, and a body whose length
-/// nobody has counted.
+/// The request in a file, with two changes undone that a captured request suffers in an editor: LF line ends, and a body
+/// without a length.
 fn raw(file: Vec<u8>) -> Asked {
     let mut assumptions = Vec::new();
     let mut bytes = file;

@@ -52,7 +52,7 @@ impl GuidKey {
         self.id
     }
 
-    /// The hash of `guid`. None for an empty one: it is no credential, and belongs to nobody.
+    /// The hash of `guid`. None for an empty GUID, which is not a credential.
     pub(super) fn hash(&self, guid: &[u8]) -> Option<GuidHash> {
         (!guid.is_empty()).then(|| GuidHash(u128::from_be_bytes(first_bytes(&self.key, b"guid", guid))))
     }
@@ -103,7 +103,7 @@ impl fmt::Display for GuidHash {
     }
 }
 
-/// Shows nothing: whoever debugs has no use for it.
+/// Shows no digits: a hash in a debug output would only connect log lines with a credential.
 impl fmt::Debug for GuidHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("GuidHash(…)")

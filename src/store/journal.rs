@@ -1,5 +1,5 @@
-//! Ends of previews since the last snapshot: a file beside the snapshot, so that a crash revives nothing. What was learnt
-//! about sessions is in it too, so that the agents' own GUIDs stay their own.
+//! Ends of previews since the last snapshot, in a file beside the snapshot. So no ended preview is back after a crash. The
+//! file also holds what was learnt about sessions, so that the gateway still knows the agents' own GUIDs.
 //!
 //! The ledger hands each end to a thread of the journal, which appends it at once. The data path never waits for the
 //! disk; an answer that ended previews waits until its ends are written ([`Journal::written`]), for a bounded time. The
@@ -276,7 +276,7 @@ pub(super) struct Replay {
     sessions: Vec<(AgentId, KeyId, Learnt)>,
     /// Beginnings of agent IDs at which a file breaks off: each agent that it may be has no preview left.
     torn: Vec<String>,
-    /// A line in the middle cannot be read: nobody knows whose previews it ended, so nothing is restored.
+    /// A line in the middle cannot be read. Any preview may have ended with it, so nothing is restored.
     damaged: bool,
 }
 

@@ -1,9 +1,9 @@
 //! Previews beyond the end of the process: a file that is written now and then and read at the next start.
 //!
-//! Off the data path: the supervisor has it written by a thread that may block. The file holds whole numbers, because
-//! they are what a callout is compared with; it is readable by its owner only. It is replaced as a whole (written
-//! beside, synced, renamed), so that a crash leaves the old one or the new one. What is found in its place and is no
-//! sound snapshot is put aside under the name `….refused`, never overwritten.
+//! The data path does not wait for it: the supervisor has it written by a thread that may block. The file holds whole
+//! telephone numbers, because callouts are compared with them, so only its owner can read it. It is replaced as a whole
+//! (written beside, synced, renamed), so that a crash leaves the old one or the new one. A file in its place that is no
+//! sound snapshot is put aside under the name `….refused`, and never overwritten.
 
 mod fault;
 mod format;
@@ -30,7 +30,7 @@ use crate::telemetry::Metrics;
 pub use fault::SnapshotFault;
 use format::{Content, Continuation, EARLIER_VERSIONS, MAGIC, VERSION};
 
-/// Files that were put aside and are still there; with so many, somebody should look into it first.
+/// Highest number of files that are put aside. With so many, an operator has to remove some first.
 const MAX_REFUSED: usize = 10;
 /// Begins the end of the name of a file that is being written.
 const TEMPORARY: &str = ".tmp.";
@@ -88,7 +88,7 @@ pub struct SnapshotFile {
     key: GuidKey,
     /// Held as long as this gateway uses the file.
     lock: Mutex<Option<File>>,
-    /// A refused file stands at `path` and could not be put aside yet.
+    /// The file at `path` was refused and could not be put aside yet.
     in_the_way: AtomicBool,
     /// One at a time: the last snapshot must not be overtaken by the one before it. The process that takes over writes
     /// the file once it is released.
@@ -257,7 +257,9 @@ impl SnapshotFile {
         match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
-            Ok(found) if !found.is_file() => Err(io::Error::other("something else than a regular file is in the way")),
+            Ok(found) if !found.is_file() => {
+                Err(io::Error::other("its place is taken by something that is not a regular file; remove that"))
+            }
             Ok(_) if !refused && begins_like_ours(&self.path) => Ok(None),
             Ok(_) => {
                 let aside = put_aside(&self.path)?;
@@ -381,7 +383,7 @@ fn begins_like_ours(path: &Path) -> bool {
 /// Renames the file at `path` to `….refused`, `….refused.1` and so on: nothing that was put aside is overwritten either.
 fn put_aside(path: &Path) -> io::Result<PathBuf> {
     if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("something else than a regular file stays where it is"));
+        return Err(io::Error::other("it is not a regular file, so it stays where it is"));
     }
     let names = std::iter::once(".refused".to_owned()).chain((1..MAX_REFUSED).map(|n| format!(".refused.{n}")));
     let free = names.map(|suffix| with_suffix(path, &suffix)).find(|name| fs::symlink_metadata(name).is_err());

@@ -1,7 +1,7 @@
 //! The files that state is kept in: their names, and the checks before the first of them is read.
 //!
-//! Whoever can write a snapshot can make the gateway let callouts through. So a gateway starts only with files that it
-//! owns and that no other user can write, and only if no other gateway uses them.
+//! A user who can write a snapshot can make the gateway allow callouts. So a gateway starts only with files that it owns
+//! and that no other user can write, and only if no other gateway uses them.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ pub enum StateFileError {
     #[error("another gateway uses this snapshot; each gateway needs a file of its own")]
     InUse,
     /// Another user could have written the file.
-    #[error("{} belongs to user {owner}, not to the user of this process ({user}); whoever writes it decides which callouts pass", path.display())]
+    #[error("{} belongs to user {owner}, not to the user of this process ({user}); change its owner, because who can write it decides which callouts pass", path.display())]
     Owner {
         /// The file.
         path: PathBuf,
@@ -36,8 +36,8 @@ pub enum StateFileError {
     },
 }
 
-/// Locks the files of the snapshot at `snapshot` for this process, as long as the returned file is open. None where no
-/// lock is to be had, because nothing can be written there either: that is reported when a snapshot is saved.
+/// Locks the files of the snapshot at `snapshot` for this process, as long as the returned file is open. None if the
+/// lock file cannot be made: a snapshot cannot be written there either, and saving one reports that.
 ///
 /// # Errors
 /// [`StateFileError::InUse`].

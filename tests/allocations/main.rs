@@ -1,7 +1,7 @@
 //! What a request allocates. The counts are exact and do not depend on the load of the machine.
 //!
-//! A bound is today's count and a little more. Whoever exceeds it has made requests more expensive; whoever gets far below it
-//! lowers it.
+//! A bound is today's count and a little more. A change that exceeds it makes requests more expensive. A change that gets
+//! far below it lowers the bound.
 
 // A test may fail loudly; clippy takes only the functions marked as tests for one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]

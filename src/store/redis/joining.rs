@@ -11,7 +11,7 @@ pub(crate) struct Joining {
     joined: watch::Sender<bool>,
     deadline: Instant,
     timeout: Duration,
-    /// The end of the wait was reported.
+    /// Called once, to report that the time is over.
     reported: std::sync::Once,
 }
 
@@ -44,7 +44,7 @@ impl Joining {
         }
     }
 
-    /// Redis could not be used once more. Reports when the time is over.
+    /// One more attempt to use Redis failed. The first attempt after the end of the time reports that.
     pub(super) fn note_attempt(&self) {
         if *self.joined.borrow() || Instant::now() < self.deadline {
             return;
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_waits_until_redis_is_reached_or_the_time_is_over() {
+    async fn a_wait_ends_when_redis_is_reached_or_the_time_is_over() {
         let start = Instant::now();
         let joining = Joining::new(Duration::from_secs(5));
         assert!(joining.is_going_on());

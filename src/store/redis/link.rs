@@ -1,7 +1,7 @@
-//! The connection to Redis: made, watched and made anew by one task, used by everybody.
+//! The connection to Redis. One task makes it, watches it and replaces it; all workers use it.
 //!
-//! A Redis that is known to be away costs nobody any time: without a connection an operation fails at once. One that
-//! hangs is found out by a heartbeat, and its connection is given up.
+//! Without a connection, an operation fails at once, so a Redis that is known to be away delays no request. A heartbeat
+//! finds out that a connection hangs, and the task then gives it up.
 
 use std::io;
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ const COMMANDS_AT_ONCE: usize = 1024;
 #[derive(Default)]
 pub(super) struct Link {
     present: ArcSwapOption<MultiplexedConnection>,
-    /// Something is to be done at once: a change that nobody waits for, or a doubt about the connection.
+    /// Wakes the task before its next heartbeat: changes wait to be written, or an operation has failed.
     pub(super) call: Notify,
 }
 
@@ -63,7 +63,7 @@ pub(super) enum LinkError {
     Redis(#[from] RedisError),
 }
 
-/// The task that moves a connection's bytes; ends with this.
+/// The task that moves a connection's bytes. Dropping this ends the task.
 pub(super) struct Driver(JoinHandle<()>);
 
 impl Driver {
@@ -79,7 +79,8 @@ impl Drop for Driver {
     }
 }
 
-/// Connects and authenticates, in bounded time. Files are read each time: what was replaced is in force.
+/// Connects and authenticates, within [`CONNECT_LIMIT`]. Reads the password and the CA certificates each time, so that
+/// replaced files are in force for the next connection.
 pub(super) async fn connect(settings: &RedisStore) -> Result<(MultiplexedConnection, Driver), LinkError> {
     tokio::time::timeout(CONNECT_LIMIT, establish(settings)).await.unwrap_or(Err(LinkError::Timeout))
 }
@@ -89,7 +90,7 @@ async fn establish(settings: &RedisStore) -> Result<(MultiplexedConnection, Driv
     let identity = identity(settings)?;
     let socket = TcpStream::connect((url.host.as_str(), url.port)).await?;
     socket.set_nodelay(true)?;
-    // Time limits are the callers' own.
+    // Each caller sets its own time limit.
     let config = AsyncConnectionConfig::new().set_response_timeout(None).set_pipeline_buffer_size(COMMANDS_AT_ONCE);
     if url.tls {
         let name = ServerName::try_from(url.host.clone()).map_err(|_| TlsError::ServerName(url.host.clone()))?;
@@ -110,7 +111,8 @@ fn identity(settings: &RedisStore) -> Result<RedisConnectionInfo, LinkError> {
     if let Some(path) = &settings.password_file {
         let wrong = |source| LinkError::Password { path: path.clone(), source };
         let content = std::fs::read(path).map_err(wrong)?;
-        let line = password(&content).ok_or_else(|| wrong(io::Error::other("not one line of text")))?;
+        let line = password(&content)
+            .ok_or_else(|| wrong(io::Error::other("the file has to hold the password as its only line")))?;
         identity = identity.set_password(line);
     }
     Ok(identity)

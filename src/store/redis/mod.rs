@@ -1,13 +1,13 @@
 //! Previews in a Redis that several gateways share.
 //!
 //! Each agent is one hash, `{prefix}agent:{id}`: the state as JSON, a random tag that changes with each write, and a
-//! mark that the agent was seen. A write reads the state, applies the changes with the one rule that there is
-//! ([`record`]), and swaps the state for the new one if its tag is still the same ([`SWAP`], which Redis executes as one
-//! step); otherwise it begins again with what it got instead.
+//! mark that the agent was seen. A write reads the state, applies the changes ([`record`]), and puts the new state in
+//! place of the old one if the tag is still the same ([`SWAP`], which Redis executes as one step). Otherwise it begins
+//! again with the state that Redis has now.
 //!
-//! Every change goes through the [`outbox`]: whoever made it waits until it is written, but no longer than
-//! `previews.store.timeout`, and what is not written by then is tried again when Redis is back. A read is Redis's answer
-//! plus whatever this gateway still has in the outbox.
+//! Every change goes through the [`outbox`]. The answer that brought it waits until it is written, but no longer than
+//! `previews.store.timeout`. A change that is not written by then is tried again when Redis is back. A read returns what
+//! Redis has, with the changes applied that this gateway still has in the outbox.
 //!
 //! What remains possible, most of it only while Redis is away or a gateway is cut off from it:
 //! - With `on_store_failure = "local"`, a preview that was ended through another gateway is still good here, until the
@@ -57,15 +57,17 @@ use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{StoreOperation, StoreOutcome};
 
 const SWAP: &str = include_str!("swap.lua");
-/// Gateways that write the same agent at the same time: each attempt that fails is another one's success.
+/// Attempts to write one agent. An attempt fails only if another gateway has written the agent in the meantime.
 const ATTEMPTS: usize = 16;
 /// Agents that are written at the same time.
 const AT_ONCE: usize = 32;
 /// Between two heartbeats, and between two attempts to write what is late.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// A Redis that is silent for longer hangs.
+/// A connection is given up if Redis does not answer a heartbeat within this time.
 const HEARTBEAT_LIMIT: Duration = Duration::from_secs(1);
+/// Longest time for writing the late changes of up to [`AT_ONCE`] agents.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(1);
+/// Between two connections, and between two attempts to connect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// Between two looks at what is left when the gateway ends.
 const LEAVING_PAUSE: Duration = Duration::from_millis(20);
@@ -73,7 +75,8 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// A larger difference between the clocks of this gateway and of Redis is reported.
 const MAX_SKEW: Duration = Duration::from_secs(2);
 const SKEW_WARNING_INTERVAL: Duration = Duration::from_secs(60);
-/// Writes of one agent take turns, so that a gateway does not conflict with itself. Agents share them, for boundedness.
+/// Writes of one agent take turns, so that a gateway does not conflict with itself. Agents share the locks, so that their
+/// number is bounded.
 const WRITE_LOCKS: usize = 256;
 
 /// The shared store, from this gateway's point of view.
@@ -104,7 +107,7 @@ pub(super) struct Known {
     pub(super) session: Option<Session>,
 }
 
-/// Why Redis was of no use.
+/// Why an operation in Redis failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error("not connected")]
@@ -170,7 +173,7 @@ impl SharedStore {
         self.settings.on_store_failure
     }
 
-    /// Connected, and nothing waits to be written.
+    /// Whether Redis is connected and nothing waits to be written.
     pub(super) fn is_well(&self) -> bool {
         self.link.is_up() && self.outbox.len() == 0
     }
@@ -193,7 +196,7 @@ impl SharedStore {
         known
     }
 
-    /// Takes changes in, to be written by [`Self::share`] or by [`Self::keep`].
+    /// Adds changes to the outbox. [`Self::share`] or [`Self::keep`] writes them.
     pub(super) fn add(&self, agent: AgentId, changes: impl IntoIterator<Item = TimedChange>) {
         for change in changes {
             if self.outbox.add(agent, change).is_err() {
@@ -242,7 +245,7 @@ impl SharedStore {
     async fn flush(&self, agent: AgentId) -> Result<(), Failure> {
         let lock = self.write_locks.get(agent.as_u32() as usize % WRITE_LOCKS).ok_or(Failure::NotConnected)?;
         let _lock = lock.lock().await;
-        // Nothing to do is fine: somebody else took it along.
+        // Another task may have written the changes while this one waited for the lock.
         let Some(batch) = self.outbox.begin(agent) else { return Ok(()) };
         let mut stored = self.fetch(agent).await?;
         for _ in 0..ATTEMPTS {
@@ -270,7 +273,7 @@ impl SharedStore {
     }
 
     async fn swap(&self, agent: AgentId, stored: &Stored, batch: &Batch) -> Result<Swap, Failure> {
-        // A state that nobody can read any more is replaced: it could only refuse everything for ever.
+        // A state that cannot be read is replaced. If it stayed, each read of this agent would fail.
         let before = self.record(stored).unwrap_or_default();
         let mut after = self.beginning(agent, stored).unwrap_or_else(|| before.clone());
         after.apply_all(&batch.changes, self.bounds);
@@ -291,7 +294,7 @@ impl SharedStore {
         }
     }
 
-    /// What a state begins with that Redis knows nothing about.
+    /// What the state of an agent begins with if Redis has never seen the agent: with "local", this gateway's own previews.
     fn beginning(&self, agent: AgentId, stored: &Stored) -> Option<Record> {
         let stands_in = !stored.seen && self.settings.on_store_failure == OnStoreFailure::Local;
         stands_in.then(|| self.local.previews(agent))?.map(|previews| Record::of(AgentPreviews::clone(&previews)))
@@ -308,7 +311,7 @@ impl SharedStore {
         format!("{}agent:{agent}", self.settings.prefix)
     }
 
-    /// Counts, and says now and then what is wrong.
+    /// Counts the operation. Logs a failure, but not more often than every [`WARNING_INTERVAL`].
     fn finished(&self, operation: StoreOperation, failure: Option<&Failure>) {
         let outcome = match failure {
             None => StoreOutcome::Ok,
@@ -452,7 +455,7 @@ impl SharedStore {
     /// Writes what waits, until something goes wrong: the next heartbeat tries again.
     async fn catch_up(&self) {
         for agents in self.outbox.agents().chunks(AT_ONCE) {
-            // Nobody waits for these: a slow Redis gets them too.
+            // No answer waits for these, so a slow Redis may take longer than `previews.store.timeout`.
             self.share_within(CATCH_UP_LIMIT, agents).await;
             if agents.iter().all(|agent| !self.outbox.of(*agent).is_empty()) {
                 return;

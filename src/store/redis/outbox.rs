@@ -1,7 +1,7 @@
 //! Changes that Redis does not have yet: for a moment in normal times, and until Redis is back otherwise.
 //!
-//! Bounded. If one agent has too many changes, an end of all previews replaces the older half: that refuses callouts
-//! rather than allowing too many. If too many agents have changes, only ends of further agents are kept: what has ended must
+//! The outbox is bounded. If one agent has too many changes, an end of all previews replaces the older half: callouts are
+//! refused rather than wrongly allowed. If too many agents have changes, only ends of further agents are kept: what has ended must
 //! reach the other gateways.
 
 use std::collections::HashMap;
@@ -110,7 +110,7 @@ impl Outbox {
         self.lock().agents.keys().copied().collect()
     }
 
-    /// How many there are.
+    /// The number of agents with changes.
     pub(super) fn len(&self) -> usize {
         self.lock().agents.len()
     }
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_changes_of_an_agent_end_in_an_end() {
+    fn an_end_replaces_the_older_of_too_many_changes() {
         let outbox = Outbox::new(1000);
         for id in 0..1000 {
             outbox.add(agent(101), at(Timestamp(id as u64), cancelled(id))).unwrap();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn previews_of_too_many_agents_are_refused_and_no_end_is() {
+    fn previews_of_too_many_agents_are_refused_but_their_ends_are_kept() {
         let outbox = Outbox::new(10);
         let shown = || {
             let numbers = Vec::new();
