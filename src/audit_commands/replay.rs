@@ -12,13 +12,13 @@ use super::output::count;
 use crate::audit::Rfc3339;
 use crate::audit::record::{Decision, Ended, Record, Shown};
 use crate::audit::verify::{Findings, Grade, Line, Log};
-use crate::config::{self, Config, Files, Mode};
+use crate::config::{self, Config, Files, OnStoreFailure, StoreKind};
 use crate::gateway::policy::{Objection, apply_policy, is_refused_as_foreign};
 use crate::preview::{
     AgentPreviews, Announcement, Bounds, Callout, Change, ControlId, DialedNumber, Reason, RecordId, Refusal, ShownRef,
     Timestamp, Verdict, decide,
 };
-use crate::store::Ownership;
+use crate::store::{Ownership, Unavailable};
 
 /// The command's options.
 #[derive(Debug, clap::Args)]
@@ -181,14 +181,15 @@ impl Replay {
             | Reason::PreviewExpired
             | Reason::SignedOut
             | Reason::ForeignSession => self.apply_rule(at, decision, recorded)?,
-            Reason::StoreUnavailable => return self.by_mode(decision, decision.allowed_by.is_some()),
+            Reason::StoreUnavailable => Err(Objection::Unknowable(self.on_store_failure()?)),
             Reason::MalformedBody
             | Reason::MissingField
             | Reason::InvalidAgentId
             | Reason::InvalidContentType
             | Reason::MissingGuid
             | Reason::MethodNotAllowed
-            | Reason::AmbiguousPath => return self.by_mode(decision, false),
+            | Reason::AmbiguousPath
+            | Reason::TooLarge => Err(invalid(recorded)),
             // Load, faults and vanished clients do not depend on the configuration that is compared.
             _ => return Some((decision.verdict.to_string(), decision.reason.to_string())),
         };
@@ -196,11 +197,15 @@ impl Replay {
         Some(self.apply_policy(outcome, warming_up))
     }
 
-    /// What monitor mode lets through and enforce mode does not.
-    fn by_mode(&self, decision: &Decision<'_>, allowed: bool) -> Option<Outcome> {
-        let forward = allowed || self.config.validation.mode == Mode::Monitor;
-        let verdict = if forward { Verdict::Unverified } else { Verdict::Rejected };
-        Some((verdict.as_str().to_owned(), decision.reason.to_string()))
+    /// What the other configuration does with callouts while its store is away. `None` if it then goes by the gateway's own
+    /// memory: the records do not tell what that memory held.
+    fn on_store_failure(&self) -> Option<Unavailable> {
+        let StoreKind::Redis(redis) = &self.config.previews.store else { return None };
+        match redis.on_store_failure {
+            OnStoreFailure::Reject => Some(Unavailable::Reject),
+            OnStoreFailure::Forward => Some(Unavailable::Forward),
+            OnStoreFailure::Local => None,
+        }
     }
 
     fn apply_policy(&self, outcome: Result<(), Objection>, warming_up: bool) -> Outcome {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use assert_cmd::Command;
 use previewgate::audit::ConfigTrigger;
+use previewgate::preview::{AgentPreviews, Callout, ControlId, DialedNumber, Reason, Verdict};
 
 use crate::commands::{audit, text};
 use crate::gateway::{Site, three_days};
@@ -150,4 +151,33 @@ fn a_replay_under_another_configuration_finds_what_would_change() {
     assert!(!open.contains("number_not_in_preview"), "{open}");
     let monitor = replay(&site, "[validation]\nmode = \"monitor\"");
     assert!(monitor.contains("6  rejected number_not_in_preview, would be unverified"), "{monitor}");
+}
+
+#[test]
+fn a_replay_goes_by_the_mode_of_each_reason_and_by_on_store_failure() {
+    let site = Site::new();
+    let gateway = site.gateway("a");
+    let callout = Callout { called: DialedNumber::new("88881001"), control_id: ControlId(7) };
+    for reason in [Reason::MalformedBody, Reason::TooLarge, Reason::AmbiguousPath, Reason::StoreUnavailable] {
+        gateway.record(101, &callout, &AgentPreviews::default(), Verdict::Rejected, reason);
+    }
+    gateway.stop();
+    let redis = "[previews.store]\nkind = \"redis\"\nurl = \"redis://h\"\non_store_failure";
+    let own_memory = "1  cannot be told";
+    for (settings, changed, expected) in [
+        ("".to_owned(), 0, own_memory),
+        (format!("{redis} = \"local\""), 0, own_memory),
+        (format!("{redis} = \"reject\""), 0, ""),
+        (format!("{redis} = \"forward\""), 1, "rejected store_unavailable, would be unverified store_unavailable"),
+        ("[validation.reasons]\ntoo_large = \"monitor\"".to_owned(), 1, "rejected too_large, would be unverified"),
+        (
+            "[validation]\nmode = \"monitor\"\n[validation.reasons]\nmalformed_body = \"enforce\"".to_owned(),
+            2,
+            "rejected ambiguous_path, would be unverified ambiguous_path",
+        ),
+    ] {
+        let printed = replay(&site, &settings);
+        let total = format!("4 callouts, {changed} would be decided otherwise\n");
+        assert!(printed.contains(&total) && printed.contains(expected), "{settings}\n{printed}");
+    }
 }
