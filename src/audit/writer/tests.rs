@@ -108,17 +108,14 @@ impl Running {
     }
 
     fn start_on(disk: TestStorage, durability: Durability, segment_bytes: u64) -> Self {
+        Self::start_with(disk, WriterSettings { durability, segment_bytes, ..settings() })
+    }
+
+    fn start_with(disk: TestStorage, settings: WriterSettings) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let keys = Arc::new(NumberKeys::open(directory.path(), START).unwrap());
         let (signer, _) = Signer::generate().unwrap();
         let (queue, clock) = (Arc::new(Queue::bounded(4096)), Arc::new(ManualClock::new(START)));
-        let settings = WriterSettings {
-            durability,
-            checkpoint_interval: Duration::from_secs(3600),
-            segment: Duration::from_secs(24 * 3600),
-            segment_bytes,
-            retention: Duration::from_secs(3600),
-        };
         let storage = Box::new(disk.clone());
         let mut writer =
             Writer::with_storage(storage, Arc::new(signer), keys, clock.clone(), settings, Arc::clone(&queue));
@@ -146,6 +143,16 @@ impl Running {
         let disk = self.disk.0.lock().unwrap();
         let lines = |content: &[u8]| std::str::from_utf8(content).unwrap().lines().map(str::to_owned).collect();
         disk.files.iter().map(|(_, content)| lines(content)).collect()
+    }
+}
+
+fn settings() -> WriterSettings {
+    WriterSettings {
+        durability: Durability::Written,
+        checkpoint_interval: Duration::from_secs(3600),
+        segment: Duration::from_secs(24 * 3600),
+        segment_bytes: u64::MAX,
+        retention: Duration::from_secs(3600),
     }
 }
 
@@ -280,8 +287,27 @@ fn rotation_by_size_and_by_day_loses_nothing() {
     }
 }
 
+/// Callouts may be refused after such a failure, so the writer cannot wait for the next record.
 #[test]
-fn a_checkpoint_that_fails_is_made_up_for_without_another_record() {
+fn after_a_checkpoint_that_failed_a_segment_is_begun_without_another_record() {
+    let checkpoint_interval = Duration::from_millis(10);
+    let running = Running::start_with(TestStorage::default(), WriterSettings { checkpoint_interval, ..settings() });
+    // The record is written; its checkpoint is not.
+    running.script([Step::Short(usize::MAX), Step::Fail(ErrorKind::StorageFull)]);
+    running.record(1);
+    let begun = || running.disk.0.lock().unwrap().files.get(1).is_some_and(|(_, content)| !content.is_empty());
+    let deadline = Instant::now() + PATIENCE;
+    while !begun() {
+        assert!(Instant::now() < deadline, "no segment without a record");
+        thread::sleep(Duration::from_millis(1));
+    }
+    let [old, new] = &running.end()[..] else { panic!() };
+    assert_eq!((kinds(old), &kinds(new)[..2]), (vec!["open", "checkpoint", "store"], &["open", "checkpoint"][..]));
+    assert_chained(&[old, new]);
+}
+
+#[test]
+fn a_segment_that_cannot_be_opened_at_first_loses_no_record() {
     let running = Running::start_on(TestStorage::default(), Durability::Written, 2000);
     // The close of the segment, which is due by its size, and two attempts to open the next one.
     let pad = |n| running.record_and_wait(n);
@@ -289,8 +315,11 @@ fn a_checkpoint_that_fails_is_made_up_for_without_another_record() {
     running.disk.0.lock().unwrap().creates.extend([ErrorKind::StorageFull, ErrorKind::StorageFull]);
     (8..30).for_each(|n| _ = pad(n));
     assert!(!running.queue.is_failing());
+    assert!(running.disk.0.lock().unwrap().creates.is_empty(), "both attempts were made");
     let segments = running.end();
     assert_chained(&segments.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let stores = segments.iter().flat_map(|lines| kinds(lines)).filter(|kind| *kind == "store").count();
+    assert_eq!(stores, 30);
 }
 
 #[test]
