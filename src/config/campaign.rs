@@ -243,7 +243,7 @@ impl Kind for Numbers {
                 && number.chars().all(|c| c.is_ascii_digit() || matches!(c, '+' | '*' | '#'))
         };
         if let Some(bad) = numbers.iter().find(|number| !dialled(number)) {
-            let message = format!("contains {bad:?}, which is not a number of 1 to {MAX_NUMBER} digits");
+            let message = format!("contains {bad:?}, which is not a number (1 to {MAX_NUMBER} of 0-9, +, * and #)");
             return value.wrong(&message, &format!("write {WANTED}"));
         }
         let numbers = numbers.join(",");

@@ -91,7 +91,7 @@ struct Session {
     offer: Option<Offer>,
 }
 
-/// What an agent does, for people.
+/// What an agent does at the moment.
 pub(super) struct Activity {
     pub(super) calls: Vec<Call>,
     pub(super) busy: bool,

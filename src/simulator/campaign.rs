@@ -19,7 +19,7 @@ pub(super) fn start(shared: &Arc<Shared>) {
 
 async fn serve(shared: Arc<Shared>, running: Arc<Contacts>, agent: AgentId) {
     loop {
-        // The pause begins when the agent is available, and again when it was not at the end of the pause.
+        // An agent who is not available at the end of the pause gets another pause.
         shared.agents.until(|agents| agents.is_available(agent)).await;
         tokio::time::sleep(running.campaign.pace).await;
         if !shared.agents.is_available(agent) {

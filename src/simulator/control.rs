@@ -97,7 +97,7 @@ fn agents(shared: &Shared) -> Value {
     shared.agents.signed_in().iter().map(shown).collect()
 }
 
-/// In one word.
+/// The agent's state in the answers of this interface.
 fn activity(activity: Option<&Activity>) -> &'static str {
     match activity {
         Some(activity) if !activity.calls.is_empty() => "in a call",

@@ -1,6 +1,6 @@
 //! The failures that the simulator answers with, in the vendor's codes (docs/protocol.md 3).
 
-/// The failures that the simulator knows how to answer (docs/protocol.md 3).
+/// Why the simulator does not do what a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     InvalidParameter,
@@ -14,7 +14,7 @@ pub(super) enum Failure {
     NothingToHold,
     NotTalking,
     NothingOnHold,
-    InACallAlready,
+    AnotherCall,
     NothingToRelease,
     InACall,
 }
@@ -33,9 +33,9 @@ impl Failure {
             Self::NothingToHold => "200-013",
             Self::NotTalking => "200-014",
             Self::NothingOnHold => "200-015",
-            Self::InACallAlready => "200-016",
+            Self::AnotherCall => "200-016",
             Self::NothingToRelease => "200-017",
-            // Listed for previewCallout. That it means this is a guess.
+            // The vendor lists it for previewCallout without a meaning; this meaning is a guess.
             Self::InACall => "200-036",
         }
     }
@@ -53,7 +53,7 @@ impl Failure {
             Self::NothingToHold => "there is no call to hold",
             Self::NotTalking => "the state of the call does not allow to hold it",
             Self::NothingOnHold => "there is no call on hold",
-            Self::InACallAlready => "the agent is in another call",
+            Self::AnotherCall => "the agent is in another call",
             Self::NothingToRelease => "there is no call to release",
             Self::InACall => "the agent is in a call",
         }

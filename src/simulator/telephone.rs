@@ -32,7 +32,7 @@ pub(super) enum CallState {
 }
 
 impl CallState {
-    /// For people.
+    /// The state in the answers of the simulator's own interface.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Alerting => "alerting",
@@ -154,7 +154,7 @@ impl Telephone {
         let wanted = |call: &&mut Call| call.state == CallState::Held && id.is_none_or(|id| id == call.id);
         let call = self.calls.iter_mut().find(wanted).ok_or(Failure::NothingOnHold)?;
         if !free {
-            return Err(Failure::InACallAlready);
+            return Err(Failure::AnotherCall);
         }
         call.enter(CallState::Talking);
         Ok(vec![(TALKING, call.content())])
@@ -174,12 +174,12 @@ impl Telephone {
         Some(self.after(released, &call))
     }
 
-    /// Gives the present call away. `notifies`: the mode is that in which the platform reports the result.
-    pub(super) fn transfer(&mut self, notifies: bool) -> Result<(Call, Caused), Failure> {
+    /// Gives the present call away. With `reports`, an event tells the agent about it.
+    pub(super) fn transfer(&mut self, reports: bool) -> Result<(Call, Caused), Failure> {
         let talks = |call: &Call| call.state == CallState::Talking;
         let call = self.remove(talks).ok_or(Failure::NothingToTransfer)?;
         let mut caused = Vec::new();
-        if notifies {
+        if reports {
             caused.push((TRANSFERRED, json!({"callid": call.id})));
         }
         caused.push((CALL_RELEASE, call.content()));
