@@ -145,7 +145,7 @@ impl Replay {
         let announcement = Announcement {
             control_id: ControlId(shown.control_id),
             numbers: numbers.collect(),
-            shown: vec![ShownRef { record: shown.id, key: shown.key }],
+            shown: vec![ShownRef { record: shown.id, key: shown.key, at: None }],
         };
         self.change(shown.agent, at, Change::Shown(announcement));
     }
@@ -156,14 +156,15 @@ impl Replay {
             return;
         }
         match ended.control_id.map(ControlId) {
-            None => self.change(ended.agent, at, Change::Ended),
+            None => self.change(ended.agent, at, ended.before.map_or(Change::Ended, Change::EndedBefore)),
             Some(control_id) => {
                 let known: Vec<RecordId> = match self.agent(ended.agent, at).previews.find(control_id) {
                     Some(preview) => preview.shown.iter().map(|shown| shown.record).collect(),
                     None => return,
                 };
-                // What was over before it was shown does not end what was shown before it.
-                if known.iter().all(|id| ended.shown.contains(id)) {
+                // What was over before it was shown does not end what was shown before it. Where nothing is named, another
+                // gateway showed it.
+                if ended.shown.is_empty() || known.iter().all(|id| ended.shown.contains(id)) {
                     self.change(ended.agent, at, Change::Cancelled(control_id));
                 }
             }

@@ -10,6 +10,8 @@ use super::{ControlId, DialedNumber, ShownRef, Timestamp};
 /// Numbers kept for one preview; the newest stay. `dialeddigits` holds at most 120 characters (docs/protocol.md 5), so
 /// at most 60 numbers.
 pub const MAX_NUMBERS: usize = 128;
+/// References of one preview: one for each number, and one for an announcement without numbers.
+const MAX_REFERENCES: usize = MAX_NUMBERS + 1;
 /// Bytes of one number. `dialeddigits` holds at most 24 characters for one number (docs/protocol.md 5). A longer one is
 /// not kept.
 pub const MAX_NUMBER_BYTES: usize = 64;
@@ -51,6 +53,28 @@ impl Preview {
     /// The numbers, the oldest announcement first.
     pub fn numbers(&self) -> impl Iterator<Item = &DialedNumber> {
         self.numbers.iter().map(|shown| &shown.number)
+    }
+
+    /// Keeps the numbers that were shown at a time that counts, and the references to their announcements: what refers to
+    /// a number that is over must not explain a callout any more.
+    pub(crate) fn retain_shown(&mut self, counts: impl Fn(Timestamp) -> bool) {
+        self.numbers.retain(|number| counts(number.shown_at));
+        self.shown.retain(|shown| shown.at.is_none_or(&counts));
+    }
+
+    /// Adds the references of an earlier announcement. Where there are too many, those go first that name no number which
+    /// a later one does not name too.
+    fn add_earlier_references(&mut self, mut earlier: Vec<ShownRef>) {
+        if earlier.is_empty() {
+            return;
+        }
+        earlier.retain(|known| self.shown.iter().all(|shown| shown.record != known.record));
+        earlier.append(&mut self.shown);
+        if earlier.len() > MAX_REFERENCES {
+            let is_needed = |at| at == self.announced_at || self.numbers.iter().any(|number| number.shown_at == at);
+            earlier.retain(|shown| shown.at.is_none_or(is_needed));
+        }
+        self.shown = earlier.split_off(earlier.len().saturating_sub(MAX_REFERENCES));
     }
 
     fn bytes(&self) -> usize {
@@ -155,9 +179,7 @@ impl AgentPreviews {
             Change::Ended => *self = Self::default(),
             Change::EndedBefore(moment) => {
                 self.previews.retain(|preview| preview.announced_at >= moment);
-                for preview in &mut self.previews {
-                    preview.numbers.retain(|shown| shown.shown_at >= moment);
-                }
+                self.previews.iter_mut().for_each(|preview| preview.retain_shown(|at| at >= moment));
                 self.bytes = self.previews.iter().map(Preview::bytes).sum();
             }
         }
@@ -176,7 +198,8 @@ impl AgentPreviews {
         let Announcement { control_id, numbers, shown: references } = announcement;
         let shown = numbers.into_iter().map(|number| ShownNumber { number, shown_at: now });
         let (numbers, mut surplus) = newest(shown);
-        let preview = Preview { control_id, numbers, announced_at: now, shown: references };
+        let shown = references.into_iter().map(|reference| ShownRef { at: Some(now), ..reference }).collect();
+        let preview = Preview { control_id, numbers, announced_at: now, shown };
         self.add(preview, bounds, &mut surplus, evicted);
         surplus
     }
@@ -192,10 +215,7 @@ impl AgentPreviews {
     fn add(&mut self, mut preview: Preview, bounds: Bounds, surplus: &mut Surplus, evicted: &mut Vec<Preview>) {
         if let Some(known) = self.take(preview.control_id) {
             surplus.numbers += merge(known.numbers, &mut preview.numbers);
-            let mut references = known.shown;
-            references.append(&mut preview.shown);
-            let excess = references.len().saturating_sub(MAX_NUMBERS);
-            preview.shown = references.split_off(excess);
+            preview.add_earlier_references(known.shown);
         }
         self.bytes += preview.bytes();
         self.previews.push(preview);
@@ -418,6 +438,41 @@ mod tests {
         let previews = after(&[shown(1, &["1"]), shown(1, &["2"]), Change::EndedBefore(Timestamp(1000))]);
         let numbers: Vec<_> = previews.find(ControlId(1)).unwrap().numbers().map(DialedNumber::reveal).collect();
         assert_eq!(numbers, ["2"]);
+    }
+
+    /// Announces these numbers under control ID 1 in the record of this name.
+    fn recorded(name: u64, numbers: &[&str]) -> Change {
+        let shown = format!("{name:016x}-1@2026-11:00000001").parse().unwrap();
+        let numbers = numbers.iter().map(|n| DialedNumber::new(*n)).collect();
+        Change::Shown(Announcement { control_id: ControlId(1), numbers, shown: vec![shown] })
+    }
+
+    fn records(previews: &AgentPreviews) -> Vec<u64> {
+        previews.find(ControlId(1)).unwrap().shown.iter().map(|shown| shown.record.run).collect()
+    }
+
+    #[test]
+    fn a_record_explains_no_number_that_is_over() {
+        let shown = [recorded(1, &["1"]), recorded(2, &["2"]), recorded(3, &[])];
+        assert_eq!(records(&after(&shown)), [1, 2, 3]);
+        let ended = [&shown[..], &[Change::EndedBefore(Timestamp(1000))]].concat();
+        assert_eq!(records(&after(&ended)), [2, 3]);
+    }
+
+    #[test]
+    fn the_record_of_each_number_stays_however_often_others_are_announced() {
+        let mut changes = vec![recorded(1, &["1"])];
+        changes.extend((2..400).map(|name| recorded(name, &["2"])));
+        let records = records(&after(&changes));
+        assert_eq!((records[0], records.last(), records.len() <= MAX_REFERENCES), (1, Some(&399), true));
+    }
+
+    #[test]
+    fn a_record_that_is_known_already_is_named_once() {
+        let mut previews = after(&[recorded(1, &["1"]), recorded(2, &["2"])]);
+        let again = previews.find(ControlId(1)).unwrap().clone();
+        previews.restore(again, BOUNDS);
+        assert_eq!(records(&previews), [1, 2]);
     }
 
     #[test]

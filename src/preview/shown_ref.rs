@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::Timestamp;
+
 /// The name of one audit record: unique among all instances and all starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId {
@@ -76,11 +78,15 @@ pub struct ShownRef {
     pub record: RecordId,
     /// The key of the numbers in it.
     pub key: NumberKeyId,
+    /// When the preview got it: the time of the numbers that it announces. `None` before that, and if an earlier version
+    /// kept the preview.
+    pub at: Option<Timestamp>,
 }
 
 impl fmt::Display for ShownRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.record, self.key)
+        write!(f, "{}@{}", self.record, self.key)?;
+        self.at.map_or(Ok(()), |Timestamp(at)| write!(f, "@{at}"))
     }
 }
 
@@ -89,7 +95,9 @@ impl FromStr for ShownRef {
 
     fn from_str(text: &str) -> Result<Self, InvalidReference> {
         let (record, key) = text.split_once('@').ok_or(InvalidReference)?;
-        Ok(Self { record: record.parse()?, key: key.parse()? })
+        let (key, at) = key.split_once('@').map_or((key, None), |(key, at)| (key, Some(at)));
+        let at = at.map(|at| at.parse().map(Timestamp).map_err(|_| InvalidReference)).transpose()?;
+        Ok(Self { record: record.parse()?, key: key.parse()?, at })
     }
 }
 
@@ -100,16 +108,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_reference_reads_as_it_was_written(run: u64, number: u64, year in 1970u16..=9999, month in 1u8..=12, fingerprint: u32) {
-            let reference =
-                ShownRef { record: RecordId { run, number }, key: NumberKeyId { year, month, fingerprint } };
+        fn a_reference_reads_as_it_was_written(run: u64, number: u64, year in 1970u16..=9999, month in 1u8..=12, fingerprint: u32, at: Option<u64>) {
+            let (record, key) = (RecordId { run, number }, NumberKeyId { year, month, fingerprint });
+            let reference = ShownRef { record, key, at: at.map(Timestamp) };
             prop_assert_eq!(reference.to_string().parse::<ShownRef>(), Ok(reference));
         }
     }
 
     #[test]
     fn other_text_is_no_reference() {
-        for bad in ["", "1-1", "0000000000000001-01", "0000000000000001-1@2026-13:00000000", "x@y"] {
+        for bad in [
+            "",
+            "1-1",
+            "0000000000000001-01",
+            "0000000000000001-1@2026-13:00000000",
+            "0000000000000001-1@2026-12:00000000@",
+            "0000000000000001-1@2026-12:00000000@x",
+            "x@y",
+        ] {
             assert!(bad.parse::<RecordId>().is_err() && bad.parse::<ShownRef>().is_err(), "{bad}");
         }
     }

@@ -347,7 +347,7 @@ impl Replay {
             let concerned = |id: ControlId| control_id.is_none_or(|ended| ended == id);
             previews.retain(|preview| !(concerned(preview.control_id) && ended(preview.announced_at)));
             for preview in previews.iter_mut().filter(|preview| concerned(preview.control_id)) {
-                preview.numbers.retain(|shown| !ended(shown.shown_at));
+                preview.retain_shown(|at| !ended(at));
             }
         }
     }

@@ -25,7 +25,7 @@ use super::journal::{self, Journal, Replay};
 use super::sessions::{KeptSessions, Sessions};
 use super::state_files::{check, lock, parent, secret, siblings, with_suffix};
 use super::{Ledger, MemoryStore, StateFileError};
-use crate::preview::{AgentId, AgentPreviews, Clock, Preview, ShownNumber, Timestamp};
+use crate::preview::{AgentId, AgentPreviews, Clock, Preview, ShownNumber, ShownRef, Timestamp};
 use crate::telemetry::Metrics;
 pub use fault::SnapshotFault;
 use format::{Content, Continuation, EARLIER_VERSIONS, MAGIC, VERSION};
@@ -212,7 +212,9 @@ impl SnapshotFile {
         // A number whose time does not fit is older than any that is still good.
         let shown = |shown: ShownNumber| Some(ShownNumber { shown_at: today(shown.shown_at)?, ..shown });
         let numbers = preview.numbers.into_iter().filter_map(shown).collect();
-        Some(Preview { numbers, announced_at, ..preview })
+        let dated = |reference: ShownRef| ShownRef { at: reference.at.and_then(today), ..reference };
+        let shown = preview.shown.into_iter().map(dated).collect();
+        Some(Preview { numbers, announced_at, shown, ..preview })
     }
 
     /// Writes the previews of `ledger`.

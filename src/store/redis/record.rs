@@ -221,12 +221,13 @@ fn split(previews: &AgentPreviews, at: Timestamp) -> (Vec<Preview>, Vec<Preview>
             earlier.push(preview);
             continue;
         }
-        let Preview { control_id, numbers, announced_at, shown } = preview;
-        let (old, new): (Vec<_>, Vec<_>) = numbers.into_iter().partition(|shown| shown.shown_at <= at);
-        if let Some(announced_at) = old.iter().map(|shown| shown.shown_at).max() {
-            earlier.push(Preview { control_id, numbers: old, announced_at, shown: Vec::new() });
+        let (mut old, mut new) = (preview.clone(), preview);
+        old.retain_shown(|shown_at| shown_at <= at);
+        new.retain_shown(|shown_at| shown_at > at);
+        if let Some(announced_at) = old.numbers.iter().map(|shown| shown.shown_at).max() {
+            earlier.push(Preview { announced_at, ..old });
         }
-        later.push(Preview { control_id, numbers: new, announced_at, shown });
+        later.push(new);
     }
     (earlier, later)
 }
@@ -408,12 +409,31 @@ mod tests {
         }
     }
 
+    /// Announces the number of this name under control ID 1, in the record of this name.
+    fn recorded(name: u64) -> Change {
+        let Change::Shown(announcement) = shown(1, &name.to_string()) else { panic!() };
+        let reference = format!("{name:016x}-1@2026-11:00000001").parse().unwrap();
+        Change::Shown(Announcement { shown: vec![reference], ..announcement })
+    }
+
+    #[test]
+    fn a_late_announcement_takes_its_place_with_its_record() {
+        let record = after(&[at(1, recorded(1)), at(9, recorded(9)), late(5, recorded(5))]);
+        let preview = record.previews.find(ControlId(1)).unwrap();
+        let names: Vec<_> = preview.shown.iter().map(|shown| shown.record.run).collect();
+        assert_eq!((names, preview.announced_at), (vec![1, 5, 9], Timestamp(9)));
+    }
+
     #[test]
     fn a_late_end_ends_the_numbers_shown_before_it_and_leaves_those_shown_since() {
         for end in [Change::Ended, CANCEL_1, Change::EndedBefore(Timestamp(5))] {
-            let record = after(&[at(1, shown(1, "1")), at(9, shown(1, "9")), late(5, end.clone())]);
+            let record = after(&[at(1, recorded(1)), at(9, recorded(9)), late(5, end.clone())]);
+            let record = Record::from_json(&record.to_json(), BOUNDS).unwrap();
             let numbers: Vec<_> = record.previews.find(ControlId(1)).unwrap().numbers().cloned().collect();
             assert_eq!(numbers, [DialedNumber::new("9")], "{end:?}");
+            let names: Vec<_> =
+                record.previews.iter().flat_map(|preview| &preview.shown).map(|r| r.record.run).collect();
+            assert_eq!(names, [9], "the records of what is over explain nothing any more");
             assert!(record.has_lost_previews(&after(&[at(1, shown(1, "1"))])));
         }
     }
