@@ -314,6 +314,9 @@ pub struct Ended<'a> {
     pub control_id: Option<i64>,
     /// Its announcements, as far as this gateway knows them.
     pub shown: Vec<RecordId>,
+    /// Only what was shown before this time is over.
+    #[serde(with = "time::optional", default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Timestamp>,
     /// The reason, as in the log: `released`, `shut_down`, `cancelled`, `signed_in`, `signed_out`, `no_session`,
     /// `unknown_outcome`; `expired`, `per_agent` and `capacity` when the gateway forgets it; `outdated`, `earlier_session`
     /// and `failed_answer` when it was over before it was shown, and never counted.

@@ -6,6 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -36,6 +37,8 @@ const MAX_TEXT: usize = 128;
 const MAX_NUMBER: usize = 64;
 /// Most previews that a decision lists.
 const MAX_PREVIEWS: usize = 16;
+/// How long a start waits until the log is open.
+const OPEN: Duration = Duration::from_secs(5);
 /// How long the end of the process waits for the last records.
 const EXIT: Duration = Duration::from_secs(5);
 
@@ -150,14 +153,21 @@ impl Audit {
     /// [`AuditError`]
     pub fn start(settings: &Settings, clock: Arc<dyn Clock>) -> Result<(Arc<Self>, AuditGuard), AuditError> {
         let (audit, mut writer) = Self::prepare(settings, clock)?;
-        if let Err(error) = writer.open_first() {
-            tracing::error!(target: "previewgate::audit", %error, "the audit log cannot be opened");
-        }
         let dispatch = tracing::dispatcher::get_default(Clone::clone);
+        let (opened, opening) = mpsc::channel::<()>();
         let thread = thread::Builder::new().name("audit".into()).spawn(move || {
             let _log = tracing::dispatcher::set_default(&dispatch);
+            if let Err(error) = writer.open_first() {
+                tracing::error!(target: "previewgate::audit", %error, "the audit log cannot be opened");
+            }
+            drop(opened);
             writer.run();
         })?;
+        // A disk that stands still must not keep the gateway from serving polls.
+        if opening.recv_timeout(OPEN) == Err(RecvTimeoutError::Timeout) {
+            audit.queue.set_failing(true);
+            tracing::error!(target: "previewgate::audit", "the disk of the audit log does not answer");
+        }
         let guard = AuditGuard { queue: Arc::clone(&audit.queue), thread: Some(thread), exit: settings.exit };
         Ok((Arc::new(audit), guard))
     }
@@ -216,7 +226,7 @@ impl Audit {
             session: session(facts.guid, &key),
             evidence: evidence.collect(),
         });
-        self.queue.push(at, &record).then(|| ShownRef { record: id, key: key.id() })
+        self.queue.push(at, &record).then(|| ShownRef { record: id, key: key.id(), at: None })
     }
 
     /// What became of the answer or push that shows these previews.
@@ -235,8 +245,15 @@ impl Audit {
     /// A preview of an agent is over.
     pub fn ended(&self, agent: AgentId, control_id: Option<ControlId>, shown: &[ShownRef], cause: &str) {
         let control_id = control_id.map(|id| id.0);
-        let record = Ended { agent: agent.as_u32(), control_id, shown: names(shown), cause: cause.into() };
+        let record =
+            Ended { agent: agent.as_u32(), control_id, shown: names(shown), before: None, cause: cause.into() };
         self.push(&Record::Ended(record));
+    }
+
+    /// The previews of an agent are over that any gateway showed before `moment`.
+    pub fn ended_before(&self, agent: AgentId, moment: Timestamp, cause: &str) {
+        let (shown, before, cause) = (Vec::new(), Some(moment), cause.into());
+        self.push(&Record::Ended(Ended { agent: agent.as_u32(), control_id: None, shown, before, cause }));
     }
 
     /// Records a callout that is about to go upstream, and waits until the record is where `audit.durability` asks for.

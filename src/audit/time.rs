@@ -57,6 +57,24 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     parse(text).ok_or_else(|| de::Error::custom("not a time as in RFC 3339, in UTC with milliseconds"))
 }
 
+/// For `#[serde(with)]`: a time that may be absent.
+pub(super) mod optional {
+    use super::{Deserializer, Serializer, Timestamp, deserialize as read, serialize as write};
+
+    pub(in crate::audit) fn serialize<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+        match at {
+            Some(at) => write(at, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(in crate::audit) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Timestamp>, D::Error> {
+        read(deserializer).map(Some)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

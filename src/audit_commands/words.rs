@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::audit::Rfc3339;
 use crate::audit::record::{Call, Decision, Delivered, Ended, Outcome, Record, Shown};
 use crate::audit::verify::{Derived, Line};
 
@@ -44,9 +45,10 @@ fn delivered(record: &Delivered<'_>) -> &'static str {
 }
 
 fn ended(record: &Ended<'_>) -> String {
-    let what = match record.control_id {
-        Some(id) => format!("the preview with control ID {id} is"),
-        None => "all previews of the agent are".to_owned(),
+    let what = match (record.control_id, record.before) {
+        (Some(id), _) => format!("the preview with control ID {id} is"),
+        (None, Some(before)) => format!("all previews of the agent that were shown before {} are", Rfc3339(before)),
+        (None, None) => "all previews of the agent are".to_owned(),
     };
     format!("{what} over: {}", record.cause.replace('_', " "))
 }

@@ -20,7 +20,7 @@ use crate::audit::{
 use crate::config::{Config, StoreKind};
 use crate::preview::{AgentId, Change, Clock, ControlId, RecordId, ShownRef, Timestamp};
 use crate::protocol::{CallReport, Delivery, Event, Events};
-use crate::store::{EndObserver, Ledger, StoreState};
+use crate::store::{EndObserver, EndScope, Ledger, StoreState};
 use crate::telemetry::Metrics;
 
 /// Calls that are remembered, and for how long: longer than a call lasts.
@@ -259,5 +259,13 @@ struct EndRecords(Arc<Audit>);
 impl EndObserver for EndRecords {
     fn ended(&self, agent: AgentId, control_id: Option<ControlId>, shown: &[ShownRef], cause: &'static str) {
         self.0.ended(agent, control_id, shown, cause);
+    }
+
+    fn ended_elsewhere(&self, agent: AgentId, scope: EndScope, cause: &'static str) {
+        match scope {
+            EndScope::One(control_id) => self.0.ended(agent, Some(control_id), &[], cause),
+            EndScope::All => self.0.ended(agent, None, &[], cause),
+            EndScope::Before(moment) => self.0.ended_before(agent, moment, cause),
+        }
     }
 }

@@ -29,7 +29,7 @@ pub use answer::{Outcome, Recorded, Source};
 pub use ledger::{Ledger, LookUp};
 pub use memory::MemoryStore;
 pub use moment::Moment;
-pub use preview_ends::EndObserver;
+pub use preview_ends::{EndObserver, EndScope};
 pub use recent_ends::{EndCause, RecentEnd};
 pub use sessions::Ownership;
 pub use sign_in::SignIn;

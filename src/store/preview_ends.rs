@@ -2,13 +2,38 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::preview::{AgentId, Change, ControlId, Preview, ShownRef};
+use crate::preview::{AgentId, Change, ControlId, Preview, ShownRef, Timestamp};
 
 /// Learns which previews are over. It must not wait for anything: it is called while an agent's lock is held.
 pub trait EndObserver: Send + Sync {
     /// A preview of `agent` is over. `shown` is where its announcements are recorded, as far as this gateway knows them.
-    /// Without a control ID it is every preview of the agent, whichever gateway showed it.
     fn ended(&self, agent: AgentId, control_id: Option<ControlId>, shown: &[ShownRef], cause: &'static str);
+
+    /// Previews of `agent` are over that only other gateways may know.
+    fn ended_elsewhere(&self, agent: AgentId, scope: EndScope, cause: &'static str);
+}
+
+/// Which previews of an agent are over, whichever gateway showed them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndScope {
+    /// The one with this control ID.
+    One(ControlId),
+    /// All.
+    All,
+    /// Those that were shown before this time.
+    Before(Timestamp),
+}
+
+impl EndScope {
+    /// What `change` ends.
+    fn of(change: &Change) -> Option<Self> {
+        match change {
+            Change::Shown(_) => None,
+            Change::Cancelled(control_id) => Some(Self::One(*control_id)),
+            Change::Ended => Some(Self::All),
+            Change::EndedBefore(moment) => Some(Self::Before(*moment)),
+        }
+    }
 }
 
 /// The observer, if there is one. Clones share it.
@@ -40,13 +65,14 @@ impl PreviewEnds {
         }
     }
 
-    /// `change` ends these previews of `agent`. If other gateways share the previews, it may end some that only they know.
+    /// `change` ends these previews of `agent`. If other gateways share the previews, it may end some that only they know:
+    /// all the others of this agent, or one that no event here has shown.
     pub(super) fn note(&self, agent: AgentId, ended: &[&Preview], change: &Change, cause: &'static str, shared: bool) {
-        match self.observer() {
-            Some(observer) if ended.is_empty() && shared => {
-                observer.ended(agent, change.ended_preview(), &[], cause);
-            }
-            _ => self.ended(agent, ended.iter().copied(), cause),
+        self.ended(agent, ended.iter().copied(), cause);
+        let known_here = !ended.is_empty() && change.ended_preview().is_some();
+        if let (Some(observer), Some(scope)) = (self.observer().filter(|_| shared && !known_here), EndScope::of(change))
+        {
+            observer.ended_elsewhere(agent, scope, cause);
         }
     }
 
@@ -59,6 +85,58 @@ impl PreviewEnds {
             {
                 observer.ended(agent, Some(shown.control_id), &shown.shown, cause);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Observed(Mutex<Vec<String>>);
+
+    impl EndObserver for Observed {
+        fn ended(&self, _: AgentId, control_id: Option<ControlId>, shown: &[ShownRef], cause: &'static str) {
+            self.0.lock().unwrap().push(format!("{:?} {} {cause}", control_id.map(|id| id.0), shown.len()));
+        }
+
+        fn ended_elsewhere(&self, _: AgentId, scope: EndScope, cause: &'static str) {
+            self.0.lock().unwrap().push(format!("elsewhere {scope:?} {cause}"));
+        }
+    }
+
+    /// What is observed when this change ends previews, of which `known` were shown here.
+    fn observed(change: &Change, known: &[i64], shared: bool) -> Vec<String> {
+        let (ends, observer) = (PreviewEnds::default(), Arc::new(Observed::default()));
+        ends.observe(observer.clone());
+        let preview = |id: &i64| Preview {
+            control_id: ControlId(*id),
+            numbers: Vec::new(),
+            announced_at: Timestamp(1),
+            shown: Vec::new(),
+        };
+        let known: Vec<_> = known.iter().map(preview).collect();
+        ends.note(AgentId::try_from(101).unwrap(), &known.iter().collect::<Vec<_>>(), change, "cause", shared);
+        std::mem::take(&mut *observer.0.lock().unwrap())
+    }
+
+    #[test]
+    fn with_a_shared_store_an_end_counts_for_what_other_gateways_showed() {
+        let (one, all, before) = (Change::Cancelled(ControlId(7)), Change::Ended, Change::EndedBefore(Timestamp(9)));
+        for (change, known, expected) in [
+            (&one, &[][..], &["elsewhere One(ControlId(7)) cause"][..]),
+            (&one, &[7], &["Some(7) 0 cause"]),
+            (&all, &[], &["elsewhere All cause"]),
+            // Other gateways may have shown more of this agent.
+            (&all, &[7], &["Some(7) 0 cause", "elsewhere All cause"]),
+            (&before, &[7], &["Some(7) 0 cause", "elsewhere Before(Timestamp(9)) cause"]),
+        ] {
+            assert_eq!(observed(change, known, true), expected, "{change:?} {known:?}");
+            let alone: Vec<_> = expected.iter().filter(|end| !end.starts_with("elsewhere")).collect();
+            assert_eq!(observed(change, known, false).iter().collect::<Vec<_>>(), alone, "{change:?} {known:?}");
         }
     }
 }

@@ -16,5 +16,6 @@ mod python;
 mod reports;
 mod rule;
 mod schema;
+mod several;
 mod stories;
 mod tampering;

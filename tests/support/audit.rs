@@ -3,9 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use previewgate::audit::Digest;
+use previewgate::audit::note::Signer;
+use previewgate::audit::verify::{Request, Verification, verify};
 use serde_json::Value;
 
-use super::eventually;
+use super::{Site, eventually};
+
+impl Site {
+    /// Verifies these directories of the site together, as an auditor would.
+    pub(crate) fn verify(&self, directories: &[&str]) -> Verification {
+        let directories: Vec<PathBuf> = directories.iter().map(|name| self.path(name)).collect();
+        let keys = [Signer::read(&self.path("audit.key")).unwrap().verifier().clone()];
+        verify(&Request { directories: &directories, keys: &keys, anchor: None }).unwrap()
+    }
+}
 
 /// The records of one directory, in order. One instance after the other.
 #[derive(Clone, Debug)]

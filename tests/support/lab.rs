@@ -236,10 +236,15 @@ impl Site {
 
     /// Starts one more gateway in front of the same simulator, with settings and an address of its own.
     pub(crate) fn start_another(&self, settings: &str) -> Gateway {
+        self.start_another_by(Arc::new(SystemClock::new()), settings)
+    }
+
+    /// The same; the gateway judges by this clock.
+    pub(crate) fn start_another_by(&self, clock: Arc<dyn Clock>, settings: &str) -> Gateway {
         let number = self.gateways.fetch_add(1, Ordering::Relaxed);
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let file = self.write(&format!("another-{number}.toml"), self.text(anywhere, settings));
-        self.bind_from(file, Start::ordinary()).start()
+        self.bind_from(file, Start { clock, ..Start::ordinary() }).start()
     }
 
     /// How the gateway of this site is reached, before it has started; without its operators' listener.

@@ -53,13 +53,29 @@ impl ShownFact {
 pub(super) struct EndFact {
     pub(super) place: Place,
     pub(super) cause: String,
+    /// `None`: every preview of the agent.
+    control_id: Option<i64>,
+    /// Only what was shown before this time.
+    before: Option<Timestamp>,
 }
 
 impl EndFact {
     /// `None` if the gateway only forgot the preview: another one may still know it.
     pub(super) fn new(place: Place, ended: &Ended<'_>) -> Option<Self> {
         let forgotten = matches!(&*ended.cause, "expired" | "per_agent" | "capacity");
-        (!forgotten).then(|| Self { place, cause: ended.cause.to_string() })
+        let (control_id, before) = (ended.control_id, ended.before);
+        (!forgotten).then(|| Self { place, cause: ended.cause.to_string(), control_id, before })
+    }
+
+    /// Whether it ends a preview that another gateway showed. The gateway that showed it names each preview that it ends;
+    /// others end more than they know. What was over before it was shown ends nothing else.
+    pub(super) fn ends_elsewhere(&self, shown: &ShownFact) -> bool {
+        let never_counted = matches!(&*self.cause, "outdated" | "earlier_session" | "failed_answer");
+        !never_counted
+            && self.place.chain != shown.place.chain
+            && self.place.at > shown.place.at
+            && self.control_id.is_none_or(|control_id| control_id == shown.control_id)
+            && self.before.is_none_or(|before| shown.place.at < before)
     }
 }
 

@@ -49,6 +49,8 @@ pub(super) struct Judge {
     later: Vec<DecisionFact>,
     /// Decisions without outcome.
     open: HashMap<RecordId, OpenDecision>,
+    /// The starts of gateways of which announcements were read.
+    runs: HashSet<u64>,
     /// The chains whose beginning was pruned, and the time before which nothing is known.
     pruned_before: HashMap<usize, Timestamp>,
     pub(super) decisions: Decisions,
@@ -71,7 +73,10 @@ impl Judge {
     pub(super) fn read(&mut self, chain: usize, line: &Line, findings: &mut Findings) {
         let place = Place::new(chain, line);
         match line.record() {
-            Some(Record::Shown(shown)) => self.recent.show(&shown, ShownFact::new(place, &shown)),
+            Some(Record::Shown(shown)) => {
+                self.runs.insert(shown.id.run);
+                self.recent.show(&shown, ShownFact::new(place, &shown));
+            }
             Some(Record::Ended(ended)) => {
                 if let Some(fact) = EndFact::new(place, &ended) {
                     self.recent.end(&ended, &fact);
@@ -140,10 +145,15 @@ impl Judge {
         {
             report(&decision, Grade::Broken, &contradiction, findings);
         }
-        if decision.verdict == Some(Verdict::Forwarded)
+        if decision.may_ring()
             && let Some(over) = self.recent.ended_before(&decision)
         {
-            let grade = if over.certain { Grade::Broken } else { Grade::Incomplete };
+            let grade = match decision.verdict {
+                // It was let through although something was wrong with it, and its record says so.
+                Some(Verdict::Unverified) => Grade::Note,
+                _ if over.certain => Grade::Broken,
+                _ => Grade::Incomplete,
+            };
             let end = &over.end.place;
             let doubt = if over.certain { "" } else { ", as far as the clocks of two gateways can tell" };
             let message = format!(
@@ -171,9 +181,19 @@ impl Judge {
                 let shown_at = Timestamp(decision.place.at.0.saturating_sub(shown_before));
                 let pruned = self.pruned_before.values().any(|before| shown_at <= *before);
                 let grade = if pruned || !decision.may_ring() { Grade::Note } else { Grade::Incomplete };
+                let whose = if message.ends_with(rule::NOT_THERE) { self.whose(decision) } else { "" };
                 let reason = if pruned { " (its time is that of segments that were pruned)" } else { "" };
-                report(decision, grade, &format!("cannot be derived: {message}{reason}"), findings);
+                report(decision, grade, &format!("cannot be derived: {message}{whose}{reason}"), findings);
             }
+        }
+    }
+
+    /// Where the announcements may be that a decision refers to and that are missing.
+    fn whose(&self, decision: &DecisionFact) -> &'static str {
+        if decision.references().all(|id| self.runs.contains(&id.run)) {
+            ": the gateway that recorded it is there, but not that segment"
+        } else {
+            ": another gateway recorded it, or this one in another directory"
         }
     }
 

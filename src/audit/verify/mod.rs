@@ -110,11 +110,21 @@ fn instance(line: &Line) -> &str {
     line.file.split('.').nth(1).unwrap_or_default()
 }
 
+/// How often a verification begins again because a gateway removed a segment meanwhile.
+const ATTEMPTS: usize = 8;
+
 /// Verifies directories together.
 ///
 /// # Errors
 /// When a file cannot be read.
 pub fn verify(request: &Request<'_>) -> io::Result<Verification> {
+    // A gateway that prunes its log removes files that were listed a moment before.
+    let removed = |attempt: &io::Result<_>| matches!(attempt, Err(error) if error.kind() == io::ErrorKind::NotFound);
+    let mut attempts = (1..ATTEMPTS).map(|_| verify_once(request));
+    attempts.find(|attempt| !removed(attempt)).unwrap_or_else(|| verify_once(request))
+}
+
+fn verify_once(request: &Request<'_>) -> io::Result<Verification> {
     let mut findings = Findings::default();
     let mut log = Log::open(request.directories, request.keys, request.anchor, &mut findings)?;
     let mut judge = judge::Judge::default();

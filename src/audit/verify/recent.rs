@@ -19,7 +19,7 @@ pub(super) struct Recent {
     shown: HashMap<RecordId, ShownFact>,
     ends: HashMap<RecordId, EndFact>,
     order: VecDeque<(Timestamp, RecordId)>,
-    /// Ends of all previews of an agent.
+    /// Ends of each agent's previews: they count for what other gateways showed, too.
     agents: HashMap<u32, Vec<EndFact>>,
     ended_agents: VecDeque<(Timestamp, u32)>,
     ttl_ms: u64,
@@ -54,10 +54,8 @@ impl Recent {
             self.order.push_back((fact.place.at, *id));
             self.ends.entry(*id).or_insert_with(|| fact.clone());
         }
-        if ended.control_id.is_none() {
-            self.ended_agents.push_back((fact.place.at, ended.agent));
-            self.agents.entry(ended.agent).or_default().push(fact.clone());
-        }
+        self.ended_agents.push_back((fact.place.at, ended.agent));
+        self.agents.entry(ended.agent).or_default().push(fact.clone());
     }
 
     /// Forgets what is too old to matter at `now`.
@@ -94,9 +92,7 @@ impl Recent {
         let (id, shown) = listing
             .filter(|(_, fact)| fact.lists(&decision.called) == Some(true))
             .max_by_key(|(_, fact)| fact.place.at)?;
-        let of_agent = self.agents.get(&shown.agent).into_iter().flatten();
-        // The gateway that showed it names each preview that it ends; only others end more than they know.
-        let of_agent = of_agent.filter(|end| end.place.chain != shown.place.chain && end.place.at > shown.place.at);
+        let of_agent = self.agents.get(&shown.agent).into_iter().flatten().filter(|end| end.ends_elsewhere(shown));
         let ends = self.ends.get(&id).into_iter().chain(of_agent);
         let first = ends.filter(|end| end.place.at < decision.place.at).min_by_key(|end| end.place.at)?;
         let after_shown = first.place.at.since(shown.place.at);

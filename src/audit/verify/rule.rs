@@ -14,6 +14,9 @@ use crate::preview::{
 /// Clocks of two gateways, and the moment between judging and recording, may differ by this much.
 pub(super) const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 
+/// The end of the message about a preview whose record is missing.
+pub(super) const NOT_THERE: &str = "is not in the given directories";
+
 /// The result of deriving a verdict again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Derived {
@@ -47,7 +50,7 @@ pub(super) fn derive<'s>(
                     Ok(()) => previews.push(fact),
                     Err(contradiction) => return Derived::Contradiction(contradiction),
                 },
-                None => return Derived::Unknown(format!("its preview {id} is not in the given directories")),
+                None => return Derived::Unknown(format!("its preview {id} {NOT_THERE}")),
             }
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::preview::{ControlId, ManualClock, ShownRef};
 use crate::protocol::parse_events;
+use crate::store::EndScope;
 
 struct Scene {
     ledger: Ledger,
@@ -251,6 +252,10 @@ struct Observed(Mutex<Vec<(Option<i64>, usize, &'static str)>>);
 impl EndObserver for Observed {
     fn ended(&self, _: AgentId, control_id: Option<ControlId>, shown: &[ShownRef], cause: &'static str) {
         self.0.lock().unwrap().push((control_id.map(|id| id.0), shown.len(), cause));
+    }
+
+    fn ended_elsewhere(&self, _: AgentId, scope: EndScope, _: &'static str) {
+        panic!("no other gateway shares these previews: {scope:?}");
     }
 }
 

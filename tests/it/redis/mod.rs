@@ -3,6 +3,7 @@
 //! `redis-server` is started from the PATH, each test its own. Without one the tests are skipped, except in CI. No test
 //! sleeps to synchronise: it waits for what it needs to have happened.
 
+mod audit;
 mod joining;
 mod lab;
 
