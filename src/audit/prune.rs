@@ -7,42 +7,74 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use super::note;
 use super::record::{Header, Kind, SignedCheckpoint};
 use super::segment::{Chain, SegmentName, chains};
 use super::time;
 use crate::preview::Timestamp;
+
+/// Which segments of a chain may be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// All but the last, from which a gateway goes on.
+    ButLast,
+    /// All: no gateway writes the chain any more.
+    All,
+}
 
 /// Prunes every chain of a directory; returns how many segments were removed.
 ///
 /// # Errors
 /// When a file cannot be read, written or removed.
 pub fn prune(directory: &Path, now: Timestamp, age: Duration) -> io::Result<usize> {
-    chains([directory])?.values().map(|chain| prune_chain(directory, chain, now, age)).sum()
+    chains([directory])?.values().map(|chain| prune_chain(directory, chain, now, age, Extent::ButLast)).sum()
 }
 
-/// Prunes one chain; returns how many segments were removed.
-pub(super) fn prune_instance(directory: &Path, instance: &str, now: Timestamp, age: Duration) -> io::Result<usize> {
-    let chain = chains([directory])?.remove(instance).unwrap_or_default();
-    prune_chain(directory, &chain, now, age)
-}
-
-/// Removes the oldest segments first. The last one always stays, because the chain continues from it.
-fn prune_chain(directory: &Path, chain: &Chain, now: Timestamp, age: Duration) -> io::Result<usize> {
+/// Removes the oldest segments of one chain first; returns how many.
+pub(super) fn prune_chain(
+    directory: &Path,
+    chain: &Chain,
+    now: Timestamp,
+    age: Duration,
+    extent: Extent,
+) -> io::Result<usize> {
     let mut removed = 0;
     let mut segments = chain.segments.iter().peekable();
     while let Some((name, path)) = segments.next() {
-        // A segment holds records up to the start of the next one.
-        let Some((next, _)) = segments.peek() else { break };
-        if !is_older(next, now, age) {
+        let is_old = match (segments.peek(), extent) {
+            // A segment holds records up to the start of the next one.
+            (Some((next, _)), _) => is_older(next, now, age),
+            (None, Extent::All) => unless_removed(ended_before(path, now, age))?.unwrap_or_default(),
+            (None, Extent::ButLast) => false,
+        };
+        if !is_old {
             break;
         }
-        if let Some(note) = last_note(path)? {
-            keep_note(directory, name, &note)?;
-        }
-        fs::remove_file(path)?;
-        removed += 1;
+        // Another process may prune the same directory.
+        removed += usize::from(unless_removed(remove(directory, name, path))?.is_some());
     }
     Ok(removed)
+}
+
+fn unless_removed<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+fn remove(directory: &Path, name: &SegmentName, path: &Path) -> io::Result<()> {
+    if let Some(note) = last_note(path)? {
+        keep_note(directory, name, &note)?;
+    }
+    fs::remove_file(path)
+}
+
+/// Whether the last checkpoint of a segment is older than `age`.
+fn ended_before(path: &Path, now: Timestamp, age: Duration) -> io::Result<bool> {
+    let opened = last_note(path)?.map(|note| note::open(&note, &[]));
+    let Some(note::Opened::Signed(end) | note::Opened::Unsigned(end)) = opened else { return Ok(false) };
+    Ok(now.since(end.time) > age)
 }
 
 fn is_older(next: &SegmentName, now: Timestamp, age: Duration) -> bool {
@@ -64,7 +96,7 @@ fn last_note(path: &Path) -> io::Result<Option<String>> {
 
 fn keep_note(directory: &Path, name: &SegmentName, note: &str) -> io::Result<()> {
     let path = directory.join(name.checkpoint_file());
-    let temporary = directory.join(format!(".{name}.tmp"));
+    let temporary = directory.join(format!(".{name}.{}.tmp", std::process::id()));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(note.as_bytes())?;
     file.sync_all()?;

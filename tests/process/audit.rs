@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use previewgate::audit::verify::Grade;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
@@ -57,6 +58,9 @@ async fn no_call_arrives_without_a_decision_before_it_however_often_the_gateway_
     let agents: Vec<_> = (0..AGENTS).map(|number| access.agent_from_elsewhere(101 + number)).collect();
     let mut arrived: Vec<String> = Vec::new();
     for round in 0..rounds {
+        if round % 8 == 7 {
+            killed_at_start(&site, round).await;
+        }
         let mut gateway = site.run().await;
         let mut calling = load(&gateway, &agents, round).await;
         // A prime step, so that the kills meet every phase of a callout.
@@ -88,12 +92,31 @@ async fn no_call_arrives_without_a_decision_before_it_however_often_the_gateway_
     let unknown: Vec<_> = arrived.iter().filter(|id| !decisions.contains_key(id.as_str())).collect();
     assert!(unknown.is_empty(), "{} of {} arrived without a decision: {unknown:?}", unknown.len(), arrived.len());
     assert!(arrived.len() >= rounds);
-    let open = decisions.values().filter(|decision| !outcomes.contains(decision["id"].as_str().unwrap())).count();
+    let open: HashSet<u64> = decisions
+        .values()
+        .filter(|decision| decision["verdict"] != "rejected" && !outcomes.contains(decision["id"].as_str().unwrap()))
+        .map(|decision| decision["seq"].as_u64().unwrap())
+        .collect();
+    // The verifier names exactly those that may have rung, and takes none of the kills for tampering.
+    let verification = site.verify(&["audit"]);
+    assert_eq!(verification.findings.of(Grade::Broken).next(), None);
+    let named =
+        verification.findings.of(Grade::Incomplete).filter(|finding| finding.message.starts_with("may have rung"));
+    assert_eq!(named.map(|finding| finding.seq.unwrap()).collect::<HashSet<u64>>(), open);
+    assert_eq!(verification.decisions.derived, decisions.len() as u64);
+    let open = open.len();
     println!(
         "{rounds} kills, {} arrivals, {} decisions, {open} of them without outcome",
         arrived.len(),
         decisions.len()
     );
+}
+
+/// Kills a gateway at some moment between its start and its first callouts.
+async fn killed_at_start(site: &Site, round: usize) {
+    let mut process = site.shell(RUN).stdout(std::process::Stdio::null()).spawn().unwrap();
+    tokio::time::sleep(Duration::from_millis(round as u64 * 11 % 97)).await;
+    process.kill().await.unwrap();
 }
 
 async fn refused(agent: &Agent) {

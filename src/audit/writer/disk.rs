@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::audit::checkpoint_line::checkpoint_line;
 use crate::audit::digest::{Digest, Hex};
 use crate::audit::note;
+use crate::audit::prune::{Extent, prune_chain};
 use crate::audit::record::{Header, Kind, Tail};
 use crate::audit::segment::{Chain, SegmentName, chains};
 use crate::preview::Timestamp;
@@ -80,17 +81,32 @@ impl Directory {
     }
 
     /// Claims the first chain that no process writes, or a new one. Two gateways may write to one directory: each has its own
-    /// chain.
-    fn claim(&self) -> io::Result<Claim> {
+    /// chain. So do a gateway and the one that takes over from it.
+    fn claim(&self) -> io::Result<(Claim, Recovered)> {
         for (instance, _) in chains([self.path.as_path()])? {
-            if let Some(claim) = self.try_claim(instance)? {
-                return Ok(claim);
+            match self.claim_chain(instance.clone()) {
+                Ok(Some(claimed)) => return Ok(claimed),
+                Ok(None) => {}
+                // Written by another user: a gateway was started by hand, as root.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    tracing::warn!(target: "previewgate::audit", instance, %error, "a chain of the audit log belongs to another user");
+                }
+                Err(error) => return Err(error),
             }
         }
         let mut bytes = [0; 4];
         rand::fill(&mut bytes).map_err(|_| io::Error::other("the system has no random numbers"))?;
-        let instance = Hex::<4>(bytes).to_string();
-        self.try_claim(instance)?.ok_or_else(|| io::Error::other("another process took the new chain"))
+        let taken = || io::Error::other("another process took the new chain");
+        self.claim_chain(Hex::<4>(bytes).to_string())?.ok_or_else(taken)
+    }
+
+    /// Claims this chain, and reads its end. `None` if another process writes it.
+    fn claim_chain(&self, instance: String) -> io::Result<Option<(Claim, Recovered)>> {
+        let Some(claim) = self.try_claim(instance)? else { return Ok(None) };
+        let instance = claim.instance.clone();
+        let chain = chains([self.path.as_path()])?.remove(&instance).unwrap_or_default();
+        let recovered = Recovered { latest: latest(&chain), end: end(&chain)?, instance };
+        Ok(Some((claim, recovered)))
     }
 
     /// Claims the chain again if the directory was removed and is back: another process must not take the same chain.
@@ -103,6 +119,21 @@ impl Directory {
         let taken = || io::Error::other("another process writes this chain");
         self.claimed = Some(self.try_claim(claim.instance.clone())?.ok_or_else(taken)?);
         Ok(())
+    }
+
+    /// Prunes the own chain, and those that nobody writes any more: a gateway that takes over from another begins its own.
+    fn prune_chains(&self, now: Timestamp, retention: Duration) -> io::Result<usize> {
+        let mut removed = 0;
+        for (instance, chain) in chains([self.path.as_path()])? {
+            let is_own = self.claimed.as_ref().is_some_and(|claim| claim.instance == instance);
+            // Held until the chain is pruned.
+            let claim = if is_own { None } else { self.try_claim(instance)? };
+            if is_own || claim.is_some() {
+                let extent = if is_own { Extent::ButLast } else { Extent::All };
+                removed += prune_chain(&self.path, &chain, now, retention, extent)?;
+            }
+        }
+        Ok(removed)
     }
 
     fn try_claim(&self, instance: String) -> io::Result<Option<Claim>> {
@@ -119,10 +150,7 @@ impl Directory {
 impl Storage for Directory {
     fn recover(&mut self) -> io::Result<Recovered> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
-        let claim = self.claim()?;
-        let instance = claim.instance.clone();
-        let chain = chains([self.path.as_path()])?.remove(&instance).unwrap_or_default();
-        let recovered = Recovered { latest: latest(&chain), end: end(&chain)?, instance };
+        let (claim, recovered) = self.claim()?;
         self.claimed = Some(claim);
         Ok(recovered)
     }
@@ -146,8 +174,7 @@ impl Storage for Directory {
     }
 
     fn prune(&mut self, now: Timestamp, retention: Duration) {
-        let Some(claim) = &self.claimed else { return };
-        match crate::audit::prune::prune_instance(&self.path, &claim.instance, now, retention) {
+        match self.prune_chains(now, retention) {
             Ok(0) => {}
             Ok(segments) => {
                 tracing::info!(target: "previewgate::audit", segments, "old segments removed (audit.retention)");

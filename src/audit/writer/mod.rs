@@ -9,6 +9,7 @@
 //! file do not count.
 
 mod disk;
+mod open_segment;
 pub(super) mod queue;
 #[cfg(test)]
 mod tests;
@@ -18,16 +19,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::disk::{Directory, End, SegmentFile, Storage};
+use self::disk::{Directory, End, Storage};
+use self::open_segment::{OpenSegment, Seal, Unwritten, Usage, Written, body_of};
 use self::queue::{Batch, Queue, Work};
 use super::digest::Digest;
-use super::merkle::Tree;
-use super::note::{Checkpoint, Signer};
+use super::note::Signer;
 use super::number_keys::NumberKeys;
-use super::progress::Sealed;
-use super::record::{
-    Before, Close, FORMAT, Kind, Lost, Open, Record, SignedCheckpoint, Tail, append_body, append_line,
-};
+use super::record::{Before, Close, FORMAT, Kind, Lost, Open, Record};
 use super::segment::SegmentName;
 use super::time;
 use crate::config::Durability;
@@ -75,55 +73,14 @@ struct ChainEnd {
     instance: String,
     latest: Option<SegmentName>,
     end: Option<End>,
+    /// Why the next segment begins.
+    cause: &'static str,
 }
 
-struct OpenSegment {
-    file: Box<dyn SegmentFile>,
-    name: SegmentName,
-    /// Which multiple of `audit.segment` it was opened in.
-    period: u64,
-    position: Position,
-    /// Bytes of lines that count.
-    bytes: u64,
-    /// Lines after the last checkpoint.
-    unsealed: bool,
-    /// Lines that are being written.
-    pending: Option<Pending>,
-}
-
-/// A position in a chain, and in the tree of the segment.
-#[derive(Clone, Debug)]
-struct Position {
-    seq: u64,
-    head: Digest,
-    tree: Tree,
-}
-
-impl Position {
-    /// Appends the line of `body`, with line feed, and moves on.
-    fn append(&mut self, lines: &mut Vec<u8>, body: &[u8]) {
-        let start = lines.len();
-        append_line(lines, self.seq + 1, self.head, body);
-        self.head = Digest::of(lines.get(start..).unwrap_or_default());
-        self.seq += 1;
-        self.tree.push(self.head);
-        lines.push(b'\n');
-    }
-}
-
-struct Pending {
-    lines: Vec<u8>,
-    written: usize,
-    after: Position,
-}
-
-/// Why lines are not confirmed.
-enum Unwritten {
-    /// The same bytes may be written later.
-    NotNow(io::Error),
-    /// The segment cannot be used any more.
-    SegmentLost(io::Error),
-}
+/// Why a segment begins: the gateway starts, the segment before is complete, or it could not be written any more.
+const START: &str = "start";
+const ROTATION: &str = "rotation";
+const RECOVERY: &str = "recovery";
 
 impl Writer {
     pub(super) fn new(
@@ -162,7 +119,7 @@ impl Writer {
 
     /// Opens the first segment; the writer tries again by itself later if it fails.
     pub(super) fn open_first(&mut self) -> io::Result<()> {
-        let opened = self.ensure_open("start");
+        let opened = self.ensure_open();
         self.queue.set_failing(opened.is_err());
         opened
     }
@@ -232,67 +189,60 @@ impl Writer {
         if self.is_rotation_due() {
             self.rotate();
         }
-        self.ensure_open(if self.chain.is_some() { "recovery" } else { "start" })?;
-        let synced = self.settings.durability == Durability::Synced && batch.entries.iter().any(|e| e.waiter.is_some());
-        self.write(batch.bodies(), synced).map_err(|unwritten| match unwritten {
+        self.ensure_open()?;
+        // After a failure, the disk is well only when it takes the lines.
+        let is_awaited = self.queue.is_failing() || batch.entries.iter().any(|entry| entry.waiter.is_some());
+        let synced = self.settings.durability == Durability::Synced && is_awaited;
+        // Records that waited for a disk are sealed at once: their times may span more than the interval.
+        let sealed = !batch.entries.is_empty() && Instant::now() >= self.next_checkpoint;
+        let first = self.write(batch.bodies(), synced, sealed).map_err(|unwritten| match unwritten {
             Unwritten::NotNow(error) => error,
             Unwritten::SegmentLost(error) => {
                 self.leave_segment();
                 error
             }
-        })
+        })?;
+        if let Some(segment) = self.segment.as_mut().filter(|_| !batch.entries.is_empty()) {
+            segment.note_use();
+        }
+        Ok(first)
     }
 
-    /// Writes the lines of `bodies` to the open segment; if that was begun before, goes on where it stopped.
-    fn write<'b>(&mut self, bodies: impl Iterator<Item = &'b [u8]>, synced: bool) -> Result<u64, Unwritten> {
-        const NONE: ErrorKind = ErrorKind::NotFound;
-        let segment = self.segment.as_mut().ok_or_else(|| Unwritten::NotNow(NONE.into()))?;
-        if segment.pending.is_none() {
-            let mut after = segment.position.clone();
-            let mut lines = Vec::new();
-            bodies.for_each(|body| after.append(&mut lines, body));
-            segment.pending = Some(Pending { lines, written: 0, after });
+    /// Writes the lines of `bodies` to the open segment, and a signed checkpoint of all lines if they are to be sealed. Returns
+    /// the sequence number of the first.
+    fn write<'b>(
+        &mut self,
+        bodies: impl Iterator<Item = &'b [u8]>,
+        synced: bool,
+        sealed: bool,
+    ) -> Result<u64, Unwritten> {
+        let segment = self.segment.as_mut().ok_or_else(|| Unwritten::NotNow(ErrorKind::NotFound.into()))?;
+        let seal = sealed.then(|| Seal { signer: &self.signer, at: self.clock.now() });
+        let Written { first, checkpoint } = segment.write(bodies, synced, seal)?;
+        if let Some(checkpoint) = checkpoint {
+            self.next_checkpoint = Instant::now() + self.settings.checkpoint_interval;
+            self.queue.count(Kind::Checkpoint);
+            self.queue.chain.sealed(checkpoint.sealed);
+            segment.announce(checkpoint);
         }
-        let Some(pending) = segment.pending.as_mut() else { return Err(Unwritten::NotNow(NONE.into())) };
-        while let Some(rest) = pending.lines.get(pending.written..).filter(|rest| !rest.is_empty()) {
-            match segment.file.write(rest) {
-                Ok(0) => return Err(Unwritten::NotNow(ErrorKind::WriteZero.into())),
-                Ok(written) => pending.written += written,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if is_passing(&error) => return Err(Unwritten::NotNow(error)),
-                Err(error) => return Err(Unwritten::SegmentLost(error)),
-            }
-        }
-        if synced {
-            // After an error nobody knows which pages are on the disk: the lines are written again elsewhere.
-            segment.file.sync().map_err(Unwritten::SegmentLost)?;
-        }
-        if !segment.file.is_there().map_err(Unwritten::SegmentLost)? {
-            return Err(Unwritten::SegmentLost(io::Error::other("the file of the audit log was removed")));
-        }
-        let first = segment.position.seq + 1;
-        segment.bytes += pending.lines.len() as u64;
-        segment.unsealed |= !pending.lines.is_empty();
-        if let Some(pending) = segment.pending.take() {
-            segment.position = pending.after;
-        }
-        self.queue.chain.reached(segment.position.seq, segment.position.head);
+        let (seq, head) = segment.last_line();
+        self.queue.chain.reached(seq, head);
         Ok(first)
     }
 
     /// Leaves a segment behind that cannot be written any more.
     fn leave_segment(&mut self) {
         let (Some(segment), Some(chain)) = (self.segment.take(), self.chain.as_mut()) else { return };
-        let unconfirmed = segment.pending.as_ref().and_then(|pending| pending.lines.get(..pending.written));
-        let tail = unconfirmed
-            .filter(|bytes| !bytes.is_empty())
-            .map(|bytes| Tail { bytes: bytes.len() as u64, sha256: Digest::of(bytes) });
-        let Position { seq, head, .. } = segment.position;
-        chain.end = Some(End { segment: segment.name, seq, head, closed: false, tail });
+        if segment.is_unused() {
+            // Nothing in it counts. A disk that fails for an hour must not be filled with files that were never used.
+            self.storage.remove(&segment.name);
+        } else {
+            chain.end = Some(segment.end());
+        }
     }
 
     /// Opens a segment if none is open: reads the end of the chain first, if that was not done yet.
-    fn ensure_open(&mut self, cause: &'static str) -> io::Result<()> {
+    fn ensure_open(&mut self) -> io::Result<()> {
         if self.segment.is_some() {
             return Ok(());
         }
@@ -301,7 +251,7 @@ impl Writer {
             None => {
                 let recovered = self.storage.recover()?;
                 self.queue.set_instance(&recovered.instance);
-                ChainEnd { instance: recovered.instance, latest: recovered.latest, end: recovered.end }
+                ChainEnd { instance: recovered.instance, latest: recovered.latest, end: recovered.end, cause: START }
             }
         };
         let chain = self.chain.insert(chain);
@@ -314,7 +264,7 @@ impl Writer {
             version: concat!("previewgate ", env!("CARGO_PKG_VERSION")).into(),
             instance: chain.instance.clone().into(),
             segment: name.to_string().into(),
-            cause: cause.into(),
+            cause: chain.cause.into(),
             public_key: self.signer.verifier().to_string().into(),
             checkpoint_interval_ms: millis(self.settings.checkpoint_interval),
             retention_days: self.settings.retention.as_secs() / (24 * 60 * 60),
@@ -330,16 +280,9 @@ impl Writer {
         let configuration = self.queue.configuration();
         bodies.extend(configuration.map(|configuration| body_of(now, &Record::Config(configuration))));
         chain.latest = Some(name.clone());
-        self.segment = Some(OpenSegment {
-            file,
-            name,
-            period: period(now, self.settings.segment),
-            position: Position { seq, head, tree: Tree::default() },
-            bytes: 0,
-            unsealed: false,
-            pending: None,
-        });
-        let begun = self.write(bodies.iter().map(Vec::as_slice), false).and_then(|_| self.seal(false));
+        let usage = if chain.cause == RECOVERY { Usage::Begun(None) } else { Usage::Used };
+        self.segment = Some(OpenSegment::new(file, name, period(now, self.settings.segment), (seq, head), usage));
+        let begun = self.write(bodies.iter().map(Vec::as_slice), false, true);
         begun.map_err(|(Unwritten::NotNow(error) | Unwritten::SegmentLost(error))| {
             // Nothing of it counts yet; the next attempt begins another file.
             if let Some(segment) = self.segment.take() {
@@ -347,34 +290,11 @@ impl Writer {
             }
             error
         })?;
+        if let Some(chain) = &mut self.chain {
+            chain.cause = RECOVERY;
+        }
         self.queue.count(Kind::Open);
         (1..bodies.len()).for_each(|_| self.queue.count(Kind::Config));
-        Ok(())
-    }
-
-    /// Writes a signed checkpoint of all lines so far.
-    fn seal(&mut self, synced: bool) -> Result<(), Unwritten> {
-        let Some(segment) = &self.segment else { return Ok(()) };
-        let checkpoint = Checkpoint {
-            instance: segment.name.instance.clone(),
-            segment: segment.name.to_string(),
-            lines: segment.position.tree.size(),
-            root: segment.position.tree.root(),
-            head: segment.position.head,
-            seq: segment.position.seq,
-            time: self.clock.now(),
-        };
-        let note = self.signer.sign(&checkpoint);
-        let body = body_of(checkpoint.time, &Record::Checkpoint(SignedCheckpoint { note: note.as_str().into() }));
-        self.write(std::iter::once(&body[..]), synced)?;
-        if let Some(segment) = &mut self.segment {
-            segment.unsealed = false;
-        }
-        self.next_checkpoint = Instant::now() + self.settings.checkpoint_interval;
-        self.queue.count(Kind::Checkpoint);
-        self.queue.chain.sealed(Sealed { seq: checkpoint.seq, at: checkpoint.time });
-        // The log goes elsewhere: whoever keeps it has an anchor that this machine cannot change.
-        tracing::info!(target: "previewgate::audit", segment = checkpoint.segment, seq = checkpoint.seq, note, "audit checkpoint");
         Ok(())
     }
 
@@ -391,9 +311,8 @@ impl Writer {
             let mut nothing = Batch::default();
             self.commit(&mut nothing);
         } else if unsealed {
-            match self.seal(false) {
-                Ok(()) => {}
-                Err(unwritten) => self.give_up_sealing(unwritten),
+            if let Err(unwritten) = self.write(std::iter::empty(), false, true) {
+                self.give_up_sealing(unwritten);
             }
         }
     }
@@ -412,8 +331,11 @@ impl Writer {
         let Some(losses) = self.queue.take_losses() else { return };
         let records = losses.records.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
         let body = body_of(self.clock.now(), &Record::Lost(Lost { since: losses.since, records }));
-        match self.write(std::iter::once(&body[..]), false) {
-            Ok(_) => self.queue.count(Kind::Lost),
+        match self.write(std::iter::once(&body[..]), false, false) {
+            Ok(_) => {
+                self.queue.count(Kind::Lost);
+                self.segment.iter_mut().for_each(OpenSegment::note_use);
+            }
             Err(unwritten) => {
                 self.queue.return_losses(losses);
                 self.give_up_sealing(unwritten);
@@ -424,7 +346,7 @@ impl Writer {
     fn is_rotation_due(&self) -> bool {
         let Some(segment) = &self.segment else { return false };
         let other_period = period(self.clock.now(), self.settings.segment) != segment.period;
-        segment.pending.is_none() && (other_period || segment.bytes >= self.settings.segment_bytes)
+        !segment.is_writing() && (other_period || segment.bytes >= self.settings.segment_bytes)
     }
 
     /// Ends the segment. The next record opens another.
@@ -435,13 +357,15 @@ impl Writer {
 
     fn close(&mut self, stop: bool) {
         let body = body_of(self.clock.now(), &Record::Close(Close { stop }));
-        let closed = self.write(std::iter::once(&body[..]), false).and_then(|_| self.seal(true));
-        match closed {
-            Ok(()) => {
+        // In one write: whoever reads meanwhile sees neither line or both.
+        match self.write(std::iter::once(&body[..]), true, true) {
+            Ok(_) => {
                 self.queue.count(Kind::Close);
+                self.segment.iter_mut().for_each(OpenSegment::note_use);
                 self.leave_segment();
-                if let Some(end) = self.chain.as_mut().and_then(|chain| chain.end.as_mut()) {
-                    end.closed = true;
+                if let Some(chain) = &mut self.chain {
+                    chain.cause = ROTATION;
+                    chain.end.iter_mut().for_each(|end| end.closed = true);
                 }
             }
             Err(unwritten) => self.give_up_sealing(unwritten),
@@ -465,12 +389,6 @@ impl Writer {
     }
 }
 
-fn body_of(at: Timestamp, record: &Record<'_>) -> Vec<u8> {
-    let mut body = Vec::new();
-    append_body(&mut body, at, record);
-    body
-}
-
 /// Lets the callouts go on.
 fn confirm(batch: &mut Batch, first: u64) {
     for (seq, entry) in (first..).zip(batch.entries.drain(..)) {
@@ -479,14 +397,6 @@ fn confirm(batch: &mut Batch, first: u64) {
             let _ = waiter.send(seq);
         }
     }
-}
-
-/// Errors after which the same file can be written again: no room, or a file system that is read-only for now.
-fn is_passing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem | ErrorKind::WouldBlock
-    )
 }
 
 fn next_name(chain: &ChainEnd, now: Timestamp) -> SegmentName {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, mpsc};
 use std::thread;
 
+use super::disk::SegmentFile;
 use super::*;
 use crate::audit::record::{Header, Store};
 use crate::preview::ManualClock;
@@ -285,6 +286,9 @@ fn rotation_by_size_and_by_day_loses_nothing() {
         let kinds = kinds(lines);
         assert_eq!((kinds[0], &kinds[kinds.len() - 2..]), ("open", &["close", "checkpoint"][..]));
     }
+    let cause = |lines: &Vec<String>| serde_json::from_str::<Open<'_>>(&lines[0]).unwrap().cause.into_owned();
+    let causes: Vec<_> = segments.iter().map(cause).collect();
+    assert!(causes[0] == "start" && causes[1..].iter().all(|cause| cause == "rotation"), "{causes:?}");
 }
 
 /// Callouts may be refused after such a failure, so the writer cannot wait for the next record.
@@ -335,4 +339,23 @@ fn callouts_that_wait_learn_soon_that_the_disk_fails() {
     }
     let [lines] = &running.end()[..] else { panic!() };
     assert_eq!(kinds(lines), ["open", "checkpoint", "store", "close", "checkpoint"]);
+}
+
+#[test]
+fn a_disk_that_fails_for_long_is_not_filled_with_segments() {
+    let running = Running::start(Durability::Synced, u64::MAX);
+    running.record_and_wait(1);
+    // Each attempt fails when the lines are written to the disk: the room is promised, and then not there.
+    let fails = std::iter::repeat_with(|| Step::Fail(ErrorKind::StorageFull)).take(6);
+    running.disk.0.lock().unwrap().syncs.extend(fails);
+    let waiting = running.queue.push_and_wait(running.clock.now(), &store(2)).unwrap();
+    assert!(waiting.blocking_recv().is_err(), "not confirmed");
+    while running.queue.is_failing() {
+        thread::yield_now();
+    }
+    let names: Vec<_> = running.disk.0.lock().unwrap().files.iter().map(|(name, _)| name.number).collect();
+    assert_eq!(names, [1, 7], "the first, and the one that could be written; five were begun and are gone");
+    let [old, new] = &running.end()[..] else { panic!() };
+    assert_eq!(kinds(new), ["open", "checkpoint", "store", "close", "checkpoint"]);
+    assert_chained(&[&old[..3], new]);
 }

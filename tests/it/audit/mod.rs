@@ -3,3 +3,5 @@
 mod faults;
 mod privacy;
 mod records;
+mod restarts;
+mod rotation;
