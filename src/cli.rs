@@ -265,10 +265,6 @@ fn predecessor(config: &Config, takeover: bool) -> Result<Option<Predecessor>, S
         return Ok(None);
     }
     let found = Predecessor::find(config.listener.address).map_err(StartError::Takeover)?;
-    if found.is_some() && config.audit.is_some() {
-        let why = "with [audit], two processes would write one log; restart instead, with the socket unit of deploy/";
-        return Err(StartError::Takeover(io::Error::other(why)));
-    }
     if found.is_none() {
         tracing::info!(target: "previewgate", address = %config.listener.address, "no gateway to take over from");
     }

@@ -56,7 +56,27 @@ impl User {
     fn warnings(&self, config: &Config, file: &Path) -> Vec<String> {
         let own = NamedPath { key: "the configuration".to_owned(), path: file.to_owned(), access: PathAccess::Read };
         let named = std::iter::once(own).chain(config.named_paths());
-        named.filter_map(|named| self.objection(&named)).collect()
+        named.filter_map(|named| self.objection(&named).or_else(|| self.foreign_file(&named))).collect()
+    }
+
+    /// A file of the audit log that somebody else has made, such as root by a start by hand: the gateway then begins
+    /// another chain, or has no key.
+    fn foreign_file(&self, NamedPath { key, path, access }: &NamedPath) -> Option<String> {
+        if *access != PathAccess::Write || !key.starts_with("audit.") {
+            return None;
+        }
+        let wanted = |file: &Path| match file.extension()?.to_str()? {
+            "jsonl" | "lock" => Some(READ | WRITE),
+            "checkpoint" | "key" => Some(READ),
+            _ => None,
+        };
+        let is_unusable = |file: &&PathBuf| {
+            wanted(file).is_some_and(|wanted| fs::metadata(file).is_ok_and(|found| !self.may(&found, wanted)))
+        };
+        let mut files: Vec<_> = fs::read_dir(path).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        files.sort();
+        let file = files.iter().find(is_unusable)?;
+        Some(format!("{key} {}: the user {} cannot use this file", file.display(), self.name))
     }
 
     fn objection(&self, NamedPath { key, path, access }: &NamedPath) -> Option<String> {

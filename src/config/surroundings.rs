@@ -32,10 +32,15 @@ impl Config {
         let read = keys::values(self).into_iter().filter(|(_, value)| value.file).filter_map(|(key, value)| {
             Some(NamedPath { key, path: unquoted(&value.toml)?.into(), access: PathAccess::Read })
         });
-        let written = self.previews.snapshot.as_deref().and_then(Path::parent).map(|directory| NamedPath {
-            key: "previews.snapshot".to_owned(),
-            path: directory.to_owned(),
-            access: PathAccess::Write,
+        let snapshot = self.previews.snapshot.as_deref().and_then(Path::parent);
+        let audit = self.audit.as_ref();
+        let written = [
+            ("audit.directory", audit.map(|audit| audit.directory.as_path())),
+            ("audit.number_keys", audit.map(|audit| made_or_parent(&audit.number_keys))),
+            ("previews.snapshot", snapshot),
+        ];
+        let written = written.into_iter().filter_map(|(key, directory)| {
+            Some(NamedPath { key: key.to_owned(), path: directory?.to_owned(), access: PathAccess::Write })
         });
         read.chain(written).collect()
     }
@@ -46,6 +51,14 @@ impl Config {
         let written = self.named_paths().into_iter().filter(|named| named.access == PathAccess::Write);
         let missing = written.filter(|named| !named.path.is_dir());
         missing.map(|NamedPath { key, path, .. }| missing_directory(key, &path)).collect()
+    }
+}
+
+/// A directory that the gateway makes if it is missing; its parent then.
+fn made_or_parent(directory: &Path) -> &Path {
+    match directory.parent() {
+        Some(parent) if !directory.is_dir() => parent,
+        _ => directory,
     }
 }
 

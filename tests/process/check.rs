@@ -176,3 +176,63 @@ async fn root_learns_what_the_user_of_the_service_cannot_read() {
     let err = check(&site.config_file(), &["--user", "nobody-of-this-name"]).await.err;
     assert!(err.contains("there is no such user"), "{err}");
 }
+
+#[tokio::test]
+async fn root_learns_that_the_user_of_the_service_cannot_write_the_audit_log() {
+    if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return;
+    }
+    const NOBODY: u32 = 65_534;
+    let site = Setup::plain().audited().site().await;
+    let mode = |name: &str, mode: u32| {
+        std::fs::set_permissions(site.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let give = |name: &str| std::os::unix::fs::chown(site.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
+    mode("", 0o755);
+    mode("previewgate.toml", 0o644);
+    mode("audit", 0o700);
+    let warned = async || check(&site.config_file(), &["--user", "nobody"]).await;
+    let about =
+        |key: &str, name: &str, what: &str| format!("{key} {}: the user nobody {what}", site.path(name).display());
+    let Outcome { code, err, .. } = warned().await;
+    assert_eq!(code, 0, "{err}");
+    for expected in [
+        about("audit.directory", "audit", "cannot write in this directory"),
+        // The gateway would make it.
+        about("audit.number_keys", "", "cannot write in this directory").replace("/: the", ": the"),
+        about("audit.signing_key", "audit.key", "cannot read this file"),
+    ] {
+        assert!(err.contains(&expected), "{expected}: {err}");
+    }
+    std::fs::create_dir(site.path("audit-numbers")).unwrap();
+    mode("audit-numbers", 0o700);
+    ["audit", "audit.key", "audit-numbers"].into_iter().for_each(give);
+    let Outcome { err, .. } = warned().await;
+    assert!(!err.contains("nobody"), "{err}");
+    // Made by a start by hand.
+    for name in ["audit/1a2b3c4d.lock", "audit-numbers/2026-11.key"] {
+        std::fs::write(site.path(name), "").unwrap();
+        mode(name, 0o600);
+    }
+    let Outcome { err, .. } = warned().await;
+    for (key, name) in [("audit.directory", "audit/1a2b3c4d.lock"), ("audit.number_keys", "audit-numbers/2026-11.key")]
+    {
+        assert!(err.contains(&about(key, name, "cannot use this file")), "{err}");
+    }
+    std::fs::remove_dir_all(site.path("audit")).unwrap();
+    let Outcome { code, err, .. } = warned().await;
+    assert!(code == 78 && err.contains("audit.directory") && err.contains("install -d -m 700"), "{err}");
+}
+
+#[tokio::test]
+async fn a_gateway_that_enforces_without_an_audit_log_is_a_warning() {
+    let site = site().await;
+    let warns =
+        async || check(&site.config_file(), &[]).await.err.contains("warning: audit: not set; nothing can be proved");
+    assert!(warns().await);
+    site.configure("validation.mode = \"monitor\"");
+    assert!(!warns().await, "nothing is enforced");
+    let site = Setup::plain().audited().site().await;
+    let err = check(&site.config_file(), &[]).await.err;
+    assert!(!err.contains("warning: audit"), "{err}");
+}

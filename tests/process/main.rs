@@ -13,6 +13,8 @@
 mod support;
 
 mod audit;
+mod audit_faults;
+mod audit_takeover;
 mod check;
 mod command_line;
 mod crash;
