@@ -53,7 +53,9 @@ fn arrivals(site: &Site) -> Vec<String> {
 #[allow(clippy::print_stdout, reason = "whoever kills it thousands of times wants the numbers")]
 async fn no_call_arrives_without_a_decision_before_it_however_often_the_gateway_is_killed() {
     let rounds: usize = std::env::var(ROUNDS).ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(24);
-    let site = audited("log.access = \"none\"\naudit.segment_size = \"64KiB\"").await;
+    // A machine that is busy with something else must not be taken for a disk that fails.
+    let settings = "log.access = \"none\"\naudit.segment_size = \"64KiB\"\naudit.timeout = \"20s\"";
+    let site = audited(settings).await;
     let access = site.access();
     let agents: Vec<_> = (0..AGENTS).map(|number| access.agent_from_elsewhere(101 + number)).collect();
     let mut arrived: Vec<String> = Vec::new();
@@ -178,6 +180,8 @@ async fn a_disk_that_becomes_read_only_refuses_callouts_until_it_can_be_written(
     let agent = gateway.agent(101).await;
     agent.shown(7, "5550101").await;
     assert_eq!(agent.call(7, "5550101").await.verdict(), "ok");
+    // The last record of that call is written: nothing opens another segment before the disk is read-only.
+    AuditRecords::when(&disk, |record| record["kind"] == "outcome").await;
     // A file that is open for writing keeps its file system writable: the segment is removed first, as by an error.
     let segment = std::fs::read_dir(&disk).unwrap().map(|entry| entry.unwrap().path());
     let segment =

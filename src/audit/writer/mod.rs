@@ -310,10 +310,8 @@ impl Writer {
             self.rotate();
             let mut nothing = Batch::default();
             self.commit(&mut nothing);
-        } else if unsealed {
-            if let Err(unwritten) = self.write(std::iter::empty(), false, true) {
-                self.give_up_sealing(unwritten);
-            }
+        } else if unsealed && let Err(unwritten) = self.write(std::iter::empty(), false, true) {
+            self.give_up_sealing(unwritten);
         }
     }
 
