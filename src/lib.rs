@@ -35,7 +35,7 @@
 //! config
 //! preview
 //! endpoint_url, failure, stream
-//! label_enum, log_throttle, socket_passing, sockets, standard_output, systemd, tls
+//! bounded_text, label_enum, lazy_timer, log_throttle, socket_passing, sockets, standard_output, systemd, tls
 //! ```
 //!
 //! `tests/architecture` reads this list. It also fails when two files use each other, directly or over other files.
@@ -44,6 +44,7 @@ pub mod admin;
 pub mod app;
 pub mod audit;
 pub mod audit_commands;
+mod bounded_text;
 pub mod check;
 pub mod cli;
 pub mod config;
@@ -54,6 +55,7 @@ pub mod explain;
 pub mod failure;
 pub mod gateway;
 mod label_enum;
+mod lazy_timer;
 mod log_throttle;
 pub mod preview;
 pub mod protocol;

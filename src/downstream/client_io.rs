@@ -18,12 +18,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
 use super::connection::Connection;
 use super::framing::{Fault, Framer, HeadFault};
 use super::rate::{MinRate, RateMeter};
+use crate::lazy_timer::LazyTimer;
 use crate::stream::Stream;
 
 /// The timeouts of one connection; see `[limits]`.
@@ -56,8 +57,7 @@ pub struct ClientIo<S> {
     checked: usize,
     timeouts: Timeouts,
     clocks: Clocks,
-    /// Set to the nearest deadline or earlier. It is set again only when it fires: most deadlines move before that.
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: LazyTimer,
 }
 
 /// When each wait of the connection began.
@@ -88,7 +88,16 @@ impl<S> ClientIo<S> {
             closing_since: None,
         };
         let framer = Framer::new(max_head_bytes);
-        Self { socket, connection, framer, waiting: Vec::new(), checked: 0, timeouts, clocks, timer: None }
+        Self {
+            socket,
+            connection,
+            framer,
+            waiting: Vec::new(),
+            checked: 0,
+            timeouts,
+            clocks,
+            timer: LazyTimer::default(),
+        }
     }
 
     /// When the present wait for input ends, and as which timeout.
@@ -106,24 +115,6 @@ impl<S> ClientIo<S> {
         }
     }
 
-    /// Whether `deadline` has passed. If not, the task is woken by then.
-    fn is_overdue(&mut self, deadline: Instant, cx: &mut Context<'_>) -> bool {
-        loop {
-            if Instant::now() >= deadline {
-                return true;
-            }
-            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-            if timer.deadline() > deadline {
-                timer.as_mut().reset(deadline);
-            }
-            // It fired for an earlier deadline.
-            match timer.as_mut().poll(cx) {
-                Poll::Ready(()) => timer.as_mut().reset(deadline),
-                Poll::Pending => return false,
-            }
-        }
-    }
-
     /// Checks the waiting bytes. A refused head is replaced by the stand-in.
     fn inspect(&mut self) -> io::Result<()> {
         match self.framer.advance(&self.waiting) {
@@ -131,11 +122,33 @@ impl<S> ClientIo<S> {
             Err(Fault::Head(fault)) => self.refuse(fault),
             Err(Fault::Body(fault)) => return Err(io::Error::new(io::ErrorKind::InvalidData, fault)),
         }
-        self.clocks.head_since = match (self.checked, self.waiting.is_empty()) {
-            (0, false) => self.clocks.head_since.or_else(|| Some(Instant::now())),
-            _ => None,
-        };
+        self.note_partial_head(self.checked == 0 && !self.waiting.is_empty());
         Ok(())
+    }
+
+    /// Checks the bytes that were read into hyper's own buffer, and takes away what may not pass yet: that waits.
+    fn inspect_in_place(&mut self, out: &mut ReadBuf<'_>, start: usize) -> io::Result<()> {
+        let input = out.filled().get(start..).unwrap_or_default();
+        match self.framer.advance(input) {
+            Ok(passed) => {
+                self.waiting = input.get(passed.bytes..).unwrap_or_default().to_vec();
+                self.note_partial_head(passed.bytes == 0);
+                self.clocks.served_any |= passed.bytes > 0;
+                out.set_filled(start + passed.bytes);
+                Ok(())
+            }
+            Err(Fault::Head(fault)) => {
+                self.refuse(fault);
+                out.set_filled(start);
+                Ok(())
+            }
+            Err(Fault::Body(fault)) => Err(io::Error::new(io::ErrorKind::InvalidData, fault)),
+        }
+    }
+
+    /// Whether the beginning of a head, and nothing else, is there: the time for the rest runs from then on.
+    fn note_partial_head(&mut self, partial: bool) {
+        self.clocks.head_since = if partial { self.clocks.head_since.or_else(|| Some(Instant::now())) } else { None };
     }
 
     fn refuse(&mut self, fault: HeadFault) {
@@ -181,6 +194,25 @@ enum Timeout {
 }
 
 impl<S: AsyncRead + Unpin> ClientIo<S> {
+    /// Reads from the socket: into hyper's buffer if nothing waits, behind the waiting bytes otherwise. Returns how many
+    /// bytes came.
+    fn poll_input(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        if !self.waiting.is_empty() {
+            let count = ready!(self.poll_fill(cx))?;
+            if count > 0 {
+                self.inspect()?;
+            }
+            return Poll::Ready(Ok(count));
+        }
+        let start = out.filled().len();
+        ready!(Pin::new(&mut self.socket).poll_read(cx, out))?;
+        let count = out.filled().len() - start;
+        if count > 0 && !self.connection.is_raw() {
+            self.inspect_in_place(out, start)?;
+        }
+        Poll::Ready(Ok(count))
+    }
+
     /// Reads from the socket and appends to the waiting bytes. Returns how many bytes came.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         READ_BUFFER.with_borrow_mut(|buffer| {
@@ -195,6 +227,7 @@ impl<S: AsyncRead + Unpin> ClientIo<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for ClientIo<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let io = self.get_mut();
+        let start = out.filled().len();
         loop {
             if io.connection.is_raw() {
                 io.checked = io.waiting.len();
@@ -212,26 +245,26 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientIo<S> {
                 io.inspect()?;
                 continue;
             }
-            match io.poll_fill(cx)? {
+            match io.poll_input(cx, out)? {
                 Poll::Ready(0) => return Poll::Ready(Ok(())),
                 Poll::Ready(count) => {
                     io.clocks.moved = Instant::now();
                     io.clocks.reading.record(count, io.timeouts.body);
-                    if !io.connection.is_raw() {
-                        io.inspect()?;
-                    }
                     if io.framer.in_head() {
                         io.clocks.reading.reset();
+                    }
+                    if out.filled().len() > start {
+                        return Poll::Ready(Ok(()));
                     }
                 }
                 Poll::Pending => {
                     let Some((deadline, timeout)) = io.read_deadline() else {
                         // hyper does not poll again when it has written the answer; only the timer wakes it. Before
                         // this time the connection cannot have been idle for too long.
-                        io.is_overdue(Instant::now() + io.timeouts.idle, cx);
+                        io.timer.is_overdue(Instant::now() + io.timeouts.idle, cx);
                         return Poll::Pending;
                     };
-                    if !io.is_overdue(deadline, cx) {
+                    if !io.timer.is_overdue(deadline, cx) {
                         return Poll::Pending;
                     }
                     if let Poll::Ready(end) = io.expire(timeout) {
@@ -284,7 +317,7 @@ impl<S: AsyncWrite + Abort + Unpin> ClientIo<S> {
     /// Ready when the client has not read enough in time.
     fn poll_reader_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let deadline = self.clocks.writing.deadline(self.timeouts.body);
-        if !self.is_overdue(deadline, cx) {
+        if !self.timer.is_overdue(deadline, cx) {
             return Poll::Pending;
         }
         self.socket.abort();
@@ -335,7 +368,7 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> AsyncWrite for ClientIo<S> {
         let io = self.get_mut();
         let since = *io.clocks.closing_since.get_or_insert_with(Instant::now);
         let shut = Pin::new(&mut io.socket).poll_shutdown(cx)?;
-        if io.is_overdue(since + LINGER, cx) {
+        if io.timer.is_overdue(since + LINGER, cx) {
             return Poll::Ready(Ok(()));
         }
         ready!(shut);

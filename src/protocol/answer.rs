@@ -5,6 +5,7 @@
 
 use super::event::{Content, Draft, Event, EventError, Events, NumberList, trim_padding};
 use super::json_lexer::{Container, Handler, LeadBytes, Lexer, trim_bom};
+use crate::bounded_text::BoundedText;
 use crate::preview::AgentId;
 
 /// The `retcode` of a success.
@@ -152,13 +153,14 @@ pub(super) struct Answer {
     single: Found,
     list: Found,
     /// The position of the next value.
-    path: Vec<Place>,
+    path: Path,
     /// Count of open containers whose content does not matter.
     ignored: usize,
     member: Member,
     /// Whether events go to `list`, and not to `single`.
     in_event_list: bool,
-    scalar: Vec<u8>,
+    /// One byte more than the bound shows that it is too long.
+    scalar: BoundedText<{ MAX_SCALAR + 1 }>,
 }
 
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -196,6 +198,31 @@ enum Place {
     List,
     Event,
     Content,
+}
+
+/// The open containers whose content matters: at most an envelope, its list, an event and its content.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Path {
+    places: [Option<Place>; 4],
+    depth: usize,
+}
+
+impl Path {
+    fn push(&mut self, place: Place) {
+        if let Some(free) = self.places.get_mut(self.depth) {
+            *free = Some(place);
+            self.depth += 1;
+        }
+    }
+
+    fn pop(&mut self) -> Option<Place> {
+        self.depth = self.depth.checked_sub(1)?;
+        self.places.get_mut(self.depth)?.take()
+    }
+
+    fn last(&self) -> Option<Place> {
+        *self.places.get(self.depth.checked_sub(1)?)?
+    }
 }
 
 /// The members that matter, anywhere in the text.
@@ -292,7 +319,7 @@ impl Handler for Answer {
             return;
         }
         self.member = Member::named(name);
-        if self.path.last() == Some(&Place::Top) && matches!(self.member, Member::Event | Member::EventList) {
+        if self.path.last() == Some(Place::Top) && matches!(self.member, Member::Event | Member::EventList) {
             self.in_event_list = self.member == Member::EventList;
             *self.found() = Found::default();
         }
@@ -311,9 +338,7 @@ impl Handler for Answer {
         if self.is_number_list() {
             self.content.numbers.text(piece);
         } else {
-            // One byte more than the bound shows that the text is too long.
-            let room = (MAX_SCALAR + 1).saturating_sub(self.scalar.len());
-            self.scalar.extend_from_slice(piece.get(..room).unwrap_or(piece));
+            self.scalar.extend(piece);
         }
     }
 
@@ -326,18 +351,15 @@ impl Handler for Answer {
             return;
         }
         let is_odd = |c: char| c.is_control() && c != '\0';
-        let mut scalar = std::mem::take(&mut self.scalar);
+        let scalar = std::mem::take(&mut self.scalar);
         if scalar.len() <= MAX_SCALAR {
-            match String::from_utf8_lossy(&scalar) {
+            match String::from_utf8_lossy(scalar.as_bytes()) {
                 text if text.contains(is_odd) => self.scalar(&text.replace(is_odd, " ")),
                 text => self.scalar(&text),
             }
         } else {
             self.scalar("");
         }
-        // The next text uses the same memory.
-        scalar.clear();
-        self.scalar = scalar;
     }
 
     fn literal(&mut self, literal: &str) {
@@ -425,14 +447,14 @@ impl Answer {
     }
 
     fn is_number_list(&self) -> bool {
-        self.path.last() == Some(&Place::Content) && self.member == Member::DialedDigits
+        self.path.last() == Some(Place::Content) && self.member == Member::DialedDigits
     }
 
     /// Notes that a member gets a value. It replaces an earlier one of the same name, as in the mappers of the vendor's
     /// clients.
     fn forget_value(&mut self) {
         let member = self.member;
-        if self.path.last() == Some(&Place::Content) {
+        if self.path.last() == Some(Place::Content) {
             match member {
                 Member::ControlId => self.content.control_id = Default::default(),
                 Member::ControllId => self.content.controll_id = Default::default(),

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::call_report::CallReport;
+use crate::bounded_text::BoundedText;
 use crate::label_enum;
 use crate::preview::{AgentId, Announcement, Change, ControlId, DialedNumber};
 
@@ -151,9 +152,10 @@ impl Content {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct NumberList {
     numbers: VecDeque<DialedNumber>,
-    current: Vec<u8>,
+    /// One byte more than the bound shows that it is too long.
+    current: BoundedText<{ MAX_NUMBER + 1 }>,
     /// Blanks and padding behind `current`. They belong to the number only if more of it follows.
-    padding: Vec<u8>,
+    padding: BoundedText<{ MAX_NUMBER + 1 }>,
     dropped: usize,
 }
 
@@ -167,14 +169,12 @@ impl NumberList {
         match byte {
             b',' => self.end(),
             0..=b' ' if self.current.is_empty() => {}
-            0..=b' ' if self.padding.len() <= MAX_NUMBER => self.padding.push(byte),
-            0..=b' ' => {}
-            // One byte more than the bound shows that the number is too long.
-            _ if self.current.len() <= MAX_NUMBER => {
-                self.current.append(&mut self.padding);
+            0..=b' ' => self.padding.push(byte),
+            _ => {
+                self.current.extend(self.padding.as_bytes());
+                self.padding.clear();
                 self.current.push(byte);
             }
-            _ => {}
         }
     }
 
@@ -186,7 +186,11 @@ impl NumberList {
             self.dropped += 1;
             return;
         }
-        let text = String::from_utf8_lossy(&current).replace(|c: char| c.is_control() && c != '\0', " ");
+        let is_odd = |c: char| c.is_control() && c != '\0';
+        let mut text = String::from_utf8_lossy(current.as_bytes());
+        if text.contains(is_odd) {
+            text = text.replace(is_odd, " ").into();
+        }
         let number = trim_padding(&text);
         if !number.is_empty() {
             self.numbers.push_back(DialedNumber::new(number));

@@ -1,8 +1,10 @@
 //! A JSON lexer that is fed piece by piece and keeps nothing of what it has read.
 //!
 //! For what the platform writes (docs/protocol.md 5): strings may hold raw control characters and broken UTF-8, and NUL
-//! characters may stand between tokens. The structure must be JSON. One pass, whatever the size and the depth; a byte of
+//! characters may stand between tokens. The structure must be JSON. One pass, whatever the size and the depth; a bit of
 //! memory for each open bracket.
+
+use crate::bounded_text::BoundedText;
 
 /// Longest name and longest literal (number, `true`) that are reported. Longer ones are of no interest.
 const MAX_WORD: usize = 64;
@@ -93,12 +95,13 @@ enum Within {
 #[derive(Clone)]
 pub(super) struct Lexer {
     lead_bytes: LeadBytes,
-    open: Vec<Container>,
+    open: Nesting,
     expect: Expect,
     within: Within,
     is_name: bool,
     wanted: bool,
-    word: Vec<u8>,
+    /// One byte more than the bound shows that it is too long.
+    word: BoundedText<{ MAX_WORD + 1 }>,
     high_surrogate: Option<u16>,
     broken: bool,
 }
@@ -108,12 +111,12 @@ impl Lexer {
     pub(super) fn new() -> Self {
         Self {
             lead_bytes: LeadBytes::None,
-            open: Vec::new(),
+            open: Nesting::default(),
             expect: Expect::Value,
             within: Within::None,
             is_name: false,
             wanted: false,
-            word: Vec::new(),
+            word: BoundedText::default(),
             high_surrogate: None,
             broken: false,
         }
@@ -152,7 +155,7 @@ impl Lexer {
                 }
                 Within::Escape => self.escape(byte, handler),
                 Within::Unit { digits, value } => self.digit(byte, digits, value, handler),
-                Within::Literal if byte.is_ascii_alphanumeric() || b"+-.".contains(&byte) => self.push(byte),
+                Within::Literal if byte.is_ascii_alphanumeric() || b"+-.".contains(&byte) => self.word.push(byte),
                 Within::Literal => {
                     self.end_literal(handler);
                     continue;
@@ -183,16 +186,9 @@ impl Lexer {
 
     fn put(&mut self, text: &[u8], handler: &mut impl Handler) {
         if self.is_name {
-            text.iter().for_each(|byte| self.push(*byte));
+            self.word.extend(text);
         } else if self.wanted {
             handler.text(text);
-        }
-    }
-
-    fn push(&mut self, byte: u8) {
-        // One more than the bound shows that it is too long.
-        if self.word.len() <= MAX_WORD {
-            self.word.push(byte);
         }
     }
 
@@ -295,7 +291,7 @@ impl Lexer {
 
     /// The name or literal that was collected; empty if it is too long, or not UTF-8, as no name that matters is.
     fn word(&self) -> &str {
-        if self.word.len() > MAX_WORD { "" } else { std::str::from_utf8(&self.word).unwrap_or_default() }
+        if self.word.len() > MAX_WORD { "" } else { std::str::from_utf8(self.word.as_bytes()).unwrap_or_default() }
     }
 
     fn end_value(&mut self) {
@@ -318,11 +314,11 @@ impl Lexer {
             (b'"', Name | NameOrEnd) => (self.within, self.is_name) = (Within::Text, true),
             (b':', Colon) => self.expect = Value,
             (b',', CommaOrEnd) => {
-                self.expect = if self.open.last() == Some(&Container::Object) { Name } else { Value };
+                self.expect = if self.open.last() == Some(Container::Object) { Name } else { Value };
             }
             (b'-' | b'0'..=b'9' | b'a'..=b'z', Value | ValueOrEnd) => {
                 self.within = Within::Literal;
-                self.push(byte);
+                self.word.push(byte);
             }
             _ => self.broken = true,
         }
@@ -344,6 +340,45 @@ impl Lexer {
         }
         handler.end();
         self.end_value();
+    }
+}
+
+/// The open containers.
+#[derive(Clone, Default)]
+struct Nesting {
+    /// The innermost ones: the lowest bit is the last, and 1 stands for an object.
+    inner: u64,
+    depth: usize,
+    /// All others, 64 at a time. Hardly any text is so deep.
+    outer: Vec<u64>,
+}
+
+impl Nesting {
+    fn push(&mut self, container: Container) {
+        if self.depth > 0 && self.depth.is_multiple_of(64) {
+            self.outer.push(self.inner);
+        }
+        self.inner = self.inner << 1 | u64::from(container == Container::Object);
+        self.depth += 1;
+    }
+
+    fn pop(&mut self) -> Option<Container> {
+        let last = self.last()?;
+        self.inner >>= 1;
+        self.depth -= 1;
+        if self.depth > 0 && self.depth.is_multiple_of(64) {
+            self.inner = self.outer.pop().unwrap_or_default();
+        }
+        Some(last)
+    }
+
+    fn last(&self) -> Option<Container> {
+        let last = if self.inner & 1 == 1 { Container::Object } else { Container::Array };
+        (self.depth > 0).then_some(last)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.depth == 0
     }
 }
 
@@ -477,6 +512,31 @@ mod tests {
             if serde_json::from_str::<serde_json::Value>(&text).is_ok_and(|value| value.is_object() || value.is_array()) {
                 prop_assert!(whole(&text).is_some(), "{}", text);
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nesting_is_a_stack(steps in proptest::collection::vec(0..5_u8, 0..400)) {
+            let (mut nesting, mut model) = (Nesting::default(), Vec::new());
+            for step in steps {
+                match step {
+                    0 => prop_assert_eq!(nesting.pop(), model.pop()),
+                    odd if odd % 2 == 1 => {
+                        nesting.push(Container::Object);
+                        model.push(Container::Object);
+                    }
+                    _ => {
+                        nesting.push(Container::Array);
+                        model.push(Container::Array);
+                    }
+                }
+                prop_assert_eq!((nesting.last(), nesting.is_empty()), (model.last().copied(), model.is_empty()));
+            }
+            while let Some(container) = model.pop() {
+                prop_assert_eq!(nesting.pop(), Some(container));
+            }
+            prop_assert_eq!(nesting.pop(), None);
         }
     }
 }
