@@ -17,6 +17,8 @@ const MAX_REFERENCES: usize = MAX_NUMBERS + 1;
 pub const MAX_NUMBER_BYTES: usize = 64;
 /// Memory for each preview that `per_agent` allows, on average: about twice what the largest documented one takes.
 const AVERAGE_PREVIEW_BYTES: usize = 4096;
+/// So many numbers are compared one by one. Nearly every preview has fewer; a set of more of them pays.
+const FEW: usize = 16;
 /// What a preview and a number take beside the characters of the numbers.
 const PREVIEW_OVERHEAD: usize = 64;
 const NUMBER_OVERHEAD: usize = 40;
@@ -266,13 +268,15 @@ impl AgentPreviews {
 
 /// The last [`MAX_NUMBERS`] different numbers, none too long, in their order.
 fn newest(numbers: impl DoubleEndedIterator<Item = ShownNumber>) -> (Vec<ShownNumber>, Surplus) {
-    let (mut kept, mut seen, mut surplus) = (Vec::new(), HashSet::new(), Surplus::default());
+    let mut kept: Vec<ShownNumber> = Vec::with_capacity(numbers.size_hint().0.min(MAX_NUMBERS));
+    let (mut seen, mut surplus) = (HashSet::new(), Surplus::default());
     for shown in numbers.rev() {
+        let is_known = |kept: &[ShownNumber]| kept.iter().take(FEW).any(|known| known.number == shown.number);
         if shown.number.reveal().len() > MAX_NUMBER_BYTES {
             surplus.long_numbers += 1;
         } else if kept.len() == MAX_NUMBERS {
             surplus.numbers += 1;
-        } else if seen.insert(shown.number.clone()) {
+        } else if !is_known(&kept) && (kept.len() < FEW || seen.insert(shown.number.clone())) {
             kept.push(shown);
         }
     }
@@ -286,8 +290,10 @@ fn merge(known: Vec<ShownNumber>, numbers: &mut Vec<ShownNumber>) -> usize {
     if known.is_empty() {
         return 0;
     }
-    let repeated: HashSet<&DialedNumber> = numbers.iter().map(|shown| &shown.number).collect();
-    let mut merged: Vec<_> = known.into_iter().filter(|shown| !repeated.contains(&shown.number)).collect();
+    let (few, many) = numbers.split_at_checked(FEW).unwrap_or((numbers, &[]));
+    let many: HashSet<&DialedNumber> = many.iter().map(|shown| &shown.number).collect();
+    let is_repeated = |number: &DialedNumber| few.iter().any(|shown| shown.number == *number) || many.contains(number);
+    let mut merged: Vec<_> = known.into_iter().filter(|shown| !is_repeated(&shown.number)).collect();
     merged.append(numbers);
     let surplus = merged.len().saturating_sub(MAX_NUMBERS);
     merged.drain(..surplus);

@@ -1,10 +1,9 @@
 //! Previews in this process: a bounded cache, least recently used agents forgotten first.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use moka::notification::RemovalCause;
-use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
@@ -14,12 +13,17 @@ use crate::preview::{AgentId, AgentPreviews, Bounds, Change, Preview, Surplus, T
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::EvictionCause;
 
+/// Agents share their locks, so that the number of locks is bounded.
+const LOCKS: usize = 64;
+
 /// The previews of all agents, in memory.
 ///
 /// Freshness is judged by `preview::decide`; the cache's own expiry is hygiene and comes later, so that a callout of
 /// an expired preview is refused as expired and not as unknown.
 pub struct MemoryStore {
     agents: Cache<AgentId, Arc<AgentPreviews>>,
+    /// One for several agents each: whoever changes an agent's previews holds it.
+    locks: [Mutex<()>; LOCKS],
     bounds: Bounds,
     cached: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
@@ -52,7 +56,8 @@ impl MemoryStore {
                 forgotten.ended(*agent, previews.iter(), cause.as_str());
             })
             .build();
-        Self { agents, bounds: Bounds { per_agent: config.per_agent }, cached, metrics, ends }
+        let locks = std::array::from_fn(|_| Mutex::default());
+        Self { agents, locks, bounds: Bounds { per_agent: config.per_agent }, cached, metrics, ends }
     }
 
     /// What `agent` was shown, as of now. Later changes do not alter what is returned: a callout is judged by the
@@ -69,21 +74,20 @@ impl MemoryStore {
     /// Applies changes of one agent that were seen at `now`, in order, as one step: two polls of an agent that are answered at
     /// the same time cannot lose each other's previews. Returns for each change what was not kept.
     pub fn apply(&self, agent: AgentId, changes: impl IntoIterator<Item = Change>, now: Timestamp) -> Vec<Surplus> {
-        let (mut surpluses, mut evicted) = (Vec::new(), Vec::new());
-        self.agents.entry(agent).and_compute_with(|known| {
-            let was_known = known.is_some();
-            let mut previews = known.map(|entry| AgentPreviews::clone(entry.value())).unwrap_or_default();
-            let apply = |change| previews.apply_and_collect(change, now, self.bounds, &mut evicted);
-            surpluses = changes.into_iter().map(apply).collect();
-            match (previews.is_empty(), was_known) {
-                (true, true) => Op::Remove,
-                (true, false) => Op::Nop,
-                (false, _) => {
-                    self.cached.fetch_add(previews.len() as u64, Ordering::Relaxed);
-                    Op::Put(Arc::new(previews))
-                }
-            }
-        });
+        let mut evicted = Vec::new();
+        // The cache's own way to change an entry as one step costs twice as much.
+        let lock = self.lock(agent);
+        let known = self.agents.get(&agent);
+        let was_known = known.is_some();
+        let mut previews = known.map(Arc::unwrap_or_clone).unwrap_or_default();
+        let apply = |change| previews.apply_and_collect(change, now, self.bounds, &mut evicted);
+        let surpluses: Vec<_> = changes.into_iter().map(apply).collect();
+        match (previews.is_empty(), was_known) {
+            (true, true) => self.agents.invalidate(&agent),
+            (true, false) => {}
+            (false, _) => self.put(agent, previews),
+        }
+        drop(lock);
         for surplus in &surpluses {
             self.metrics.previews.surplus(surplus);
         }
@@ -108,9 +112,20 @@ impl MemoryStore {
             self.metrics.previews.surplus(&previews.restore(preview, self.bounds));
         }
         if !previews.is_empty() {
-            self.cached.fetch_add(previews.len() as u64, Ordering::Relaxed);
-            self.agents.insert(agent, Arc::new(previews));
+            let _lock = self.lock(agent);
+            self.put(agent, previews);
         }
+    }
+
+    /// The caller holds the agent's lock.
+    fn put(&self, agent: AgentId, previews: AgentPreviews) {
+        self.cached.fetch_add(previews.len() as u64, Ordering::Relaxed);
+        self.agents.insert(agent, Arc::new(previews));
+    }
+
+    fn lock(&self, agent: AgentId) -> Option<MutexGuard<'_, ()>> {
+        let lock = self.locks.get(agent.as_u32() as usize % LOCKS)?;
+        Some(lock.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Does the cache's pending housekeeping. Called now and then from a thread of its own, so that it need not

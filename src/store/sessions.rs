@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use moka::ops::compute::Op;
@@ -83,6 +84,8 @@ pub(super) struct Sessions {
     owners: Cache<GuidHash, AgentId>,
     /// GUIDs of sign-ins of which it is not known whose they are, with the instants at which the sign-ins began.
     unclaimed: Cache<GuidHash, Moment>,
+    /// There was one. Where every sign-in names its agent, polls need not look for any.
+    any_unclaimed: AtomicBool,
     key: OnceLock<GuidKey>,
 }
 
@@ -128,13 +131,18 @@ impl Sessions {
             agents: cache(max_agents, memory),
             owners: cache(max_agents.saturating_mul(2), memory),
             unclaimed: cache(max_agents, memory),
+            any_unclaimed: AtomicBool::new(false),
             key: OnceLock::new(),
         }
     }
 
     /// What is known about `guid` and `agent`.
     pub(super) fn ownership(&self, guid: &[u8], agent: AgentId, now: Timestamp) -> Ownership {
-        let Some(hash) = self.hash(guid) else { return self.of_unknown_guid(agent) };
+        self.ownership_of_hash(self.hash(guid), agent, now)
+    }
+
+    fn ownership_of_hash(&self, hash: Option<GuidHash>, agent: AgentId, now: Timestamp) -> Ownership {
+        let Some(hash) = hash else { return self.of_unknown_guid(agent) };
         let has = |agent: &AgentId| self.agents.get(agent).is_some_and(|session| session.has(hash, now));
         if has(&agent) {
             return Ownership::Own;
@@ -161,14 +169,15 @@ impl Sessions {
 
     /// The platform has shown by `proof` that `guid` is the agent's.
     pub(super) fn confirm(&self, agent: AgentId, guid: &[u8], proof: Proof, now: Timestamp) -> Option<Learnt> {
-        match (proof, self.ownership(guid, agent, now)) {
-            (Proof::Accepted, Ownership::Other(_) | Ownership::Unknown) => return None,
-            (Proof::Accepted, Ownership::Own | Ownership::NotOwn) | (Proof::Shown, _) => {}
-        }
         let hash = self.hash(guid)?;
         let known = self.agents.get(&agent);
+        // The common case: nothing is new, whatever the proof.
         if known.is_some_and(|session| session.current == hash) {
             return None;
+        }
+        match (proof, self.ownership_of_hash(Some(hash), agent, now)) {
+            (Proof::Accepted, Ownership::Other(_) | Ownership::Unknown) => return None,
+            (Proof::Accepted, Ownership::Own | Ownership::NotOwn) | (Proof::Shown, _) => {}
         }
         self.change(agent, hash, |known| match known {
             Some(session) => session.confirm(hash, now),
@@ -196,13 +205,19 @@ impl Sessions {
     pub(super) fn leave_unclaimed(&self, guid: &[u8], began: Moment) {
         if let Some(hash) = self.hash(guid) {
             self.unclaimed.insert(hash, began);
+            self.any_unclaimed.store(true, Ordering::Release);
         }
     }
 
     /// Whether a session with this GUID began without its agent; then it is this agent's from now on. Returns when its
     /// sign-in began.
     pub(super) fn claim(&self, guid: &[u8]) -> Option<Moment> {
-        self.unclaimed.remove(&self.hash(guid)?)
+        if !self.any_unclaimed.load(Ordering::Acquire) {
+            return None;
+        }
+        let hash = self.hash(guid)?;
+        // A look at the cache costs less than a removal, which has to be written down.
+        self.unclaimed.contains_key(&hash).then(|| self.unclaimed.remove(&hash)).flatten()
     }
 
     /// Uses this key from now on, unless a key is in use already.
