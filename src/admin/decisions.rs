@@ -66,7 +66,7 @@ impl Filter {
     pub(super) fn apply(&self, recorder: &FlightRecorder) -> Vec<Arc<Decision>> {
         let wanted = |decision: &Arc<Decision>| {
             self.agent.is_none_or(|agent| decision.agent_id == Some(agent))
-                && self.id.as_deref().is_none_or(|id| [&*decision.id, &*decision.request_id].contains(&id))
+                && self.id.as_deref().is_none_or(|id| *decision.request_id == *id || decision.id.to_string() == id)
                 && self.reason.is_none_or(|reason| decision.reason == reason)
         };
         recorder.decisions().into_iter().filter(wanted).take(self.limit.unwrap_or(MAX_DECISIONS)).collect()
@@ -138,11 +138,11 @@ fn as_json(decision: &Decision) -> Value {
         }
     };
     add("ts", json!(humantime::format_rfc3339_millis(decision.at).to_string()));
-    add("id", json!(decision.id));
+    add("id", json!(decision.id.to_string()));
     add("request_id", json!(decision.request_id));
     add("agent_id", json!(decision.agent_id.map(AgentId::as_u32)));
     add("control_id", json!(decision.control_id.map(|id| id.0)));
-    add("called", json!(decision.called));
+    add("called", json!(decision.called.map(|number| number.to_string())));
     add("decision", json!(decision.verdict.as_str()));
     add("reason", json!(decision.reason.as_str()));
     add("mode", json!(decision.mode.as_str()));
@@ -150,10 +150,10 @@ fn as_json(decision: &Decision) -> Value {
     add("retcode", json!(decision.retcode));
     add("status", json!(decision.status));
     add("call_id", json!(decision.call_id));
-    add("upstream", json!(decision.upstream));
+    add("upstream", json!(decision.upstream.as_deref()));
     add("upstream_ms", json!(decision.upstream_duration.map(millis)));
     add("duration_ms", json!(millis(decision.duration)));
-    add("client", json!(decision.client));
+    add("client", json!(&*decision.client));
     add("previews", decision.previews.iter().map(preview).collect());
     add("more_previews", json!(decision.more_previews));
     add("ended", decision.ended.iter().map(end).collect());
@@ -163,7 +163,7 @@ fn as_json(decision: &Decision) -> Value {
 fn preview(preview: &SeenPreview) -> Value {
     json!({
         "control_id": preview.control_id.0,
-        "numbers": preview.numbers,
+        "numbers": preview.numbers.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "more_numbers": preview.more_numbers,
         "age_ms": millis(preview.age),
     })

@@ -27,16 +27,18 @@ fn sentences(decision: &Decision, style: Style) -> Vec<String> {
     let agent = decision.agent_id.map(|agent| agent.to_string()).unwrap_or_default();
     let control_id = decision.control_id.map(|id| id.to_string()).unwrap_or_default();
     let shown = decision.previews.iter().find(|preview| Some(preview.control_id) == decision.control_id);
-    let (numbers, age) = shown.map(|preview| (preview.numbers.join(", "), preview.age.as_millis())).unwrap_or_default();
+    let numbers: Vec<_> = shown.iter().flat_map(|preview| &preview.numbers).map(ToString::to_string).collect();
+    let age = shown.map(|preview| preview.age.as_millis()).unwrap_or_default();
+    let called = decision.called.map(|called| called.to_string()).unwrap_or_default();
     let green = |text: &str| style.paint(Colour::Green, text);
     let red = |text: &str| style.paint(Colour::Red, text);
     let retcode = decision.retcode.as_deref().unwrap_or_default();
     vec![
-        format!("CC-Gateway showed agent {agent} the number {} under control ID {control_id}.", green(&numbers)),
         format!(
-            "{age} ms later the agent's application asked to call {} under the same control ID.",
-            red(decision.called.as_deref().unwrap_or_default())
+            "CC-Gateway showed agent {agent} the number {} under control ID {control_id}.",
+            green(&numbers.join(", "))
         ),
+        format!("{age} ms later the agent's application asked to call {} under the same control ID.", red(&called)),
         format!("previewgate {} it ({}): the agent was never shown that number.", red("refused"), decision.reason),
         "CC-Gateway never received the request, so no telephone rang.".to_owned(),
         format!(

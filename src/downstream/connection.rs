@@ -20,7 +20,7 @@ pub struct ClientAddress {
     /// The address, IPv4 in its own form.
     pub ip: IpAddr,
     /// Address and port, or the address alone if a proxy does not tell the port.
-    pub text: Box<str>,
+    pub text: Arc<str>,
 }
 
 impl From<SocketAddr> for ClientAddress {

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use super::context::RequestContext;
 use super::error::GatewayError;
 use super::read_whole::{Unread, read_whole};
 use crate::config::Limits;
@@ -23,21 +24,15 @@ pub(super) enum BodyRead {
     TooLarge(RequestBody),
 }
 
-/// The body of a client's request; counts its bytes.
+/// The body of a client's request. It counts its bytes in the context of the request.
 pub(super) struct ClientBody {
     incoming: Incoming,
-    received: Option<Arc<AtomicU64>>,
+    context: Arc<RequestContext>,
 }
 
 impl ClientBody {
-    pub(super) fn new(incoming: Incoming) -> Self {
-        let received = (!incoming.is_end_stream()).then(Arc::default);
-        Self { incoming, received }
-    }
-
-    /// The count of the bytes received; `None` if there is no body.
-    pub(super) fn counter(&self) -> Option<Arc<AtomicU64>> {
-        self.received.clone()
+    pub(super) fn new(incoming: Incoming, context: &Arc<RequestContext>) -> Self {
+        Self { incoming, context: Arc::clone(context) }
     }
 
     /// The same body for the upstream, forwarded as it arrives.
@@ -73,9 +68,9 @@ impl Body for ClientBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let body = self.get_mut();
         let frame = ready!(Pin::new(&mut body.incoming).poll_frame(cx));
-        if let (Some(Ok(frame)), Some(received)) = (&frame, &body.received) {
+        if let Some(Ok(frame)) = &frame {
             let bytes = frame.data_ref().map_or(0, Bytes::len);
-            received.fetch_add(bytes as u64, Ordering::Relaxed);
+            body.context.received.fetch_add(bytes as u64, Ordering::Relaxed);
         }
         Poll::Ready(frame)
     }

@@ -1,6 +1,7 @@
 //! The context of a request: everything that its head shows. It never changes afterwards.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 use http_body::Body;
@@ -8,7 +9,7 @@ use tokio::time::Instant;
 
 use super::headers::{GUID, REQUEST_ID};
 use super::proxy_chain::ProxyChain;
-use super::request_ids::RequestId;
+use super::request_ids::{IdText, RequestId};
 use super::services::{Generation, Services};
 use super::trace_id::TraceId;
 use crate::config::{Config, Limits};
@@ -30,9 +31,10 @@ pub(super) struct RequestContext {
     client_behind_proxies: Option<ClientAddress>,
     /// The gateway's own name for the request: no other request has it.
     pub(super) own_id: RequestId,
-    /// The client's name for the request if it has one, otherwise the gateway's own. For the upstream, the logs and the
-    /// client: printable and bounded.
-    pub(super) request_id: HeaderValue,
+    /// The client's name for the request, if it has one that is printable and short.
+    given_id: Option<HeaderValue>,
+    /// The gateway's own name as text.
+    own_id_text: IdText,
     /// The trace that the request belongs to.
     pub(super) trace_id: Option<TraceId>,
     /// The method in the client's spelling.
@@ -47,6 +49,8 @@ pub(super) struct RequestContext {
     pub(super) classified: Classified,
     /// When the head arrived.
     pub(super) started: Instant,
+    /// The bytes of the request body so far: the only thing here that changes.
+    pub(super) received: AtomicU64,
 }
 
 impl RequestContext {
@@ -68,19 +72,26 @@ impl RequestContext {
             }
         };
         let own_id = generation.services.request_ids.next();
+        // A held poll must not keep the whole buffer that its head was read into.
+        let kept = |value: &HeaderValue| match classified.operation.is_long_poll() {
+            true => HeaderValue::from_bytes(value.as_bytes()).ok(),
+            false => Some(value.clone()),
+        };
         Self {
             client_behind_proxies: client_behind_proxies(generation, connection, headers),
             own_id,
-            request_id: given_request_id(headers).unwrap_or_else(|| own_id.to_header()),
+            given_id: given_request_id(headers).and_then(kept),
+            own_id_text: own_id.text(),
             trace_id: TraceId::of(headers),
             generation: Arc::clone(generation),
             connection: Arc::clone(connection),
             method: request.method().clone(),
-            guid: headers.get(GUID).cloned(),
-            origin: headers.get(header::ORIGIN).cloned(),
+            guid: headers.get(GUID).and_then(kept),
+            origin: headers.get(header::ORIGIN).and_then(kept),
             head_fault,
             classified,
             started: Instant::now(),
+            received: AtomicU64::new(0),
         }
     }
 
@@ -119,9 +130,21 @@ impl RequestContext {
         tenants.iter().find(|tenant| tenant.has(self.agent(), node)).map(|tenant| tenant.name.as_str())
     }
 
-    /// The request ID as text, for a log line.
+    /// The client's name for the request if it has one, otherwise the gateway's own: for the upstream and the client.
+    pub(super) fn request_id(&self) -> HeaderValue {
+        let own = || HeaderValue::from_str(self.own_id_text.as_str()).unwrap_or(HeaderValue::from_static("-"));
+        self.given_id.clone().unwrap_or_else(own)
+    }
+
+    /// The gateway's own name as text.
+    pub(super) fn own_id(&self) -> &str {
+        self.own_id_text.as_str()
+    }
+
+    /// The client's name for the request, or the gateway's own, for a log line.
     pub(super) fn id(&self) -> &str {
-        self.request_id.to_str().unwrap_or_default()
+        let given = self.given_id.as_ref().and_then(|id| id.to_str().ok());
+        given.unwrap_or(self.own_id_text.as_str())
     }
 
     /// The credential's bytes; empty if there is none.
@@ -140,13 +163,12 @@ impl RequestContext {
 }
 
 /// The client's request ID if it is short and plain.
-fn given_request_id(headers: &HeaderMap) -> Option<HeaderValue> {
+fn given_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    let given = headers.get(REQUEST_ID).filter(|id| {
+    headers.get(REQUEST_ID).filter(|id| {
         let bytes = id.as_bytes();
         (1..=MAX_REQUEST_ID).contains(&bytes.len()) && bytes.iter().copied().all(plain)
-    });
-    given.cloned()
+    })
 }
 
 fn client_behind_proxies(

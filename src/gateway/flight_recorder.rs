@@ -1,14 +1,15 @@
 //! The last decisions on callouts, for operators who ask what just happened and why.
 //!
 //! Each decision is kept with what was known of the agent at that moment, so that a refusal can be explained although
-//! the previews have changed since. Numbers are masked before they are kept. The log and the audit are the records that
-//! last; this one is bounded in entries and in bytes, and ends with the process.
+//! the previews have changed since. Numbers are masked before they are kept, and formatted when an operator asks. The log
+//! and the audit are the records that last; this one is bounded in entries and in bytes, and ends with the process.
 //!
 //! Only callouts come here. A decision is built before the lock is taken, and what makes room for it is dropped after the
 //! lock is released, so that workers hardly ever wait for each other.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,8 +17,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use super::request_ids::RequestId;
 use crate::config::Mode;
-use crate::preview::{AgentId, AgentPreviews, ControlId, Preview, Reason, Timestamp, Verdict};
+use crate::preview::{AgentId, AgentPreviews, ControlId, DialedNumber, Masked, Preview, Reason, Timestamp, Verdict};
 use crate::store::RecentEnd;
 use crate::telemetry::{DecisionRecord, sanitized};
 
@@ -55,7 +57,7 @@ pub struct Decision {
     /// The validation mode at the time of the decision.
     pub mode: Mode,
     /// The masked number, if it could be read.
-    pub called: Option<Box<str>>,
+    pub called: Option<SeenNumber>,
     /// `callcontrolid`, if it could be read.
     pub control_id: Option<ControlId>,
     /// Time since the matching preview was announced.
@@ -65,7 +67,7 @@ pub struct Decision {
     /// The `result` of a successful response.
     pub call_id: Option<Box<str>>,
     /// The endpoint that answered, or may have received the request.
-    pub upstream: Option<Box<str>>,
+    pub upstream: Option<Arc<str>>,
     /// The HTTP status that the client received; `None` if the client left before.
     pub status: Option<u16>,
     /// From the request head to the response.
@@ -73,11 +75,11 @@ pub struct Decision {
     /// The time that the upstream took.
     pub upstream_duration: Option<Duration>,
     /// The gateway's own name for the request.
-    pub id: Box<str>,
+    pub id: RequestId,
     /// The request ID, which the client received too.
     pub request_id: Box<str>,
     /// The client's address.
-    pub client: Box<str>,
+    pub client: Arc<str>,
     /// The agent's previews at that moment, the newest first.
     pub previews: Vec<SeenPreview>,
     /// Further previews that the agent had.
@@ -92,11 +94,27 @@ pub struct SeenPreview {
     /// The platform's name for it.
     pub control_id: ControlId,
     /// Masked numbers, the newest first.
-    pub numbers: Vec<Box<str>>,
+    pub numbers: Vec<SeenNumber>,
     /// Further numbers that it had.
     pub more_numbers: usize,
     /// Time since it was announced.
     pub age: Duration,
+}
+
+/// A masked number. `Display` writes a bounded number of printable characters.
+#[derive(Clone, Copy, Debug)]
+pub struct SeenNumber(Masked);
+
+impl SeenNumber {
+    fn of(number: &DialedNumber) -> Self {
+        Self(number.masked())
+    }
+}
+
+impl fmt::Display for SeenNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&sanitized(self.0, MAX_NUMBER), f)
+    }
 }
 
 /// The end of an earlier preview, or of the agent's session.
@@ -117,8 +135,15 @@ pub(super) struct Evidence<'a> {
     pub(super) at: Timestamp,
 }
 
+/// The names in a decision that others keep too, so that they are shared instead of copied.
+pub(super) struct Names<'a> {
+    pub(super) id: RequestId,
+    pub(super) client: &'a Arc<str>,
+    pub(super) upstream: Option<&'a Arc<str>>,
+}
+
 impl Decision {
-    pub(super) fn new(record: &DecisionRecord<'_>, evidence: &Evidence<'_>) -> Self {
+    pub(super) fn new(record: &DecisionRecord<'_>, names: &Names<'_>, evidence: &Evidence<'_>) -> Self {
         let (previews, more_previews) = evidence.previews(record.control_id);
         Self {
             number: 0,
@@ -127,18 +152,18 @@ impl Decision {
             verdict: record.verdict,
             reason: record.reason,
             mode: record.mode,
-            called: record.called.map(|number| shortened(number.masked(), MAX_NUMBER)),
+            called: record.called.map(SeenNumber::of),
             control_id: record.control_id,
             preview_age: record.preview_age,
-            retcode: record.retcode.map(|text| shortened(text, MAX_TEXT)),
-            call_id: record.call_id.map(|text| shortened(text, MAX_TEXT)),
-            upstream: record.upstream.map(Into::into),
+            retcode: record.retcode.map(shortened),
+            call_id: record.call_id.map(shortened),
+            upstream: names.upstream.cloned(),
             status: record.status,
             duration: record.duration,
             upstream_duration: record.upstream_duration,
-            id: record.caller.id.to_string().into(),
-            request_id: shortened(record.caller.request_id, MAX_TEXT),
-            client: record.caller.client.into(),
+            id: names.id,
+            request_id: shortened(record.caller.request_id),
+            client: Arc::clone(names.client),
             previews,
             more_previews,
             ended: evidence.ended(),
@@ -147,11 +172,10 @@ impl Decision {
 
     /// The memory that it takes, about.
     fn bytes(&self) -> usize {
-        let texts = [&self.called, &self.retcode, &self.call_id, &self.upstream];
-        let texts = texts.into_iter().flatten().map(|text| text.len()).sum::<usize>();
+        let texts = [&self.retcode, &self.call_id].into_iter().flatten().map(|text| text.len()).sum::<usize>();
         let previews = self.previews.iter().map(SeenPreview::bytes).sum::<usize>();
         let ended = self.ended.capacity() * size_of::<SeenEnd>();
-        size_of::<Self>() + texts + self.id.len() + self.request_id.len() + self.client.len() + previews + ended
+        size_of::<Self>() + texts + self.request_id.len() + self.client.len() + previews + ended
     }
 }
 
@@ -179,20 +203,23 @@ impl SeenPreview {
         let newest = preview.numbers.iter().rev().take(MAX_NUMBERS);
         Self {
             control_id: preview.control_id,
-            numbers: newest.map(|shown| shortened(shown.number.masked(), MAX_NUMBER)).collect(),
+            numbers: newest.map(|shown| SeenNumber::of(&shown.number)).collect(),
             more_numbers: preview.numbers.len().saturating_sub(MAX_NUMBERS),
             age: now.since(preview.announced_at),
         }
     }
 
     fn bytes(&self) -> usize {
-        let numbers = self.numbers.iter().map(|number| size_of::<Box<str>>() + number.len());
-        size_of::<Self>() + numbers.sum::<usize>()
+        size_of::<Self>() + self.numbers.capacity() * size_of::<SeenNumber>()
     }
 }
 
-fn shortened(text: impl std::fmt::Display, max: usize) -> Box<str> {
-    sanitized(text, max).to_string().into()
+fn shortened(text: &str) -> Box<str> {
+    // The common case is copied once.
+    if text.len() <= MAX_TEXT && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.into();
+    }
+    sanitized(text, MAX_TEXT).to_string().into()
 }
 
 /// The last decisions, and the number of decisions in each of the last 60 minutes.

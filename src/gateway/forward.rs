@@ -11,27 +11,31 @@ use tokio::time::Instant;
 use super::context::RequestContext;
 use super::drain::DrainStage;
 use super::error::GatewayError;
-use super::headers::{GUID, REQUEST_ID, ask_for_known_codings, prepare_response, strip_hop_by_hop};
+use super::headers::{REQUEST_ID, ask_for_known_codings, prepare_response, strip_hop_by_hop};
 use super::proxy_chain::{FORWARDED_FOR, ProxyChain};
 use super::read_whole::{Unread, read_whole};
 use super::record::Recorder;
 use super::response_body::ResponseBody;
 use super::set_guid::{follow_renewal, issued_guid};
 use crate::protocol::{Envelope, content};
-use crate::upstream::{Client, Failure, RequestBody, RoutingKey, UpstreamBody, UpstreamResponse};
+use crate::upstream::{Client, Failure, RequestBody, RoutingKey, Unsent, UpstreamBody, UpstreamResponse};
 
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// The request for the upstream, with a head that is fit for it.
+pub(super) fn prepare(context: &RequestContext, mut head: request::Parts, body: RequestBody) -> Unsent {
+    prepare_request(&mut head, context);
+    Unsent::new(Request::from_parts(head, body))
+}
 
 /// Forwards a request and returns the upstream's response with a head that is fit for the client.
 pub(super) async fn forward(
     context: &RequestContext,
     record: &mut Recorder,
     client: &Client,
-    mut head: request::Parts,
-    body: RequestBody,
+    unsent: &mut Unsent,
 ) -> Result<Response<UpstreamBody>, GatewayError> {
-    prepare_request(&mut head, context);
-    let mut response = send(context, record, client, Request::from_parts(head, body)).await?;
+    let mut response = send(context, record, client, unsent).await?;
     prepare_response(&mut response);
     // Only the answer to a poll can show that the GUID of the poll is the agent's own, so that comes first there.
     if !context.classified.operation.is_long_poll() {
@@ -49,15 +53,14 @@ pub(super) async fn send(
     context: &RequestContext,
     record: &mut Recorder,
     client: &Client,
-    request: Request<RequestBody>,
+    unsent: &mut Unsent,
 ) -> Result<Response<UpstreamBody>, GatewayError> {
-    let guid = request.headers().get(GUID).cloned();
-    let key = RoutingKey::new(context.agent(), guid.as_ref());
+    let key = RoutingKey::new(context.agent(), context.guid.as_ref());
     let sent = Instant::now();
     let answer = if context.classified.operation.is_long_poll() {
-        client.send_patiently(request, key, context.services().drain.until(DrainStage::Draining)).await
+        client.send_patiently(unsent, key, context.services().drain.until(DrainStage::Draining)).await
     } else {
-        client.send(request, client.upstream().route(key)).await
+        client.send(unsent, client.upstream().route(key)).await
     };
     record.waited(sent.elapsed());
     if let Err(Failure::MaybeSent(cause)) = &answer {
@@ -119,7 +122,7 @@ pub(super) fn prepare_request(head: &mut request::Parts, context: &RequestContex
         // The gateway must be able to search the response for push addresses.
         ask_for_known_codings(&mut head.headers);
     }
-    head.headers.insert(REQUEST_ID, context.request_id.clone());
+    head.headers.insert(REQUEST_ID, context.request_id());
     if context.config().upstream.forwarded_headers {
         add_forwarded(&mut head.headers, context);
     }

@@ -67,7 +67,7 @@ pub use cors::Origins;
 pub use drain::{Drain, DrainStage};
 pub use error::GatewayError;
 pub use finish_on_drop::{Commitment, FinishOnDrop, KeptPolls};
-pub use flight_recorder::{Decision, FlightRecorder, MAX_DECISIONS, Minute, SeenEnd, SeenPreview};
+pub use flight_recorder::{Decision, FlightRecorder, MAX_DECISIONS, Minute, SeenEnd, SeenNumber, SeenPreview};
 pub use load::Load;
 pub use pipeline::RequestService;
 pub use poll_rate::PollRate;

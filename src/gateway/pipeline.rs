@@ -55,9 +55,10 @@ impl Service<Request<Incoming>> for RequestService {
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let context = Arc::new(RequestContext::new(&self.generation, &self.connection, &request));
+        let request = request.map(|incoming| ClientBody::new(incoming, &context));
         let client = Arc::clone(&self.client);
         let kept = &self.generation.services.kept_polls;
-        FinishOnDrop::new(kept, |commitment| async move { Ok(handle(context, client, request, commitment).await) })
+        FinishOnDrop::new(kept, |commitment| handle(context, client, request, commitment))
     }
 }
 
@@ -72,11 +73,10 @@ enum Routed {
 async fn handle(
     context: Arc<RequestContext>,
     client: Arc<Client>,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
     commitment: Commitment,
-) -> Response<RecordedBody> {
-    let request = request.map(ClientBody::new);
-    let mut record = Box::new(Recorder::start(&context, commitment, request.body().counter()));
+) -> Result<Response<RecordedBody>, Infallible> {
+    let mut record = Box::new(Recorder::start(&context, commitment));
     // A panic must not close the connection without an answer, and its request must appear in the log.
     let routed = AssertUnwindSafe(route(&context, &mut record, &client, request)).catch_unwind().await;
     let (response, tunnel) = match routed.unwrap_or(Err(GatewayError::Internal)) {
@@ -86,13 +86,13 @@ async fn handle(
     };
     // Before the first byte goes out: a client that has its response finds its decision in the log.
     record.respond(response.status());
-    match tunnel {
+    Ok(match tunnel {
         None => RecordedBody::of(&context, response, Some(record)),
         Some(tunnel) => {
             tunnel.spawn(record);
             RecordedBody::of(&context, response, None)
         }
-    }
+    })
 }
 
 /// The inner part: one step after the other, and the first error ends it.
@@ -145,7 +145,10 @@ async fn route(
         },
     };
     // Last, because the effects of the response count even if the client must not see it.
-    screened(context, response?).await.map(Routed::Response)
+    match context.generation.push.relay() {
+        None => response.map(Routed::Response),
+        Some(_) => Box::pin(screened(response?)).await.map(Routed::Response),
+    }
 }
 
 /// Whether the head may go further. In monitor mode an objection of callout validation becomes the verdict.

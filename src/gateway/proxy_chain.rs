@@ -173,7 +173,7 @@ mod tests {
     }
 
     fn client(chain: &ProxyChain) -> String {
-        chain.client.map(|hop| ClientAddress::from(hop).text.into()).unwrap_or_default()
+        chain.client.map(|hop| ClientAddress::from(hop).text.to_string()).unwrap_or_default()
     }
 
     #[test]

@@ -15,7 +15,6 @@ use http::{Response, StatusCode, request};
 use http_body::{Body, Frame};
 use hyper::ext::ReasonPhrase;
 
-use super::context::RequestContext;
 use super::error::GatewayError;
 use super::response_body::ResponseBody;
 use crate::protocol::content::Coding;
@@ -42,13 +41,7 @@ fn is_clean(headers: &HeaderMap, name: &header::HeaderName) -> bool {
 
 /// The response, if neither its head nor what is known of its body holds a push address. The rest of a body is for
 /// [`QuoteGuard`].
-pub(super) async fn screened(
-    context: &RequestContext,
-    response: Response<ResponseBody>,
-) -> Result<Response<ResponseBody>, GatewayError> {
-    if context.generation.push.relay().is_none() {
-        return Ok(response);
-    }
+pub(super) async fn screened(response: Response<ResponseBody>) -> Result<Response<ResponseBody>, GatewayError> {
     let (head, body) = response.into_parts();
     let phrase = head.extensions.get::<ReasonPhrase>();
     if phrase.is_some_and(|phrase| quotes_push_address(phrase.as_bytes()))

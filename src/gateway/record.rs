@@ -5,7 +5,7 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -13,7 +13,7 @@ use http::StatusCode;
 use super::audited::{Audited, Basis};
 use super::context::RequestContext;
 use super::finish_on_drop::Commitment;
-use super::flight_recorder::{Decision, Evidence};
+use super::flight_recorder::{Decision, Evidence, Names};
 use super::load::Permit;
 use crate::config::AccessLog;
 use crate::downstream::Serving;
@@ -51,19 +51,14 @@ pub(super) struct Recorder {
     waited: Duration,
     endpoint: Option<Arc<str>>,
     status: Option<StatusCode>,
-    bytes_in: Option<Arc<AtomicU64>>,
     bytes_out: u64,
     permit: Option<Permit>,
     _serving: Serving,
 }
 
 impl Recorder {
-    /// Begins the record. `bytes_in` counts the bytes of the request body, if there is one.
-    pub(super) fn start(
-        context: &Arc<RequestContext>,
-        commitment: Commitment,
-        bytes_in: Option<Arc<AtomicU64>>,
-    ) -> Self {
+    /// Begins the record.
+    pub(super) fn start(context: &Arc<RequestContext>, commitment: Commitment) -> Self {
         Self {
             context: Arc::clone(context),
             commitment,
@@ -82,7 +77,6 @@ impl Recorder {
             waited: Duration::ZERO,
             endpoint: None,
             status: None,
-            bytes_in,
             bytes_out: 0,
             permit: None,
             _serving: context.connection.serving(),
@@ -251,7 +245,9 @@ impl Recorder {
         let after_defect = record.reason == Reason::InternalError;
         let basis = self.basis.clone().unwrap_or_else(|| if after_defect { nothing() } else { present() });
         let ended = record.agent_id.map(|agent| ledger.recent_ends(agent)).unwrap_or_default();
-        Decision::new(record, &Evidence { previews: basis.previews.as_deref(), ended: &ended, at: basis.at })
+        let (id, client) = (self.context.own_id, &self.context.client().text);
+        let names = Names { id, client, upstream: self.endpoint.as_ref() };
+        Decision::new(record, &names, &Evidence { previews: basis.previews.as_deref(), ended: &ended, at: basis.at })
     }
 
     /// A client that is refused again and again must not fill the log.
@@ -272,7 +268,7 @@ impl Recorder {
             method: context.method.as_str(),
             agent_id: context.agent(),
             status: self.status.map(|status| status.as_u16()),
-            bytes_in: self.bytes_in.as_ref().map_or(0, |bytes| bytes.load(Ordering::Relaxed)),
+            bytes_in: context.received.load(Ordering::Relaxed),
             bytes_out: self.bytes_out,
             duration,
             upstream_duration: self.upstream_duration,
@@ -289,7 +285,7 @@ impl Recorder {
 fn caller(context: &RequestContext) -> Caller<'_> {
     let certificate = context.connection.certificate.as_ref();
     Caller {
-        id: &context.own_id,
+        id: context.own_id(),
         request_id: context.id(),
         trace_id: context.trace_id.as_ref().map(|id| id as &dyn Display),
         client: &context.client().text,

@@ -1,14 +1,13 @@
 //! Names for requests, unique among all gateways.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::HeaderValue;
-
+use crate::bounded_text::BoundedText;
 use crate::preview::RecordId;
 
-/// Maximum length of an ID, in bytes: two numbers of 64 bits and a hyphen.
-const MAX_LENGTH: usize = 33;
+/// A [`RequestId`] as text: two numbers of 64 bits, and a hyphen.
+pub(super) type IdText = BoundedText<33>;
 
 /// Makes request IDs: 64 random bits for the process and a counter. So they are unique among all instances, and sort in
 /// the order of arrival within one.
@@ -47,7 +46,7 @@ impl Default for RequestIds {
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}-{:x}", self.process, self.number)
+        f.write_str(self.text().as_str())
     }
 }
 
@@ -57,11 +56,32 @@ impl RequestId {
         RecordId { run: self.process, number: self.number }
     }
 
-    /// As the value of a header field.
-    pub(super) fn to_header(self) -> HeaderValue {
-        // `to_string` would grow the text twice.
-        let mut text = String::with_capacity(MAX_LENGTH);
-        let _ = write!(text, "{self}");
-        HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("-"))
+    /// As text: 16 hexadecimal digits, a dash, and as many digits as the number has. Each request needs it at least once,
+    /// so it is written without the machinery of `format!`.
+    pub(super) fn text(self) -> IdText {
+        let mut text = IdText::default();
+        text.push_hex(self.process, 16);
+        text.push(b'-');
+        text.push_hex(self.number, self.number.checked_ilog2().unwrap_or_default() / 4 + 1);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_two_hexadecimal_numbers() {
+        for (process, number, text) in [
+            (0x64fd_9ca9_0e10_3750, 3, "64fd9ca90e103750-3"),
+            (1, 0, "0000000000000001-0"),
+            (0xabc, 0x10, "0000000000000abc-10"),
+            (u64::MAX, 0xfff, "ffffffffffffffff-fff"),
+            (u64::MAX, u64::MAX, "ffffffffffffffff-ffffffffffffffff"),
+        ] {
+            assert_eq!(RequestId { process, number }.to_string(), text);
+            assert_eq!(text, format!("{process:016x}-{number:x}"));
+        }
     }
 }

@@ -79,7 +79,7 @@ fn write(context: &RequestContext, error: &ErrorResponse) -> Response<ResponseBo
     *response.status_mut() = error.status;
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(REQUEST_ID, context.request_id.clone());
+    headers.insert(REQUEST_ID, context.request_id());
     if let Some(reason) = error.reason {
         headers.insert(REASON, HeaderValue::from_static(reason.as_str()));
     }

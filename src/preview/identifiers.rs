@@ -117,8 +117,10 @@ impl DialedNumber {
     }
 
     /// `******39`: as many stars as characters, then the last two; all stars up to four characters.
-    pub fn masked(&self) -> Masked<'_> {
-        Masked(&self.0)
+    pub fn masked(&self) -> Masked {
+        let mut last = self.0.chars().rev();
+        let last = [last.next(), last.next()].map(Option::unwrap_or_default);
+        Masked { length: self.0.chars().count(), last }
     }
 }
 
@@ -128,17 +130,26 @@ impl fmt::Debug for DialedNumber {
     }
 }
 
-/// A number that shows its length and its last two characters.
-pub struct Masked<'a>(&'a str);
+/// All that is left of a masked number: its length and its last two characters. It can be kept for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Masked {
+    /// In characters.
+    length: usize,
+    /// The last one first.
+    last: [char; 2],
+}
 
-impl fmt::Display for Masked<'_> {
+impl fmt::Display for Masked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let length = self.0.chars().count();
-        let shown = if length > 4 { 2 } else { 0 };
-        for (position, character) in self.0.chars().enumerate() {
-            fmt::Write::write_char(f, if position + shown < length { '*' } else { character })?;
+        const STARS: &str = "********************************";
+        let shown = if self.length > 4 { self.last.len() } else { 0 };
+        let mut stars = self.length - shown;
+        while stars > 0 {
+            let piece = STARS.get(..stars).unwrap_or(STARS);
+            f.write_str(piece)?;
+            stars -= piece.len();
         }
-        Ok(())
+        self.last.iter().take(shown).rev().try_for_each(|character| fmt::Write::write_char(f, *character))
     }
 }
 
@@ -178,6 +189,8 @@ mod tests {
         assert_eq!(masked("112"), "***");
         assert_eq!(masked("1000"), "****");
         assert_eq!(masked(""), "");
+        assert_eq!(masked("1234ü"), "***4ü");
+        assert_eq!(masked(&"7".repeat(100)), format!("{}77", "*".repeat(98)));
         assert_eq!(format!("{:?}", DialedNumber::new("88889039")), "DialedNumber(******39)");
     }
 }

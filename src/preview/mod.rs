@@ -14,5 +14,5 @@ pub use agent_previews::{
 };
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use decision::{Callout, Reason, Refusal, Validated, Verdict, decide};
-pub use identifiers::{AgentId, ControlId, DialedNumber, InvalidAgentId, InvalidControlId};
+pub use identifiers::{AgentId, ControlId, DialedNumber, InvalidAgentId, InvalidControlId, Masked};
 pub use shown_ref::{InvalidReference, NumberKeyId, RecordId, ShownRef};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::caller::{Caller, MAX_SUBJECT};
+use super::redact::bounded;
 use super::{ACCESS_TARGET, millis, sanitized};
 use crate::failure::Blame;
 use crate::preview::AgentId;
@@ -44,18 +45,20 @@ pub struct AccessRecord<'a> {
 impl AccessRecord<'_> {
     /// Writes the line. `log.level` does not hide it; `log.access` decides which requests have a line.
     pub fn emit(&self) {
+        let method = bounded(self.method, MAX_METHOD);
+        let request_id = bounded(self.caller.request_id, MAX_REQUEST_ID);
         tracing::info!(
             target: ACCESS_TARGET,
             operation = self.operation.as_str(),
-            method = display(sanitized(self.method, MAX_METHOD)),
+            method = &*method,
             agent_id = self.agent_id.map(AgentId::as_u32),
             status = self.status,
             bytes_in = self.bytes_in,
             bytes_out = self.bytes_out,
             duration_ms = millis(self.duration),
             upstream_ms = self.upstream_duration.map(millis),
-            id = display(self.caller.id),
-            request_id = display(sanitized(self.caller.request_id, MAX_REQUEST_ID)),
+            id = self.caller.id,
+            request_id = &*request_id,
             trace_id = self.caller.trace_id.map(display),
             client = self.caller.client,
             tenant = self.caller.tenant,

@@ -9,7 +9,7 @@ pub(super) const MAX_SUBJECT: usize = 256;
 #[derive(Clone, Copy)]
 pub struct Caller<'a> {
     /// The gateway's own name for the request. No two requests share it, in any instance.
-    pub id: &'a dyn Display,
+    pub id: &'a str,
     /// The client's name for the request if it has one, otherwise `id`. The client receives it too.
     pub request_id: &'a str,
     /// The trace ID, from `traceparent`.
@@ -29,7 +29,7 @@ impl Caller<'_> {
     /// For tests: a request with every name, without a certificate.
     pub(crate) fn sample() -> Caller<'static> {
         Caller {
-            id: &"64fd9ca90e103750-3",
+            id: "64fd9ca90e103750-3",
             request_id: "0f3c",
             trace_id: Some(&"4bf92f3577b34da6a3ce929d0e0e4736"),
             client: "192.0.2.7:50123",

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use tracing::field::display;
-
 use super::caller::{Caller, MAX_SUBJECT};
+use super::redact::bounded;
 use super::{DECISION_TARGET, REFUSAL_TARGET, Redactor, millis, sanitized};
 use crate::config::Mode;
 use crate::preview::{AgentId, ControlId, DialedNumber, Reason, Verdict};
@@ -61,7 +60,10 @@ pub struct AuditRef<'a> {
 macro_rules! line {
     ($target:expr, $record:expr, $redactor:expr) => {{
         let (record, redactor) = ($record, $redactor);
-        let chosen = |text| display(sanitized(text, MAX_TEXT));
+        let called_hash = record.called.map(|number| redactor.hash(number).text());
+        let retcode = record.retcode.map(|text| bounded(text, MAX_TEXT));
+        let call_id = record.call_id.map(|text| bounded(text, MAX_TEXT));
+        let request_id = bounded(record.caller.request_id, MAX_TEXT);
         tracing::info!(
             target: $target,
             method = OperationName::PreviewCallout.as_str(),
@@ -70,17 +72,17 @@ macro_rules! line {
             reason = record.reason.as_str(),
             mode = record.mode.as_str(),
             called = record.called.map(|number| display(redactor.shown(number))),
-            called_hash = record.called.map(|number| display(redactor.hash(number))),
+            called_hash = called_hash.as_ref().map(|hash| hash.as_str()),
             control_id = record.control_id.map(|id| id.0),
             preview_age_ms = record.preview_age.map(millis),
-            retcode = record.retcode.map(chosen),
-            call_id = record.call_id.map(chosen),
+            retcode = retcode.as_deref(),
+            call_id = call_id.as_deref(),
             upstream = record.upstream,
             status = record.status,
             duration_ms = millis(record.duration),
             upstream_ms = record.upstream_duration.map(millis),
-            id = display(record.caller.id),
-            request_id = display(sanitized(record.caller.request_id, MAX_TEXT)),
+            id = record.caller.id,
+            request_id = &*request_id,
             trace_id = record.caller.trace_id.map(display),
             client = record.caller.client,
             tenant = record.caller.tenant,

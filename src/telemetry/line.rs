@@ -103,6 +103,18 @@ impl FieldSink for JsonFields<'_> {
         Escaping::append(self.line, Quotes::Escaped, text);
         self.line.push(b'"');
     }
+
+    fn string(&mut self, field: &Field, value: &str) {
+        // The common case: nothing to escape.
+        if value.len() > MAX_VALUE || classes(value) & ODD != 0 {
+            return self.text(field, |out| out.write_str(value));
+        }
+        self.name(field);
+        self.line.reserve(value.len() + 2);
+        self.line.push(b'"');
+        self.line.extend_from_slice(value.as_bytes());
+        self.line.push(b'"');
+    }
 }
 
 impl JsonFields<'_> {
@@ -170,6 +182,10 @@ trait FieldSink {
     /// A number or boolean, formatted by serde_json. A value that JSON does not have (NaN) becomes `null`.
     fn number(&mut self, field: &Field, number: impl Serialize);
     fn text(&mut self, field: &Field, text: impl FnOnce(&mut Escaping<'_>) -> fmt::Result);
+    /// A text that is there as a whole.
+    fn string(&mut self, field: &Field, value: &str) {
+        self.text(field, |out| out.write_str(value));
+    }
 }
 
 macro_rules! visit_fields {
@@ -188,7 +204,7 @@ macro_rules! visit_fields {
                 self.number(field, value);
             }
             fn record_str(&mut self, field: &Field, value: &str) {
-                self.text(field, |out| out.write_str(value));
+                self.string(field, value);
             }
             fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
                 self.text(field, |out| write!(out, "{value:?}"));
@@ -261,13 +277,13 @@ impl Escaping<'_> {
 
 impl fmt::Write for Escaping<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // Full passes over the text, so that the compiler vectorizes them.
-        if text.bytes().fold(false, |found, byte| found | matches!(byte, b' ' | b'=')) {
+        let classes = classes(text);
+        if classes & SEPARATOR != 0 {
             self.extent = Extent::NeedsQuotes;
         }
         // The common case: printable ASCII that fits.
         let fits = self.line.len().saturating_add(text.len()) <= self.end;
-        if fits && text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
+        if fits && classes & ODD == 0 {
             self.line.extend_from_slice(text.as_bytes());
             return Ok(());
         }
@@ -283,6 +299,21 @@ impl fmt::Write for Escaping<'_> {
     }
 }
 
-fn is_plain(byte: u8) -> bool {
-    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
+/// Ends a value in a line for people.
+const SEPARATOR: u8 = 1;
+/// Has to be looked at: not printable ASCII, or escaped.
+const ODD: u8 = 2;
+
+fn class_of(byte: u8) -> u8 {
+    match byte {
+        b' ' | b'=' => SEPARATOR,
+        b'"' | b'\\' => ODD,
+        b'!'..=b'~' => 0,
+        _ => ODD,
+    }
+}
+
+/// The classes of the bytes of `text`, all together.
+fn classes(text: &str) -> u8 {
+    text.bytes().fold(0, |found, byte| found | class_of(byte))
 }

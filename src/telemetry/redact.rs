@@ -1,10 +1,12 @@
 //! How telephone numbers, and text that a client chose, appear in the log.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::{hmac, rand};
 
+use crate::bounded_text::BoundedText;
 use crate::preview::DialedNumber;
 
 /// Maximum length of a number in a log line; `dialeddigits` holds 24 characters for one number (docs/protocol.md 5).
@@ -68,9 +70,18 @@ impl fmt::Debug for HashKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CalledHash(u64);
 
+impl CalledHash {
+    /// As text, without the machinery of `format!`: each decision line has one.
+    pub(super) fn text(self) -> BoundedText<16> {
+        let mut text = BoundedText::default();
+        text.push_hex(self.0, 16);
+        text
+    }
+}
+
 impl fmt::Display for CalledHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        f.write_str(self.text().as_str())
     }
 }
 
@@ -105,6 +116,14 @@ pub struct LogText<T> {
 /// ```
 pub fn sanitized<T: fmt::Display>(text: T, max: usize) -> LogText<T> {
     LogText { text, max }
+}
+
+/// The same as text. It is the text itself if that is short and printable, as nearly every text is.
+pub(super) fn bounded(text: &str, max: usize) -> Cow<'_, str> {
+    if text.len() <= max && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(sanitized(text, max).to_string())
 }
 
 impl<T: fmt::Display> fmt::Display for LogText<T> {

@@ -1,12 +1,14 @@
 //! One worker's client of the upstream: it chooses an endpoint, sends once, and says how far a failed request got.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::connect::{Sender, connect};
 use super::endpoint::Endpoint;
@@ -18,6 +20,7 @@ use super::response_body::UpstreamBody;
 use super::route::Route;
 use super::shared::Upstream;
 use crate::failure::{FailureKind, is_local_exhaustion};
+use crate::lazy_timer::LazyTimer;
 
 /// Sends requests over connections of its own. Each worker has one.
 pub struct Client {
@@ -35,30 +38,25 @@ pub struct UpstreamResponse {
     pub endpoint: usize,
 }
 
-/// The outcome of one attempt. The type guarantees that only `NotSent` has a request left to send.
-enum Attempt {
-    Answered(UpstreamResponse),
-    NotSent(Request<RequestBody>, Cause),
-    MaybeSent(Cause),
-}
-
-/// A request before an endpoint has taken it.
-pub(super) struct Unsent {
+/// A request until an endpoint takes it. The futures on the way refer to it: each that held it itself would be larger by
+/// its size.
+pub struct Unsent {
     request: Option<Request<RequestBody>>,
     /// The `Host` that the client sent.
     client_host: Option<HeaderValue>,
 }
 
-/// The outcome of one attempt at each endpoint of a route.
+/// The outcome of an attempt at one endpoint, or at each of a route.
 pub(super) enum Outcome {
     Answered(UpstreamResponse),
-    /// No endpoint received any of it.
+    /// No endpoint received any byte. Only now [`Unsent`] has the request again.
     NotSent(Cause),
     MaybeSent(Cause),
 }
 
 impl Unsent {
-    pub(super) fn new(mut request: Request<RequestBody>) -> Self {
+    /// A request whose target is in origin form.
+    pub fn new(mut request: Request<RequestBody>) -> Self {
         let client_host = request.headers_mut().remove(header::HOST);
         Self { request: Some(request), client_host }
     }
@@ -78,14 +76,14 @@ impl Client {
         &self.upstream
     }
 
-    /// Sends `request`, whose target is in origin form, to the first endpoint of `route` that takes it, and waits for
-    /// the response head. The wait is at most `response_timeout` from when the upstream has the whole request. Dropping
-    /// the future cancels the request and closes its connection.
+    /// Sends a request to the first endpoint of `route` that takes it, and waits for the response head. The wait is at most
+    /// `response_timeout` from when the upstream has the whole request. Dropping the future cancels the request and closes
+    /// its connection.
     ///
     /// # Errors
     /// [`Failure::NotSent`] if no endpoint received any of it, [`Failure::MaybeSent`] otherwise.
-    pub async fn send(&self, request: Request<RequestBody>, route: Route) -> Result<UpstreamResponse, Failure> {
-        match self.attempt_route(&mut Unsent::new(request), route).await {
+    pub async fn send(&self, unsent: &mut Unsent, route: Route) -> Result<UpstreamResponse, Failure> {
+        match self.attempt_route(unsent, route).await {
             Outcome::Answered(response) => Ok(response),
             Outcome::NotSent(cause) => Err(Failure::NotSent(cause)),
             Outcome::MaybeSent(cause) => Err(Failure::MaybeSent(cause)),
@@ -94,19 +92,14 @@ impl Client {
 
     /// Tries the endpoints of `route` until one takes the request. Without that, `unsent` still has it.
     pub(super) async fn attempt_route(&self, unsent: &mut Unsent, route: Route) -> Outcome {
-        let mut last = no_endpoint();
+        let mut last = None;
         for position in route.0 {
-            let Some(request) = unsent.request.take() else { break };
-            match self.attempt(position, request, unsent.client_host.as_ref()).await {
-                Attempt::Answered(answer) => return Outcome::Answered(answer),
-                Attempt::MaybeSent(cause) => return Outcome::MaybeSent(cause),
-                Attempt::NotSent(request, cause) => {
-                    unsent.request = Some(request);
-                    last = cause;
-                }
+            match self.attempt(position, unsent).await {
+                Outcome::NotSent(cause) => last = Some(cause),
+                outcome => return outcome,
             }
         }
-        Outcome::NotSent(last)
+        Outcome::NotSent(last.unwrap_or_else(no_endpoint))
     }
 
     /// Closes connections that have been idle for too long.
@@ -120,21 +113,19 @@ impl Client {
     }
 
     /// Tries one endpoint: over a pooled connection if a good one exists, else over a new one.
-    async fn attempt(
-        &self,
-        position: usize,
-        mut request: Request<RequestBody>,
-        client_host: Option<&HeaderValue>,
-    ) -> Attempt {
+    async fn attempt(&self, position: usize, unsent: &mut Unsent) -> Outcome {
         let (Some(endpoint), Some(pool)) = (self.upstream.endpoints.get(position), self.pools.get(position)) else {
-            return Attempt::NotSent(request, no_endpoint());
+            return Outcome::NotSent(no_endpoint());
         };
-        let host = client_host.filter(|_| self.upstream.settings.preserve_host).unwrap_or(&endpoint.authority);
-        request.headers_mut().insert(header::HOST, host.clone());
+        if let Some(request) = &mut unsent.request {
+            let client_host = unsent.client_host.as_ref().filter(|_| self.upstream.settings.preserve_host);
+            let host = client_host.unwrap_or(&endpoint.authority).clone();
+            request.headers_mut().insert(header::HOST, host);
+        }
         // A pooled connection that turns out to be closed gives the request back. The next one may be good.
         while let Some(sender) = pool.take() {
-            match self.exchange(Place { position, endpoint, pool, kept: true }, sender, request).await {
-                Attempt::NotSent(unsent, _) => request = unsent,
+            match self.exchange(Place { position, endpoint, pool, kept: true }, sender, unsent).await {
+                Outcome::NotSent(_) => {}
                 done => return done,
             }
         }
@@ -144,21 +135,22 @@ impl Client {
         // Boxed, because the state of a handshake would otherwise be part of every request's future, even of a held
         // poll.
         match Box::pin(connect(&self.upstream, endpoint)).await {
-            Ok(sender) => self.exchange(Place { position, endpoint, pool, kept: false }, sender, request).await,
-            Err(cause) => Attempt::NotSent(request, cause),
+            Ok(sender) => self.exchange(Place { position, endpoint, pool, kept: false }, sender, unsent).await,
+            Err(cause) => Outcome::NotSent(cause),
         }
     }
 
-    async fn exchange(&self, place: Place<'_>, mut sender: Sender, request: Request<RequestBody>) -> Attempt {
+    async fn exchange(&self, place: Place<'_>, mut sender: Sender, unsent: &mut Unsent) -> Outcome {
         let settings = &self.upstream.settings;
+        let Some(request) = unsent.request.take() else { return Outcome::NotSent(no_endpoint()) };
         // Only WebSocket handshakes that are allowed still have this header.
         let may_switch = request.headers().contains_key(header::UPGRADE);
         let request = request.map(TrackedBody::new);
         let progress = request.body().progress();
-        let answer = sender.try_send_request(request);
-        match answer_within(settings.response_timeout, progress.as_deref(), answer).await {
+        let answer = sender.http.try_send_request(request);
+        match answer_within(settings.response_timeout, &mut sender.timer, progress.as_deref(), answer).await {
             Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch => {
-                Attempt::MaybeSent(place.broke_off(FailureKind::Protocol, None))
+                Outcome::MaybeSent(place.broke_off(FailureKind::Protocol, None))
             }
             Some(Ok(response)) => {
                 place.endpoint.answered();
@@ -166,19 +158,20 @@ impl Client {
                 let reusable = response.status() != StatusCode::SWITCHING_PROTOCOLS;
                 let lease = Lease { sender, pool: Arc::clone(place.pool), reusable };
                 let wrap = |incoming| UpstreamBody::new(incoming, lease, settings.body_idle_timeout, place.endpoint);
-                Attempt::Answered(UpstreamResponse { response: response.map(wrap), endpoint: place.position })
+                Outcome::Answered(UpstreamResponse { response: response.map(wrap), endpoint: place.position })
             }
             // hyper gives the request back only if no byte of it was written.
             Some(Err(mut error)) => match error.take_message() {
-                Some(unsent) => {
-                    Attempt::NotSent(unsent.map(TrackedBody::into_inner), place.refused(error.into_error()))
+                Some(given_back) => {
+                    unsent.request = Some(given_back.map(TrackedBody::into_inner));
+                    Outcome::NotSent(place.refused(error.into_error()))
                 }
                 None => {
                     let error = error.into_error();
-                    Attempt::MaybeSent(place.broke_off(kind_of(&error), Some(error)))
+                    Outcome::MaybeSent(place.broke_off(kind_of(&error), Some(error)))
                 }
             },
-            None => Attempt::MaybeSent(place.failed(FailureKind::Timeout, None)),
+            None => Outcome::MaybeSent(place.failed(FailureKind::Timeout, None)),
         }
     }
 }
@@ -229,18 +222,26 @@ fn no_endpoint() -> Cause {
 /// Waits for a response until the upstream has the whole request, and for `patience` after that.
 async fn answer_within<T>(
     patience: Duration,
+    timer: &mut LazyTimer,
     body: Option<&SendProgress>,
     answer: impl Future<Output = T>,
 ) -> Option<T> {
     let mut answer = pin!(answer);
     let mut deadline = Instant::now() + patience;
-    loop {
-        if let Ok(answer) = timeout_at(deadline, answer.as_mut()).await {
-            return Some(answer);
+    poll_fn(|cx| {
+        if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+            return Poll::Ready(Some(answer));
         }
-        let later = body.map(|body| body.deadline(patience));
-        deadline = later.filter(|later| *later > Instant::now())?;
-    }
+        while timer.is_overdue(deadline, cx) {
+            let later = body.map(|body| body.deadline(patience));
+            match later.filter(|later| *later > Instant::now()) {
+                Some(later) => deadline = later,
+                None => return Poll::Ready(None),
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 fn kind_of(error: &hyper::Error) -> FailureKind {

@@ -14,13 +14,19 @@ use super::read_after_write_error::ReadAfterWriteError;
 use super::request_body::TrackedBody;
 use super::shared::Upstream;
 use crate::failure::{FailureKind, is_local_exhaustion};
+use crate::lazy_timer::LazyTimer;
 use crate::stream::Stream;
 
 /// Largest response head, and the largest piece of a response that is read at once. Several such pieces wait in memory if
 /// the client does not read. Tomcat limits a head to 8 KiB.
 const MAX_HEAD: usize = 32 * 1024;
 
-pub(super) type Sender = http1::SendRequest<TrackedBody>;
+/// A connection that takes one request after the other.
+pub(super) struct Sender {
+    pub(super) http: http1::SendRequest<TrackedBody>,
+    /// For the wait for each response.
+    pub(super) timer: LazyTimer,
+}
 
 /// Opens a connection within `connect_timeout`, and updates the health of the endpoint.
 pub(super) async fn connect(upstream: &Upstream, endpoint: &Endpoint) -> Result<Sender, Cause> {
@@ -74,7 +80,7 @@ async fn http<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     upstream: &Upstream,
     stream: S,
 ) -> Result<Sender, DialError> {
-    let (sender, connection) = http1::Builder::new()
+    let (http, connection) = http1::Builder::new()
         .preserve_header_case(true)
         // The fields that the gateway adds itself.
         .title_case_headers(true)
@@ -88,5 +94,5 @@ async fn http<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         let _ = connection.with_upgrades().await;
         drop(open);
     });
-    Ok(sender)
+    Ok(Sender { http, timer: LazyTimer::default() })
 }

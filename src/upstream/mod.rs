@@ -23,7 +23,7 @@ mod shared;
 mod tests;
 mod tls;
 
-pub use client::{Client, UpstreamResponse};
+pub use client::{Client, Unsent, UpstreamResponse};
 pub use dial::{Dial, DialError, TcpDial};
 pub use endpoint::{Condition, Endpoint};
 pub use failure::{Cause, Failure};

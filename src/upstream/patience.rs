@@ -6,13 +6,11 @@
 
 use std::pin::pin;
 
-use http::Request;
 use tokio::time::Instant;
 
-use super::client::{Client, Outcome, Unsent, UpstreamResponse};
-use super::failure::Failure;
+use super::client::{Client, Unsent, UpstreamResponse};
+use super::failure::{Cause, Failure};
 use super::reconnection::FIRST_PAUSE;
-use super::request_body::RequestBody;
 use super::route::RoutingKey;
 
 impl Client {
@@ -23,28 +21,40 @@ impl Client {
     /// As [`Client::send`].
     pub async fn send_patiently(
         &self,
-        request: Request<RequestBody>,
+        unsent: &mut Unsent,
         key: RoutingKey<'_>,
         ending: impl Future<Output = ()>,
     ) -> Result<UpstreamResponse, Failure> {
+        let began = Instant::now();
+        match self.send(unsent, self.upstream().route(key)).await {
+            // Boxed, so that a held poll is not larger for it.
+            Err(Failure::NotSent(cause)) => Box::pin(self.try_again(unsent, key, ending, (cause, began))).await,
+            answer => answer,
+        }
+    }
+
+    async fn try_again(
+        &self,
+        unsent: &mut Unsent,
+        key: RoutingKey<'_>,
+        ending: impl Future<Output = ()>,
+        (mut cause, began): (Cause, Instant),
+    ) -> Result<UpstreamResponse, Failure> {
         let upstream = self.upstream();
-        let deadline = Instant::now() + upstream.settings.poll_patience;
-        let (mut unsent, mut pause, mut ending) = (Unsent::new(request), FIRST_PAUSE, pin!(ending));
-        let mut chance = None;
+        let deadline = began + upstream.settings.poll_patience;
+        let (mut pause, mut ending) = (FIRST_PAUSE, pin!(ending));
         loop {
-            let cause = match self.attempt_route(&mut unsent, upstream.route(key)).await {
-                Outcome::Answered(response) => return Ok(response),
-                Outcome::MaybeSent(cause) => return Err(Failure::MaybeSent(cause)),
-                Outcome::NotSent(cause) => cause,
-            };
-            drop(chance.take());
-            chance = tokio::select! {
+            let chance = tokio::select! {
                 chance = upstream.reconnection.chance(&mut pause, deadline) => chance,
                 () = ending.as_mut() => None,
             };
             if chance.is_none() {
                 return Err(Failure::NotSent(cause));
             }
+            cause = match self.send(unsent, upstream.route(key)).await {
+                Err(Failure::NotSent(cause)) => cause,
+                answer => return answer,
+            };
         }
     }
 }

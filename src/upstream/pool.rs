@@ -45,7 +45,7 @@ impl Pool {
             let connection = idle.get(position)?;
             if !self.is_good(connection, now) {
                 idle.swap_remove(position);
-            } else if connection.sender.is_ready() {
+            } else if connection.sender.http.is_ready() {
                 return Some(idle.swap_remove(position).sender);
             } else {
                 skipped += 1;
@@ -68,12 +68,12 @@ impl Pool {
     }
 
     fn is_good(&self, connection: &Idle, now: Instant) -> bool {
-        !connection.sender.is_closed() && now.duration_since(connection.since) < self.idle_timeout
+        !connection.sender.http.is_closed() && now.duration_since(connection.since) < self.idle_timeout
     }
 
     fn put(&self, sender: Sender) {
         let mut idle = self.lock();
-        if idle.len() < self.max_idle && !sender.is_closed() && !self.retired.load(Ordering::Relaxed) {
+        if idle.len() < self.max_idle && !sender.http.is_closed() && !self.retired.load(Ordering::Relaxed) {
             idle.push(Idle { sender, since: Instant::now() });
         }
     }

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::*;
+use crate::gateway::request_ids::RequestIds;
 use crate::preview::{Announcement, Bounds, Change, DialedNumber};
 use crate::telemetry::Caller;
 
@@ -32,8 +33,13 @@ fn record(verdict: Verdict, request_id: &str) -> DecisionRecord<'_> {
 
 const NOTHING: Evidence<'_> = Evidence { previews: None, ended: &[], at: Timestamp(0) };
 
+fn decision(record: &DecisionRecord<'_>, evidence: &Evidence<'_>) -> Decision {
+    let names = Names { id: RequestIds::new().next(), client: &"192.0.2.7:50123".into(), upstream: None };
+    Decision::new(record, &names, evidence)
+}
+
 fn keep(recorder: &FlightRecorder, from: u8, verdict: Verdict, request_id: &str) {
-    recorder.keep(client(from), Decision::new(&record(verdict, request_id), &NOTHING));
+    recorder.keep(client(from), decision(&record(verdict, request_id), &NOTHING));
 }
 
 fn kept(recorder: &FlightRecorder, prefix: &str) -> usize {
@@ -94,7 +100,7 @@ fn the_memory_is_bounded_in_bytes() {
     let evidence = Evidence { previews: Some(&previews), ended: &[], at: Timestamp(9) };
     let long = "\u{1b}".repeat(10_000);
     for number in 0..3000 {
-        let decision = Decision::new(&record(Verdict::Rejected, &long), &evidence);
+        let decision = decision(&record(Verdict::Rejected, &long), &evidence);
         assert!(decision.bytes() < 16 << 10, "{}", decision.bytes());
         recorder.keep(client(u8::try_from(number % 7).unwrap()), decision);
     }
@@ -116,11 +122,11 @@ fn the_preview_that_the_callout_names_is_kept_with_the_newest() {
     let ends = [(Some(3), 250), (None, 150)];
     let ended = ends.map(|(id, at)| RecentEnd { control_id: id.map(ControlId), cause: "released", at: Timestamp(at) });
     let evidence = Evidence { previews: Some(&previews), ended: &ended, at: Timestamp(200) };
-    let decision = Decision::new(&record(Verdict::Rejected, "x"), &evidence);
+    let decision = decision(&record(Verdict::Rejected, "x"), &evidence);
     let ids: Vec<_> = decision.previews.iter().map(|preview| preview.control_id.0).collect();
     assert_eq!(ids, [19, 18, 17, 16, 15, 14, 13, 12, 7]);
     assert_eq!(decision.more_previews, 11);
-    assert_eq!(&*decision.previews[0].numbers[0], "******39");
+    assert_eq!(decision.previews[0].numbers[0].to_string(), "******39");
     assert_eq!(decision.previews[0].age, Duration::from_millis(100));
     // The other one ended after the callout was evaluated.
     let [end] = &decision.ended[..] else { panic!("{:?}", decision.ended) };

@@ -8,7 +8,7 @@ use crate::gateway::audited_callout::record_decision;
 use crate::gateway::client_body::{BodyRead, ClientBody};
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
-use crate::gateway::forward::{Buffered, buffer, forward, read_envelope, resumed};
+use crate::gateway::forward::{Buffered, buffer, forward, prepare, read_envelope, resumed};
 use crate::gateway::headers::replace_length;
 use crate::gateway::policy::{
     AgentState, Evaluation, Objection, apply_policy, evaluate, is_refused_as_foreign, parse_request,
@@ -18,7 +18,7 @@ use crate::gateway::response_body::ResponseBody;
 use crate::gateway::signed_out::share_if_signed_out;
 use crate::preview::{AgentId, AgentPreviews};
 use crate::store::{LookUp, Ownership};
-use crate::upstream::{Client, Failure, RequestBody};
+use crate::upstream::{Client, Failure, RequestBody, Unsent};
 
 /// Evaluates a callout of `agent`, and forwards or refuses it.
 pub(in crate::gateway) async fn handle(
@@ -42,7 +42,7 @@ pub(in crate::gateway) async fn handle(
     record.preview_age = evaluation.preview_age;
     let warming_up = context.services().is_warming_up();
     record.decide(apply_policy(evaluation.outcome, &context.config().validation, warming_up)?);
-    call(context, record, client, head, body).await
+    call(context, record, client, prepare(context, head, body)).await
 }
 
 /// Forwards a request that may be a callout but has no clear reading, in monitor mode.
@@ -53,7 +53,7 @@ pub(in crate::gateway) async fn forward_unverified(
     request: Request<ClientBody>,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let (head, body) = request.into_parts();
-    call(context, record, client, head, body.streamed()).await
+    call(context, record, client, prepare(context, head, body.streamed())).await
 }
 
 /// The rule, applied to the previews of this instant. A release that arrives a moment later does not revoke it, just as
@@ -104,14 +104,13 @@ async fn call(
     context: &RequestContext,
     record: &mut Recorder,
     client: &Client,
-    head: request::Parts,
-    body: RequestBody,
+    mut unsent: Unsent,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     // From here on the telephone may ring: the outcome is recorded although the client may not wait for it.
     record.must_finish();
     // Before the first byte is sent: whatever happens from now on, the log shows that the telephone may have rung.
     record_decision(context, record).await?;
-    let response = forward(context, record, client, head, body).await.inspect_err(|error| {
+    let response = forward(context, record, client, &mut unsent).await.inspect_err(|error| {
         if matches!(error, GatewayError::Upstream(Failure::NotSent(_))) {
             record.audited.was_not_sent();
         }

@@ -13,7 +13,7 @@ use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
 use crate::gateway::event_record::{Arrival, record_body};
 use crate::gateway::event_watch::EventWatch;
-use crate::gateway::forward::{Buffered, buffer, forward, read_envelope};
+use crate::gateway::forward::{Buffered, buffer, forward, prepare, read_envelope};
 use crate::gateway::headers::ask_for_readable;
 use crate::gateway::record::Recorder;
 use crate::gateway::respond::empty_poll;
@@ -41,7 +41,8 @@ pub(in crate::gateway) async fn poll(
     ask_for_readable(&mut head.headers);
     // The answer may be on its way when the client leaves.
     record.keep();
-    let response = forward(context, record, client, head, body.streamed()).await?;
+    let mut unsent = prepare(context, head, body.streamed());
+    let response = forward(context, record, client, &mut unsent).await?;
     // The response has begun, so the platform counts the event as delivered: it must be recorded.
     record.must_finish();
     match buffer(response, context.limits().event_body).await? {

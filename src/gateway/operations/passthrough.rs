@@ -7,7 +7,7 @@ use http::{Request, Response};
 use crate::gateway::client_body::ClientBody;
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
-use crate::gateway::forward::forward;
+use crate::gateway::forward::{forward, prepare};
 use crate::gateway::record::Recorder;
 use crate::gateway::response_body::ResponseBody;
 use crate::gateway::session_watch::SessionWatch;
@@ -21,7 +21,8 @@ pub(in crate::gateway) async fn forward_streamed(
     request: Request<ClientBody>,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let (head, body) = request.into_parts();
-    let (head, body) = forward(context, record, client, head, body.streamed()).await?.into_parts();
+    let mut unsent = prepare(context, head, body.streamed());
+    let (head, body) = forward(context, record, client, &mut unsent).await?.into_parts();
     let body = if SessionWatch::applies(context, &head.headers, &body) {
         ResponseBody::Watched(Box::new(SessionWatch::new(Arc::clone(context), &head.headers, body)))
     } else {

@@ -10,7 +10,7 @@ use crate::config::Mode;
 use crate::gateway::client_body::{BodyRead, ClientBody};
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
-use crate::gateway::forward::{Buffered, buffer, forward, resumed};
+use crate::gateway::forward::{Buffered, buffer, forward, prepare, resumed};
 use crate::gateway::headers::{ask_for_readable, replace_length};
 use crate::gateway::record::Recorder;
 use crate::gateway::response_body::ResponseBody;
@@ -136,7 +136,7 @@ async fn forward_and_apply(
     // The upstream may act on the request although the client leaves: the outcome must be known.
     record.must_finish();
     let max = context.limits().event_body;
-    let buffered = match forward(context, record, client, head, body).await {
+    let buffered = match forward(context, record, client, &mut prepare(context, head, body)).await {
         Ok(response) => buffer(response, max).await,
         Err(error) => Err(error),
     };

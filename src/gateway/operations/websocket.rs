@@ -18,7 +18,7 @@ use crate::gateway::headers::prepare_response;
 use crate::gateway::record::Recorder;
 use crate::gateway::response_body::ResponseBody;
 use crate::telemetry::metrics::OpenGuard;
-use crate::upstream::Client;
+use crate::upstream::{Client, Unsent};
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 const UPGRADE: HeaderValue = HeaderValue::from_static("Upgrade");
@@ -46,7 +46,8 @@ pub(in crate::gateway) async fn open(
     let (mut head, body) = request.into_parts();
     prepare_request(&mut head, context);
     insert_upgrade(&mut head.headers);
-    let mut response = send(context, record, client, Request::from_parts(head, body.streamed())).await?;
+    let mut unsent = Unsent::new(Request::from_parts(head, body.streamed()));
+    let mut response = send(context, record, client, &mut unsent).await?;
     let to_upstream = hyper::upgrade::on(&mut response);
     prepare_response(&mut response);
     let (mut head, body) = response.into_parts();
