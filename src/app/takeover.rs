@@ -282,7 +282,8 @@ mod tests {
         for agent in 101..1_101 {
             let numbers = (0..100).map(|number| DialedNumber::new(format!("8888{agent}{number}"))).collect();
             let preview = Announcement { control_id: ControlId(1), numbers, shown: Vec::new() };
-            services.ledger.local().apply(AgentId::try_from(agent).unwrap(), [Change::Shown(preview)]);
+            let agent = AgentId::try_from(agent).unwrap();
+            services.ledger.local().apply(agent, [Change::Shown(preview)], services.clock.now());
         }
         Arc::new(services)
     }
