@@ -74,18 +74,24 @@ impl Browser {
 
     /// The value of an expression. A promise is waited for.
     pub(crate) async fn evaluate(&mut self, expression: &str) -> Value {
+        let value = self.try_evaluate(expression).await;
+        value.unwrap_or_else(|error| panic!("{expression}: {error}"))
+    }
+
+    /// As [`Self::evaluate`]; `Err` if the page was replaced meanwhile.
+    async fn try_evaluate(&mut self, expression: &str) -> Result<Value, Value> {
         let parameters = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
-        let mut outcome = self.command("Runtime.evaluate", parameters).await;
+        let mut outcome = self.try_command("Runtime.evaluate", parameters).await?;
         assert!(outcome.get("exceptionDetails").is_none(), "{expression}: {outcome}");
-        outcome["result"]["value"].take()
+        Ok(outcome["result"]["value"].take())
     }
 
     /// Waits until an expression is true.
     pub(crate) async fn until(&mut self, condition: &str) {
         let event = condition.to_owned();
         within(event, async {
-            // A page that is replaced takes its promises with it, so the page is asked again and again.
-            while self.evaluate(&format!("!!({condition})")).await != json!(true) {
+            // A page that is replaced takes its promises and the question with it, so the page is asked again and again.
+            while self.try_evaluate(&format!("!!({condition})")).await != Ok(json!(true)) {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
         })
@@ -128,6 +134,12 @@ impl Browser {
 
     /// Sends one command and returns its result.
     async fn command(&mut self, method: &str, parameters: Value) -> Value {
+        let result = self.try_command(method, parameters).await;
+        result.unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    /// Sends one command and returns its result, or the browser's error.
+    async fn try_command(&mut self, method: &str, parameters: Value) -> Result<Value, Value> {
         self.number += 1;
         let mut message = json!({"id": self.number, "method": method, "params": parameters});
         if !self.session.is_empty() {
@@ -139,8 +151,10 @@ impl Browser {
             loop {
                 let mut answer = self.message().await;
                 if answer["id"] == number {
-                    assert!(answer.get("error").is_none(), "{message}: {answer}");
-                    return answer["result"].take();
+                    return match answer.get_mut("error") {
+                        Some(error) => Err(error.take()),
+                        None => Ok(answer["result"].take()),
+                    };
                 }
                 if matches!(answer["method"].as_str(), Some("Log.entryAdded" | "Runtime.exceptionThrown")) {
                     self.complaints.push(answer["params"].take());
