@@ -44,6 +44,7 @@ pub(crate) mod policy;
 mod poll_rate;
 mod proxy_chain;
 mod push_client;
+mod push_pool;
 mod push_quote;
 mod push_relay;
 mod read_whole;

@@ -1,8 +1,7 @@
 //! Posts to an application that CC-Gateway pushes to: decides whether it is allowed, and sends one request.
 //!
-//! Each push has its own connection. Pushes are rare compared with polls, and TLS sessions are resumed. A new
-//! connection cannot turn out to be closed, so there is nothing to retry: a push that may have been sent is never sent
-//! again.
+//! Pushes follow each other on kept connections. One that turns out to be closed before it has taken a byte gives the push
+//! back; a push that may have been sent is never sent again.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Request, Response, Uri, Version};
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::headers::{prepare_response, strip_hop_by_hop};
+use super::push_pool::PushPool;
 use super::read_whole::{Unread, read_whole};
 use crate::config::{self, AllowedTarget, EndpointUrl, Scheme, UpstreamEndpoint};
 use crate::protocol::push_address::Target;
@@ -65,6 +65,14 @@ pub(super) struct PushClient {
     own: Vec<SocketAddr>,
     timeout: Duration,
     tls: Option<TlsConnector>,
+    pool: PushPool,
+}
+
+/// Why a push has no answer of an application.
+enum Failed {
+    /// The application has received no byte of it: it may be sent over another connection.
+    NotSent(Box<Request<RequestBody>>, io::Error),
+    MaybeSent(io::Error),
 }
 
 impl PushClient {
@@ -82,6 +90,7 @@ impl PushClient {
             own: own.to_vec(),
             timeout: push.timeout,
             tls,
+            pool: PushPool::default(),
         })
     }
 
@@ -109,18 +118,58 @@ impl PushClient {
     async fn exchange(
         &self,
         origin: &EndpointUrl,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
     ) -> Result<Response<Bytes>, PushFault> {
+        // A kept connection that turns out to be closed gives the push back.
+        while let Some(sender) = self.pool.take(origin) {
+            match self.send(origin, sender, request).await {
+                Ok(answer) => return Ok(answer),
+                Err(Failed::MaybeSent(error)) => return Err(PushFault::Failed(error)),
+                Err(Failed::NotSent(unsent, _)) => request = *unsent,
+            }
+        }
+        let sender = self.open(origin).await?;
+        self.send(origin, sender, request).await.map_err(|failed| match failed {
+            Failed::NotSent(_, error) | Failed::MaybeSent(error) => PushFault::Failed(error),
+        })
+    }
+
+    /// A new connection.
+    async fn open(&self, origin: &EndpointUrl) -> Result<SendRequest<RequestBody>, PushFault> {
         let socket = self.connect(origin).await?;
         match origin.scheme {
-            Scheme::Http => send(socket, request).await.map_err(PushFault::Failed),
+            Scheme::Http => handshake(socket).await.map_err(PushFault::Failed),
             Scheme::Https => {
                 // Without a connector no https target is allowed.
                 let tls = self.tls.as_ref().ok_or(PushFault::Target)?;
                 let name = ServerName::try_from(origin.host.clone()).map_err(|_| PushFault::Target)?;
                 let stream = tls.connect(name, socket).await.map_err(PushFault::Failed)?;
-                send(stream, request).await.map_err(PushFault::Failed)
+                handshake(stream).await.map_err(PushFault::Failed)
             }
+        }
+    }
+
+    /// Sends a push once, and keeps the connection if the answer is whole.
+    async fn send(
+        &self,
+        origin: &EndpointUrl,
+        mut sender: SendRequest<RequestBody>,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Bytes>, Failed> {
+        let answer = sender.try_send_request(request).await;
+        let mut response = answer.map_err(|mut error| match error.take_message() {
+            Some(unsent) => Failed::NotSent(Box::new(unsent), io::Error::other(error.into_error())),
+            None => Failed::MaybeSent(io::Error::other(error.into_error())),
+        })?;
+        prepare_response(&mut response);
+        let (head, mut body) = response.into_parts();
+        match read_whole(&mut body, MAX_RESPONSE).await {
+            Ok(body) => {
+                self.pool.put(origin, sender);
+                Ok(Response::from_parts(head, body))
+            }
+            Err(Unread::TooLarge(_)) => Err(Failed::MaybeSent(io::Error::other("the answer is too large"))),
+            Err(Unread::Broken(error)) => Err(Failed::MaybeSent(io::Error::other(error))),
         }
     }
 
@@ -223,28 +272,22 @@ fn address_to(target: &Target, request: &mut Request<RequestBody>) -> Result<(),
     strip_hop_by_hop(headers);
     headers.remove(header::EXPECT);
     headers.insert(header::HOST, host);
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    // HTTP/1.0 servers need to be told.
+    headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
     Ok(())
 }
 
-async fn send<S>(stream: S, request: Request<RequestBody>) -> io::Result<Response<Bytes>>
+async fn handshake<S>(stream: S) -> io::Result<SendRequest<RequestBody>>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let builder = http1::Builder::new().preserve_header_case(true).clone();
-    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    // This task ends with the answer, or when the push is dropped.
+    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    // Ends when `sender` is dropped, or when the application closes.
     tokio::spawn(async move {
         let _ = connection.await;
     });
-    let mut response = sender.send_request(request).await.map_err(io::Error::other)?;
-    prepare_response(&mut response);
-    let (head, mut body) = response.into_parts();
-    match read_whole(&mut body, MAX_RESPONSE).await {
-        Ok(body) => Ok(Response::from_parts(head, body)),
-        Err(Unread::TooLarge(_)) => Err(io::Error::other("the answer is too large")),
-        Err(Unread::Broken(error)) => Err(io::Error::other(error)),
-    }
+    Ok(sender)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Push, both forms, over real sockets and TLS: sign-in through the gateway, events from the simulated CC-Gateway, an
 //! application that calls from inside its push handler.
 
+mod connections;
 mod faults;
 mod own_addresses;
 mod quotes;
