@@ -11,6 +11,7 @@
 mod tests;
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -171,16 +172,17 @@ impl<S> ClientIo<S> {
         }
     }
 
-    fn expire(&mut self, timeout: Timeout) -> Poll<io::Result<()>> {
+    /// How reading ends after this timeout; `None` if the refusal of a head is to be read.
+    fn expire(&mut self, timeout: Timeout) -> Option<io::Result<()>> {
         match timeout {
             // No request is open: close without an answer.
-            Timeout::Idle => Poll::Ready(Ok(())),
+            Timeout::Idle => Some(Ok(())),
             Timeout::Head => {
                 self.refuse(HeadFault::Timeout);
                 self.clocks.head_since = None;
-                Poll::Pending
+                None
             }
-            Timeout::Body => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Timeout::Body => Some(Err(io::ErrorKind::TimedOut.into())),
         }
     }
 }
@@ -224,6 +226,46 @@ impl<S: AsyncRead + Unpin> ClientIo<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> ClientIo<S> {
+    /// Waits until hyper has something to read: a whole head, or the end. hyper's buffers take 16 KiB, and a client may
+    /// connect long before its first request.
+    ///
+    /// # Errors
+    /// The connection has failed.
+    pub async fn first_bytes(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_first_bytes(cx)).await
+    }
+
+    fn poll_first_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.checked == 0 && self.connection.fault().is_none() {
+            match self.poll_fill(cx)? {
+                Poll::Ready(0) => break,
+                Poll::Ready(_) => {
+                    self.clocks.moved = Instant::now();
+                    self.inspect()?;
+                }
+                Poll::Pending => {
+                    if let Some(end) = ready!(self.poll_read_timeout(cx)) {
+                        return Poll::Ready(end);
+                    }
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready when the client has not sent enough in time. See [`Self::expire`].
+    fn poll_read_timeout(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<()>>> {
+        let Some((deadline, timeout)) = self.read_deadline() else {
+            // hyper does not poll again when it has written the answer; only the timer wakes it. Before this time the
+            // connection cannot have been idle for too long.
+            self.timer.is_overdue(Instant::now() + self.timeouts.idle, cx);
+            return Poll::Pending;
+        };
+        if self.timer.is_overdue(deadline, cx) { Poll::Ready(self.expire(timeout)) } else { Poll::Pending }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for ClientIo<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let io = self.get_mut();
@@ -258,16 +300,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientIo<S> {
                     }
                 }
                 Poll::Pending => {
-                    let Some((deadline, timeout)) = io.read_deadline() else {
-                        // hyper does not poll again when it has written the answer; only the timer wakes it. Before
-                        // this time the connection cannot have been idle for too long.
-                        io.timer.is_overdue(Instant::now() + io.timeouts.idle, cx);
-                        return Poll::Pending;
-                    };
-                    if !io.timer.is_overdue(deadline, cx) {
-                        return Poll::Pending;
-                    }
-                    if let Poll::Ready(end) = io.expire(timeout) {
+                    if let Some(end) = ready!(io.poll_read_timeout(cx)) {
                         return Poll::Ready(end);
                     }
                 }

@@ -178,3 +178,19 @@ async fn refuse(
     }
     Err(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, D, F: Future>(_: impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Thousands of polls are held at the same time, each by one of these.
+    #[test]
+    fn the_future_of_a_request_is_small() {
+        let bytes = size_of_future(handle);
+        assert!(bytes <= 4096, "{bytes}");
+    }
+}

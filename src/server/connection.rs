@@ -122,7 +122,18 @@ impl Worker {
             idle: limits.idle_timeout,
             body: min_rate(limits),
         };
-        let io = ClientIo::new(stream, Arc::clone(&connection), limits.head_size, timeouts);
+        let mut io = ClientIo::new(stream, Arc::clone(&connection), limits.head_size, timeouts);
+        let (mut phase, mut revoked) = (self.phase.clone(), pin!(revoked));
+        // Boxed, because `io` would otherwise have two places as long as the connection: before hyper has it, and after.
+        let opening = Box::pin(async {
+            let grace = tokio::select! {
+                opened = io.first_bytes() => opened.ok().map(|()| None),
+                () = phase.until(Phase::Lingering) => Some(Some(FIRST_REQUEST_GRACE)),
+                () = revoked.as_mut() => Some(Some(Duration::ZERO)),
+            };
+            grace.map(|grace| (io, grace))
+        });
+        let Some((io, grace)) = opening.await else { return };
         let served = http1::Builder::new()
             .preserve_header_case(true)
             // The fields that the gateway adds itself.
@@ -134,12 +145,14 @@ impl Worker {
             .serve_connection(TokioIo::new(io), self.service(Arc::clone(&connection), state))
             .with_upgrades();
         let mut served = pin!(served);
-        let mut phase = self.phase.clone();
-        let grace = tokio::select! {
-            // An error ends the connection, and nothing else: the request on it, if any, has been recorded.
-            _ = served.as_mut() => return,
-            () = phase.until(Phase::Lingering) => FIRST_REQUEST_GRACE,
-            () = revoked => Duration::ZERO,
+        let grace = match grace {
+            Some(grace) => grace,
+            None => tokio::select! {
+                // An error ends the connection, and nothing else: the request on it, if any, has been recorded.
+                _ = served.as_mut() => return,
+                () = phase.until(Phase::Lingering) => FIRST_REQUEST_GRACE,
+                () = revoked => Duration::ZERO,
+            },
         };
         tokio::select! {
             biased;

@@ -84,6 +84,20 @@ fn kept_by_each(connections: i64, mut open: impl FnMut() -> tokio::io::DuplexStr
 }
 
 #[test]
+fn a_connection_before_its_first_request() {
+    let gateway = Gateway::start("", "");
+    let mut other = None;
+    let bytes = kept_by_each(50, || {
+        let client = gateway.connect();
+        // Meanwhile the gateway accepts the new connection.
+        gateway.exchange(&mut other, &poll(103), 1);
+        client
+    });
+    println!("connection before its first request: {bytes} bytes");
+    assert!(bytes <= 12_288, "{bytes}");
+}
+
+#[test]
 fn an_idle_connection() {
     let gateway = Gateway::start("", "");
     let bytes = kept_by_each(50, || {

@@ -46,6 +46,7 @@ mod shutdown;
 mod simulator_page;
 mod status_page;
 mod streaming;
+mod tls_sessions;
 mod transparency;
 mod upstream_faults;
 mod websocket;

@@ -103,7 +103,7 @@ async fn an_idle_client_is_disconnected_although_hyper_does_not_poll_again() {
         let mut out = [0; 8192];
         let mut out = ReadBuf::new(&mut out);
         // Reads and flushes in one poll, as hyper does.
-        std::future::poll_fn(|cx| {
+        poll_fn(|cx| {
             let read = Pin::new(&mut io).poll_read(cx, &mut out);
             assert!(Pin::new(&mut io).poll_flush(cx).is_ready());
             read
