@@ -236,7 +236,7 @@ impl Recorder {
         let ledger = &services.ledger;
         let present = || Basis {
             previews: record.agent_id.and_then(|agent| ledger.local().previews(agent)),
-            at: services.clock.now(),
+            at: services.ledger.now(),
             judged_by: "memory",
             session: "unknown",
         };

@@ -113,6 +113,12 @@ impl Ledger {
         self.time.boundary()
     }
 
+    /// The present time, by the clock that orders previews and sessions. It is at most a few milliseconds ahead of the wall
+    /// clock: a session begins later than everything that was recorded before.
+    pub fn now(&self) -> Timestamp {
+        self.time.now()
+    }
+
     /// The time at which the push addresses of a sign-in are issued: no other sign-in has the same.
     pub fn issue_time(&self) -> Timestamp {
         self.issue_times.next(self.time.now())

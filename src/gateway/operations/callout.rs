@@ -79,7 +79,7 @@ async fn evaluated(
         Ok(previews) => previews,
         Err(unavailable) => return Evaluation::refused(parsed, Objection::Unknowable(unavailable)),
     };
-    let (none, now) = (AgentPreviews::default(), services.clock.now());
+    let (none, now) = (AgentPreviews::default(), services.ledger.now());
     let state = AgentState {
         previews: previews.as_deref().unwrap_or(&none),
         signed_out: services.ledger.is_signed_out(agent),

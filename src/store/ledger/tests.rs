@@ -146,6 +146,18 @@ fn a_push_that_is_faster_than_the_answer_to_its_sign_in_stays() {
     assert_eq!(scene.control_ids(101), [2]);
 }
 
+#[test]
+fn no_end_lies_in_the_future_of_the_ledger() {
+    let scene = scene();
+    for pushes in [false, true] {
+        let began = scene.ledger.moment_of_sign_in();
+        scene.ledger.sign_in(agent(101), &SignIn { began, pushes, session: None });
+        let ends = scene.ledger.recent_ends(agent(101));
+        assert!(ends.iter().all(|end| end.at <= scene.ledger.now()), "{ends:?} at {:?}", scene.ledger.now());
+        assert!(ends[0].at > scene.clock.now(), "a session begins later than everything before");
+    }
+}
+
 /// The clock stands still: the order of events alone says what was shown before a sign-in.
 #[test]
 fn a_preview_of_the_same_millisecond_belongs_to_the_session_in_which_it_was_shown() {
