@@ -61,6 +61,8 @@ pub struct DecisionFacts<'a> {
     pub verdict: Verdict,
     /// The reason.
     pub reason: Reason,
+    /// The tenant, if the configuration names tenants.
+    pub tenant: Option<&'a str>,
     /// `validation.mode`
     pub mode: &'a str,
     /// The setting that let it through although the rule refused it, in `enforce` mode.

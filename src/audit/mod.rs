@@ -17,6 +17,7 @@ pub mod note;
 pub mod number_keys;
 mod progress;
 pub mod prune;
+pub mod recipient;
 pub mod record;
 pub mod segment;
 mod service;

@@ -272,6 +272,9 @@ pub struct Shown<'a> {
     pub numbers: Vec<Number<'a>>,
     /// The key of their hashes.
     pub key: NumberKeyId,
+    /// The numbers, encrypted to the auditor's public key (`audit.recipient`), in the order of `numbers`.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<Text<'a>>,
     /// The platform's name for the event.
     #[serde(borrow)]
     pub event_type: Text<'a>,
@@ -332,6 +335,9 @@ pub struct Decision<'a> {
     /// The agent who asked for the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<u32>,
+    /// The tenant that the request belongs to, if the configuration names tenants.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Text<'a>>,
     /// `forwarded`, `rejected` or `unverified`.
     #[serde(borrow)]
     pub verdict: Text<'a>,
@@ -390,6 +396,9 @@ pub struct Called<'a> {
     pub masked: Text<'a>,
     /// Its hash under the key of each preview that is listed, or of the current month.
     pub hmacs: Vec<KeyedMac>,
+    /// The number, encrypted to the auditor's public key, if no preview that is listed has it.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<Text<'a>>,
 }
 
 /// A keyed hash and its key.

@@ -4,7 +4,7 @@
 //! the queue of the [`writer`](super::writer) and returns.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +19,7 @@ use super::facts::{CallFacts, DecisionFacts, DecisionRef, Evidence, OutcomeFacts
 use super::note::{KeyError, Signer};
 use super::number_keys::{NumberKey, NumberKeys, Subject};
 use super::progress::Progress;
+use super::recipient::Recipient;
 use super::record::{
     Call, Called, Decision, Delivered, Ended, JudgedPreview, KeyedMac, Kind, Number, Outcome, Record, Refusals, Shown,
     Store,
@@ -51,6 +52,8 @@ pub struct Settings {
     pub signing_key: PathBuf,
     /// The directory of the number keys.
     pub number_keys: PathBuf,
+    /// The file of the auditor's public key: numbers are stored encrypted to it as well.
+    pub recipient: Option<PathBuf>,
     /// How the writer works.
     pub writer: WriterSettings,
     /// How long the end of the process waits for the last records.
@@ -63,6 +66,7 @@ impl From<&config::Audit> for Settings {
             directory: audit.directory.clone(),
             signing_key: audit.signing_key.clone(),
             number_keys: audit.number_keys.clone(),
+            recipient: audit.recipient.clone(),
             writer: WriterSettings {
                 durability: audit.durability,
                 checkpoint_interval: audit.checkpoint_interval,
@@ -93,6 +97,14 @@ pub enum AuditError {
         path: PathBuf,
         /// The reason.
         source: io::Error,
+    },
+    /// The auditor's public key cannot be used.
+    #[error("audit.recipient {}: {source}", path.display())]
+    Recipient {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: KeyError,
     },
     /// The writer's thread cannot be made, or the system has no random numbers.
     #[error("the audit log cannot be started: {0}")]
@@ -127,6 +139,7 @@ pub struct Audit {
     queue: Arc<Queue>,
     keys: Arc<NumberKeys>,
     signer: Arc<Signer>,
+    recipient: Option<Recipient>,
     /// As the last `config` record has it.
     configuration: Mutex<Values>,
     clock: Arc<dyn Clock>,
@@ -178,6 +191,7 @@ impl Audit {
         let signer = Arc::new(Signer::read(&path).map_err(|source| AuditError::SigningKey { path, source })?);
         let path = settings.number_keys.clone();
         let keys = NumberKeys::open(&path, clock.now()).map_err(|source| AuditError::NumberKeys { path, source })?;
+        let recipient = settings.recipient.as_deref().map(read_recipient).transpose()?;
         let (queue, keys) = (Arc::new(Queue::default()), Arc::new(keys));
         let writer = Writer::new(
             &settings.directory,
@@ -191,7 +205,7 @@ impl Audit {
         rand::fill(&mut run).map_err(|_| io::Error::other("the system has no random numbers"))?;
         let run = u64::from_be_bytes(run);
         let (configuration, next, open) = (Mutex::default(), AtomicU64::new(1), AtomicU64::new(0));
-        Ok((Self { queue, keys, signer, configuration, clock, run, next, open }, writer))
+        Ok((Self { queue, keys, signer, recipient, configuration, clock, run, next, open }, writer))
     }
 
     /// The name of the chain that this gateway writes; empty until the directory could be opened.
@@ -218,6 +232,7 @@ impl Audit {
             control_id: facts.announcement.control_id.0,
             numbers: numbers.collect(),
             key: key.id(),
+            sealed: self.sealed(id, &facts.announcement.numbers).map(Into::into),
             event_type: facts.event_type.into(),
             delivery: facts.delivery.into(),
             event: facts.event,
@@ -308,6 +323,12 @@ impl Audit {
         let called = facts.called.map(|number| Called {
             masked: masked(number).into(),
             hmacs: self.hashes(number, &relevant, current.as_deref()),
+            // What an agent was shown is encrypted there.
+            sealed: if relevant.iter().any(|preview| preview.find(number).is_some()) {
+                None
+            } else {
+                self.sealed(facts.id, std::slice::from_ref(number)).map(Into::into)
+            },
         });
         let judged = |preview: &&Preview| JudgedPreview {
             control_id: preview.control_id.0,
@@ -321,6 +342,7 @@ impl Audit {
         Decision {
             id: facts.id,
             agent: facts.agent.map(AgentId::as_u32),
+            tenant: facts.tenant.map(Into::into),
             verdict: facts.verdict.as_str().into(),
             reason: facts.reason.as_str().into(),
             mode: facts.mode.into(),
@@ -338,6 +360,13 @@ impl Audit {
             request_id: sanitized(facts.request_id, MAX_TEXT).to_string().into(),
             trace_id: facts.trace_id.map(|id| id.to_string().into()),
         }
+    }
+
+    /// The numbers for the auditor, if there is one.
+    fn sealed(&self, record: RecordId, numbers: &[DialedNumber]) -> Option<String> {
+        let recipient = self.recipient.as_ref().filter(|_| !numbers.is_empty())?;
+        let numbers: Vec<&str> = numbers.iter().map(DialedNumber::reveal).collect();
+        recipient.seal(record, &numbers)
     }
 
     /// The number under each key that it can be compared under.
@@ -471,6 +500,10 @@ impl SharedGuard {
     }
 }
 
+fn read_recipient(path: &Path) -> Result<Recipient, AuditError> {
+    Recipient::read(path).map_err(|source| AuditError::Recipient { path: path.to_owned(), source })
+}
+
 fn masked(number: &DialedNumber) -> String {
     sanitized(number.masked(), MAX_NUMBER).to_string()
 }
@@ -503,89 +536,4 @@ fn millis(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Durability;
-    use crate::preview::SystemClock;
-
-    const TIMEOUT: Duration = Duration::from_millis(20);
-
-    fn settings(directory: &std::path::Path) -> Settings {
-        let (_, key) = Signer::generate().unwrap();
-        let signing_key = directory.join("audit.key");
-        std::fs::write(&signing_key, key).unwrap();
-        let day = Duration::from_secs(24 * 60 * 60);
-        Settings {
-            directory: directory.join("audit"),
-            signing_key,
-            number_keys: directory.join("numbers"),
-            writer: WriterSettings {
-                durability: Durability::Written,
-                checkpoint_interval: day,
-                segment: day,
-                segment_bytes: 1 << 20,
-                retention: day,
-            },
-            exit: day,
-        }
-    }
-
-    fn facts(number: u64, at: Timestamp) -> DecisionFacts<'static> {
-        DecisionFacts {
-            id: RecordId { run: 1, number },
-            agent: None,
-            verdict: Verdict::Forwarded,
-            reason: Reason::Ok,
-            mode: "enforce",
-            allowed_by: None,
-            called: None,
-            control_id: None,
-            previews: None,
-            at,
-            ttl: TIMEOUT,
-            judged_by: None,
-            client: None,
-            certificate: None,
-            guid: None,
-            session_match: None,
-            unconfirmed: false,
-            request_id: "r",
-            trace_id: None,
-        }
-    }
-
-    /// A writer that does not run is a disk that stands still.
-    #[tokio::test]
-    async fn a_disk_that_stands_still_is_waited_for_once_and_forgotten_when_it_moves_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let clock = Arc::new(SystemClock::new());
-        let settings = settings(directory.path());
-        let (audit, writer) = Audit::prepare(&settings, clock.clone()).unwrap();
-        let first = audit.decision(&facts(1, clock.now()), TIMEOUT).await;
-        assert_eq!(first.unwrap_err().id, Some(RecordId { run: 1, number: 1 }), "its record may still be written");
-        assert!(audit.is_failing());
-        assert_eq!((audit.status().open_decisions, audit.status().chain), (1, None));
-        audit.outcome(RecordId { run: 1, number: 1 }, &OutcomeFacts { result: "not_sent", ..OutcomeFacts::default() });
-        assert_eq!(audit.status().open_decisions, 0);
-        // The failure is known: nothing waits, and nothing is recorded, although the timeout is long.
-        let second = audit.decision(&facts(2, clock.now()), Duration::from_secs(3600)).await;
-        assert_eq!(second.unwrap_err().id, None);
-
-        let thread = thread::spawn(move || writer.run());
-        while audit.is_failing() {
-            tokio::task::yield_now().await;
-        }
-        let third = audit.decision(&facts(3, clock.now()), Duration::from_secs(3600)).await.unwrap();
-        let status = audit.status();
-        let chain = status.chain.unwrap();
-        assert_eq!((status.open_decisions, chain.seq), (1, third.seq.unwrap()));
-        assert!(chain.checkpoint.is_some_and(|checkpoint| checkpoint.seq < chain.seq), "the segment begins with one");
-        drop(AuditGuard { queue: Arc::clone(&audit.queue), thread: Some(thread), exit: settings.exit });
-        let segment = std::fs::read_dir(&settings.directory).unwrap().map(|entry| entry.unwrap().path());
-        let segment = segment.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
-        let text = std::fs::read_to_string(segment.unwrap()).unwrap();
-        assert_eq!(text.matches("\"kind\":\"decision\"").count(), 2, "{text}");
-        let line = text.lines().nth(usize::try_from(third.seq.unwrap()).unwrap() - 1).unwrap();
-        assert!(line.contains("0000000000000001-3"), "{line}");
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ::aws_lc_rs::signature::Ed25519KeyPair;
+use data_encoding::BASE64;
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -33,6 +34,8 @@ pub(super) enum FileContent {
     PushKey,
     /// An Ed25519 key, PEM. Other users must not be able to read it: whoever has it can forge records.
     SigningKey,
+    /// The public key of an auditor.
+    Recipient,
 }
 
 /// A path, relative to the directory of the configuration file.
@@ -73,6 +76,7 @@ impl Kind for FilePath {
             FileContent::Password => "file with a password in its only line",
             FileContent::PushKey => "file with at least 32 bytes",
             FileContent::SigningKey => "PEM file with an Ed25519 private key",
+            FileContent::Recipient => "file with the public key of an auditor",
         })
     }
 
@@ -165,7 +169,7 @@ impl FileContent {
     fn is_secret(self) -> bool {
         match self {
             Self::PrivateKey | Self::HashKey | Self::PushKey | Self::Password | Self::SigningKey => true,
-            Self::Certificates | Self::Roots => false,
+            Self::Certificates | Self::Roots | Self::Recipient => false,
         }
     }
 
@@ -188,6 +192,10 @@ impl FileContent {
             Self::SigningKey => (!is_ed25519(content)).then_some((
                 "is a file without a readable Ed25519 private key",
                 "make one with `openssl genpkey -algorithm ed25519 -out FILE` or `previewgate audit keygen`",
+            )),
+            Self::Recipient => (!is_recipient(content)).then_some((
+                "is a file without an auditor's public key",
+                "make one with `previewgate audit keygen --recipient FILE` and name FILE.pub",
             )),
             Self::PushKey => (content.len() < 32)
                 .then_some(("is a file of less than 32 bytes", "make one with `openssl rand -out FILE 32`")),
@@ -242,6 +250,12 @@ fn private_key(content: &[u8]) -> Option<PrivateKeyDer<'static>> {
 fn is_ed25519(content: &[u8]) -> bool {
     let Some(PrivateKeyDer::Pkcs8(key)) = private_key(content) else { return false };
     Ed25519KeyPair::from_pkcs8_maybe_unchecked(key.secret_pkcs8_der()).is_ok()
+}
+
+/// `audit::recipient` reads the key itself.
+fn is_recipient(content: &[u8]) -> bool {
+    let key = content.trim_ascii().strip_prefix(b"previewgate-auditor+");
+    key.and_then(|key| BASE64.decode(key).ok()).is_some_and(|key| key.len() == 32)
 }
 
 fn is_encrypted(content: &[u8]) -> bool {

@@ -306,6 +306,7 @@ keys!(Audit {
     number_keys: key_directory()
         .required("name a directory outside of audit.directory; the gateway makes it and its keys")
         .fixed(),
+    recipient: file(FileContent::Recipient).optional().fixed(),
     checkpoint_interval: span(seconds(1)..=DAY).or(seconds(60)).fixed(),
     segment: span(seconds(60)..=DAY).or(DAY).fixed(),
     segment_size: size(64 * KIB..=4096 * MIB).or(256 * MIB).fixed(),

@@ -411,6 +411,8 @@ pub struct Audit {
     pub signing_key: PathBuf,
     /// The directory of the keys under which numbers are hashed, one a month. Missing keys are made.
     pub number_keys: PathBuf,
+    /// File with the auditor's public key: numbers are stored encrypted to it as well.
+    pub recipient: Option<PathBuf>,
     /// Longest time between two checkpoints while records are written.
     pub checkpoint_interval: Duration,
     /// A new file begins at each multiple of this since midnight UTC.

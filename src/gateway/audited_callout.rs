@@ -58,6 +58,7 @@ impl Recorder {
             agent: context.agent(),
             verdict,
             reason,
+            tenant: context.tenant(),
             mode: context.config().validation.mode.as_str(),
             allowed_by: allowed_by(context, verdict, reason),
             called: self.callout.as_ref().map(|callout| &callout.called),

@@ -48,6 +48,11 @@ impl ShownFact {
     }
 }
 
+/// Whether a gateway forgot a preview that is not over: it was too old, or there were too many.
+pub fn is_only_forgotten(ended: &Ended<'_>) -> bool {
+    matches!(&*ended.cause, "expired" | "per_agent" | "capacity")
+}
+
 /// A preview that ended, or all previews of an agent.
 #[derive(Clone, Debug)]
 pub(super) struct EndFact {
@@ -62,9 +67,8 @@ pub(super) struct EndFact {
 impl EndFact {
     /// `None` if the gateway only forgot the preview: another one may still know it.
     pub(super) fn new(place: Place, ended: &Ended<'_>) -> Option<Self> {
-        let forgotten = matches!(&*ended.cause, "expired" | "per_agent" | "capacity");
         let (control_id, before) = (ended.control_id, ended.before);
-        (!forgotten).then(|| Self { place, cause: ended.cause.to_string(), control_id, before })
+        (!is_only_forgotten(ended)).then(|| Self { place, cause: ended.cause.to_string(), control_id, before })
     }
 
     /// Whether it ends a preview that another gateway showed. The gateway that showed it names each preview that it ends;

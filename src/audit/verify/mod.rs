@@ -33,6 +33,7 @@ use super::record::Record;
 use crate::preview::RecordId;
 
 pub use chain::Line;
+pub use facts::is_only_forgotten;
 pub use finding::{Finding, Findings, Grade};
 pub use judge::Decisions;
 pub use log::Log;

@@ -3,7 +3,7 @@
 use super::*;
 
 /// The keys that a reload must not change. A key that joins or leaves this list changes what operators may rely on.
-const FIXED: [&str; 33] = [
+const FIXED: [&str; 34] = [
     "listener.address",
     "listener.tls",
     "previews.ttl",
@@ -32,6 +32,7 @@ const FIXED: [&str; 33] = [
     "audit.durability",
     "audit.signing_key",
     "audit.number_keys",
+    "audit.recipient",
     "audit.checkpoint_interval",
     "audit.segment",
     "audit.segment_size",
