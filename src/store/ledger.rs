@@ -591,6 +591,8 @@ impl Ledger {
         let note = |control_id| self.recent_ends.note(agent, RecentEnd { control_id, cause: cause.as_str(), at });
         let known = self.local.previews(agent);
         let ended: Vec<_> = known.iter().flat_map(|known| known.iter()).filter(|known| change.ends(known)).collect();
+        // No callout is judged by what the audit log says is over. To apply an end twice is the same as once.
+        self.local.apply(agent, [change.clone()], at);
         self.local.ends().note(agent, &ended, change, cause.as_str(), self.is_shared());
         if ended.is_empty() {
             note(change.ended_preview());

@@ -71,6 +71,9 @@ async fn evaluated(
         Err(objection) => return Evaluation::malformed(objection),
     };
     let services = context.services();
+    // Before the previews are read. The audit log would otherwise seem to say that a callout was judged by a preview after its
+    // end, when the end came between reading and judging.
+    let now = services.ledger.now();
     let LookUp { previews, source, ownership } = services.ledger.look_up(agent, context.guid_bytes()).await;
     if is_refused_as_foreign(ownership, &context.config().validation) {
         return Evaluation::refused(parsed, Objection::ForeignSession);
@@ -79,7 +82,7 @@ async fn evaluated(
         Ok(previews) => previews,
         Err(unavailable) => return Evaluation::refused(parsed, Objection::Unknowable(unavailable)),
     };
-    let (none, now) = (AgentPreviews::default(), services.ledger.now());
+    let none = AgentPreviews::default();
     let state = AgentState {
         previews: previews.as_deref().unwrap_or(&none),
         signed_out: services.ledger.is_signed_out(agent),

@@ -309,6 +309,53 @@ fn the_observer_learns_of_each_end_once_with_its_cause() {
     assert!(record(&[]).iter().all(|end| end.2 == "signed_in"));
 }
 
+/// What the agent has when the audit log learns of an end.
+struct AtTheEnd(Arc<Ledger>, Mutex<Vec<usize>>);
+
+impl EndObserver for AtTheEnd {
+    fn ended(&self, agent: AgentId, control_id: Option<ControlId>, _: &[ShownRef], _: &'static str) {
+        let previews = self.0.local().previews(agent).unwrap_or_default();
+        let ended = previews.iter().filter(|preview| control_id.is_none_or(|id| preview.control_id == id));
+        self.1.lock().unwrap().push(ended.count());
+    }
+
+    fn ended_elsewhere(&self, _: AgentId, scope: EndScope, _: &'static str) {
+        panic!("no other gateway shares these previews: {scope:?}");
+    }
+}
+
+/// A callout that is judged after the record of an end is not judged by the preview: otherwise the log would accuse the
+/// gateway.
+#[test]
+fn an_end_is_observed_when_the_preview_is_gone() {
+    let Scene { ledger, clock, metrics: _metrics } = scene();
+    let ledger = Arc::new(ledger);
+    let observer = Arc::new(AtTheEnd(Arc::clone(&ledger), Mutex::default()));
+    ledger.observe_ends(observer.clone());
+    let record = |events: &[String]| {
+        let body = format!(r#"{{"retcode":"0","event":[{}]}}"#, events.join(","));
+        let source = Source { meant_for: None, delivery: Delivery::PollAll, session: None, began: ledger.moment() };
+        ledger.record(referring(&body), &source);
+    };
+    let sign_in = || SignIn { began: ledger.moment(), pushes: false, session: None };
+    let ends: [(&str, &dyn Fn()); 7] = [
+        ("cancelled", &|| ledger.end(agent(101), Change::Cancelled(ControlId(7)), EndCause::Cancelled)),
+        ("signed out", &|| ledger.end(agent(101), Change::Ended, EndCause::SignedOut)),
+        ("no session", &|| ledger.end(agent(101), Change::Ended, EndCause::NoSession)),
+        ("released", &|| record(&[release(101, u64::MAX / 2)])),
+        ("released and shown again", &|| record(&[release(101, u64::MAX / 2), preview(101, 7, u64::MAX / 2 + 1)])),
+        ("signed in", &|| ledger.sign_in(agent(101), &sign_in())),
+        ("an unclear sign-in", &|| ledger.end_by_unclear_sign_in(agent(101), &sign_in())),
+    ];
+    for (name, end) in ends {
+        clock.advance(Duration::from_secs(1));
+        record(&[preview(101, 7, u64::MAX / 2 + 2)]);
+        clock.advance(Duration::from_secs(1));
+        end();
+        assert_eq!(std::mem::take(&mut *observer.1.lock().unwrap()), [0], "{name}");
+    }
+}
+
 #[test]
 fn the_guid_of_a_push_is_the_agents_own() {
     for (of_address, events, learnt) in [
