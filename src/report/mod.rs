@@ -1,9 +1,10 @@
 //! `previewgate report`: what decision logs say about monitor mode, and what to enforce next.
 //!
-//! It reads JSON lines, rotated and compressed ones too. [`lines`] finds the decisions, [`tally`] counts them, [`advice`]
-//! says for each reason whether to enforce it, [`text`] prints.
+//! It reads JSON lines, rotated and compressed ones too, or the directories of audit logs. [`lines`] and [`audit`] find the
+//! decisions, [`tally`] counts them, [`advice`] says for each reason whether to enforce it, [`text`] prints.
 
 mod advice;
+mod audit;
 mod lines;
 mod tally;
 mod text;
@@ -25,8 +26,8 @@ pub struct ReportOptions {
     /// Text for people, or JSON for programs.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Logs of the gateway in JSON, plain or as .gz; "-" is the standard input.
-    #[arg(required = true, value_name = "FILE")]
+    /// Logs of the gateway in JSON, plain or as .gz ("-" is the standard input); or directories with audit logs.
+    #[arg(required = true, value_name = "FILE|DIR")]
     files: Vec<PathBuf>,
 }
 
@@ -49,13 +50,22 @@ pub enum ReportError {
     },
     /// No line is a decision.
     #[error(
-        "no decision on a previewCallout in {lines} lines{hint}; the report needs the gateway's log with log.format = \"json\""
+        "no decision on a previewCallout in {lines} lines{hint}; the report needs the gateway's log with log.format = \"json\", \
+         or the directory of its audit log"
     )]
     NoDecision {
         /// Lines that were read.
         lines: u64,
         /// What may be the cause.
         hint: &'static str,
+    },
+    /// Each decision would count twice.
+    #[error(
+        "name either log files or audit directories ({}), not both: both hold the same decisions", directory.display()
+    )]
+    Mixed {
+        /// One of the directories.
+        directory: PathBuf,
     },
 }
 
@@ -72,9 +82,18 @@ pub fn report(options: &ReportOptions, out: &mut dyn Write) -> Result<(), Report
 fn render(options: &ReportOptions, now: SystemTime) -> Result<String, ReportError> {
     let start = options.since.and_then(|since| now.checked_sub(since));
     let mut tally = Tally::default();
-    for file in &options.files {
+    let (directories, files): (Vec<PathBuf>, Vec<PathBuf>) =
+        options.files.iter().cloned().partition(|file| file.is_dir());
+    for file in &files {
+        if let Some(directory) = directories.first() {
+            return Err(ReportError::Mixed { directory: directory.clone() });
+        }
         let failed = |source| ReportError::Io { file: file.clone(), source };
         lines::read(file, |line| tally.add(line, start)).map_err(failed)?;
+    }
+    if let Some(directory) = directories.first() {
+        let failed = |source| ReportError::Io { file: directory.clone(), source };
+        audit::read(&directories, start, &mut tally).map_err(failed)?;
     }
     if tally.callouts() == 0 {
         let hint = if tally.too_old > 0 { " that is not older than --since" } else { "" };

@@ -1,7 +1,7 @@
 //! Counts of decisions: by verdict, by reason, by agent, by hour.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 
@@ -18,11 +18,43 @@ struct Line {
     preview_age_ms: Option<f64>,
 }
 
+/// A decision, wherever it was recorded.
+#[derive(Debug)]
+pub(super) struct Decided {
+    pub(super) at: SystemTime,
+    pub(super) verdict: Verdict,
+    pub(super) reason: Reason,
+    pub(super) agent: Option<u32>,
+    pub(super) preview_age: Option<Duration>,
+    /// How many like this: refusals may be recorded as a number only.
+    pub(super) times: u64,
+}
+
+impl Decided {
+    /// The words of a record; `None` if this program does not know them.
+    pub(super) fn words(verdict: &str, reason: &str) -> Option<(Verdict, Reason)> {
+        let verdict = Verdict::ALL.iter().copied().find(|known| known.as_str() == verdict)?;
+        Some((verdict, Reason::ALL.iter().copied().find(|known| known.as_str() == reason)?))
+    }
+}
+
+impl Line {
+    fn decided(&self) -> Option<Decided> {
+        let (verdict, reason) = Decided::words(&self.decision, &self.reason)?;
+        let at = humantime::parse_rfc3339_weak(&self.ts).ok()?;
+        let preview_age = self.preview_age_ms.and_then(|millis| Duration::try_from_secs_f64(millis / 1000.0).ok());
+        let agent = self.agent_id;
+        (self.method == "previewCallout").then_some(Decided { at, verdict, reason, agent, preview_age, times: 1 })
+    }
+}
+
 /// Everything that was counted.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     /// Lines of all kinds.
     pub(super) lines: u64,
+    /// They are those of an audit log.
+    pub(super) from_audit: bool,
     /// Lines that are not JSON.
     pub(super) unreadable: u64,
     /// Decisions before the period.
@@ -59,41 +91,37 @@ impl Tally {
             self.unreadable += u64::from(serde_json::from_slice::<serde::de::IgnoredAny>(line).is_err());
             return;
         };
-        let verdict = Verdict::ALL.iter().copied().find(|verdict| verdict.as_str() == line.decision);
-        let reason = Reason::ALL.iter().copied().find(|reason| reason.as_str() == line.reason);
-        let at = humantime::parse_rfc3339_weak(&line.ts);
-        let (Some(verdict), Some(reason), Ok(at), "previewCallout") = (verdict, reason, at, line.method.as_str())
-        else {
-            return;
-        };
-        if start.is_some_and(|start| at < start) {
-            self.too_old += 1;
-            return;
+        if let Some(decided) = line.decided() {
+            self.count(&decided, start);
         }
-        self.count(&line, verdict, reason, at);
     }
 
-    fn count(&mut self, line: &Line, verdict: Verdict, reason: Reason, at: SystemTime) {
+    /// Counts a decision, if it is not before `start`.
+    pub(super) fn count(&mut self, decided: &Decided, start: Option<SystemTime>) {
+        let Decided { at, verdict, reason, agent, preview_age, times } = *decided;
+        if start.is_some_and(|start| at < start) {
+            self.too_old += times;
+            return;
+        }
         let (first, last) = self.period.unwrap_or((at, at));
         self.period = Some((first.min(at), last.max(at)));
-        let unverified = u64::from(verdict == Verdict::Unverified);
-        if let Some(agent) = line.agent_id {
+        let unverified = if verdict == Verdict::Unverified { times } else { 0 };
+        if let Some(agent) = agent {
             *self.agents.entry(agent).or_default() += unverified;
         }
-        let hour = self.hours.entry(line.ts.chars().take("2026-11-22T10".len()).collect()).or_default();
-        *hour = (hour.0 + 1, hour.1 + unverified);
+        let hour = self.hours.entry(hour(at)).or_default();
+        *hour = (hour.0 + times, hour.1 + unverified);
         if verdict == Verdict::Forwarded {
-            self.forwarded += 1;
+            self.forwarded += times;
             return;
         }
         let counts = self.reasons.entry(reason.as_str()).or_insert_with(|| OfReason::new(reason));
         counts.unverified += unverified;
-        counts.rejected += 1 - unverified;
-        if let (Some(agent), Verdict::Unverified) = (line.agent_id, verdict) {
-            *counts.agents.entry(agent).or_default() += 1;
+        counts.rejected += times - unverified;
+        if let (Some(agent), Verdict::Unverified) = (agent, verdict) {
+            *counts.agents.entry(agent).or_default() += times;
         }
-        let age = line.preview_age_ms.and_then(|millis| Duration::try_from_secs_f64(millis / 1000.0).ok());
-        counts.oldest = counts.oldest.max(age);
+        counts.oldest = counts.oldest.max(preview_age);
     }
 
     /// All callouts.
@@ -123,6 +151,12 @@ impl Tally {
         let seen = |word: &&str| self.reasons.get(word).is_some_and(|counts| counts.unverified > 0);
         Reason::ALL.iter().map(|reason| reason.as_str()).filter(|word| !seen(word)).collect()
     }
+}
+
+/// `2026-11-22T10`
+fn hour(at: SystemTime) -> String {
+    // Times before 1970 cannot be written, and no gateway recorded any.
+    humantime::format_rfc3339_seconds(at.max(UNIX_EPOCH)).to_string().chars().take("2026-11-22T10".len()).collect()
 }
 
 impl OfReason {

@@ -102,6 +102,56 @@ fn the_text_names_the_cause_and_a_configuration_that_loads() {
     assert_eq!(mode(crate::preview::Reason::ControlIdMismatch), crate::config::Mode::Enforce);
 }
 
+/// A directory with one segment: the decisions of [`log`], as the audit log records them, and refusals that were only
+/// counted.
+fn audited(lines: &[Value]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let mut text = String::new();
+    let zeros = "0".repeat(64);
+    for (seq, line) in (1..).zip(lines.iter().filter(|line| line["decision"].is_string())) {
+        let record = json!({
+            "seq": seq, "prev": zeros, "at": line["ts"], "kind": "decision", "id": format!("{seq:016x}-1"),
+            "agent": line["agent_id"], "verdict": line["decision"], "reason": line["reason"], "mode": "monitor",
+            "control_id": 7, "previews": [{"control_id": 7, "age_ms": 2_400_000, "shown": []}],
+            "ttl_ms": 1_800_000, "request_id": "x",
+        });
+        text += &format!("{record}\n");
+    }
+    let counted = json!({"seq": 9999, "prev": zeros, "at": "2026-11-29T11:05:00.000Z", "kind": "refusals",
+        "since": "2026-11-29T11:00:00.000Z", "reasons": {"missing_guid": 40}});
+    std::fs::write(directory.path().join("2026-11-20.1a2b3c4d.001.jsonl"), format!("{text}{counted}\n")).unwrap();
+    directory
+}
+
+#[test]
+fn an_audit_directory_gives_the_same_report_as_the_log() {
+    let (file, directory) = (written(&log()), audited(&log()));
+    let of = |path: &std::path::Path, arguments: &str| {
+        let words = ["report"].into_iter().chain(arguments.split_whitespace()).map(str::to_owned);
+        let options = Line::try_parse_from(words.chain([path.to_str().unwrap().to_owned()])).unwrap().options;
+        render(&options, humantime::parse_rfc3339(NOW).unwrap()).unwrap()
+    };
+    let of_log: Value = serde_json::from_str(&of(file.path(), "--since 7d --format json")).unwrap();
+    let of_audit: Value = serde_json::from_str(&of(directory.path(), "--since 7d --format json")).unwrap();
+    for same in ["forwarded", "would_be_refused", "from", "to", "agents", "never_objected"] {
+        assert_eq!(of_audit[same], of_log[same], "{same}");
+    }
+    assert_eq!((&of_audit["refused"], &of_audit["callouts"]), (&json!(41), &json!(2040)), "with those only counted");
+    assert_eq!(of_audit["reasons"][0]["oldest_preview_ms"], 2_400_000);
+    assert_eq!(of_audit["hours"][1], of_log["hours"][1]);
+    assert_eq!((&of_log["source"], &of_audit["source"]), (&json!("log"), &json!("audit log, not verified")));
+    assert!(of(directory.path(), "").contains("which was not verified here"));
+}
+
+#[test]
+fn a_decision_that_is_in_two_sources_is_not_counted_twice() {
+    let (file, directory) = (written(&log()), audited(&log()));
+    let paths = [file.path(), directory.path()].map(|path| path.to_str().unwrap().to_owned());
+    let options = Line::try_parse_from(["report".to_owned()].into_iter().chain(paths)).unwrap().options;
+    let error = report(&options, &mut Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("not both"), "{error}");
+}
+
 #[test]
 fn without_objections_everything_is_to_be_enforced() {
     let lines: Vec<_> = log().into_iter().filter(|line| line["decision"] == "forwarded").collect();

@@ -35,6 +35,9 @@ fn summary(out: &mut String, tally: &Tally) -> std::fmt::Result {
     writeln!(out, "  {:>8}  forwarded", tally.forwarded)?;
     writeln!(out, "  {:>8}  would have been refused ({})", tally.unverified(), percent(tally.unverified()))?;
     writeln!(out, "  {:>8}  refused ({})", tally.rejected(), percent(tally.rejected()))?;
+    if tally.from_audit {
+        writeln!(out, "From an audit log, which was not verified here: `previewgate audit verify` does that.")?;
+    }
     if tally.unreadable > 0 {
         writeln!(out, "{} of {} lines are not JSON and were left out.", tally.unreadable, tally.lines)?;
     }
@@ -155,6 +158,7 @@ pub(super) fn json(tally: &Tally) -> Value {
         "hours": tally.hours.iter().map(|(hour, (all, objected))| {
             json!({ "hour": format!("{hour}:00:00Z"), "callouts": all, "would_be_refused": objected })
         }).collect::<Vec<_>>(),
+        "source": if tally.from_audit { "audit log, not verified" } else { "log" },
         "lines": tally.lines,
         "unreadable_lines": tally.unreadable,
     })
