@@ -53,7 +53,58 @@ impl CallEvent {
 
 #[cfg(test)]
 mod tests {
+    use super::CallEvent;
     use crate::protocol::parse_events;
+
+    fn reported(event_type: &str, content: &str) -> Option<(String, CallEvent)> {
+        let text = format!(r#"{{"event":{{"eventType":"{event_type}","workNo":"101","content":{content}}}}}"#);
+        let [event] = &parse_events(text.as_bytes()).unwrap().events[..] else { panic!("{text}") };
+        event.call.as_ref().map(|call| (call.call_id.clone(), call.event))
+    }
+
+    #[test]
+    fn every_event_about_a_call_is_known_in_any_letter_case() {
+        let phases = [
+            ("AgentOther_PhoneAlerting", "alerting"),
+            ("AgentEvent_Customer_Alerting", "alerting"),
+            ("AgentEvent_Talking", "talking"),
+            ("AgentEvent_Call_Out_Fail", "failed"),
+            ("AgentEvent_Call_Release", "released"),
+            ("AgentEvent_Customer_Release", "released"),
+            ("AgentOther_PhoneRelease", "released"),
+        ];
+        assert_eq!(phases.len(), CallEvent::ALL.len());
+        let mixed = |name: &str| {
+            let letters = name.chars().enumerate();
+            letters.map(|(n, c)| if n % 2 == 0 { c.to_ascii_lowercase() } else { c.to_ascii_uppercase() }).collect()
+        };
+        for (name, phase) in phases {
+            let spellings: [String; 5] =
+                [name.into(), name.to_lowercase(), name.to_uppercase(), mixed(name), format!("{name}\\u0000")];
+            for spelling in spellings {
+                for member in ["callid", "callId", "CALLID", "CallID"] {
+                    let found = reported(&spelling, &format!(r#"{{"{member}":"1-2"}}"#));
+                    let (call_id, event) = found.unwrap_or_else(|| panic!("{spelling} {member}"));
+                    assert_eq!((call_id.as_str(), event.as_str(), event.phase()), ("1-2", name, phase), "{spelling}");
+                }
+            }
+            // Without a name of the call, it says nothing about any.
+            assert_eq!(reported(name, r#"{"phoneState":3}"#), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_description_of_the_protocol_lists_each_event_about_a_call() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let (_, list) = page.split_once("These report on a call").unwrap();
+        let (list, _) = list.split_once("\n\n").unwrap();
+        let listed: Vec<&str> = list.split('`').filter(|name| name.starts_with("Agent")).collect();
+        for event in CallEvent::ALL {
+            assert!(listed.contains(&event.as_str()), "{event}");
+        }
+        assert_eq!(listed.len(), CallEvent::ALL.len(), "{listed:?}");
+    }
 
     #[test]
     fn events_about_a_call_name_it() {
