@@ -23,7 +23,8 @@
 //! ```layers
 //! main
 //! cli
-//! check, demo, explain, report, audit_commands, schema
+//! check, demo, explain, report, schema
+//! audit_commands
 //! app
 //! admin
 //! reload

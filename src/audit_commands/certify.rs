@@ -54,7 +54,7 @@ pub(super) fn verify(path: &Path, public_key: &Path, out: &mut impl Write) -> Re
         writeln!(out, "result: broken: the certificate holds no decision, or more than one")?;
         return Ok(1);
     };
-    let code = show::tell(&story, out)?;
+    let code = show::tell(&story, None, out)?;
     if code == 0 {
         writeln!(out, "result: proved: each record is in a log that the given key signed")?;
     }

@@ -4,6 +4,9 @@
 mod anchor;
 mod arguments;
 mod certify;
+mod checked;
+mod course;
+mod decrypt;
 mod error;
 mod keys;
 mod output;
@@ -37,12 +40,14 @@ pub enum Command {
     Report(report::Options),
     /// Compare the platform's own call records with the log. Exit code 1: there are differences.
     Reconcile(reconcile::Options),
-    /// Make the key that signs checkpoints, or the keys of the numbers.
+    /// Make the key that signs checkpoints, the keys of the numbers, or an auditor's key.
     Keygen(keys::KeygenOptions),
     /// Print the public half of a signing key, for keys that `openssl genpkey -algorithm ed25519` made.
     PublicKey(keys::PublicKeyOptions),
     /// Read a number from standard input; print the hashes to search for, one for each month.
     Hash(keys::HashOptions),
+    /// Print the numbers that were encrypted to an auditor's key (`audit.recipient`), as CSV: for the auditor.
+    Decrypt(decrypt::Options),
     /// Remove old segments, whole ones only; their last signed notes stay.
     Prune(prune::Options),
 }
@@ -62,6 +67,7 @@ pub fn run(command: &Command, out: &mut impl Write) -> Result<u8, Error> {
         Command::Keygen(options) => keys::keygen(options, out),
         Command::PublicKey(options) => keys::public_key(options, out),
         Command::Hash(options) => keys::hash(options, &mut std::io::stdin().lock(), out),
+        Command::Decrypt(options) => decrypt::run(options, out),
         Command::Prune(options) => prune::run(options, out),
     }
 }

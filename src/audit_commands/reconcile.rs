@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
-use super::arguments::Directories;
+use super::arguments::{self, Directories};
+use super::checked::CheckOptions;
 use super::error::Error;
 use super::output::count;
-use crate::audit::Rfc3339;
-use crate::audit::number_keys::{NumberKeys, Subject};
+use crate::audit::number_keys::{NumberKey, NumberKeys, Subject};
 use crate::audit::record::{KeyedMac, Record};
 use crate::audit::verify::{Line, Scan};
+use crate::audit::{Mac, Rfc3339};
 use crate::preview::{DialedNumber, RecordId};
 
 /// The command's options.
@@ -33,8 +35,10 @@ pub struct Options {
     #[arg(long, value_name = "DIR")]
     number_keys: Option<PathBuf>,
     /// Only decisions of this day (UTC) must have a call record.
-    #[arg(long, value_name = "YYYY-MM-DD")]
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = arguments::day)]
     day: Option<String>,
+    #[command(flatten)]
+    check: CheckOptions,
 }
 
 /// The headings of the columns that are compared.
@@ -84,10 +88,11 @@ struct Row {
 
 pub(super) fn run(options: &Options, out: &mut impl Write) -> Result<u8, Error> {
     let keys = options.number_keys.as_deref().map(NumberKeys::read).transpose()?;
+    let checked = options.check.check(&options.directories.directories)?;
     let mut sent = read_log(&options.directories.directories)?;
     let by_call: BTreeMap<String, RecordId> =
         sent.iter().filter_map(|(id, sent)| Some((sent.call_id.clone()?, *id))).collect();
-    let (mut rows, mut differences) = (0, 0);
+    let (mut rows, mut differences, mut masks) = (0, 0, 0);
     for row in read_rows(&options.cdr, options)? {
         rows += 1;
         let row = row?;
@@ -96,6 +101,7 @@ pub(super) fn run(options: &Options, out: &mut impl Write) -> Result<u8, Error> 
             None => Some("no decision covers it: it went round the gateway".to_owned()),
             Some(sent) => {
                 sent.is_covered = true;
+                masks += u64::from(row.called.is_some() && hash_to_compare(sent, keys.as_ref()).is_none());
                 compare(&row, sent, keys.as_ref())
             }
         };
@@ -113,14 +119,19 @@ pub(super) fn run(options: &Options, out: &mut impl Write) -> Result<u8, Error> 
         out,
         "{} compared with {}: {}",
         count(rows, "call record"),
-        count(total(&sent), "callout"),
+        count(of_day(&sent, day), "callout"),
         count(differences, "difference")
     )?;
-    Ok(u8::from(differences > 0))
+    if masks > 0 {
+        let why = if keys.is_some() { "the keys of their months are gone" } else { "--number-keys was not given" };
+        writeln!(out, "{} compared by length and last two digits only: {why}", count(masks, "number"))?;
+    }
+    writeln!(out, "audit log: {}", checked.sentence())?;
+    Ok(checked.code().max(u8::from(differences > 0)))
 }
 
-fn total(sent: &BTreeMap<RecordId, Sent>) -> u64 {
-    sent.len().try_into().unwrap_or(u64::MAX)
+fn of_day(sent: &BTreeMap<RecordId, Sent>, day: &str) -> u64 {
+    sent.values().filter(|sent| sent.at.starts_with(day)).count().try_into().unwrap_or(u64::MAX)
 }
 
 fn read_log(directories: &[PathBuf]) -> Result<BTreeMap<RecordId, Sent>, Error> {
@@ -192,9 +203,14 @@ fn compare(row: &Row, sent: &Sent, keys: Option<&NumberKeys>) -> Option<String> 
     }
 }
 
+/// A hash of the number that was asked for, whose key is still there.
+fn hash_to_compare(sent: &Sent, keys: Option<&NumberKeys>) -> Option<(Arc<NumberKey>, Mac)> {
+    let keys = keys?;
+    sent.hmacs.iter().find_map(|hmac| Some((keys.find(hmac.key)?, hmac.hmac)))
+}
+
 fn is_same(called: &DialedNumber, sent: &Sent, keys: Option<&NumberKeys>) -> bool {
-    let hashed = keys.and_then(|keys| sent.hmacs.iter().find_map(|hmac| Some((keys.find(hmac.key)?, hmac.hmac))));
-    match hashed {
+    match hash_to_compare(sent, keys) {
         Some((key, hmac)) => key.mac(Subject::Number, called.reveal().as_bytes()) == hmac,
         // Without the month's key only the mask is left to compare.
         None => called.masked().to_string() == sent.masked,

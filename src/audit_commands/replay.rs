@@ -11,7 +11,7 @@ use super::error::Error;
 use super::output::count;
 use crate::audit::Rfc3339;
 use crate::audit::record::{Decision, Ended, Record, Shown};
-use crate::audit::verify::{Findings, Grade, Line, Log};
+use crate::audit::verify::{Findings, Grade, Line, Log, is_only_forgotten};
 use crate::config::{self, Config, Files, OnStoreFailure, StoreKind};
 use crate::gateway::policy::{Objection, apply_policy, is_refused_as_foreign};
 use crate::preview::{
@@ -152,7 +152,7 @@ impl Replay {
 
     fn end(&mut self, at: Timestamp, ended: &Ended<'_>) {
         // What a store forgets depends on its configuration; this replay forgets by the other one.
-        if matches!(&*ended.cause, "expired" | "per_agent" | "capacity") {
+        if is_only_forgotten(ended) {
             return;
         }
         match ended.control_id.map(ControlId) {

@@ -1,14 +1,18 @@
 //! `previewgate audit show`: what happened to one call, in words.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use super::arguments::Directories;
+use super::checked::CheckOptions;
+use super::course::Course;
 use super::error::Error;
 use super::story::{self, Name, Story};
 use super::words;
-use crate::audit::Rfc3339;
-use crate::audit::record::Record;
-use crate::audit::verify::{Derived, derive_again};
+use crate::audit::recipient::RecipientKey;
+use crate::audit::record::{Record, Shown};
+use crate::audit::verify::{Derived, Line, derive_again};
+use crate::audit::{Mac, Rfc3339};
 
 /// The command's options.
 #[derive(Debug, clap::Args)]
@@ -17,35 +21,49 @@ pub struct Options {
     directories: Directories,
     #[command(flatten)]
     name: Name,
+    /// The auditor's private key (`audit.recipient`): numbers are shown whole.
+    #[arg(long, value_name = "FILE")]
+    private_key: Option<PathBuf>,
+    #[command(flatten)]
+    check: CheckOptions,
 }
 
 pub(super) fn run(options: &Options, out: &mut impl Write) -> Result<u8, Error> {
-    let stories = story::find(&options.directories.directories, &options.name)?;
+    let key = options.private_key.as_deref();
+    let key = key.map(|path| RecipientKey::read(path).map_err(|error| Error::about(path, error))).transpose()?;
+    let directories = &options.directories.directories;
+    let checked = options.check.check(directories)?;
+    let stories = story::find(directories, &options.name)?;
+    let mut code = checked.code();
     if stories.is_empty() {
         writeln!(out, "nothing is recorded about it in these directories")?;
-        return Ok(1);
+        code = code.max(1);
     }
-    let mut code = 0;
     for (position, story) in stories.iter().enumerate() {
         if position > 0 {
             writeln!(out)?;
         }
-        code = code.max(tell(story, out)?);
+        code = code.max(tell(story, key.as_ref(), out)?);
     }
+    if !stories.is_empty() {
+        writeln!(out)?;
+    }
+    writeln!(out, "audit log: {}", checked.sentence())?;
     Ok(code)
 }
 
 /// Tells a story; returns the exit code.
-pub(super) fn tell(story: &Story, out: &mut impl Write) -> Result<u8, Error> {
+pub(super) fn tell(story: &Story, key: Option<&RecipientKey>, out: &mut impl Write) -> Result<u8, Error> {
     for line in story.lines() {
         let mut told = words::tell(line).into_iter();
         writeln!(out, "{}  {}", Rfc3339(line.at), told.next().unwrap_or_default())?;
-        for detail in told {
+        let numbers = key.and_then(|key| numbers(story, line, key));
+        for detail in told.chain(numbers) {
             writeln!(out, "{:24}    {detail}", "")?;
         }
     }
-    if let Some(duration) = talking_time(story) {
-        writeln!(out, "duration: {}", words::seconds(duration))?;
+    if let Some(course) = words::course(&course(story)) {
+        writeln!(out, "{course}")?;
     }
     if is_open(story) {
         writeln!(out, "no outcome is recorded: a telephone may have rung")?;
@@ -55,16 +73,48 @@ pub(super) fn tell(story: &Story, out: &mut impl Write) -> Result<u8, Error> {
     Ok(u8::from(matches!(derived, Derived::Contradiction(_))))
 }
 
-/// From the answer of the called person to the end of the call.
-pub(super) fn talking_time(story: &Story) -> Option<u64> {
-    let at = |wanted: &str| {
-        story.others.iter().find_map(|line| match line.record() {
-            Some(Record::Call(call)) if call.phase == wanted => Some(line.at),
-            _ => None,
-        })
-    };
-    let duration = at("released")?.since(at("talking")?);
-    u64::try_from(duration.as_millis()).ok()
+/// The numbers of a line, as the auditor can read them.
+fn numbers(story: &Story, line: &Line, key: &RecipientKey) -> Option<String> {
+    const UNREADABLE: &str = "the numbers are not encrypted to this key";
+    match line.record()? {
+        Record::Shown(shown) => {
+            let sealed = shown.sealed.as_ref()?;
+            let numbers = key.open(shown.id, sealed).map(|numbers| format!("numbers: {}", numbers.join(", ")));
+            Some(numbers.unwrap_or_else(|| UNREADABLE.to_owned()))
+        }
+        Record::Decision(decision) => {
+            let called = decision.called?;
+            let opened = match &called.sealed {
+                Some(sealed) => key.open(decision.id, sealed).and_then(|numbers| numbers.into_iter().next()),
+                // It is one of those that the agent was shown.
+                None => story.shown.iter().find_map(|line| match line.record() {
+                    Some(Record::Shown(shown)) => {
+                        let hmac = called.hmacs.iter().find(|hmac| hmac.key == shown.key)?.hmac;
+                        number_with_hash(&shown, hmac, key)
+                    }
+                    _ => None,
+                }),
+            };
+            opened.map(|number| format!("number: {number}"))
+        }
+        _ => None,
+    }
+}
+
+fn number_with_hash(shown: &Shown<'_>, hmac: Mac, key: &RecipientKey) -> Option<String> {
+    let position = shown.numbers.iter().position(|number| number.hmac == hmac)?;
+    key.open(shown.id, shown.sealed.as_ref()?)?.into_iter().nth(position)
+}
+
+/// What the platform reported on the call.
+fn course(story: &Story) -> Course {
+    let mut course = Course::default();
+    for line in &story.others {
+        if let Some(Record::Call(call)) = line.record() {
+            course.add(line.at, &call);
+        }
+    }
+    course
 }
 
 fn is_open(story: &Story) -> bool {

@@ -1,10 +1,12 @@
 //! Everything that the log says about one call: shown, delivered, decided, answered, and the platform's own events.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use super::error::Error;
-use crate::audit::record::{Decision, Kind, Record};
+use super::keys::hashes_of_number;
+use crate::audit::record::{Decision, KeyedMac, Kind, Record};
 use crate::audit::verify::{Line, Scan};
 use crate::preview::RecordId;
 
@@ -18,6 +20,9 @@ pub(super) struct Name {
     /// The ID of a decision, or of the record of a preview.
     #[arg(long, value_name = "ID")]
     pub(super) id: Option<RecordId>,
+    /// All callouts of the number on the standard input, found by its hashes under the keys in this directory.
+    #[arg(long, value_name = "DIR")]
+    pub(super) number_keys: Option<PathBuf>,
 }
 
 /// The records of one callout. Several callouts can have one preview.
@@ -52,16 +57,21 @@ fn decision(line: &Line) -> Option<Decision<'_>> {
 
 /// Reads the log several times: for the decisions, and then for the records that belong to each of them.
 pub(super) fn find(directories: &[PathBuf], name: &Name) -> Result<Vec<Story>, Error> {
-    let decisions = match (&name.call, name.id) {
-        (Some(call), _) => {
+    let decisions = match (&name.call, name.id, &name.number_keys) {
+        (Some(call), ..) => {
             let ids = decisions_of_call(directories, call)?;
             let needles: Vec<String> = ids.iter().map(ToString::to_string).collect();
-            if ids.is_empty() { Vec::new() } else { find_decisions(directories, &needles, |id, _| ids.contains(&id))? }
+            if ids.is_empty() {
+                Vec::new()
+            } else {
+                find_decisions(directories, &needles, |decision| ids.contains(&decision.id))?
+            }
         }
-        (None, Some(wanted)) => {
-            find_decisions(directories, &[wanted.to_string()], |id, shown| id == wanted || shown.contains(&wanted))?
-        }
-        (None, None) => Vec::new(),
+        (None, Some(wanted), _) => find_decisions(directories, &[wanted.to_string()], |decision| {
+            decision.id == wanted || references(decision).contains(&wanted)
+        })?,
+        (None, None, Some(keys)) => decisions_of_number(directories, keys, &mut std::io::stdin().lock())?,
+        (None, None, None) => Vec::new(),
     };
     decisions.into_iter().map(|decision| story(directories, decision)).collect()
 }
@@ -83,14 +93,24 @@ fn decisions_of_call(directories: &[PathBuf], call: &str) -> Result<BTreeSet<Rec
     Ok(found)
 }
 
+/// Callouts that asked for this number. The log has no number, only its hash in each month.
+fn decisions_of_number(directories: &[PathBuf], keys: &Path, input: &mut impl Read) -> Result<Vec<Line>, Error> {
+    let hashes: Vec<KeyedMac> = hashes_of_number(keys, input)?;
+    let needles: Vec<String> = hashes.iter().map(|hash| hash.hmac.to_string()).collect();
+    let asks_for_it = |decision: &Decision<'_>| {
+        decision.called.as_ref().is_some_and(|called| called.hmacs.iter().any(|hash| hashes.contains(hash)))
+    };
+    if needles.is_empty() { Ok(Vec::new()) } else { find_decisions(directories, &needles, asks_for_it) }
+}
+
 fn find_decisions(
     directories: &[PathBuf],
     needles: &[String],
-    is_wanted: impl Fn(RecordId, &[RecordId]) -> bool,
+    is_wanted: impl Fn(&Decision<'_>) -> bool,
 ) -> Result<Vec<Line>, Error> {
     let mut found = Vec::new();
     Scan { directories, days: None, needles }.each(|_, line| {
-        let wanted = decision(&line).is_some_and(|decision| is_wanted(decision.id, &references(&decision)));
+        let wanted = decision(&line).is_some_and(|decision| is_wanted(&decision));
         if wanted {
             found.push(line);
         }

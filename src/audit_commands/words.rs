@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::course::Course;
 use crate::audit::Rfc3339;
 use crate::audit::record::{Call, Decision, Delivered, Ended, Outcome, Record, Shown};
 use crate::audit::verify::{Derived, Line};
@@ -87,6 +88,30 @@ fn policy(record: &Decision<'_>) -> String {
 /// `10s`, `1m 30s`
 pub(super) fn seconds(ms: u64) -> String {
     humantime::format_duration(Duration::from_millis(ms)).to_string()
+}
+
+/// How a call went: a disposition in plain words.
+pub(super) fn disposition(word: &str) -> &str {
+    match word {
+        "talked" => "talked",
+        "talking" => "talking, no end reported",
+        "failed" => "failed",
+        "not_answered" => "not answered",
+        "ringing" => "rang, nothing else reported",
+        other => other,
+    }
+}
+
+/// The course of a call in one sentence; `None` if the platform reported nothing.
+pub(super) fn course(course: &Course) -> Option<String> {
+    let mut text = format!("course: {}", disposition(course.disposition()?.as_str()));
+    if let Some(talked) = course.talked_ms() {
+        text += &format!(" for {}", seconds(talked));
+    }
+    if let Some(rang) = course.rang_ms() {
+        text += &format!(", after {} of ringing", seconds(rang));
+    }
+    Some(text)
 }
 
 fn outcome(record: &Outcome<'_>) -> String {

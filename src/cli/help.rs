@@ -73,15 +73,15 @@ Examples:
   previewgate audit keygen --signing-key audit.key
   previewgate audit verify /var/lib/previewgate/audit --public-key audit.key.pub
   previewgate audit show /var/lib/previewgate/audit --call CALL_ID
-  previewgate audit report /var/lib/previewgate/audit --day 2026-11-25 --format html > day.html
+  previewgate audit report /var/lib/previewgate/audit --day 2026-11-25 --public-key audit.key.pub --format html > day.html
 
 Exit codes:
   0  done; `verify`: proved
-  1  a failure; `verify`: the log was changed, or a verdict does not follow; `reconcile`: there are differences;
-     `show`: nothing is recorded about the call
+  1  a failure; `verify`, `show`, `report`, `reconcile`: the log was changed, or a verdict does not follow;
+     `reconcile`: there are differences; `show`: nothing is recorded about the call
   2  wrong usage
   3  `verify`: something is missing, and a crash or a full disk explains it
-  4  `verify`, `anchor`: there is no log
+  4  `verify`, `show`, `report`, `reconcile`, `anchor`: there is no log
 
 docs/audit.md describes the log and each command.";
 
@@ -110,6 +110,7 @@ pub(super) const REPORT: &str = "\
 Examples:
   previewgate report --since 7d /var/log/previewgate/*.log*
   journalctl -u previewgate -o cat | previewgate report --format json -
+  previewgate report --since 7d /var/lib/previewgate/audit
 
 Exit codes:
   0  reported

@@ -8,28 +8,46 @@ use serde::Serialize;
 use crate::audit::Rfc3339;
 use crate::audit::record::{Call, ConfigInForce, Decision, Outcome, Record};
 use crate::audit::verify::{Line, Scan};
+use crate::audit_commands::arguments::start_of_day;
+use crate::audit_commands::checked::Checked;
+use crate::audit_commands::course::Course;
 use crate::audit_commands::error::Error;
 use crate::preview::{RecordId, Timestamp};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Checks the spelling of a day.
-pub(super) fn parse(text: &str) -> Result<String, String> {
-    start(text).map(|_| text.to_owned()).ok_or_else(|| "a day is written 2026-11-25".to_owned())
+/// Which callouts of the day are wanted.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct Selection {
+    /// Only callouts of this agent.
+    #[arg(long, value_name = "ID")]
+    pub(super) agent: Option<u32>,
+    /// Only callouts of this tenant (`[[tenants]]`).
+    #[arg(long, value_name = "NAME")]
+    pub(super) tenant: Option<String>,
 }
 
-fn start(day: &str) -> Option<Timestamp> {
-    let at = humantime::parse_rfc3339(&format!("{day}T00:00:00Z")).ok()?;
-    let at = at.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis().try_into().ok()?;
-    (Rfc3339(Timestamp(at)).to_string().starts_with(day) && day.len() == 10).then_some(Timestamp(at))
+impl Selection {
+    fn has(&self, decision: &Decision<'_>) -> bool {
+        let is_tenant = self.tenant.is_none() || self.tenant.as_deref() == decision.tenant.as_deref();
+        is_tenant && (self.agent.is_none() || self.agent == decision.agent)
+    }
+
+    fn is_everything(&self) -> bool {
+        self.agent.is_none() && self.tenant.is_none()
+    }
 }
 
 /// One day, in UTC.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Day {
     pub(super) day: String,
+    /// Whether the log can be believed.
+    pub(super) verification: Option<Checked>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) agent: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tenant: Option<String>,
     pub(super) instances: BTreeSet<String>,
     /// Callouts by verdict.
     pub(super) verdicts: BTreeMap<String, u64>,
@@ -37,6 +55,12 @@ pub(super) struct Day {
     pub(super) refusals: BTreeMap<String, u64>,
     /// Callouts that were forwarded although the rule refused them, by reason and permission.
     pub(super) unverified: BTreeMap<String, u64>,
+    /// Callouts of each tenant by verdict, if the log names tenants.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) tenants: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Calls by how they went, as far as the platform reported it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) dispositions: BTreeMap<String, u64>,
     /// Times in which a gateway only watched.
     pub(super) monitor: Vec<Period>,
     /// Records that could not be written.
@@ -66,6 +90,7 @@ pub(super) struct Lost {
 pub(super) struct Callout {
     pub(super) at: String,
     pub(super) agent: Option<u32>,
+    pub(super) tenant: Option<String>,
     pub(super) verdict: String,
     pub(super) reason: String,
     pub(super) mode: String,
@@ -80,12 +105,13 @@ pub(super) struct Callout {
     pub(super) call_id: Option<String>,
     /// The last phase that the platform reported.
     pub(super) phase: Option<String>,
+    /// How the call went: `talked`, `talking`, `failed`, `not_answered`, `ringing`; absent if nothing was reported.
+    pub(super) disposition: Option<&'static str>,
+    pub(super) rang_ms: Option<u64>,
     pub(super) talked_ms: Option<u64>,
     pub(super) decision: String,
     pub(super) file: String,
     pub(super) seq: u64,
-    #[serde(skip)]
-    talking_since: Option<Timestamp>,
 }
 
 impl Callout {
@@ -99,6 +125,7 @@ impl Callout {
         Self {
             at: Rfc3339(line.at).to_string(),
             agent: record.agent,
+            tenant: text(&record.tenant),
             verdict: record.verdict.to_string(),
             reason: record.reason.to_string(),
             mode: record.mode.to_string(),
@@ -120,38 +147,66 @@ impl Callout {
         self.call_id = record.call_id.as_ref().map(ToString::to_string);
     }
 
-    fn call(&mut self, at: Timestamp, record: &Call<'_>) {
-        match &*record.phase {
-            "talking" => self.talking_since = self.talking_since.or(Some(at)),
-            "released" => {
-                let talked = self.talking_since.map(|since| at.since(since).as_millis());
-                self.talked_ms = talked.and_then(|talked| talked.try_into().ok());
-            }
-            _ => {}
-        }
-        self.phase = Some(record.phase.to_string());
+    fn tell(&mut self, course: &Course) {
+        self.phase = course.phase().map(str::to_owned);
+        self.disposition = course.disposition().map(|disposition| disposition.as_str());
+        self.rang_ms = course.rang_ms();
+        self.talked_ms = course.talked_ms();
     }
 }
 
 /// Reads the lines of a day.
 struct Reader {
     day: Day,
+    selection: Selection,
     start: Timestamp,
     end: Timestamp,
     places: HashMap<RecordId, usize>,
-    calls: HashMap<String, RecordId>,
+    courses: Courses,
     /// The mode of each chain, and since when.
     modes: BTreeMap<usize, (String, String, Timestamp)>,
 }
 
+/// The courses of calls. Another gateway than the one that forwarded the callout knows the call's name only.
+#[derive(Default)]
+struct Courses {
+    by_decision: HashMap<RecordId, Course>,
+    by_call: HashMap<String, Course>,
+}
+
+impl Courses {
+    fn add(&mut self, at: Timestamp, call: &Call<'_>) {
+        let course = match call.decision {
+            Some(decision) => self.by_decision.entry(decision).or_default(),
+            None => self.by_call.entry(call.call_id.to_string()).or_default(),
+        };
+        course.add(at, call);
+    }
+
+    fn of(&self, decision: RecordId, call_id: Option<&str>) -> Course {
+        let mut course = self.by_decision.get(&decision).cloned().unwrap_or_default();
+        if let Some(elsewhere) = call_id.and_then(|call_id| self.by_call.get(call_id)) {
+            course.merge(elsewhere);
+        }
+        course
+    }
+}
+
 impl Day {
     /// Reads the segments of a day, and that of the next one: a call of 23:59 ends tomorrow.
-    pub(super) fn read(directories: &[PathBuf], day: &str, agent: Option<u32>) -> Result<Self, Error> {
-        let start = start(day).ok_or_else(|| Error::Usage("a day is written 2026-11-25".to_owned()))?;
+    pub(super) fn read(directories: &[PathBuf], day: &str, selection: &Selection) -> Result<Self, Error> {
+        let start = start_of_day(day).ok_or_else(|| Error::Usage("a day is written 2026-11-25".to_owned()))?;
         let end = Timestamp(start.0 + DAY_MS);
-        let report = Day { day: day.to_owned(), agent, ..Self::default() };
-        let mut reader =
-            Reader { day: report, start, end, places: HashMap::new(), calls: HashMap::new(), modes: BTreeMap::new() };
+        let Selection { agent, tenant } = selection.clone();
+        let mut reader = Reader {
+            day: Day { day: day.to_owned(), agent, tenant, ..Self::default() },
+            selection: selection.clone(),
+            start,
+            end,
+            places: HashMap::new(),
+            courses: Courses::default(),
+            modes: BTreeMap::new(),
+        };
         let next = Rfc3339(end).to_string();
         let days = Some((day, next.get(..10).unwrap_or(day)));
         Scan { directories, days, needles: &[] }.each(|chain, line| {
@@ -169,23 +224,14 @@ impl Reader {
             Some(Record::Open(open)) => drop(self.day.instances.insert(open.instance.into_owned())),
             Some(Record::Config(config)) => self.config(chain, line, &config),
             Some(Record::Close(close)) if close.stop => self.end_mode(chain, line.at),
-            Some(Record::Decision(record)) if today && self.is_wanted(record.agent) => self.decision(line, &record),
+            Some(Record::Decision(record)) if today && self.selection.has(&record) => self.decision(line, &record),
             Some(Record::Outcome(record)) => {
-                if let Some(call_id) = &record.call_id {
-                    self.calls.insert(call_id.to_string(), record.decision);
-                }
                 if let Some(callout) = self.callout(record.decision) {
                     callout.outcome(&record);
                 }
             }
-            Some(Record::Call(record)) => {
-                // Another gateway than the one that forwarded the callout knows the call's name only.
-                let id = record.decision.or_else(|| self.calls.get(&*record.call_id).copied());
-                if let Some(callout) = id.and_then(|id| self.callout(id)) {
-                    callout.call(line.at, &record);
-                }
-            }
-            Some(Record::Refusals(record)) if today && self.day.agent.is_none() => {
+            Some(Record::Call(record)) => self.courses.add(line.at, &record),
+            Some(Record::Refusals(record)) if today && self.selection.is_everything() => {
                 for (reason, count) in record.reasons {
                     *self.day.refusals.entry(reason).or_default() += count;
                     *self.day.verdicts.entry("rejected".to_owned()).or_default() += count;
@@ -201,16 +247,16 @@ impl Reader {
         }
     }
 
-    fn is_wanted(&self, agent: Option<u32>) -> bool {
-        self.day.agent.is_none() || self.day.agent == agent
-    }
-
     fn callout(&mut self, id: RecordId) -> Option<&mut Callout> {
         self.day.callouts.get_mut(*self.places.get(&id)?)
     }
 
     fn decision(&mut self, line: &Line, record: &Decision<'_>) {
         *self.day.verdicts.entry(record.verdict.to_string()).or_default() += 1;
+        if let Some(tenant) = &record.tenant {
+            let of_tenant = self.day.tenants.entry(tenant.to_string()).or_default();
+            *of_tenant.entry(record.verdict.to_string()).or_default() += 1;
+        }
         match &*record.verdict {
             "rejected" => *self.day.refusals.entry(record.reason.to_string()).or_default() += 1,
             "unverified" => {
@@ -244,6 +290,13 @@ impl Reader {
     fn finish(mut self) -> Day {
         for chain in self.modes.keys().copied().collect::<Vec<_>>() {
             self.end_mode(chain, self.end);
+        }
+        for (id, place) in &self.places {
+            let Some(callout) = self.day.callouts.get_mut(*place) else { continue };
+            callout.tell(&self.courses.of(*id, callout.call_id.as_deref()));
+        }
+        for disposition in self.day.callouts.iter().filter_map(|callout| callout.disposition) {
+            *self.day.dispositions.entry(disposition.to_owned()).or_default() += 1;
         }
         self.day.callouts.sort_by(|a, b| a.at.cmp(&b.at));
         self.day

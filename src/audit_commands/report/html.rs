@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::day::{Callout, Day};
-use crate::audit_commands::words::seconds;
+use crate::audit_commands::checked::Checked;
+use crate::audit_commands::words::{disposition, seconds};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -16,6 +17,7 @@ pub(super) fn page(day: &Day) -> String {
     counts("Refused", "No telephone rang.", "reason", &day.refusals, &mut body);
     let why = "The gateway forwarded these calls although they did not follow from a preview.";
     counts("Not verified", why, "reason and permission", &day.unverified, &mut body);
+    by_tenant(day, &mut body);
     by_agent(day, &mut body);
     calls(day, &mut body);
     let title = format!("Calls of {}", day.day);
@@ -28,16 +30,20 @@ pub(super) fn page(day: &Day) -> String {
 
 fn heading(day: &Day, body: &mut String) {
     let agent = day.agent.map_or("All agents".to_owned(), |agent| format!("Agent {agent}"));
+    let tenant = day.tenant.as_ref().map_or(String::new(), |tenant| format!(" of tenant {tenant}"));
     let instances: Vec<&str> = day.instances.iter().map(String::as_str).collect();
     let gateways = if instances.is_empty() { "none".to_owned() } else { instances.join(", ") };
     let _ = write!(
         body,
-        "<header>\n<h1>Calls of {}</h1>\n<p>{}. All times are UTC. Gateways: {}. Made by previewgate {} from its audit log; \
-         <code>previewgate audit verify</code> says whether the log is intact.</p>\n</header>\n",
+        "<header>\n<h1>Calls of {}</h1>\n<p>{}{}. All times are UTC. Gateways: {}. Made by previewgate {} from its audit \
+         log.</p>\n<p class=\"{}\">Audit log: {}</p>\n</header>\n",
         escape(&day.day),
         escape(&agent),
+        escape(&tenant),
         escape(&gateways),
         env!("CARGO_PKG_VERSION"),
+        day.verification.as_ref().map_or("doubt", Checked::class),
+        escape(&day.verification.as_ref().map(Checked::sentence).unwrap_or_default()),
     );
 }
 
@@ -105,6 +111,21 @@ fn counts(title: &str, explanation: &str, column: &str, counts: &BTreeMap<String
     body.push_str("</section>\n");
 }
 
+fn by_tenant(day: &Day, body: &mut String) {
+    if day.tenants.is_empty() {
+        return;
+    }
+    body.push_str("<section>\n<h2>Tenants</h2>\n");
+    let columns =
+        [("tenant", ""), ("follow from a preview", "number"), ("not verified", "number"), ("refused", "number")];
+    let rows = day.tenants.iter().map(|(tenant, counts)| {
+        let count = |verdict: &str| counts.get(verdict).copied().unwrap_or_default().to_string();
+        vec![tenant.clone(), count("forwarded"), count("unverified"), count("rejected")]
+    });
+    table(&columns, rows, body);
+    body.push_str("</section>\n");
+}
+
 fn by_agent(day: &Day, body: &mut String) {
     let mut agents: BTreeMap<Option<u32>, [u64; 4]> = BTreeMap::new();
     for callout in &day.callouts {
@@ -142,22 +163,27 @@ fn calls(day: &Day, body: &mut String) {
         body.push_str("<p>None.</p>\n</section>\n");
         return;
     }
-    let columns = [
-        ("time", ""),
-        ("agent", ""),
-        ("number", ""),
-        ("preview", "number"),
-        ("shown before", "number"),
-        ("verdict", ""),
-        ("result", ""),
-        ("call", ""),
-        ("talked", "number"),
-    ];
-    table(&columns, day.callouts.iter().map(call), body);
+    let has_tenants = !day.tenants.is_empty();
+    let columns: Vec<(&str, &str)> = COLUMNS.into_iter().filter(|(name, _)| has_tenants || *name != TENANT).collect();
+    table(&columns, day.callouts.iter().map(|callout| call(callout, has_tenants)), body);
     body.push_str("</section>\n");
 }
 
-fn call(callout: &Callout) -> Vec<String> {
+const TENANT: &str = "tenant";
+const COLUMNS: [(&str, &str); 10] = [
+    ("time", ""),
+    (TENANT, ""),
+    ("agent", ""),
+    ("number", ""),
+    ("preview", "number"),
+    ("shown before", "number"),
+    ("verdict", ""),
+    ("result", ""),
+    ("call", ""),
+    ("talked", "number"),
+];
+
+fn call(callout: &Callout, has_tenants: bool) -> Vec<String> {
     let verdict = match &*callout.verdict {
         "forwarded" => "ok".to_owned(),
         "unverified" => {
@@ -166,15 +192,16 @@ fn call(callout: &Callout) -> Vec<String> {
         _ => format!("refused: {}", callout.reason),
     };
     let rounded = |ms: u64| seconds(if ms < 1000 { ms } else { ms / 1000 * 1000 });
-    let result = match (callout.outcome.as_deref(), callout.phase.as_deref(), callout.retcode.as_deref()) {
-        (Some("answered"), Some(phase), _) => phase.to_owned(),
+    let result = match (callout.outcome.as_deref(), callout.disposition, callout.retcode.as_deref()) {
+        (_, Some(word), _) => disposition(word).to_owned(),
         (Some("answered"), None, Some(retcode)) => format!("retcode {retcode}"),
         (Some("open"), ..) => "not recorded".to_owned(),
         (Some(outcome), ..) => outcome.replace('_', " "),
         (None, ..) => String::new(),
     };
-    vec![
-        callout.at.get(11..19).unwrap_or_default().to_owned(),
+    let mut cells = vec![callout.at.get(11..19).unwrap_or_default().to_owned()];
+    cells.extend(has_tenants.then(|| callout.tenant.clone().unwrap_or_default()));
+    cells.extend([
         agent(callout),
         callout.number.clone().unwrap_or_default(),
         callout.control_id.map(|id| id.to_string()).unwrap_or_default(),
@@ -183,7 +210,8 @@ fn call(callout: &Callout) -> Vec<String> {
         result,
         callout.call_id.clone().unwrap_or_default(),
         callout.talked_ms.map(rounded).unwrap_or_default(),
-    ]
+    ]);
+    cells
 }
 
 fn agent(callout: &Callout) -> String {

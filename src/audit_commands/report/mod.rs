@@ -7,9 +7,10 @@ mod text;
 
 use std::io::Write;
 
-use day::Day;
+use day::{Day, Selection};
 
-use super::arguments::Directories;
+use super::arguments::{self, Directories};
+use super::checked::CheckOptions;
 use super::error::Error;
 
 /// The command's options.
@@ -18,11 +19,12 @@ pub struct Options {
     #[command(flatten)]
     directories: Directories,
     /// The day, in UTC.
-    #[arg(long, value_name = "YYYY-MM-DD", value_parser = day::parse)]
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = arguments::day)]
     day: String,
-    /// Only callouts of this agent.
-    #[arg(long, value_name = "ID")]
-    agent: Option<u32>,
+    #[command(flatten)]
+    selection: Selection,
+    #[command(flatten)]
+    check: CheckOptions,
     /// The form: for people, for a spreadsheet, for programs, or one page to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -37,12 +39,19 @@ enum Format {
 }
 
 pub(super) fn run(options: &Options, out: &mut impl Write) -> Result<u8, Error> {
-    let day = Day::read(&options.directories.directories, &options.day, options.agent)?;
+    let directories = &options.directories.directories;
+    let checked = options.check.check(directories)?;
+    let mut day = Day::read(directories, &options.day, &options.selection)?;
+    day.verification = Some(checked.clone());
     match options.format {
         Format::Text => out.write_all(text::page(&day).as_bytes())?,
-        Format::Csv => table::csv(&day, out)?,
+        Format::Csv => {
+            // Other programs read the table; whoever calls them must not miss this.
+            let _ = writeln!(std::io::stderr(), "audit log: {}", checked.sentence());
+            table::csv(&day, out)?;
+        }
         Format::Json => table::json(&day, out)?,
         Format::Html => out.write_all(html::page(&day).as_bytes())?,
     }
-    Ok(0)
+    Ok(checked.code())
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::day::{Callout, Day};
 use crate::audit_commands::error::Error;
 
-const COLUMNS: [&str; 17] = [
+const COLUMNS: [&str; 20] = [
     "time",
     "agent",
     "verdict",
@@ -23,6 +23,9 @@ const COLUMNS: [&str; 17] = [
     "decision",
     "file",
     "seq",
+    "tenant",
+    "disposition",
+    "rang_ms",
 ];
 
 /// One row for each callout.
@@ -35,7 +38,7 @@ pub(super) fn csv(day: &Day, out: &mut impl Write) -> Result<(), Error> {
     Ok(writer.flush()?)
 }
 
-fn row(callout: &Callout) -> [String; 17] {
+fn row(callout: &Callout) -> [String; 20] {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let number = |value: Option<u64>| value.map(|number| number.to_string()).unwrap_or_default();
     [
@@ -56,6 +59,10 @@ fn row(callout: &Callout) -> [String; 17] {
         callout.decision.clone(),
         callout.file.clone(),
         callout.seq.to_string(),
+        // Columns that came later are last: programs may go by position.
+        text(&callout.tenant),
+        callout.disposition.unwrap_or_default().to_owned(),
+        number(callout.rang_ms),
     ]
 }
 
