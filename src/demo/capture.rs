@@ -24,6 +24,12 @@ impl CapturedLog {
         text.lines().find(is_it).map(str::to_owned)
     }
 
+    /// Everything that was written.
+    #[cfg(test)]
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.lock().bytes).into_owned()
+    }
+
     /// From now on, lines are written to `sink` and not kept.
     pub(super) fn pass_on_to(&self, sink: Sink) {
         self.lock().onward = Some(sink);

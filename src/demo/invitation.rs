@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use super::proof;
 use super::script::{AGENT, PUSHED};
 use super::stage::Stage;
 use super::style::{Colour, Style};
@@ -84,13 +85,14 @@ curl -s http://{admin}/metrics | grep -E '(callouts|pushes)_total' | grep -v ' 0
 {curl} \\
      {simulator}/journal
 
-The log of previewgate follows, as it is written.
-
 ",
         page = style.paint(Colour::Cyan, &format!("http://{admin}/")),
         valid = callout("5550802"),
         invalid = callout("5550899"),
     )?;
+    let (scratch, verify) = (shell_word(stage.scratch.path()), proof::verify_command());
+    writeln!(out, "# The audit log of these calls, as an auditor reads it.\ncd {scratch} && {verify}\n")?;
+    writeln!(out, "The log of previewgate follows, as it is written.\n")?;
     out.flush()
 }
 

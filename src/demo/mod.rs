@@ -1,8 +1,8 @@
 //! `previewgate demo`: a simulated CC-Gateway, the real gateway and scripted agents, in one process on loopback.
 //!
 //! [`stage`] starts all servers, [`script`] says what is sent and how it has to end, [`play`] sends it and measures
-//! (the answer, the decision log, the upstream's journal), [`report`] prints, [`story`] tells one refusal in words. `previewgate simulate` is in
-//! [`simulate`](mod@simulate).
+//! (the answer, the decision log, the upstream's journal), [`report`] prints, [`story`] tells one refusal in words, [`proof`]
+//! shows what the audit log proves. `previewgate simulate` is in [`simulate`](mod@simulate).
 
 mod application;
 mod capture;
@@ -10,6 +10,7 @@ mod client;
 mod error;
 mod invitation;
 mod play;
+mod proof;
 mod report;
 mod scratch;
 mod script;
@@ -28,7 +29,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub use error::DemoError;
 pub use simulate::{SimulateOptions, simulate};
 
-use crate::config::Mode;
+use crate::config::{LogFormat, Mode};
 use crate::standard_output::StandardOutput;
 use crate::telemetry;
 use play::Player;
@@ -51,10 +52,11 @@ pub enum Afterwards {
 /// # Errors
 /// When something cannot be started, or a step did not end as expected.
 pub fn demo(afterwards: Afterwards) -> Result<(), DemoError> {
-    let plan = match afterwards {
-        Afterwards::Exit => Plan { mode: Mode::Enforce, ports: Ports::Any, poll_wait: Duration::from_millis(300) },
-        Afterwards::Serve => Plan { mode: Mode::Enforce, ports: Ports::WellKnown, poll_wait: Duration::from_secs(2) },
+    let (ports, poll_wait) = match afterwards {
+        Afterwards::Exit => (Ports::Any, Duration::from_millis(300)),
+        Afterwards::Serve => (Ports::WellKnown, Duration::from_secs(2)),
     };
+    let plan = Plan { mode: Mode::Enforce, ports, poll_wait, log_format: LogFormat::Text };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(perform(plan, afterwards, &mut StandardOutput::new(), Style::of_stdout()))
 }
@@ -97,12 +99,15 @@ async fn play_script(stage: &Stage, out: &mut dyn Write, style: Style) -> io::Re
     let mut player = Player::new(stage);
     let mut report = Report::new(out, style);
     report.head()?;
+    let mut call_id = None;
     for (number, step) in (1..).zip(&SCRIPT) {
         let outcome = player.play(number, step).await;
         report.step(number, step, &outcome)?;
+        call_id = call_id.or(outcome.answer.ok().and_then(|answer| answer.call_id));
     }
     report.story(&stage.gateway.services.flight_recorder.decisions())?;
     report.log()?;
+    report.proof(stage.scratch.path(), call_id.as_deref()).await?;
     report.count()
 }
 

@@ -1,12 +1,14 @@
 //! What the demo prints: the table of steps, the decision log, the count.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::play::Outcome;
+use super::proof::prove;
 use super::script::Step;
 use super::story::tell;
-use super::style::{Colour, Style};
+use super::style::{Colour, Style, wrapped};
 use crate::gateway::Decision;
 use crate::preview::Verdict;
 
@@ -20,12 +22,14 @@ pub(super) struct Report<'a> {
     lines: Vec<(usize, String)>,
     steps: usize,
     deviating: Vec<usize>,
+    /// What is wrong with the audit log.
+    unproved: Vec<String>,
 }
 
 impl<'a> Report<'a> {
     /// A report on `out`.
     pub(super) fn new(out: &'a mut dyn Write, style: Style) -> Self {
-        Self { out, style, lines: Vec::new(), steps: 0, deviating: Vec::new() }
+        Self { out, style, lines: Vec::new(), steps: 0, deviating: Vec::new(), unproved: Vec::new() }
     }
 
     /// The table's head.
@@ -85,7 +89,13 @@ impl<'a> Report<'a> {
         Ok(())
     }
 
-    /// How many steps did not end as expected.
+    /// What the audit log proves.
+    pub(super) async fn proof(&mut self, scratch: &Path, call_id: Option<&str>) -> io::Result<()> {
+        self.unproved = prove(scratch, call_id, self.out, self.style).await?;
+        Ok(())
+    }
+
+    /// How many steps, and proofs, did not end as expected.
     pub(super) fn count(self) -> io::Result<usize> {
         let (steps, deviating) = (self.steps, self.deviating.len());
         if deviating == 0 {
@@ -96,7 +106,10 @@ impl<'a> Report<'a> {
             let line = format!("{deviating} of {steps} steps NOT as expected: {}.", numbers.join(", "));
             writeln!(self.out, "\n{}", self.style.paint(Colour::Red, &line))?;
         }
-        Ok(deviating)
+        for wrong in &self.unproved {
+            writeln!(self.out, "{}", self.style.paint(Colour::Red, &format!("NOT as expected: {wrong}.")))?;
+        }
+        Ok(deviating + self.unproved.len())
     }
 }
 
@@ -117,33 +130,4 @@ fn got(outcome: &Outcome) -> String {
 
 fn row([number, what, verdict, reason, got, upstream, ok]: [&str; 7]) -> String {
     format!("{number:>2}  {what:<35}  {verdict:<10}  {reason:<21}  {got:<26}  {upstream:<8}  {ok}")
-}
-
-/// Breaks a line at blanks, and indents all but its first part.
-fn wrapped(line: &str, width: usize) -> Vec<String> {
-    let mut parts: Vec<String> = Vec::new();
-    let mut part = String::new();
-    for word in line.split(' ') {
-        if !part.is_empty() && part.len() + 1 + word.len() > width {
-            parts.push(std::mem::replace(&mut part, "   ".to_owned()));
-        }
-        if !part.is_empty() {
-            part.push(' ');
-        }
-        part.push_str(word);
-    }
-    parts.push(part);
-    parts
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_lines_are_wrapped_without_loss() {
-        let line = "a=1 bb=22  ccc=333 dddd=4444";
-        assert_eq!(wrapped(line, 10), ["a=1 bb=22 ", "    ccc=333", "    dddd=4444"]);
-        assert_eq!(wrapped(line, 100), [line]);
-    }
 }

@@ -41,7 +41,6 @@ impl Scratch {
     }
 
     /// Its path.
-    #[cfg(test)]
     pub(super) fn path(&self) -> &Path {
         &self.0
     }

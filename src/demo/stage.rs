@@ -13,9 +13,10 @@ use socket2::{Domain, Socket, Type};
 use super::application::Application;
 use super::capture::CapturedLog;
 use super::error::DemoError;
+use super::proof;
 use super::scratch::Scratch;
 use crate::app::{App, Running};
-use crate::config::{self, Files, Mode};
+use crate::config::{self, Files, LogFormat, Mode};
 use crate::simulator::{Authority, Simulator, SimulatorConfig};
 use crate::telemetry::Logging;
 
@@ -36,6 +37,8 @@ pub(super) struct Plan {
     pub(super) ports: Ports,
     /// How long the simulator holds a poll.
     pub(super) poll_wait: Duration,
+    /// `log.format` of the gateway. Steps are compared with lines of text.
+    pub(super) log_format: LogFormat,
 }
 
 /// Which ports to listen on.
@@ -108,6 +111,7 @@ impl Stage {
         let ca = scratch.write("ca.crt", authority.pem())?;
         scratch.write_identity("gateway", &front)?;
         scratch.write_secret("push.key")?;
+        proof::prepare(scratch.path())?;
         let simulator = Simulator::start(SimulatorConfig {
             address: plan.ports.address(SIMULATOR_PORT),
             tls: Some(back.server_config()?),
@@ -147,7 +151,8 @@ impl Stage {
 
 /// The gateway's configuration, read by the real loader.
 fn configuration(plan: Plan, address: SocketAddr, upstream: SocketAddr, application: &Application) -> String {
-    let Plan { mode, ports, .. } = plan;
+    let Plan { mode, ports, log_format, .. } = plan;
+    let (audit, signing_key, number_keys) = (proof::DIRECTORY, proof::SIGNING_KEY, proof::NUMBER_KEYS);
     let (admin, application) = (ports.address(ADMIN_PORT), application.origin());
     format!(
         r#"[listener]
@@ -178,8 +183,14 @@ mode = "{mode}"
 address = "{admin}"
 
 [log]
-format = "text"
+format = "{log_format}"
 access = "none"
+
+[audit]
+directory = "{audit}"
+signing_key = "{signing_key}"
+number_keys = "{number_keys}"
+checkpoint_interval = "1s"
 
 [runtime]
 workers = 2

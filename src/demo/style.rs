@@ -1,4 +1,4 @@
-//! Colours, on terminals only.
+//! Colours, on terminals only; and lines that fit.
 
 use std::io::{self, IsTerminal};
 
@@ -37,6 +37,23 @@ impl Style {
     }
 }
 
+/// Breaks a line at blanks, and indents all but its first part.
+pub(super) fn wrapped(line: &str, width: usize) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    let mut part = String::new();
+    for word in line.split(' ') {
+        if !part.is_empty() && part.len() + 1 + word.len() > width {
+            parts.push(std::mem::replace(&mut part, "   ".to_owned()));
+        }
+        if !part.is_empty() {
+            part.push(' ');
+        }
+        part.push_str(word);
+    }
+    parts.push(part);
+    parts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,5 +62,12 @@ mod tests {
     fn colours_only_where_they_are_wanted() {
         assert_eq!(Style::Plain.paint(Colour::Red, "x"), "x");
         assert_eq!(Style::Coloured.paint(Colour::Red, "x"), "\x1b[31mx\x1b[0m");
+    }
+
+    #[test]
+    fn long_lines_are_wrapped_without_loss() {
+        let line = "a=1 bb=22  ccc=333 dddd=4444";
+        assert_eq!(wrapped(line, 10), ["a=1 bb=22 ", "    ccc=333", "    dddd=4444"]);
+        assert_eq!(wrapped(line, 100), [line]);
     }
 }

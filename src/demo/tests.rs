@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 
 fn plan(mode: Mode) -> Plan {
-    Plan { mode, ports: Ports::Any, poll_wait: Duration::from_millis(50) }
+    Plan { mode, ports: Ports::Any, poll_wait: Duration::from_millis(50), log_format: LogFormat::Text }
 }
 
 async fn performed(mode: Mode) -> (Result<(), DemoError>, String) {
@@ -27,6 +27,16 @@ async fn every_step_ends_as_expected() {
         printed.contains("One refusal in words: step 6\n  CC-Gateway showed agent 1001 the number *****01"),
         "{printed}"
     );
+    let words = printed.split_whitespace().collect::<Vec<_>>().join(" ");
+    for proof in [
+        "result: proved: nothing was changed",
+        "agent 1001 is shown a preview: control ID 7001",
+        "the gateway forwards the call, which follows from a preview",
+        "has the reason ok, and the rule gives number_not_in_preview",
+        "result: broken",
+    ] {
+        assert!(words.contains(proof), "{proof}\n{printed}");
+    }
     // Readable where it is read, and nobody's number in the log.
     assert!(printed.lines().all(|line| line.chars().count() <= 120), "{printed}");
     let (_, log) = printed.split_once("Decision log").unwrap();
@@ -54,6 +64,34 @@ async fn a_gateway_in_monitor_mode_fails_the_script() {
     ] {
         assert!(printed.contains(deviation), "{deviation}\n{printed}");
     }
+}
+
+/// Checks JSON lines against a published schema; returns how many there are.
+fn assert_follow_schema(schema: &str, lines: &str) -> usize {
+    let schema = serde_json::from_str(schema).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    for line in lines.lines() {
+        let value = serde_json::from_str(line).unwrap();
+        let errors: Vec<String> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{line}: {errors:?}");
+    }
+    lines.lines().count()
+}
+
+#[tokio::test]
+async fn every_line_of_the_log_and_of_the_audit_log_follows_its_schema() {
+    let stage = Stage::set(Plan { log_format: LogFormat::Json, ..plan(Mode::Enforce) }).await.unwrap();
+    play_script(&stage, &mut Vec::new(), Style::Plain).await.unwrap();
+    let audit = stage.scratch.path().join(proof::DIRECTORY);
+    let segments = std::fs::read_dir(audit).unwrap().map(|entry| entry.unwrap().path());
+    let segments = segments.filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+    let records: String = segments.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let whole = records.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    assert!(assert_follow_schema(include_str!("../audit/schema.json"), whole) > 25, "{records}");
+    stage.logging.writer.flush(Duration::from_secs(10));
+    let callouts = SCRIPT.iter().filter(|step| step.expected.decision.is_some()).count();
+    assert!(assert_follow_schema(telemetry::LOG_SCHEMA, &stage.log.text()) > callouts);
+    stage.strike().await.unwrap();
 }
 
 #[tokio::test]
@@ -115,6 +153,7 @@ async fn the_commands_name_the_running_servers() {
         format!("https://localhost:{}/simulator/agents/1003/preview", stage.simulator.address().port()),
         format!("http://{}/metrics", stage.gateway.admin_address),
         format!("-H 'Guid: {guid}'"),
+        format!("cd {} && previewgate audit verify audit --public-key audit.key.pub", stage.scratch.path().display()),
     ] {
         assert!(text.contains(&part), "{part}\n{text}");
     }
