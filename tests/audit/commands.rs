@@ -113,6 +113,21 @@ fn a_number_is_found_by_its_hashes() {
     assert_eq!(hashes.len(), 2, "November and December: {printed}");
     assert!(hashes.iter().all(|hash| log.contains(hash)), "{printed}");
     assert_eq!(run(&["hash", "--number-keys", &numbers], "\n").0, 2);
+
+    // Everything that was asked for about a number, in both months, for whoever asks what was done with it.
+    let directory = text(&site.path("a"));
+    let stories = |number: &str| run(&["show", &directory, "--number-keys", &numbers], number);
+    let (code, printed) = stories("88889999\n");
+    assert_eq!(code, 0, "{printed}");
+    assert_eq!(printed.matches("asks for a call to ******99").count(), 6, "{printed}");
+    assert!(!printed.contains("asks for a call to ******02"), "{printed}");
+    let (code, printed) = stories("88889998");
+    assert!(code == 1 && printed.contains("nothing is recorded about it"), "{printed}");
+    // With the key of a month, its callouts cannot be found any more; the log still verifies.
+    std::fs::remove_file(site.path("numbers").join("2026-12.key")).unwrap();
+    let (code, printed) = stories("88889999\n");
+    assert_eq!((code, printed.matches("asks for a call to ******99").count()), (0, 2), "{printed}");
+    assert!(printed.contains("audit log: verified"), "{printed}");
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub(crate) struct Site {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) keys: Vec<Verifier>,
     pub(crate) retention: Duration,
+    /// Numbers are stored encrypted to `auditor.key.pub` as well.
+    pub(crate) recipient: bool,
 }
 
 impl Site {
@@ -46,7 +48,7 @@ impl Site {
         std::fs::write(directory.path().join("audit.key.pub"), signer.verifier().to_string()).unwrap();
         let clock = Arc::new(ManualClock::new(START));
         let keys = vec![signer.verifier().clone()];
-        Self { directory, clock, keys, retention: FIVE_YEARS }
+        Self { directory, clock, keys, retention: FIVE_YEARS, recipient: false }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -59,6 +61,7 @@ impl Site {
             directory: self.path(name),
             signing_key: self.path("audit.key"),
             number_keys: self.path("numbers"),
+            recipient: self.recipient.then(|| self.path("auditor.key.pub")),
             writer: WriterSettings {
                 durability: Durability::Written,
                 checkpoint_interval: Duration::from_secs(3600),
@@ -76,6 +79,7 @@ impl Site {
             clock: self.clock.clone(),
             previews: HashMap::new(),
             mode: "enforce",
+            tenants: false,
             directory: self.path(name),
             keeps_all: self.retention >= FIVE_YEARS,
             run: NEXT_RUN.fetch_add(1, Ordering::Relaxed),
@@ -100,6 +104,8 @@ pub(crate) struct Gateway {
     clock: Arc<ManualClock>,
     previews: HashMap<u32, AgentPreviews>,
     mode: &'static str,
+    /// Decisions name a tenant.
+    pub(crate) tenants: bool,
     directory: PathBuf,
     keeps_all: bool,
     run: u64,
@@ -160,7 +166,7 @@ impl Gateway {
         let previews = self.previews.entry(agent).or_default();
         let shown = previews.find(ControlId(control_id)).map_or(Vec::new(), |preview| preview.shown.clone());
         previews.apply(Change::Cancelled(ControlId(control_id)), self.clock.now(), BOUNDS);
-        self.audit.ended(id(agent), Some(ControlId(control_id)), &shown, "release");
+        self.audit.ended(id(agent), Some(ControlId(control_id)), &shown, "released");
     }
 
     /// An agent asks for a call, and the platform answers.
@@ -184,11 +190,35 @@ impl Gateway {
             ..OutcomeFacts::default()
         };
         self.audit.outcome(decision, &facts);
-        for (event_type, phase) in [("AgentEvent_Customer_Alerting", "alerting"), ("AgentEvent_Talking", "talking")] {
+        let events = [
+            ("AgentEvent_Customer_Alerting", "alerting", 0),
+            ("AgentEvent_Talking", "talking", 4),
+            ("AgentEvent_Customer_Release", "released", 75),
+        ];
+        for (event_type, phase, after) in events {
+            // The gateway's clock stands still; the platform's goes on.
+            let generated_at = Some(self.clock.now().after(Duration::from_secs(after)).0);
             let facts =
-                CallFacts { agent: id(agent), call_id, event_type, phase, event: Digest::of(b"e"), generated_at: None };
+                CallFacts { agent: id(agent), call_id, event_type, phase, event: Digest::of(b"e"), generated_at };
             self.audit.call(&facts, Some(decision));
         }
+    }
+
+    /// The answer of the platform; its events about the call go to another gateway.
+    pub(crate) fn answer_silently(&self, decision: RecordId, call_id: &str) {
+        let (status, retcode, call_id) = (Some(200), Some("0"), Some(call_id));
+        self.audit.outcome(
+            decision,
+            &OutcomeFacts { result: "answered", status, retcode, call_id, ..OutcomeFacts::default() },
+        );
+    }
+
+    /// An event of the platform about a call that another gateway forwarded, so long after the start by the platform's
+    /// clock. All are recorded at once, as after a poll that took long.
+    pub(crate) fn report_call(&self, agent: u32, call_id: &str, event_type: &str, phase: &str, after: Duration) {
+        let generated_at = Some(START.after(after).0);
+        let facts = CallFacts { agent: id(agent), call_id, event_type, phase, event: Digest::of(b"e"), generated_at };
+        self.audit.call(&facts, None);
     }
 
     /// The gateway's decision on a callout, before it is sent.
@@ -224,6 +254,7 @@ impl Gateway {
             agent: Some(id(agent)),
             verdict,
             reason,
+            tenant: self.tenants.then_some(if agent < 200 { "north" } else { "south" }),
             mode: self.mode,
             allowed_by: None,
             called: Some(&callout.called),

@@ -13,6 +13,7 @@ mod commands;
 mod gateway;
 mod page;
 mod python;
+mod recipient;
 mod reports;
 mod rule;
 mod schema;

@@ -35,7 +35,9 @@ fn the_page_shows_what_the_commands_print() {
 
 /// The directory `audit`, a copy in which somebody changed a digit, a certificate, and the files that commands read.
 fn site() -> Site {
-    let site = Site::new();
+    let mut site = Site::new();
+    site.recipient = true;
+    run(&site, "previewgate audit keygen --recipient auditor.key");
     three_days(&site, "audit");
     let changed = site.path("changed");
     std::fs::create_dir(&changed).unwrap();

@@ -111,7 +111,7 @@ fn a_callout_after_the_end_of_its_preview_is_found() {
         let decision = gateway.record(101, &callout(7, "88881001"), &previews, Verdict::Forwarded, Reason::Ok);
         gateway.answer(101, decision, "1");
     });
-    assert_broken(&verification, "after its preview was over (release");
+    assert_broken(&verification, "after its preview was over (released");
 }
 
 #[test]
@@ -164,12 +164,12 @@ fn a_callout_after_an_end_that_another_gateway_recorded_is_found() {
         assert_eq!(site.verify(&["b"]).result(), Proof::Incomplete);
         site.verify(&["a", "b"])
     };
-    assert_broken(&forwarded_after(Duration::from_secs(10)), "after its preview was over (release");
+    assert_broken(&forwarded_after(Duration::from_secs(10)), "after its preview was over (released");
     let close = forwarded_after(Duration::from_millis(100));
     assert_eq!(close.result(), Proof::Incomplete, "two clocks may differ by that much");
     // Every preview of an agent ends at a gateway that knows none of them.
     let site = two_gateways(|site, a, b| {
-        a.audit.ended(crate::gateway::id(101), None, &[], "sign_out");
+        a.audit.ended(crate::gateway::id(101), None, &[], "signed_out");
         site.clock.advance(Duration::from_secs(10));
         b.show(101, 9, &["88881009"]);
         b.call(101, 9, "88881009", "1");
@@ -183,13 +183,13 @@ fn an_end_of_all_previews_of_an_agent_counts_for_those_of_other_gateways() {
     let (mut a, mut b) = (site.gateway("a"), site.gateway("b"));
     b.show(101, 7, &["88881001"]);
     site.clock.advance(Duration::from_secs(10));
-    a.audit.ended(crate::gateway::id(101), None, &[], "sign_out");
+    a.audit.ended(crate::gateway::id(101), None, &[], "signed_out");
     site.clock.advance(Duration::from_secs(10));
     b.call(101, 7, "88881001", "1");
     a.show(102, 1, &["88881001"]);
     a.stop();
     b.stop();
-    assert_broken(&site.verify(&["a", "b"]), "after its preview was over (sign_out");
+    assert_broken(&site.verify(&["a", "b"]), "after its preview was over (signed_out");
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn every_line_fits_the_schema_and_no_changed_one_does() {
     let mut gateway = site.gateway("a");
     gateway.show(101, 7, &[]);
     gateway.audit.store(true, Timestamp(0));
-    gateway.audit.ended(crate::gateway::id(101), None, &[], "sign_out");
+    gateway.audit.ended(crate::gateway::id(101), None, &[], "signed_out");
     gateway.audit.refusals(Timestamp(0), Some("192.0.2.1"), &[(previewgate::preview::Reason::MissingGuid, 3)]);
     gateway.stop();
     let validator = jsonschema::validator_for(&schema()).unwrap();

@@ -20,7 +20,9 @@ fn the_story_of_a_call_names_each_step() {
         "the platform answers, status 200, retcode 0, call call-1-0",
         "the telephone rings (AgentEvent_Customer_Alerting)",
         "the called person answers (AgentEvent_Talking)",
-        "the preview with control ID 100 is over: release",
+        "the call is over (AgentEvent_Customer_Release)",
+        "the preview with control ID 100 is over: released",
+        "course: talked for 1m 11s, after 4s of ringing",
         "the rule, applied again to these records, gives the same verdict",
     ];
     let mut rest = &printed[..];
@@ -39,8 +41,9 @@ fn the_story_of_a_call_names_each_step() {
     let line = log.lines().find(|line| line.contains(&format!("\"id\":\"{decision}\""))).unwrap();
     let record: serde_json::Value = serde_json::from_str(line).unwrap();
     let shown = record["previews"][0]["shown"][0].as_str().unwrap();
+    let (story, _) = printed.split_once("\naudit log: verified").unwrap();
     let (_, by_preview) = audit(&["show", &text(&site.path("a")), "--id", shown]);
-    assert!(by_preview.contains(&printed) && by_preview.contains("refuses the call"), "{by_preview}");
+    assert!(by_preview.contains(story) && by_preview.contains("refuses the call"), "{by_preview}");
     assert_eq!(audit(&["show", &text(&site.path("a")), "--call", "another"]).0, 1);
     assert_eq!(audit(&["show", &text(&site.path("a"))]).0, 2);
 }
@@ -83,7 +86,7 @@ fn a_certificate_proves_one_call_and_shows_no_other() {
     // Every record counts: each digit that is changed is found.
     let value: serde_json::Value = serde_json::from_str(&certificate).unwrap();
     let records = value["records"].as_array().unwrap().len();
-    assert_eq!(records, 7, "shown, delivered, decision, outcome, two events, ended");
+    assert_eq!(records, 8, "shown, delivered, decision, outcome, three events, ended");
     for position in 0..records {
         for member in ["line", "note", "segment", "index"] {
             let mut changed = value.clone();

@@ -15,6 +15,7 @@ mod support;
 mod audit;
 mod audit_faults;
 mod audit_takeover;
+mod audit_verified;
 mod check;
 mod command_line;
 mod crash;

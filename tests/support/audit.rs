@@ -1,6 +1,7 @@
 //! The records of an audit directory.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use previewgate::audit::Digest;
 use previewgate::audit::note::Signer;
@@ -65,6 +66,18 @@ impl AuditRecords {
             }
         }
         Self(records)
+    }
+
+    /// Checks every line of a directory against the published schema.
+    pub(crate) fn assert_follows_schema(directory: &Path) {
+        static VALIDATOR: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
+            let schema: Value = serde_json::from_str(previewgate::schema::Subject::Audit.schema()).unwrap();
+            jsonschema::validator_for(&schema).unwrap()
+        });
+        for record in Self::read(directory).0 {
+            let errors: Vec<String> = VALIDATOR.iter_errors(&record).map(|error| error.to_string()).collect();
+            assert!(errors.is_empty(), "{record}: {errors:?}");
+        }
     }
 
     /// Waits until the directory has a record like this, and returns all.

@@ -1,11 +1,19 @@
 //! The gateway's log, for tests to read and to wait for.
 
 use std::io::{self, Write};
+use std::sync::LazyLock;
 
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::within;
+
+/// Checks a line against the published schema.
+pub(super) fn assert_line_follows_schema(line: &str) {
+    static SCHEMA: LazyLock<Value> =
+        LazyLock::new(|| serde_json::from_str(previewgate::telemetry::LOG_SCHEMA).unwrap());
+    assert_eq!(super::violation(&SCHEMA, &serde_json::from_str(line).unwrap()), None, "{line}");
+}
 
 /// Everything that was logged so far; clones share it.
 #[derive(Clone, Default)]
@@ -24,13 +32,9 @@ impl CapturedLog {
 
     /// Checks every line against the published schema.
     pub(super) fn assert_follows_schema(&self) {
-        let schema = serde_json::from_str(previewgate::telemetry::LOG_SCHEMA).unwrap();
         let text = self.0.borrow();
         let lines = text.split_inclusive('\n').filter(|line| line.starts_with('{') && line.ends_with('\n'));
-        for line in lines {
-            let violation = super::violation(&schema, &serde_json::from_str(line).unwrap());
-            assert_eq!(violation, None, "{line}");
-        }
+        lines.for_each(assert_line_follows_schema);
     }
 
     /// Waits for the first line for which `matches` is true: a line may be written a moment after the client has its

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
+use super::log::assert_line_follows_schema;
 use super::{Access, Site, within};
 
 /// The shell command that runs the gateway; tests put their own commands before it.
@@ -64,7 +65,9 @@ pub(crate) fn outcome(mut command: Command) -> impl Future<Output = (ExitStatus,
 
 async fn next_line(log: &mut Lines<BufReader<ChildStdout>>, words: &str) -> String {
     loop {
-        match log.next_line().await.unwrap() {
+        let line = log.next_line().await.unwrap();
+        line.iter().filter(|line| line.starts_with('{')).for_each(|line| assert_line_follows_schema(line));
+        match line {
             Some(line) if line.contains(words) => return line,
             Some(_) => {}
             None => panic!("the process has ended without {words} in its log"),
@@ -117,10 +120,23 @@ impl Process {
         self.ended().await
     }
 
+    /// Checks the lines for which no test has waited. A killed process leaves its last one unfinished.
+    async fn check_rest_of_log(&mut self) {
+        while let Ok(Some(line)) = self.log.next_line().await {
+            if line.starts_with('{') && line.ends_with('}') {
+                assert_line_follows_schema(&line);
+            }
+        }
+    }
+
     /// Waits for the end of the process.
     #[track_caller]
     pub(crate) fn ended(&mut self) -> impl Future<Output = ExitStatus> {
-        within("the process to end", async { self.child.wait().await.unwrap() })
+        within("the process to end", async {
+            let status = self.child.wait().await.unwrap();
+            self.check_rest_of_log().await;
+            status
+        })
     }
 }
 

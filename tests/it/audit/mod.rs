@@ -5,3 +5,4 @@ mod privacy;
 mod records;
 mod restarts;
 mod rotation;
+mod verified;

@@ -12,6 +12,7 @@ async fn lab() -> Lab {
 async fn ended(lab: Lab) -> AuditRecords {
     let Lab { gateway, site } = lab;
     gateway.close().await;
+    AuditRecords::assert_follows_schema(&site.path("audit"));
     AuditRecords::read(&site.path("audit"))
 }
 
