@@ -1,5 +1,8 @@
 //! `previewgate schema`: the published JSON Schemas. What they describe keeps its form; a test validates real output.
 
+use std::borrow::Cow;
+
+use crate::config::config_schema;
 use crate::telemetry::LOG_SCHEMA;
 
 /// What has a schema.
@@ -7,16 +10,19 @@ use crate::telemetry::LOG_SCHEMA;
 pub enum Subject {
     /// A line of the audit log.
     Audit,
+    /// The configuration, for editors.
+    Config,
     /// A line of the log, with log.format = "json".
     Log,
 }
 
 impl Subject {
     /// The schema, as JSON.
-    pub fn schema(self) -> &'static str {
+    pub fn schema(self) -> Cow<'static, str> {
         match self {
-            Self::Audit => include_str!("audit/schema.json"),
-            Self::Log => LOG_SCHEMA,
+            Self::Audit => include_str!("audit/schema.json").into(),
+            Self::Config => format!("{:#}\n", config_schema()).into(),
+            Self::Log => LOG_SCHEMA.into(),
         }
     }
 }

@@ -100,6 +100,7 @@ pub(super) const SCHEMA: &str = "\
 Examples:
   previewgate schema audit > audit.schema.json
   previewgate schema log > log.schema.json
+  previewgate schema config > previewgate.schema.json
 
 Exit codes:
   0  printed

@@ -59,7 +59,8 @@ impl Kind for Endpoint {
     }
 
     fn describe(&self) -> ValueKind {
-        ValueKind::Text("URL, or a table with `url` and `node`")
+        let fields = vec![("url", Url.describe()), ("node", NodeName.describe())];
+        ValueKind::Fields { form: "URL, or a table with `url` and `node`", or_text: true, fields }
     }
 }
 

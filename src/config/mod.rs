@@ -12,6 +12,7 @@
 //! | [`surroundings`](mod@surroundings) | the files and directories that a configuration names |
 //! | [`changes`], [`reference`](mod@reference) | what differs between two configurations; a description of every key |
 //! | [`entry`], [`document`], [`writer`], [`toml_text`] | the machinery that walks the key table to read, write and describe |
+//! | [`schema`] | a JSON Schema of all keys, for editors |
 //! | [`problem`] | how a mistake is reported |
 //! | [`campaign`] | the campaign of a simulated CC-Gateway, a file of its own |
 //!
@@ -34,6 +35,7 @@ mod network;
 mod problem;
 mod redis;
 mod reference;
+mod schema;
 mod socket_file;
 mod surroundings;
 mod targets;
@@ -63,6 +65,7 @@ pub use network::Network;
 pub use problem::{Problem, Problems};
 pub use redis::{OnStoreFailure, RedisStore, RedisUrl};
 pub use reference::{KeyDescription, Presence, Reload, ValueKind};
+pub use schema::config_schema;
 pub use surroundings::{NamedPath, PathAccess};
 pub use targets::{AllowedHost, AllowedTarget};
 pub use tenants::Tenant;

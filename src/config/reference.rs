@@ -77,6 +77,15 @@ pub enum ValueKind {
     Text(&'static str),
     /// The path of a file; says what the file is for.
     Path(&'static str),
+    /// A table within a list. The first field is required.
+    Fields {
+        /// Its form in words.
+        form: &'static str,
+        /// Whether plain text may stand in its place.
+        or_text: bool,
+        /// Its keys.
+        fields: Vec<(&'static str, Self)>,
+    },
     /// A list of at least one value, without repetitions.
     List(Box<Self>),
     /// A table that may be absent; its keys are described separately.
@@ -97,7 +106,7 @@ impl fmt::Display for ValueKind {
                 write!(f, "duration from {} to {}", duration_text(*min), duration_text(*max))
             }
             Self::Size { min, max } => write!(f, "size from {} to {}", size_text(*min), size_text(*max)),
-            Self::Text(form) | Self::Path(form) => f.write_str(form),
+            Self::Text(form) | Self::Path(form) | Self::Fields { form, .. } => f.write_str(form),
             Self::List(element) => write!(f, "list of: {element}"),
             Self::Table => f.write_str("table"),
         }

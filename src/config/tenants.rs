@@ -90,7 +90,10 @@ impl Kind for TenantKind {
     }
 
     fn describe(&self) -> ValueKind {
-        ValueKind::Text("table with `name`, and `agents` or `nodes`")
+        let many = |kind| ValueKind::List(Box::new(kind));
+        let agents = many(AgentRange.describe());
+        let fields = vec![("name", TenantName.describe()), ("agents", agents), ("nodes", many(NodeName.describe()))];
+        ValueKind::Fields { form: "table with `name`, and `agents` or `nodes`", or_text: false, fields }
     }
 }
 

@@ -87,7 +87,7 @@ fn other_value(description: &KeyDescription, present: &toml::Value) -> toml::Val
         }
         ValueKind::Size { min, max } => [min, max].map(|size| quoted(format!("{size}B"))).to_vec(),
         ValueKind::Path(_) => vec![quoted("other.file".to_owned())],
-        ValueKind::Text(_) | ValueKind::List(_) => {
+        ValueKind::Text(_) | ValueKind::List(_) | ValueKind::Fields { .. } => {
             let other = OTHER_VALUES.iter().find(|(key, _)| *key == description.key).expect(&description.key);
             let table: toml::Table = format!("other = {}", other.1).parse().unwrap();
             vec![table["other"].clone()]

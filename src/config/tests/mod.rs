@@ -10,6 +10,7 @@ mod push;
 mod redis;
 mod referenced_files;
 mod round_trip;
+mod schema;
 mod values;
 mod warnings;
 
