@@ -71,7 +71,7 @@ impl AuditRecords {
     /// Checks every line of a directory against the published schema.
     pub(crate) fn assert_follows_schema(directory: &Path) {
         static VALIDATOR: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
-            let schema: Value = serde_json::from_str(previewgate::schema::Subject::Audit.schema()).unwrap();
+            let schema: Value = serde_json::from_str(&previewgate::schema::Subject::Audit.schema()).unwrap();
             jsonschema::validator_for(&schema).unwrap()
         });
         for record in Self::read(directory).0 {
