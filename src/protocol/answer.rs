@@ -544,44 +544,4 @@ impl OneAgent {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::preview::Change;
-
-    fn read(body: &str) -> Answer {
-        let mut reader = AnswerReader::new();
-        reader.feed(body.as_bytes());
-        reader.finish().unwrap()
-    }
-
-    #[test]
-    fn of_two_readings_that_differ_only_the_ends_count() {
-        let shown = r#"{"retcode":"0","event":[{"eventType":"AgentEvent_Preview","workNo":"101","content":{"controlid":7}},
-                       {"eventType":"AgentEvent_Release_Preview","workNo":"101"}]}"#;
-        let released = r#"{"retcode":"0","event":{"eventType":"AgentEvent_Release_Preview","workNo":"102"}}"#;
-        let found = read(shown).or_ends_of(read(released)).events();
-        let ends: Vec<_> =
-            found.events.iter().map(|event| (event.agent.unwrap().as_u32(), event.change.clone())).collect();
-        assert_eq!(ends, [(101, Some(Change::Ended)), (102, Some(Change::Ended))]);
-        assert!(found.unreadable > 0);
-        let bare = r#"{"eventType":"AgentEvent_Preview","workNo":"101","content":{"controlid":7}}"#;
-        assert_eq!(read(bare).or_ends_of(read(released)).events().events, []);
-    }
-
-    #[test]
-    fn a_return_code_that_differs_is_no_success() {
-        for body in [r#"{"retcode":"0","RetCode":"100-006"}"#, r#"{"retcode":"100-006","retcode":0,"retcode":"0"}"#] {
-            assert_eq!(read(body).events().retcode.as_deref(), Some("100-006"));
-            assert_eq!(read(body).retcode_and_result().0, None);
-        }
-    }
-
-    #[test]
-    fn of_a_repeated_member_the_last_counts() {
-        let release = r#"{"eventType":"AgentEvent_Release_Preview","workNo":"101"}"#;
-        let body = format!(r#"{{"event":[{release},{release},17],"retcode":0,"Event":{release}}}"#);
-        let found = read(&body).events();
-        assert_eq!((found.events.len(), found.unreadable), (1, 0));
-        assert_eq!(read(&format!(r#"{{"event":{release},"event":null}}"#)).events().events, []);
-    }
-}
+mod tests;

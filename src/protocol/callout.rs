@@ -279,6 +279,25 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_says_what_is_wrong_and_quotes_no_value() {
+        let message = |body: &str| parse_callout(body.as_bytes()).unwrap_err().to_string();
+        for (body, expected) in [
+            (
+                r#"{"called":4711,"callcontrolid":1}"#,
+                "a value has the wrong type: called is a string, callcontrolid an integer",
+            ),
+            ("[4711]", "a value has the wrong type: called is a string, callcontrolid an integer"),
+            (r#"{"called":"4711","callcontrolid":1,"called":"4712"}"#, "a key occurs twice"),
+            (r#"{"called":"4711","callcontrolid":"x4711"}"#, "callcontrolid must be a 64-bit integer"),
+            (r#"{"called":"4711","#, "it is not one JSON object (line 1, column 17)"),
+        ] {
+            let found = message(body);
+            assert!(found.starts_with(&format!("the message body is not valid: {expected}")), "{found}");
+            assert!(!found.contains("4711"), "{found}");
+        }
+    }
+
+    #[test]
     fn mandatory_fields() {
         for body in [
             "{}",

@@ -141,6 +141,16 @@ mod tests {
     }
 
     #[test]
+    fn a_bound_can_be_reached() {
+        let mut gzip = GzEncoder::new(vec![], Compression::default());
+        gzip.write_all(TEXT.as_bytes()).unwrap();
+        let gzip = gzip.finish().unwrap();
+        let fields = headers(&[("content-encoding", "gzip")]);
+        assert_eq!(decoded(&fields, &gzip, TEXT.len()).as_deref(), Ok(TEXT.as_bytes()));
+        assert_eq!(decoded(&fields, &gzip, TEXT.len() - 1), Err(ContentError::TooLarge));
+    }
+
+    #[test]
     fn charsets() {
         let gbk = |label: &str| Encoding::for_label(label.as_bytes()).unwrap().encode(TEXT).0.into_owned();
         assert_eq!(read(&[("content-type", "application/json;charset=GBK")], &gbk("gbk")).unwrap(), TEXT);

@@ -91,3 +91,70 @@ fn write_through(decoder: &mut impl Write, piece: &[u8]) -> io::Result<()> {
     decoder.write_all(piece)?;
     decoder.flush()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+
+    /// Takes so many bytes.
+    struct Bounded(Vec<u8>, usize);
+
+    impl Write for Bounded {
+        fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+            self.1 = self.1.checked_sub(piece.len()).ok_or(io::ErrorKind::FileTooLarge)?;
+            self.0.extend_from_slice(piece);
+            Ok(piece.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn coded() -> [(Coding, Vec<u8>); 4] {
+        let (mut gzip, mut zlib, mut raw) = (
+            GzEncoder::new(vec![], Compression::fast()),
+            ZlibEncoder::new(vec![], Compression::fast()),
+            DeflateEncoder::new(vec![], Compression::fast()),
+        );
+        for encoder in [&mut gzip as &mut dyn Write, &mut zlib, &mut raw] {
+            encoder.write_all(b"text, text").unwrap();
+        }
+        [
+            (Coding::Identity, b"text, text".to_vec()),
+            (Coding::Gzip, gzip.finish().unwrap()),
+            (Coding::Deflate, zlib.finish().unwrap()),
+            (Coding::Deflate, raw.finish().unwrap()),
+        ]
+    }
+
+    #[test]
+    fn what_is_undone_is_with_the_writer_at_once() {
+        for (coding, body) in coded() {
+            let mut stream = ContentStream::new(coding, Bounded(vec![], 100));
+            assert!(stream.writer().is_some_and(|writer| writer.0.is_empty()));
+            stream.feed(b"");
+            body.chunks(1).for_each(|piece| stream.feed(piece));
+            assert_eq!(stream.writer().unwrap().0, b"text, text", "{coding:?} {body:x?}");
+            assert_eq!(stream.finish().unwrap().0, b"text, text", "{coding:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_or_refused_has_no_end() {
+        for (coding, body) in coded() {
+            let mut refused = ContentStream::new(coding, Bounded(vec![], 9));
+            body.chunks(1).for_each(|piece| refused.feed(piece));
+            refused.feed(b"");
+            assert!(refused.finish().is_none(), "{coding:?}");
+            if coding != Coding::Identity {
+                let mut cut = ContentStream::new(coding, Bounded(vec![], 100));
+                cut.feed(&body[..body.len() / 2]);
+                assert!(cut.finish().is_none(), "{coding:?}");
+            }
+        }
+        assert!(ContentStream::new(Coding::Deflate, Bounded(vec![], 9)).finish().is_none(), "nothing came");
+    }
+}

@@ -170,4 +170,20 @@ mod tests {
             assert_eq!(retcode_of(*reason) == SUCCESS, *reason == Reason::Ok, "{reason}");
         }
     }
+
+    #[test]
+    fn codes_of_agents_without_a_session() {
+        for (code, says, may) in [
+            ("100-006", true, true),
+            ("100-008", true, true),
+            ("100-007", false, true),
+            ("100-00", false, true),
+            ("100-0", false, false),
+            ("0", false, false),
+            ("", false, false),
+        ] {
+            assert_eq!((says_signed_out(code), may_say_signed_out(code.as_bytes())), (says, may), "{code}");
+        }
+        assert!(may_say_signed_out(br#"{"message":"x","retcode":"100-006"}"#));
+    }
 }

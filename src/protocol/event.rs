@@ -326,6 +326,17 @@ mod tests {
     }
 
     #[test]
+    fn an_event_is_about_the_agent_that_it_names_or_that_was_polled_unless_they_differ() {
+        let agent = |number: u32| AgentId::try_from(number).ok();
+        let event = |agent| Event { agent, event_type: EventType::Other, generated_at: None, change: None, call: None };
+        for (polled, named, expected) in
+            [(101, 101, agent(101)), (101, 102, None), (101, 0, agent(101)), (0, 102, agent(102)), (0, 0, None)]
+        {
+            assert_eq!(event(agent(named)).whose(agent(polled)), expected, "{polled} {named}");
+        }
+    }
+
+    #[test]
     fn a_release_that_names_a_preview_ends_that_one() {
         for (content, change) in [
             (r#"{"controlid":"7"}"#, Change::Cancelled(ControlId(7))),
@@ -358,6 +369,8 @@ mod tests {
         assert_eq!(read(&format!("1,{longest}1,2")), (vec!["1".to_owned(), "2".to_owned()], 1));
         assert_eq!(read(&format!("{},2", "1".repeat(900_000))), (vec!["2".to_owned()], 1));
         let padding = "\\u0000".repeat(500);
+        assert_eq!(read(&format!("{padding}100")), (vec!["100".to_owned()], 0));
+        assert_eq!(read("1\\u00012,1\\u00002"), (vec!["1 2".to_owned(), "1\u{0}2".to_owned()], 0));
         assert_eq!(read(&format!("100{padding},1 2{padding}")), (vec!["100".to_owned(), "1 2".to_owned()], 0));
     }
 

@@ -244,7 +244,7 @@ impl Lexer {
             self.broken = true;
             return;
         };
-        let value = value << 4 | digit;
+        let value = value * 16 + digit;
         if digits < 3 {
             self.within = Within::Unit { digits: digits + 1, value };
             return;
@@ -436,6 +436,7 @@ mod tests {
 
     #[test]
     fn strings_may_hold_anything_and_names_of_interest_are_short() {
+        assert_eq!(whole(r#"["\b\f\n\r\t\"\\\/"]"#).unwrap(), "[<\u{8}\u{c}\n\r\t\"\\/> end ");
         assert_eq!(whole("{\"a\":\"\u{1}\0\n\"}").unwrap(), "{a: <\u{1}\0\n> end ");
         assert_eq!(told(LeadBytes::None, &[b"{\"a\":\"\xff\"}"]).unwrap(), "{a: <\u{fffd}> end ");
         assert_eq!(whole(r#"{"a":"\ud835x\udd20\ud835"}"#).unwrap(), "{a: <\u{fffd}x\u{fffd}\u{fffd}> end ");

@@ -107,7 +107,7 @@ impl Writer {
         self.out.push('"');
         let start = self.out.len();
         self.characters(string, drop_nuls);
-        if self.depth == 1 && self.member == Member::Name {
+        if self.member == Member::Name {
             let is_padded = self.out.get(start..).is_some_and(|name| padded.contains(&name));
             self.member = Member::Value { padded: is_padded };
         }

@@ -172,3 +172,47 @@ label_enum! {
         Unroutable = "unroutable",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(number: u32) -> AgentId {
+        AgentId::try_from(number).unwrap()
+    }
+
+    #[test]
+    fn whom_each_operation_is_about_and_who_asks() {
+        let (one, other) = (Some(agent(101)), Some(agent(102)));
+        let (agent, name) = (agent(101), OperationName::Logout);
+        for (operation, about, requester, is_long_poll) in [
+            (Operation::PreviewCallout { agent }, one, one, false),
+            (Operation::CancelPreviewCallout { agent }, one, one, false),
+            (Operation::PollEvents { agent }, one, one, true),
+            (Operation::PollAllEvents, None, None, true),
+            (Operation::SignIn { agent, name }, one, one, false),
+            (Operation::SignInByAccount, None, None, false),
+            (Operation::SignOut { agent, name, by: other }, one, other, false),
+            (Operation::SignOut { agent, name, by: None }, one, None, false),
+            (Operation::Push { agent: one, form: PushForm::PushUrl }, one, one, false),
+            (Operation::Other { agent: one }, one, one, false),
+            (Operation::CalloutPreflight, None, None, false),
+            (Operation::Unroutable, None, None, false),
+        ] {
+            let found = (operation.agent(), operation.requester(), operation.is_long_poll());
+            assert_eq!(found, (about, requester, is_long_poll), "{operation:?}");
+        }
+    }
+
+    #[test]
+    fn all_faults_of_a_path_but_a_plain_404_have_a_reason() {
+        for (fault, reason) in [
+            (Unclassified::NotFound, None),
+            (Unclassified::AmbiguousPath, Some(Reason::AmbiguousPath)),
+            (Unclassified::InvalidAgentId, Some(Reason::InvalidAgentId)),
+            (Unclassified::MethodNotAllowed, Some(Reason::MethodNotAllowed)),
+        ] {
+            assert_eq!(fault.reason(), reason, "{fault}");
+        }
+    }
+}

@@ -209,6 +209,22 @@ mod tests {
         }
     }
 
+    /// Addresses of an earlier release have no time of issue. They can be read, so that their pushes are refused as such.
+    #[test]
+    fn an_address_has_two_parts_or_three_and_a_bound() {
+        let claim =
+            |path: &str| Claim::read(&format!("{PUSH}push/101/{path}")).map(|claim| (claim.issued, claim.signed.len()));
+        assert_eq!(claim("x.y"), Some((None, 3)));
+        assert_eq!(claim("5.x.y"), Some((Some(Timestamp(5)), 3)));
+        for odd in ["x", "05.x.y", "+5.x.y", "a.x.y", ".x.y"] {
+            assert_eq!(claim(odd), None, "{odd}");
+        }
+        let longest = MAX_URL - format!("{PUSH}push/101/5.x.").len();
+        assert!(claim(&format!("5.x.{}", "y".repeat(longest))).is_some());
+        assert!(claim(&format!("5.x.{}", "y".repeat(longest + 1))).is_none());
+        assert!(claim(&format!("5.x.{}", "y".repeat(longest + 2))).is_none());
+    }
+
     #[test]
     fn another_key_form_or_agent_has_another_signature() {
         let path = key().issue(PushForm::CallBackUri, Some(agent()), ISSUED, &Target::parse(URL).unwrap());

@@ -162,6 +162,9 @@ mod tests {
             "&previewgate/push/",
             "%previewgate/push/",
             "=previewgate/push/",
+            "&percnt;70reviewgate/push/",
+            "&equals;70reviewgate/push/",
+            "&bsol;u0070reviewgate&bsol;/push/",
         ] {
             assert!(finds(text), "{text}");
         }
@@ -204,6 +207,15 @@ mod tests {
             12 => format!("={code:02X}"),
             _ => format!("%5cu{code:04x}"),
         }
+    }
+
+    #[test]
+    fn decoders_write_to_it() {
+        let mut matcher = AddressMatcher::default();
+        assert_eq!(matcher.write(b"previewgate").unwrap(), 11);
+        assert!(!matcher.has_found());
+        matcher.write_all(b"/push/").unwrap();
+        assert!(matcher.has_found());
     }
 
     #[test]

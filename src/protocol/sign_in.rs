@@ -76,8 +76,8 @@ pub fn with_addresses<'a>(body: &[u8], addresses: impl IntoIterator<Item = (&'a 
     }
     changed.extend_from_slice(body.get(position..).unwrap_or_default());
     match std::str::from_utf8(trim_bom(&changed)) {
-        Ok(text) if !changed.is_ascii() || text.contains('\\') => written_out(text, &[]).into_bytes(),
-        _ => changed,
+        Ok(text) => written_out(text, &[]).into_bytes(),
+        Err(_) => changed,
     }
 }
 
@@ -225,6 +225,8 @@ mod tests {
             rewritten("\u{feff}{ \"pushUrl\" :\t\"http:\\/\\/a\" ,\"name\":\"\\u4f60 \u{597d}\",\n\"n\":1.50}\n"),
             "{ \"pushUrl\" :\t\"x:push_url\" ,\"name\":\"\\u4f60 \\u597d\",\n\"n\":1.50}\n"
         );
+        let foreign = "{\"name\":\"\u{738b}\u{7f}\",\"pushUrl\":\"http://a\"}";
+        assert_eq!(rewritten(foreign), "{\"name\":\"\\u738b\\u007f\",\"pushUrl\":\"x:push_url\"}");
         let hidden = r#"{"pushUrl":"http://a","x":"\",'pushUrl':'http://b',\""}"#;
         assert_eq!(rewritten(hidden), r#"{"pushUrl":"x:push_url","x":"\u0022,'pushUrl':'http://b',\u0022"}"#);
         assert_eq!(

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::preview::{ControlId, ManualClock, ShownRef};
 use crate::protocol::parse_events;
-use crate::store::EndScope;
+use crate::store::{EndScope, NumberedChange};
 
 struct Scene {
     ledger: Ledger,
@@ -234,7 +234,9 @@ fn a_cancellation_ends_one_preview() {
 
 #[test]
 fn previews_are_recorded_from_successful_answers_only_and_ends_from_all() {
-    for (retcode, expected) in [("0", vec![7]), ("0\\u0000", vec![7]), ("000-003", vec![]), ("1", vec![])] {
+    for (retcode, expected) in
+        [("0", vec![7]), ("0\\u0000", vec![7]), (" \\u00000 ", vec![7]), ("000-003", vec![]), ("1", vec![])]
+    {
         let scene = scene();
         scene.answered(101, "own", scene.ledger.moment(), retcode, &[preview(101, 7, 1000)]);
         assert_eq!(scene.control_ids(101), expected, "{retcode}");
@@ -464,4 +466,141 @@ fn a_push_address_dies_with_the_announced_end_of_its_session() {
     // The clock has not moved: the next session is told from the last by its order.
     let issued = sign_in();
     assert!(!scene.ledger.is_push_session_over(agent(101), issued));
+}
+
+#[test]
+fn an_unclear_cancellation_ends_no_session_and_an_unclear_sign_out_does() {
+    for (change, left) in [(Change::Cancelled(ControlId(7)), vec![8]), (Change::Ended, vec![])] {
+        let scene = scene();
+        let held = scene.ledger.moment();
+        scene.poll(101, "own", held, &[preview(101, 7, 1)]);
+        scene.ledger.end(agent(101), change.clone(), EndCause::UnknownOutcome);
+        scene.poll(101, "own", held, &[preview(101, 8, 1)]);
+        assert_eq!(scene.control_ids(101), left, "{change:?}");
+    }
+}
+
+#[test]
+fn a_sign_in_without_push_ends_the_push_addresses_of_the_session_before() {
+    let scene = scene();
+    let issued = scene.ledger.issue_time();
+    let sign_in = |pushes| {
+        let began = scene.ledger.moment_of_sign_in();
+        scene.ledger.sign_in(agent(101), &SignIn { began, pushes, session: None });
+    };
+    sign_in(true);
+    assert!(!scene.ledger.is_push_session_over(agent(101), issued));
+    sign_in(false);
+    assert!(scene.ledger.is_push_session_over(agent(101), issued));
+}
+
+#[test]
+fn what_ended_lately_is_remembered_with_its_cause() {
+    let scene = scene();
+    let many: Vec<_> = (0..17).map(|id| preview(101, id, 1)).collect();
+    scene.poll(101, "own", scene.ledger.moment(), &many);
+    scene.ledger.end(agent(101), Change::Cancelled(ControlId(3)), EndCause::Cancelled);
+    scene.ledger.end(agent(102), Change::Ended, EndCause::SignedOut);
+    let ends = |number| -> Vec<_> {
+        scene.ledger.recent_ends(agent(number)).iter().map(|end| (end.control_id.map(|id| id.0), end.cause)).collect()
+    };
+    assert_eq!(ends(101), [(Some(3), "cancelled"), (None, "made_room")]);
+    assert_eq!(ends(102), [(None, "signed_out")]);
+    assert_eq!(ends(103), []);
+}
+
+#[tokio::test]
+async fn a_callout_is_told_what_the_agent_was_shown_and_whose_the_guid_is() {
+    let scene = scene();
+    assert_eq!(scene.ledger.previews(agent(101)).await, Ok(None));
+    scene.poll(101, "own", scene.ledger.moment(), &[preview(101, 7, 1)]);
+    assert_eq!(scene.ledger.previews(agent(101)).await.unwrap().unwrap().len(), 1);
+    let found = scene.ledger.look_up(agent(101), b"own").await;
+    assert_eq!((found.source, found.ownership), (PreviewSource::Memory, Ownership::Own));
+    assert_eq!(scene.ledger.look_up(agent(101), b"other").await.ownership, Ownership::NotOwn);
+}
+
+/// Without a journal and a shared store there is nothing to wait for, and nothing outlives the process.
+#[tokio::test]
+async fn with_a_journal_ends_and_sessions_outlive_the_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let snapshot = directory.path().join("previews.snapshot");
+    let scene = scene();
+    scene.ledger.use_session_key(b"secret");
+    assert_eq!(scene.ledger.sessions().key().id(), GuidKey::new(b"secret").id());
+    scene.ledger.learn_session(agent(101), b"own");
+    assert!(!scene.ledger.renew_session(agent(101), b"own", b"new"), "there is nobody to tell");
+    assert_eq!(scene.ledger.rotate_journal().unwrap(), 0);
+    scene.ledger.start_journal(Journal::start(&snapshot, "0123456789abcdef", Arc::clone(&scene.metrics)).unwrap());
+    assert_eq!(scene.ledger.rotate_journal().unwrap(), 1);
+    assert!(scene.ledger.renew_session(agent(101), b"new", b"newer"));
+    assert!(!scene.ledger.renew_session(agent(101), b"invented", b"another"));
+    scene.poll(101, "newer", scene.ledger.moment(), &[preview(101, 7, 1)]);
+    scene.ledger.end(agent(101), Change::Ended, EndCause::Released);
+    scene.ledger.share(&[agent(101)]).await;
+    let written =
+        std::fs::read_dir(directory.path()).unwrap().map(|file| std::fs::read_to_string(file.unwrap().path()));
+    let written = written.collect::<Result<String, _>>().unwrap();
+    let lines: Vec<_> = written.lines().filter(|line| line.starts_with("101 ")).collect();
+    assert!(lines.iter().any(|line| line.starts_with("101 +")), "{written}");
+    assert!(lines.iter().any(|line| line.starts_with("101 * ")), "{written}");
+    assert_eq!(scene.ledger.rotate_journal().unwrap(), 2, "the next snapshot needs nothing of the first file");
+    assert!(!scene.ledger.is_shared() && !scene.ledger.is_joining());
+    assert_eq!(scene.ledger.state(), StoreState::Ok);
+}
+
+#[test]
+fn a_shared_store_that_was_never_reached_is_joined_and_fails() {
+    let settings =
+        "upstream.endpoints = [\"http://h\"]\n[previews.store]\nkind = \"redis\"\nurl = \"redis://127.0.0.1:1\"\n";
+    let config = crate::config::parse(settings, std::path::Path::new("/"), crate::config::Files::Skip).unwrap();
+    let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
+    let ledger = Ledger::new(&config.previews, clock, Arc::new(Metrics::new()));
+    assert!(ledger.is_shared() && ledger.is_joining());
+    assert_eq!(ledger.state(), StoreState::Failing);
+    ledger.learn_session(agent(101), b"own");
+    assert!(ledger.renew_session(agent(101), b"own", b"new"), "the other gateways are to be told");
+}
+
+#[test]
+fn changes_go_to_the_process_that_takes_over_as_long_as_there_is_one() {
+    let scene = scene();
+    let (succession, mut received, _acknowledge) = Succession::new();
+    scene.ledger.hand_on(Some(succession));
+    scene.ledger.end(agent(101), Change::Ended, EndCause::Released);
+    let NumberedChange { number, change, at, .. } = received.try_recv().unwrap();
+    assert_eq!((number, change, at), (1, Change::Ended, Timestamp(1_000_000)));
+    scene.ledger.hand_on(None);
+    scene.ledger.end(agent(101), Change::Ended, EndCause::Released);
+    assert!(received.try_recv().is_err());
+}
+
+#[test]
+fn a_preview_of_an_earlier_session_is_not_taken_over_and_an_end_is() {
+    let scene = scene();
+    let since = scene.ledger.moment();
+    let shown = |id| Change::Shown(Announcement { control_id: ControlId(id), numbers: Vec::new(), shown: Vec::new() });
+    let now = Timestamp(1_000_000);
+    scene.ledger.adopt(agent(101), shown(1), now, since);
+    let sign_in = SignIn { began: scene.ledger.moment_of_sign_in(), pushes: false, session: None };
+    scene.ledger.sign_in(agent(101), &sign_in);
+    scene.ledger.adopt(agent(101), shown(2), now, since);
+    assert_eq!(scene.control_ids(101), [] as [i64; 0]);
+    scene.poll(101, "own", scene.ledger.moment(), &[preview(101, 3, 1)]);
+    scene.ledger.adopt(agent(101), Change::Cancelled(ControlId(3)), now, since);
+    assert_eq!(scene.control_ids(101), [] as [i64; 0]);
+}
+
+#[test]
+fn each_agent_has_a_lock_and_the_memory_is_bounded() {
+    let scene = scene();
+    for number in [AgentId::MIN, 255, 256, 257, AgentId::MAX] {
+        assert!(scene.ledger.lock(agent(number)).is_some(), "{number}");
+        assert!(scene.ledger.lock(agent(number)).is_some(), "it was released");
+    }
+    for number in 101..401 {
+        scene.poll(number, "own", scene.ledger.moment(), &[preview(number, 7, 1)]);
+    }
+    scene.ledger.maintain();
+    assert_eq!(scene.ledger.local().agents().len(), 100);
 }
