@@ -143,7 +143,7 @@ impl App {
         metrics.log.dropped_by_class_from(move |class| writer.dropped_of(class));
         report_config(&config, &metrics);
         let Sockets { listeners, admin } = sockets;
-        let admin_socket = admin_socket(&config.admin)?;
+        let admin_socket = admin_socket(&config.admin, predecessor.as_ref())?;
         let address = listeners.first().map_or(Ok(config.listener.address), std::net::TcpListener::local_addr)?;
         let admin_address = admin.local_addr()?;
         let start_audit = || AuditTrail::start(&config, &clock);
@@ -239,18 +239,16 @@ impl App {
             listeners: self.listeners,
             offer: self.offer,
             predecessor: self.predecessor,
+            admin_socket: self.admin_socket,
             active: self.active.clone(),
             reloader: Arc::clone(&reloader),
             control,
             gone,
         };
-        let (admin, admin_socket) = (self.admin, self.admin_socket);
+        let admin = self.admin;
         admin.set_nonblocking(true)?;
         threads.push(thread("supervisor", &self.dispatch, async move {
             let admin = tokio::net::TcpListener::from_std(admin)?;
-            if let Some(socket) = admin_socket {
-                tokio::spawn(supervisor.admin.clone().run_on_socket(socket));
-            }
             supervisor.run(admin, stopped).await;
             Ok(())
         })?);
@@ -335,10 +333,14 @@ impl Sockets {
     }
 }
 
-fn admin_socket(admin: &config::Admin) -> Result<Option<AdminSocket>, StartError> {
+/// In a takeover the socket gets its name when this process serves.
+fn admin_socket(admin: &config::Admin, predecessor: Option<&Predecessor>) -> Result<Option<AdminSocket>, StartError> {
     let Some(path) = &admin.socket else { return Ok(None) };
-    let failed = |source| StartError::AdminSocket { path: path.clone(), source };
-    AdminSocket::bind(path, admin.socket_mode).map(Some).map_err(failed)
+    let socket = match predecessor {
+        Some(predecessor) => AdminSocket::bind_aside(path, admin.socket_mode, predecessor.admin_socket),
+        None => AdminSocket::bind(path, admin.socket_mode),
+    };
+    socket.map(Some).map_err(|source| StartError::AdminSocket { path: path.clone(), source })
 }
 
 /// A gateway that serves.

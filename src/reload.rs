@@ -7,14 +7,18 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::audit::ConfigTrigger;
 use crate::config::{self, Change, Config, Files, Mode, Problems, Reload, Validation};
 use crate::gateway::{Generation, SetupError, certificate_fingerprint};
+use crate::preview::Timestamp;
 use crate::server::ActiveGeneration;
 use crate::systemd::Notifier;
 use crate::telemetry::{LevelHandle, Metrics};
+
+/// Interval of the report about certificates.
+const REPORT_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +94,8 @@ pub struct Reloader {
     /// Its lock also makes reloads wait for each other.
     seen: Mutex<Seen>,
     last: Mutex<Option<LastReload>>,
+    /// When the certificates were last reported.
+    reported: Mutex<Option<Timestamp>>,
 }
 
 /// Fingerprints of the certificate files.
@@ -121,7 +127,15 @@ impl Reloader {
     pub fn new(active: ActiveGeneration, level: LevelHandle) -> Self {
         let in_force = certificate_fingerprint(&active.current().config);
         let seen = Mutex::new(Seen { in_force, refused: None });
-        Self { file: None, active, level, notifier: Notifier::default(), seen, last: Mutex::default() }
+        Self {
+            file: None,
+            active,
+            level,
+            notifier: Notifier::default(),
+            seen,
+            last: Mutex::default(),
+            reported: Mutex::default(),
+        }
     }
 
     /// Reloads `file`.
@@ -171,10 +185,20 @@ impl Reloader {
         Ok(changes)
     }
 
-    /// Puts certificates and keys in force if their files have changed. If only one half of a pair has been replaced, the
-    /// pair does not load: the old one stays, and the next check finds the whole. A certificate that is not valid yet is
-    /// put in force when it becomes valid.
+    /// Puts certificates and keys in force if their files have changed. Once a day, and at the first check, logs which
+    /// certificates end soon.
     pub fn check_certificate_files(&self) {
+        self.put_changed_files_in_force();
+        let now = self.active.current().services.clock.now();
+        let reported = *self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_due(reported, now) {
+            self.report_certificates();
+        }
+    }
+
+    /// If only one half of a pair has been replaced, the pair does not load: the old one stays, and the next check finds the
+    /// whole. A certificate that is not valid yet is put in force when it becomes valid.
+    fn put_changed_files_in_force(&self) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.active.current();
         let fingerprint = certificate_fingerprint(&current.config);
@@ -213,7 +237,9 @@ impl Reloader {
     }
 
     /// Logs each certificate in force that is expired, not valid yet, or expires soon.
-    pub fn report_certificates(&self) {
+    fn report_certificates(&self) {
+        let now = self.active.current().services.clock.now();
+        *self.reported.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
         for notice in self.active.current().certificate_notices() {
             notice.log();
         }
@@ -231,6 +257,11 @@ impl Reloader {
         self.active.replace(next);
         Ok(())
     }
+}
+
+/// By the wall clock: a machine may sleep for a night, and its clock may be set back.
+fn is_due(reported: Option<Timestamp>, now: Timestamp) -> bool {
+    reported.is_none_or(|reported| now < reported || now.since(reported) >= REPORT_INTERVAL)
 }
 
 /// Sets the metrics that describe the configuration in force.
@@ -269,4 +300,20 @@ fn in_words(changes: &[Change]) -> String {
         return "none".to_owned();
     }
     changes.iter().map(Change::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_are_reported_once_a_day_whatever_the_clock_does() {
+        let start = Timestamp(1_000_000_000_000);
+        let day = u64::try_from(REPORT_INTERVAL.as_millis()).unwrap();
+        assert!(is_due(None, start));
+        for (later, due) in [(0, false), (1, false), (day - 1, false), (day, true), (10 * day, true)] {
+            assert_eq!(is_due(Some(start), Timestamp(start.0 + later)), due, "{later}");
+        }
+        assert!(is_due(Some(start), Timestamp(start.0 - 1)), "set back");
+    }
 }

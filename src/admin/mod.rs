@@ -39,14 +39,14 @@ use self::metrics_format::wants_open_metrics;
 use self::page::{JSON, TEXT, answer};
 use self::paths::PATHS;
 use self::site::{Refusal, Site};
-pub use self::socket::AdminSocket;
+pub use self::socket::{AdminSocket, SocketFile};
 use self::stack::stack;
 use self::status::{Surroundings, status};
 use self::token::Unauthorized;
 
 use crate::config::OnAuditFailure;
 use crate::gateway::Generation;
-use crate::preview::{AgentId, Preview};
+use crate::preview::{AgentId, Preview, Rule};
 use crate::reload::{Reloader, Trigger};
 use crate::server::{ActiveGeneration, Phase, PhaseWatch};
 use crate::telemetry::Metrics;
@@ -292,16 +292,23 @@ fn previews(generation: &Generation, agent: &str) -> Response<Full<Bytes>> {
         return answer(StatusCode::BAD_REQUEST, JSON, format!("{explanation}\n"));
     };
     let services = &generation.services;
-    let (now, ttl) = (services.clock.now(), generation.config.previews.ttl);
+    let now = services.clock.now();
+    let Rule { ttl, calls_per_number } = generation.config.previews.rule();
     let shown = |preview: &Preview| {
         let age = now.since(preview.announced_at);
         let numbers: Vec<_> = preview.numbers().map(|number| number.masked().to_string()).collect();
-        json!({
+        let mut shown = json!({
             "control_id": preview.control_id.0,
             "numbers": numbers,
             "age_ms": u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
             "expired": age > ttl,
-        })
+        });
+        if let (1.., Some(members)) = (calls_per_number, shown.as_object_mut()) {
+            // One for each number.
+            let calls: Vec<_> = preview.numbers().map(|number| preview.calls.of(number).count()).collect();
+            members.insert("calls".to_owned(), calls.into());
+        }
+        shown
     };
     // The previews that this gateway has seen. Other gateways may know more.
     let known = services.ledger.local().previews(agent);

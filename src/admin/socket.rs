@@ -1,7 +1,9 @@
 //! The Unix socket of the admin listener: the permissions of its file decide who may connect.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -13,8 +15,18 @@ use crate::config::SocketMode;
 pub struct AdminSocket {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and inode of the file.
-    identity: (u64, u64),
+    file: SocketFile,
+}
+
+/// A file, whatever its name is: its device and its inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketFile(pub u64, pub u64);
+
+impl SocketFile {
+    fn at(path: &Path) -> io::Result<Self> {
+        let found = fs::symlink_metadata(path)?;
+        Ok(Self(found.dev(), found.ino()))
+    }
 }
 
 impl AdminSocket {
@@ -27,7 +39,40 @@ impl AdminSocket {
         let listener = UnixListener::bind(path)?;
         listener.set_nonblocking(true)?;
         fs::set_permissions(path, fs::Permissions::from_mode(mode.0))?;
-        Ok(Self { listener, path: path.to_owned(), identity: identity(path)? })
+        Ok(Self { listener, path: path.to_owned(), file: SocketFile::at(path)? })
+    }
+
+    /// Binds the socket under another name, while the process from which this one takes over may still have its own at
+    /// `path`. [`Self::put_in_place`] must follow. `theirs` is the file of that process.
+    ///
+    /// # Errors
+    /// When something that is no socket is at `path`, when another process listens there, or when the directory cannot be
+    /// written.
+    pub fn bind_aside(path: &Path, mode: SocketMode, theirs: Option<SocketFile>) -> io::Result<Self> {
+        if theirs.is_none() || SocketFile::at(path).ok() != theirs {
+            match listening(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+                Ok(Some(_)) => return Err(in_use()),
+                Ok(None) => {}
+            }
+        }
+        Self::bind(&aside(path), mode)
+    }
+
+    /// The file of this socket.
+    pub fn file(&self) -> SocketFile {
+        self.file
+    }
+
+    /// Puts a socket that was bound under another name in place of the one at `path`: no client finds neither.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn put_in_place(&mut self, path: &Path) -> io::Result<()> {
+        fs::rename(&self.path, path)?;
+        path.clone_into(&mut self.path);
+        Ok(())
     }
 
     /// The socket for a runtime.
@@ -38,33 +83,47 @@ impl AdminSocket {
 
 impl Drop for AdminSocket {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|found| found == self.identity) {
+        if SocketFile::at(&self.path).is_ok_and(|found| found == self.file) {
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let found = fs::symlink_metadata(path)?;
-    Ok((found.dev(), found.ino()))
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match listening(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(Some(_)) => Err(in_use()),
+        Ok(None) => fs::remove_file(path),
+    }
 }
 
-fn remove_stale(path: &Path) -> io::Result<()> {
-    let found = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => found?,
-    };
-    if !found.file_type().is_socket() {
+/// A connection to the process that listens at `path`; none if there is a socket and no process listens.
+fn listening(path: &Path) -> io::Result<Option<UnixStream>> {
+    if !fs::symlink_metadata(path)?.file_type().is_socket() {
         return Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
             "a file that is not a socket is there: remove it, or choose another path",
         ));
     }
     match UnixStream::connect(path) {
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+fn in_use() -> io::Error {
+    io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")
+}
+
+/// A name in the same directory that is not longer: the path of a socket has a limit.
+fn aside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().as_bytes().to_owned();
+    if let Some(last) = name.last_mut() {
+        *last = if *last == b'~' { b'-' } else { b'~' };
+    }
+    path.with_file_name(OsStr::from_bytes(&name))
 }
 
 #[cfg(test)]
@@ -87,6 +146,36 @@ mod tests {
         fs::write(&path, "mine").unwrap();
         assert_eq!(AdminSocket::bind(&path, MODE).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"mine");
+    }
+
+    #[test]
+    fn a_socket_that_was_bound_aside_replaces_the_one_in_use() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["admin.sock", "~", "x"] {
+            let path = directory.path().join(name);
+            let old = AdminSocket::bind(&path, MODE).unwrap();
+            // A process that fails before it serves leaves nothing behind.
+            let own = Some(old.file());
+            drop(AdminSocket::bind_aside(&path, MODE, own).unwrap());
+            assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+            // What another gateway has is not taken.
+            for others in [None, Some(SocketFile(0, 0))] {
+                let refused = AdminSocket::bind_aside(&path, MODE, others).unwrap_err();
+                assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+            }
+            let mut new = AdminSocket::bind_aside(&path, SocketMode(0o600), own).unwrap();
+            assert_eq!(Some(SocketFile::at(&path).unwrap()), own);
+            new.put_in_place(&path).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            drop(old);
+            assert_eq!(SocketFile::at(&path).unwrap(), new.file());
+            UnixStream::connect(&path).unwrap();
+            drop(new);
+            assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        }
+        let path = directory.path().join("file");
+        fs::write(&path, "mine").unwrap();
+        assert_eq!(AdminSocket::bind_aside(&path, MODE, None).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::saving::Saving;
 use super::snapshotter::{self, Snapshotter};
 use super::takeover::{HandedOver, Offer, Predecessor, Successor};
-use crate::admin::Admin;
+use crate::admin::{Admin, AdminSocket};
 use crate::audit::AuditGuard;
 use crate::gateway::{DrainStage, Generation, Services};
 use crate::reload::Reloader;
@@ -28,8 +28,6 @@ use crate::store::Moment;
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 /// Interval of the check for changed certificate files.
 const CERTIFICATES: Duration = Duration::from_secs(5);
-/// Interval of the report about certificates that expire soon.
-const CERTIFICATE_REPORTS: Duration = Duration::from_secs(24 * 60 * 60);
 /// Interval of the check for probes that are due.
 const PROBES: Duration = Duration::from_millis(100);
 /// Delay of the first check. The first requests show the state of the endpoints in use, so that only the others are probed.
@@ -64,6 +62,7 @@ pub(super) struct Supervisor {
     pub(super) listeners: Vec<std::net::TcpListener>,
     pub(super) offer: Option<(UnixListener, HandedOver)>,
     pub(super) predecessor: Option<(Predecessor, Moment)>,
+    pub(super) admin_socket: Option<AdminSocket>,
     /// Ends the audit log when dropped.
     pub(super) audit: Option<AuditGuard>,
     pub(super) control: PhaseControl,
@@ -79,7 +78,8 @@ impl Supervisor {
         let admin = tokio::spawn(self.admin.clone().run(admin));
         tokio::spawn(probe_endpoints(self.active.clone()));
         tokio::spawn(snapshotter::announce_end_of_warm_up(Arc::clone(&services)));
-        self.begin_saving(&services);
+        let serving = self.begin_saving(&services);
+        self.open_admin_socket(serving);
         let successor = self.serve(&services, offer, &mut stopped).await;
         if let Some(successor) = successor {
             admin.abort();
@@ -112,17 +112,15 @@ impl Supervisor {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         let mut certificates = tokio::time::interval(CERTIFICATES);
         let mut refusals = tokio::time::interval(REFUSAL_REPORTS);
-        // The first tick is at the start.
-        let mut reports = tokio::time::interval(CERTIFICATE_REPORTS);
         loop {
             tokio::select! {
                 _ = housekeeping.tick() => {
                     services.ledger.maintain();
                     services.audit.maintain(&services.ledger, services.clock.now());
                 }
+                // The first tick is at the start.
                 _ = certificates.tick() => self.reloader.check_certificate_files(),
                 _ = refusals.tick() => services.refusal_lines.report(),
-                _ = reports.tick() => self.reloader.report_certificates(),
                 _ = stopped.wait_for(|end| *end > End::NotYet) => return None,
                 successor = taken.as_mut() => {
                     if let Some(handed_over) = handed_over {
@@ -138,7 +136,8 @@ impl Supervisor {
     fn open_offer(&mut self, admin: &tokio::net::TcpListener, services: &Arc<Services>) -> Option<(Offer, HandedOver)> {
         let listeners = std::mem::take(&mut self.listeners);
         let (socket, handed_over) = self.offer.take()?;
-        match Offer::new(socket, &listeners, admin.as_fd(), services) {
+        let admin_socket = self.admin_socket.as_ref().map(AdminSocket::file);
+        match Offer::new(socket, &listeners, admin.as_fd(), admin_socket, services) {
             Ok(offer) => Some((offer, handed_over)),
             Err(error) => {
                 tracing::warn!(target: "previewgate", %error, "no process can take over from this one");
@@ -147,15 +146,34 @@ impl Supervisor {
         }
     }
 
-    /// Saves previews from now on, or when the earlier process has released the snapshot.
-    fn begin_saving(&mut self, services: &Arc<Services>) {
+    /// Serves on the Unix socket: at once, or when the earlier process knows that this one serves. Until then a failure of
+    /// this process must leave the earlier one its socket.
+    fn open_admin_socket(&mut self, serving: Option<oneshot::Receiver<()>>) {
+        let Some(mut socket) = self.admin_socket.take() else { return };
+        let (admin, path) = (self.admin.clone(), self.active.current().config.admin.socket.clone());
+        tokio::spawn(async move {
+            if let (Some(serving), Some(path)) = (serving, path) {
+                // An error: the earlier process is gone, and this one serves.
+                let _ = serving.await;
+                if let Err(error) = socket.put_in_place(&path) {
+                    tracing::warn!(target: "previewgate", %error, "admin.socket cannot be put in place");
+                }
+            }
+            admin.run_on_socket(socket).await
+        });
+    }
+
+    /// Saves previews from now on, or when the earlier process has released the snapshot. Returns what tells when an earlier
+    /// process knows that this one serves, if there is one.
+    fn begin_saving(&mut self, services: &Arc<Services>) -> Option<oneshot::Receiver<()>> {
         if let Some(snapshotter) = self.snapshotter.take() {
             self.saving.begin(snapshotter);
         }
-        let Some((predecessor, since)) = self.predecessor.take() else { return };
+        let (predecessor, since) = self.predecessor.take()?;
         let (release, released) = oneshot::channel();
+        let (serve, serving) = oneshot::channel();
         let (following, saving) = (Arc::clone(services), self.saving.clone());
-        tokio::spawn(async move { predecessor.follow(&following, since, release).await });
+        tokio::spawn(async move { predecessor.follow(&following, since, serve, release).await });
         let (services, previews) = (Arc::clone(services), self.active.current().config.previews.clone());
         tokio::spawn(async move {
             // An error means that the earlier process is gone, and its lock with it.
@@ -166,6 +184,7 @@ impl Supervisor {
                 saving.begin(Snapshotter::new(file, &previews, &services));
             }
         });
+        Some(serving)
     }
 
     /// Another process accepts connections. Lets open requests finish, and hands on what they change.

@@ -3,15 +3,17 @@
 //! ```text
 //! new process                                   running process
 //!   HELLO                                  →
-//!                                          ←    its listening sockets
+//!                                          ←    its listening sockets, and the file of its Unix socket
 //!   reads its configuration and certificates; a failure changes nothing for the running process
 //!   ready                                  →
-//!                                          ←    state N, and N bytes; from now on each change
+//!                                          ←    state N K, and N bytes; K is the key of the hashes in
+//!                                               them, in hexadecimal; from now on each change
 //!   accepts connections
 //!   serving                                →
 //!                                               accepts no more, drains
 //!                                          ←    released: the snapshot belongs to the new process
-//!   number of a change that it has         →
+//!   number of a change that it has,        →
+//!   or "N used" for one call too many
 //!                                          ←    end of the stream: it has ended
 //! ```
 //!
@@ -31,16 +33,20 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{oneshot, watch};
 
+use crate::admin::SocketFile;
 use crate::gateway::Services;
 use crate::socket_passing;
-use crate::store::snapshot::{export, import};
-use crate::store::{Moment, NumberedChange, Succession};
+use crate::store::hex::{bytes, hex};
+use crate::store::snapshot::{Exported, export, import};
+use crate::store::{Acknowledged, Moment, NumberedChange, Succession};
 
 /// The first line. Its number changes when an earlier version would not understand what follows.
 const HELLO: &str = "previewgate takeover 1";
 const READY: &str = "ready";
 const SERVING: &str = "serving";
 const RELEASED: &str = "released";
+/// Follows the number of a call that is one too many.
+const USED: &str = " used";
 /// Maximum wait for the other process, which may be reading large files.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Maximum size of the state, in bytes: about a million agents.
@@ -57,6 +63,8 @@ pub struct Predecessor {
     pub(super) listeners: Vec<TcpListener>,
     pub(super) admin: TcpListener,
     pub(super) offer: UnixListener,
+    /// The file of its Unix socket for operators.
+    pub(super) admin_socket: Option<SocketFile>,
 }
 
 impl Predecessor {
@@ -80,7 +88,10 @@ impl Predecessor {
             return Err(io::Error::other("its version cannot hand over: restart it instead"));
         };
         let listeners = sockets.into_iter().map(TcpListener::from).collect();
-        Ok(Some(Self { stream: BufReader::new(stream), listeners, admin: admin.into(), offer: offer.into() }))
+        let (mut stream, mut line) = (BufReader::new(stream), String::new());
+        stream.read_line(&mut line)?;
+        let admin_socket = read_socket_file(line.trim_end()).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Some(Self { stream, listeners, admin: admin.into(), offer: offer.into(), admin_socket }))
     }
 
     /// Receives the state of the running process. Also returns the moment from which that process hands on each change.
@@ -89,21 +100,27 @@ impl Predecessor {
         self.stream.get_mut().write_all(format!("{READY}\n").as_bytes())?;
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
-        let length = line.strip_prefix("state ").and_then(|length| length.trim_end().parse::<u64>().ok());
-        let length = length.filter(|length| *length <= MAX_STATE).ok_or(io::ErrorKind::InvalidData)?;
+        let (length, session_key) = announced_state(line.trim_end()).ok_or(io::ErrorKind::InvalidData)?;
         let mut state = Vec::new();
         self.stream.by_ref().take(length).read_to_end(&mut state)?;
-        let agents = import(&state, &services.ledger, snapshot, services.clock.now())
+        let exported = Exported { state, session_key };
+        let agents = import(&exported, &services.ledger, snapshot, services.clock.now())
             .map_err(|fault| io::Error::other(fault.to_string()))?;
         tracing::info!(target: "previewgate", agents, "taking over from the running gateway");
         Ok((self, since))
     }
 
     /// Reports that this process serves, and applies what the earlier one hands on until that one has ended. Sends on
-    /// `released` when the snapshot belongs to this process.
-    pub(super) async fn follow(self, services: &Services, since: Moment, released: oneshot::Sender<()>) {
+    /// `serving` when it was reported, and on `released` when the snapshot belongs to this process.
+    pub(super) async fn follow(
+        self,
+        services: &Services,
+        since: Moment,
+        serving: oneshot::Sender<()>,
+        released: oneshot::Sender<()>,
+    ) {
         let mut released = Some(released);
-        let outcome = self.apply_changes(services, since, &mut released).await;
+        let outcome = self.apply_changes(services, since, serving, &mut released).await;
         drop(released);
         match outcome {
             Ok(()) => tracing::info!(target: "previewgate", "the earlier process has ended"),
@@ -117,9 +134,10 @@ impl Predecessor {
         self,
         services: &Services,
         since: Moment,
+        serving: oneshot::Sender<()>,
         released: &mut Option<oneshot::Sender<()>>,
     ) -> io::Result<()> {
-        let Self { stream, listeners, admin, offer } = self;
+        let Self { stream, listeners, admin, offer, admin_socket: _ } = self;
         // The listeners of this process are other copies of these sockets.
         drop((listeners, admin, offer));
         let read_ahead = stream.buffer().to_vec();
@@ -128,17 +146,39 @@ impl Predecessor {
         let (read, mut write) = tokio::net::UnixStream::from_std(stream)?.into_split();
         let mut lines = tokio::io::BufReader::new(AsyncReadExt::chain(Cursor::new(read_ahead), read)).lines();
         write.write_all(format!("{SERVING}\n").as_bytes()).await?;
+        let _ = serving.send(());
         while let Some(line) = lines.next_line().await? {
             if line == RELEASED {
                 let _ = released.take().map(|released| released.send(()));
                 continue;
             }
             let NumberedChange { number, agent, change, at } = NumberedChange::read(&line)?;
-            services.ledger.adopt(agent, change, at, since);
-            write.write_all(format!("{number}\n").as_bytes()).await?;
+            let adopted = services.ledger.adopt(agent, change, at, since);
+            let answer = if adopted { "" } else { USED };
+            write.write_all(format!("{number}{answer}\n").as_bytes()).await?;
         }
         Ok(())
     }
+}
+
+/// The line after the sockets: the file of the operators' Unix socket, if there is one.
+fn socket_file_line(file: Option<SocketFile>) -> String {
+    file.map_or("no socket\n".to_owned(), |SocketFile(device, inode)| format!("socket {device} {inode}\n"))
+}
+
+fn read_socket_file(line: &str) -> Option<Option<SocketFile>> {
+    if line == "no socket" {
+        return Some(None);
+    }
+    let (device, inode) = line.strip_prefix("socket ")?.split_once(' ')?;
+    Some(Some(SocketFile(device.parse().ok()?, inode.parse().ok()?)))
+}
+
+/// The length of the state and the key of its hashes, from the line before it.
+fn announced_state(line: &str) -> Option<(u64, Vec<u8>)> {
+    let (length, key) = line.strip_prefix("state ")?.split_once(' ')?;
+    let length = length.parse().ok().filter(|length| *length <= MAX_STATE)?;
+    Some((length, bytes(key)?))
 }
 
 /// What a running process offers to one that takes over.
@@ -146,6 +186,8 @@ pub(super) struct Offer {
     listener: tokio::net::UnixListener,
     /// The listeners of the workers, the admin listener, and the socket of this offer; in this order.
     sockets: Vec<OwnedFd>,
+    /// The file of the Unix socket for operators: no descriptor of it is passed, because the new process may want another.
+    admin_socket: Option<SocketFile>,
     services: Arc<Services>,
 }
 
@@ -154,7 +196,7 @@ pub(super) struct Successor {
     lines: Lines<tokio::io::BufReader<OwnedReadHalf>>,
     write: OwnedWriteHalf,
     changes: UnboundedReceiver<NumberedChange>,
-    acknowledge: watch::Sender<u64>,
+    acknowledge: watch::Sender<Acknowledged>,
 }
 
 impl Offer {
@@ -163,13 +205,14 @@ impl Offer {
         offer: UnixListener,
         listeners: &[TcpListener],
         admin: BorrowedFd<'_>,
+        admin_socket: Option<SocketFile>,
         services: &Arc<Services>,
     ) -> io::Result<Self> {
         offer.set_nonblocking(true)?;
         let all = listeners.iter().map(AsFd::as_fd).chain([admin, offer.as_fd()]);
         let sockets = all.map(|socket| socket.try_clone_to_owned()).collect::<Result<_, _>>()?;
         let services = Arc::clone(services);
-        Ok(Self { listener: tokio::net::UnixListener::from_std(offer)?, sockets, services })
+        Ok(Self { listener: tokio::net::UnixListener::from_std(offer)?, sockets, admin_socket, services })
     }
 
     /// Waits until another process has taken over. An attempt that fails is logged, and the next one may come.
@@ -194,19 +237,20 @@ impl Offer {
         if !socket_passing::is_trusted(&stream)? {
             return Err(io::Error::other("it belongs to another user"));
         }
-        let (read, write) = stream.into_split();
+        let (read, mut write) = stream.into_split();
         let mut lines = tokio::io::BufReader::new(read).lines();
         expect(&mut lines, HELLO).await?;
         tracing::info!(target: "previewgate", "another process wants to take over");
         let stream: &tokio::net::UnixStream = write.as_ref();
         stream.async_io(Interest::WRITABLE, || socket_passing::send(stream, &self.sockets)).await?;
+        write.write_all(socket_file_line(self.admin_socket).as_bytes()).await?;
         expect(&mut lines, READY).await?;
         let (succession, changes, acknowledge) = Succession::new();
         // Before the state is collected, so that each change is in the state, or handed on, or both.
         self.services.ledger.hand_on(Some(succession));
-        let state = export(&self.services.ledger, self.services.clock.now())?;
+        let exported = export(&self.services.ledger, self.services.clock.now())?;
         let mut successor = Successor { lines, write, changes, acknowledge };
-        tokio::time::timeout(PATIENCE, successor.hand_on_until_it_serves(&state)).await??;
+        tokio::time::timeout(PATIENCE, successor.hand_on_until_it_serves(&exported)).await??;
         Ok(successor)
     }
 }
@@ -221,14 +265,18 @@ async fn expect(lines: &mut Lines<tokio::io::BufReader<OwnedReadHalf>>, expected
 
 impl Successor {
     /// Sends the state, and then each change, until the other process serves.
-    async fn hand_on_until_it_serves(&mut self, state: &[u8]) -> io::Result<()> {
-        self.write.write_all(format!("state {}\n", state.len()).as_bytes()).await?;
+    async fn hand_on_until_it_serves(&mut self, exported: &Exported) -> io::Result<()> {
+        let Exported { state, session_key } = exported;
+        self.write.write_all(format!("state {} {}\n", state.len(), hex(session_key)).as_bytes()).await?;
         self.write.write_all(state).await?;
         loop {
             tokio::select! {
                 Some(change) = self.changes.recv() => self.write.write_all(change.to_line()?.as_bytes()).await?,
                 line = self.lines.next_line() => match line? {
-                    Some(line) if line == SERVING => return Ok(()),
+                    Some(line) if line == SERVING => {
+                        self.acknowledge.send_modify(|known| known.serves = true);
+                        return Ok(());
+                    }
                     Some(line) => self.note(&line)?,
                     None => return Err(io::ErrorKind::UnexpectedEof.into()),
                 },
@@ -258,8 +306,12 @@ impl Successor {
     }
 
     fn note(&self, line: &str) -> io::Result<()> {
-        let number = line.parse().map_err(|_| io::Error::other("it speaks another language"))?;
-        self.acknowledge.send_replace(number);
+        let (number, used) = match line.strip_suffix(USED) {
+            Some(number) => (number, true),
+            None => (line, false),
+        };
+        let number = number.parse().map_err(|_| io::Error::other("it speaks another language"))?;
+        self.acknowledge.send_modify(|known| known.note(number, used));
         Ok(())
     }
 }
@@ -294,6 +346,9 @@ mod tests {
         stream.write_all(format!("{HELLO}\n{READY}\n").as_bytes()).await.unwrap();
         // Alone: a read ends at the sockets, and tokio takes a read that does not fill its buffer for the last one.
         assert_eq!(stream.read_u8().await.unwrap(), b's');
+        let mut no_socket = vec![0; socket_file_line(None).len()];
+        stream.read_exact(&mut no_socket).await.unwrap();
+        assert_eq!(read_socket_file(String::from_utf8(no_socket).unwrap().trim_end()), Some(None));
         stream
     }
 
@@ -302,8 +357,8 @@ mod tests {
         let mut stream = tokio::io::BufReader::new(stream);
         let mut line = String::new();
         stream.read_line(&mut line).await.unwrap();
-        let length: usize = line.strip_prefix("state ").unwrap().trim_end().parse().unwrap();
-        stream.read_exact(&mut vec![0; length]).await.unwrap();
+        let (length, _) = announced_state(line.trim_end()).unwrap();
+        stream.read_exact(&mut vec![0; usize::try_from(length).unwrap()]).await.unwrap();
         stream.write_all(format!("{SERVING}\n").as_bytes()).await.unwrap();
         stream.into_inner()
     }
@@ -313,7 +368,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("offer");
         let (socket, admin) = (UnixListener::bind(&path).unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
-        let offer = Offer::new(socket, &[], admin.as_fd(), &services()).unwrap();
+        let offer = Offer::new(socket, &[], admin.as_fd(), None, &services()).unwrap();
         let processes = async {
             let mut stuck = ask_for_state(&path).await;
             stuck.read_exact(&mut [0; "state".len()]).await.unwrap();

@@ -360,6 +360,9 @@ pub struct Decision<'a> {
     /// The preview with that control ID, or the newest previews of the agent if none has it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub previews: Vec<JudgedPreview>,
+    /// With `previews.calls_per_number`: the earlier decisions that count as calls of this number of this preview.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<RecordId>,
     /// `previews.ttl`
     pub ttl_ms: u64,
     /// Where the previews came from: `memory`, `shared`, `unavailable`; absent if the rule was not applied.

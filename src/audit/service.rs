@@ -350,6 +350,7 @@ impl Audit {
             called,
             control_id: facts.control_id.map(|id| id.0),
             previews: relevant.iter().map(judged).collect(),
+            calls: counted_calls(facts),
             ttl_ms: millis(facts.ttl),
             judged_by: facts.judged_by.map(Into::into),
             client: facts.client.map(Into::into),
@@ -529,6 +530,13 @@ fn relevant(previews: &AgentPreviews, control_id: Option<ControlId>) -> Vec<&Pre
         Some(named) => vec![named],
         None => previews.iter().skip(previews.len().saturating_sub(MAX_PREVIEWS)).collect(),
     }
+}
+
+/// The calls of the number that is called, under the control ID that is named.
+fn counted_calls(facts: &DecisionFacts<'_>) -> Vec<RecordId> {
+    let preview = facts.control_id.and_then(|control_id| facts.previews?.find(control_id));
+    let calls = preview.zip(facts.called).into_iter().flat_map(|(preview, called)| preview.calls.of(called));
+    calls.map(|call| call.id).collect()
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -15,8 +15,8 @@ use crate::audit::verify::{Findings, Grade, Line, Log, is_only_forgotten};
 use crate::config::{self, Config, Files, OnStoreFailure, StoreKind};
 use crate::gateway::policy::{Objection, apply_policy, is_refused_as_foreign};
 use crate::preview::{
-    AgentPreviews, Announcement, Bounds, Callout, Change, ControlId, DialedNumber, Reason, RecordId, Refusal, ShownRef,
-    Timestamp, Verdict, decide,
+    AgentPreviews, Announcement, Bounds, Callout, Change, ControlId, CountedCall, DialedNumber, Reason, RecordId,
+    Refusal, ShownRef, Timestamp, Verdict, decide,
 };
 use crate::store::{Ownership, Unavailable};
 
@@ -45,7 +45,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<(), Error> {
     let config = config::load(&options.config, Files::Skip)?;
     let mut findings = Findings::default();
     let mut log = Log::open(&options.directories, &[], None, &mut findings)?;
-    let mut replay = Replay { config, agents: HashMap::new() };
+    let mut replay = Replay { config, agents: HashMap::new(), calls: HashMap::new() };
     let (mut total, mut unknown, mut changes) = (0_u64, 0_u64, BTreeMap::<(Outcome, Outcome), u64>::new());
     while let Some((_, line)) = log.next(&mut findings)? {
         let Some(record) = line.record() else { continue };
@@ -65,7 +65,9 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<(), Error> {
                         *changes.entry((before, after)).or_default() += 1;
                     }
                 }
+                replay.call(line.at, &decision);
             }
+            Record::Outcome(outcome) if outcome.result == "not_sent" => replay.return_call(line.at, outcome.decision),
             _ => {}
         }
     }
@@ -110,10 +112,15 @@ fn summarise(
     Ok(())
 }
 
+/// Calls are no previews: no bound concerns them.
+const UNBOUNDED: Bounds = Bounds { per_agent: usize::MAX };
+
 /// The state of all agents at a moment of the past.
 struct Replay {
     config: Config,
     agents: HashMap<u32, Agent>,
+    /// The preview of each call that counts.
+    calls: HashMap<RecordId, (u32, ControlId)>,
 }
 
 #[derive(Default)]
@@ -171,6 +178,32 @@ impl Replay {
         }
     }
 
+    /// A callout that was sent counts, whatever the other configuration would have said.
+    fn call(&mut self, at: Timestamp, decision: &Decision<'_>) {
+        let (Some(agent), Some(control_id), Some(called)) = (decision.agent, decision.control_id, &decision.called)
+        else {
+            return;
+        };
+        if self.config.previews.calls_per_number == 0 || decision.verdict == Verdict::Rejected.as_str() {
+            return;
+        }
+        let control_id = ControlId(control_id);
+        // Each hash stands for the number; the preview lists one of them.
+        let known = self.agent(agent, at).previews.find(control_id);
+        let mut names = called.hmacs.iter().map(|hmac| DialedNumber::new(format!("{}:{}", hmac.key, hmac.hmac)));
+        let listed = names.find(|name| known.is_some_and(|preview| preview.find(name).is_some()));
+        let Some(number) = listed else { return };
+        self.calls.insert(decision.id, (agent, control_id));
+        let call = CountedCall { number, id: decision.id, at };
+        self.agent(agent, at).previews.apply(Change::Called(control_id, call), at, UNBOUNDED);
+    }
+
+    fn return_call(&mut self, at: Timestamp, id: RecordId) {
+        if let Some((agent, control_id)) = self.calls.remove(&id) {
+            self.agent(agent, at).previews.apply(Change::CallReturned(control_id, id), at, UNBOUNDED);
+        }
+    }
+
     /// The verdict under the other configuration; `None` if the records do not tell.
     fn decide(&mut self, at: Timestamp, decision: &Decision<'_>) -> Option<Outcome> {
         let recorded = Reason::ALL.iter().copied().find(|reason| reason.as_str() == decision.reason)?;
@@ -180,6 +213,7 @@ impl Replay {
             | Reason::ControlIdMismatch
             | Reason::NumberNotInPreview
             | Reason::PreviewExpired
+            | Reason::NumberUsed
             | Reason::SignedOut
             | Reason::ForeignSession => self.apply_rule(at, decision, recorded)?,
             Reason::StoreUnavailable => Err(Objection::Unknowable(self.on_store_failure()?)),
@@ -237,18 +271,19 @@ impl Replay {
         if is_refused_as_foreign(session, &self.config.validation) {
             return Some(Err(Objection::ForeignSession));
         }
-        let ttl = self.config.previews.ttl;
+        let rule = self.config.previews.rule();
         let called = decision.called.as_ref()?;
         let previews = &self.agent(agent, at).previews;
         let results = called.hmacs.iter().map(|hmac| {
             let called = DialedNumber::new(format!("{}:{}", hmac.key, hmac.hmac));
-            decide(&Callout { called, control_id }, previews, at, ttl)
+            decide(&Callout { called, control_id }, previews, at, rule)
         });
         // A number has a hash for each month; the one that is listed counts.
         let best = results.min_by_key(|result| match result {
             Ok(_) => 0,
-            Err(Refusal::PreviewExpired { .. }) => 1,
-            Err(_) => 2,
+            Err(Refusal::NumberUsed { .. }) => 1,
+            Err(Refusal::PreviewExpired { .. }) => 2,
+            Err(_) => 3,
         })?;
         Some(match best {
             Ok(_) if session.is_foreign() => Err(Objection::ForeignSession),

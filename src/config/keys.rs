@@ -190,6 +190,7 @@ keys!(ReasonModes {
     control_id_mismatch: mode().optional(),
     number_not_in_preview: mode().optional(),
     preview_expired: mode().optional(),
+    number_used: mode().optional(),
     signed_out: mode().optional(),
     malformed_body: mode().optional(),
     missing_field: mode().optional(),
@@ -208,6 +209,8 @@ fn mode() -> Word<Mode> {
 keys!(Previews {
     // The store expires previews after the lifetime that it was created with.
     ttl: span(MILLISECOND..=DAY).or(seconds(30 * 60)).fixed(),
+    // Calls are counted only while there is a limit.
+    calls_per_number: number(0..=100).or(0).fixed(),
     per_agent: number(1..=1024).or(16).fixed(),
     max_agents: number(1..=10_000_000).or(100_000).fixed(),
     snapshot: written_file().optional().fixed(),

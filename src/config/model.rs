@@ -15,7 +15,7 @@ use super::targets::AllowedTarget;
 use super::tenants::Tenant;
 use crate::endpoint_url::EndpointUrl;
 use crate::label_enum;
-use crate::preview::Reason;
+use crate::preview::{Reason, Rule};
 
 /// The effective configuration, every value checked and every default filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -220,6 +220,7 @@ pub struct ReasonModes {
     pub control_id_mismatch: Option<Mode>,
     pub number_not_in_preview: Option<Mode>,
     pub preview_expired: Option<Mode>,
+    pub number_used: Option<Mode>,
     pub signed_out: Option<Mode>,
     pub malformed_body: Option<Mode>,
     pub missing_field: Option<Mode>,
@@ -257,6 +258,7 @@ impl ReasonModes {
             Reason::ControlIdMismatch => self.control_id_mismatch,
             Reason::NumberNotInPreview => self.number_not_in_preview,
             Reason::PreviewExpired => self.preview_expired,
+            Reason::NumberUsed => self.number_used,
             Reason::SignedOut => self.signed_out,
             Reason::MalformedBody => self.malformed_body,
             Reason::MissingField => self.missing_field,
@@ -315,6 +317,8 @@ label_enum! {
 pub struct Previews {
     /// How long after its announcement a preview may be called.
     pub ttl: Duration,
+    /// How often each number of a preview may be called. 0 is no limit.
+    pub calls_per_number: u32,
     /// Maximum previews of one agent. The oldest are dropped first.
     pub per_agent: usize,
     /// Maximum number of agents. The least recently used are dropped first.
@@ -327,6 +331,13 @@ pub struct Previews {
     pub session_key: Option<PathBuf>,
     /// The preview store.
     pub store: StoreKind,
+}
+
+impl Previews {
+    /// What the rule depends on.
+    pub fn rule(&self) -> Rule {
+        Rule { ttl: self.ttl, calls_per_number: self.calls_per_number }
+    }
 }
 
 /// `[previews.store] kind`

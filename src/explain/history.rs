@@ -9,9 +9,9 @@ use serde_json::value::RawValue;
 
 use super::report::{Report, Show};
 use crate::config::{Config, Previews, StoreKind};
-use crate::preview::{AgentId, AgentPreviews, Change, ControlId, ManualClock, Timestamp};
+use crate::preview::{AgentId, AgentPreviews, Change, ControlId, CountedCall, ManualClock, RecordId, Timestamp};
 use crate::protocol::envelope::says_signed_out;
-use crate::protocol::{Delivery, Event, Events, parse_events};
+use crate::protocol::{Delivery, Event, Events, ParsedCallout, parse_callout, parse_events};
 use crate::store::{Ledger, Outcome, Ownership, Recorded, Source};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::DropCause;
@@ -60,6 +60,7 @@ impl Shown {
 struct Replay<'a> {
     history: History,
     per_agent: usize,
+    calls_per_number: u32,
     show: Show,
     report: &'a mut Report,
     line: usize,
@@ -82,7 +83,8 @@ impl History {
             agents: BTreeMap::new(),
             timed: now.is_some(),
         };
-        let mut replay = Replay { history, per_agent: config.previews.per_agent, show, report, line: 0 };
+        let Previews { per_agent, calls_per_number, .. } = config.previews;
+        let mut replay = Replay { history, per_agent, calls_per_number, show, report, line: 0 };
         // A single answer may have been saved in a form for people, over several lines.
         let one_document = parse_events(file).is_ok();
         let pieces = file.split(|byte| *byte == b'\n' && !one_document);
@@ -137,7 +139,10 @@ impl Replay<'_> {
     }
 
     fn answer(&mut self, text: &[u8]) {
-        let Captured { polled, guid, body } = unwrapped(text);
+        let Captured { polled, guid, body } = match unwrapped(text) {
+            Line::Answer(captured) => captured,
+            Line::Callout(agent, body) => return self.called(agent, &body),
+        };
         let Ok(found) = parse_events(&body) else {
             return self.say("cannot be read: not JSON of a documented shape; the gateway would learn nothing from it");
         };
@@ -158,6 +163,21 @@ impl Replay<'_> {
                 "{unreadable} event(s) cannot be read: control ID or numbers are missing or not as documented"
             ));
         }
+    }
+
+    /// An earlier callout that was forwarded.
+    fn called(&mut self, agent: Option<AgentId>, body: &[u8]) {
+        let (Some(agent), Ok(ParsedCallout { callout, .. })) = (agent, parse_callout(body)) else {
+            return self.say("cannot be read: the callout or its agent is not as documented");
+        };
+        let (id, called) = (callout.control_id, self.show.number(&callout.called));
+        if self.calls_per_number == 0 {
+            return self.say(&format!("agent {agent} called {called}: does not count, previews.calls_per_number is 0"));
+        }
+        let name = RecordId { run: 0, number: self.line as u64 };
+        let call = CountedCall { number: callout.called, id: name, at: self.history.now };
+        self.history.ledger.note_call(agent, id, &call);
+        self.say(&format!("agent {agent} called {called} of control ID {id}: counts"));
     }
 
     /// Reports what the `retcode` of a polling answer means for the agent's previews.
@@ -242,14 +262,30 @@ impl Replay<'_> {
 }
 
 /// One line of the file of events.
+enum Line {
+    Answer(Captured),
+    /// An earlier callout of this agent, as its JSON body.
+    Callout(Option<AgentId>, Vec<u8>),
+}
+
+/// An answer to a poll, or a push.
 struct Captured {
     polled: Option<AgentId>,
     guid: Option<Vec<u8>>,
     body: Vec<u8>,
 }
 
-/// The content of a line `{"agent":101,"guid":…,"body":…}`, in which `guid` is optional; any other line is a body itself.
-fn unwrapped(line: &[u8]) -> Captured {
+/// The content of a line `{"agent":101,"guid":…,"body":…}`, in which `guid` is optional, or `{"agent":101,"callout":{…}}`;
+/// any other line is a body itself.
+fn unwrapped(line: &[u8]) -> Line {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Called<'a> {
+        agent: u32,
+        #[serde(borrow)]
+        callout: &'a RawValue,
+    }
+
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Wrapped<'a> {
@@ -260,7 +296,10 @@ fn unwrapped(line: &[u8]) -> Captured {
         body: &'a RawValue,
     }
 
-    match serde_json::from_slice::<Wrapped<'_>>(line) {
+    if let Ok(Called { agent, callout }) = serde_json::from_slice(line) {
+        return Line::Callout(AgentId::try_from(agent).ok(), callout.get().as_bytes().to_vec());
+    }
+    Line::Answer(match serde_json::from_slice::<Wrapped<'_>>(line) {
         Ok(Wrapped { agent, guid, body }) => {
             // The body as JSON, or as the text that was received.
             let text = serde_json::from_str::<String>(body.get()).unwrap_or_else(|_| body.get().to_owned());
@@ -271,5 +310,5 @@ fn unwrapped(line: &[u8]) -> Captured {
             }
         }
         Err(_) => Captured { polled: None, guid: None, body: line.to_vec() },
-    }
+    })
 }

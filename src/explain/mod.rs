@@ -24,7 +24,7 @@ pub use error::Error;
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Captured events, oldest first: a line is a polling answer, a push or a bare event; {"agent":101,"body":…} says
-    /// whose poll it answers. `#` begins a comment.
+    /// whose poll it answers. {"agent":101,"callout":{…}} is an earlier callout that was forwarded. `#` begins a comment.
     #[arg(long, value_name = "FILE")]
     events: PathBuf,
     /// The request: raw HTTP, or the JSON body alone with --agent (or with an "agent" member).
@@ -81,6 +81,9 @@ fn say_policy(config: &Config, options: &Options, report: &mut Report) {
     report.line(&format!("mode {}", config.validation.mode));
     report.line(&format!("on_unknown_preview {}", config.validation.on_unknown_preview));
     report.line(&format!("previews can be called for {ttl}"));
+    if config.previews.calls_per_number > 0 {
+        report.line(&format!("each number of a preview can be called {} time(s)", config.previews.calls_per_number));
+    }
     match options.now {
         Some(_) => report.line("previews age from eventGenTime to --now"),
         None => report.line("all events are taken to have just arrived; --now MILLIS and eventGenTime tell ages"),

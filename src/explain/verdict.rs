@@ -108,7 +108,7 @@ impl Walk<'_> {
         }
         self.tell_match(agent, &parsed.callout, &shown);
         let state = AgentState { previews: &shown.previews, signed_out: self.history.is_signed_out(agent), session };
-        Ok(evaluate(parsed, state, self.history.now, self.config.previews.ttl))
+        Ok(evaluate(parsed, state, self.history.now, self.config.previews.rule()))
     }
 
     fn tell_match(&mut self, agent: AgentId, callout: &Callout, shown: &Shown) {
@@ -141,6 +141,10 @@ impl Walk<'_> {
                 let ttl = humantime::format_duration(self.config.previews.ttl);
                 let age = self.age(number.shown_at);
                 self.report.line(&format!("age: shown {age} ago, longer than previews.ttl {ttl}"));
+            }
+            let (calls, most) = (preview.calls.of(&callout.called).count(), self.config.previews.calls_per_number);
+            if most > 0 {
+                self.report.line(&format!("calls: called {calls} time(s) before, previews.calls_per_number is {most}"));
             }
             return;
         }

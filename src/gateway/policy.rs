@@ -11,7 +11,7 @@ use http::header::{self, HeaderMap};
 use super::error::GatewayError;
 use super::headers::GUID;
 use crate::config::{Mode, OnUnknownPreview, SessionPolicy, Validation};
-use crate::preview::{AgentPreviews, Callout, Reason, Refusal, Timestamp, Validated, Verdict, decide};
+use crate::preview::{AgentPreviews, Callout, Reason, Refusal, Rule, Timestamp, Validated, Verdict, decide};
 use crate::protocol::{Classified, ParsedCallout, Unclassified, media_type, parse_callout, query};
 use crate::store::{Ownership, Unavailable};
 
@@ -64,6 +64,7 @@ impl From<Refusal> for Objection {
             Refusal::ControlIdMismatch => "callcontrolid is not the control ID of any preview of this agent",
             Refusal::NumberNotInPreview { .. } => "called is not in dialeddigits of the preview with this control ID",
             Refusal::PreviewExpired { .. } => "the preview with this control ID has expired",
+            Refusal::NumberUsed { .. } => "called was called as often as this preview allows",
         };
         Self::new(refusal.reason(), message)
     }
@@ -127,9 +128,14 @@ pub(crate) fn parse_request(query: Option<&str>, headers: &HeaderMap, body: &[u8
 }
 
 /// Evaluates a callout against what is known of its agent.
-pub(crate) fn evaluate(parsed: ParsedCallout, agent: AgentState<'_>, now: Timestamp, ttl: Duration) -> Evaluation {
+pub(crate) fn evaluate(
+    parsed: ParsedCallout,
+    agent: AgentState<'_>,
+    now: Timestamp,
+    rule: impl Into<Rule>,
+) -> Evaluation {
     let ParsedCallout { callout, rewritten } = parsed;
-    let decision = decide(&callout, agent.previews, now, ttl);
+    let decision = decide(&callout, agent.previews, now, rule);
     let preview_age = match decision {
         Ok(Validated { preview_age }) => Some(preview_age),
         Err(refusal) => refusal.preview_age(),

@@ -18,7 +18,7 @@ use super::load::Permit;
 use crate::config::AccessLog;
 use crate::downstream::Serving;
 use crate::failure::Blame;
-use crate::preview::{Callout, Reason, ShownRef, Timestamp, Verdict};
+use crate::preview::{AgentId, Callout, ControlId, Reason, ShownRef, Timestamp, Verdict};
 use crate::protocol::Envelope;
 use crate::telemetry::{AccessRecord, AuditRef, Caller, DecisionRecord};
 
@@ -30,6 +30,8 @@ pub(super) struct Recorder {
     pub(super) callout: Option<Callout>,
     /// The age of the preview that the callout names.
     pub(super) preview_age: Option<Duration>,
+    /// The preview for which the callout counts (`previews.calls_per_number`).
+    pub(super) counted: Option<(AgentId, ControlId)>,
     /// What the callout was evaluated by.
     pub(super) basis: Option<Basis>,
     /// `retcode` and `result` that the client gets.
@@ -64,6 +66,7 @@ impl Recorder {
             commitment,
             callout: None,
             preview_age: None,
+            counted: None,
             basis: None,
             envelope: Envelope::default(),
             upstream_status: None,

@@ -228,7 +228,7 @@ impl Generation {
 
     /// What an operator should know now about its certificates, and about those that endpoints have shown.
     pub fn certificate_notices(&self) -> Vec<CertificateNotice> {
-        let now = SystemTime::now();
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(self.services.clock.now().0);
         let mut notices = self.certificates.notices(now);
         notices.extend(self.upstream.endpoints().iter().filter_map(|endpoint| endpoint.certificate_notice(now)));
         notices

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::{ControlId, DialedNumber, ShownRef, Timestamp};
+use super::{CallCount, ControlId, CountedCall, DialedNumber, RecordId, ShownRef, Timestamp};
 
 /// Numbers kept for one preview; the newest stay. `dialeddigits` holds at most 120 characters (docs/protocol.md 5), so
 /// at most 60 numbers.
@@ -34,6 +34,8 @@ pub struct Preview {
     pub announced_at: Timestamp,
     /// Where the audit log shows the announcements, the oldest first. Empty without an audit log.
     pub shown: Vec<ShownRef>,
+    /// The calls of its numbers that `previews.calls_per_number` counts. A repeated announcement does not give them back.
+    pub calls: CallCount,
 }
 
 /// A number of a preview.
@@ -81,7 +83,7 @@ impl Preview {
 
     fn bytes(&self) -> usize {
         let numbers = self.numbers().map(|number| NUMBER_OVERHEAD + number.reveal().len());
-        numbers.sum::<usize>().saturating_add(PREVIEW_OVERHEAD)
+        numbers.sum::<usize>().saturating_add(PREVIEW_OVERHEAD).saturating_add(self.calls.bytes())
     }
 }
 
@@ -107,13 +109,17 @@ pub enum Change {
     Ended,
     /// Every preview and number that was announced before this is over.
     EndedBefore(Timestamp),
+    /// A number of this preview is about to be called.
+    Called(ControlId, CountedCall),
+    /// That call was not sent: it does not count any more.
+    CallReturned(ControlId, RecordId),
 }
 
 impl Change {
     /// Whether it ends this preview.
     pub fn ends(&self, preview: &Preview) -> bool {
         match self {
-            Self::Shown(_) => false,
+            Self::Shown(_) | Self::Called(..) | Self::CallReturned(..) => false,
             Self::Cancelled(control_id) => preview.control_id == *control_id,
             Self::Ended => true,
             Self::EndedBefore(moment) => preview.announced_at < *moment,
@@ -124,7 +130,15 @@ impl Change {
     pub fn ended_preview(&self) -> Option<ControlId> {
         match self {
             Self::Cancelled(control_id) => Some(*control_id),
-            Self::Shown(_) | Self::Ended | Self::EndedBefore(_) => None,
+            Self::Shown(_) | Self::Ended | Self::EndedBefore(_) | Self::Called(..) | Self::CallReturned(..) => None,
+        }
+    }
+
+    /// Whether it ends a preview, or all of them.
+    pub fn is_end(&self) -> bool {
+        match self {
+            Self::Cancelled(_) | Self::Ended | Self::EndedBefore(_) => true,
+            Self::Shown(_) | Self::Called(..) | Self::CallReturned(..) => false,
         }
     }
 }
@@ -182,8 +196,11 @@ impl AgentPreviews {
             Change::EndedBefore(moment) => {
                 self.previews.retain(|preview| preview.announced_at >= moment);
                 self.previews.iter_mut().for_each(|preview| preview.retain_shown(|at| at >= moment));
+                self.previews.iter_mut().for_each(|preview| preview.calls.forget_before(moment));
                 self.bytes = self.previews.iter().map(Preview::bytes).sum();
             }
+            Change::Called(control_id, call) => self.change_calls(control_id, |calls| calls.add(call)),
+            Change::CallReturned(control_id, id) => self.change_calls(control_id, |calls| calls.give_back(id)),
         }
         Surplus::default()
     }
@@ -201,7 +218,7 @@ impl AgentPreviews {
         let shown = numbers.into_iter().map(|number| ShownNumber { number, shown_at: now });
         let (numbers, mut surplus) = newest(shown);
         let shown = references.into_iter().map(|reference| ShownRef { at: Some(now), ..reference }).collect();
-        let preview = Preview { control_id, numbers, announced_at: now, shown };
+        let preview = Preview { control_id, numbers, announced_at: now, shown, calls: CallCount::default() };
         self.add(preview, bounds, &mut surplus, evicted);
         surplus
     }
@@ -218,6 +235,7 @@ impl AgentPreviews {
         if let Some(known) = self.take(preview.control_id) {
             surplus.numbers += merge(known.numbers, &mut preview.numbers);
             preview.add_earlier_references(known.shown);
+            preview.calls.join(known.calls);
         }
         self.bytes += preview.bytes();
         self.previews.push(preview);
@@ -228,6 +246,14 @@ impl AgentPreviews {
             self.evict(1, evicted);
         }
         surplus.previews += evicted.len() - before;
+    }
+
+    fn change_calls(&mut self, control_id: ControlId, change: impl FnOnce(&mut CallCount)) {
+        if let Some(preview) = self.previews.iter_mut().find(|preview| preview.control_id == control_id) {
+            let before = preview.bytes();
+            change(&mut preview.calls);
+            self.bytes = self.bytes.saturating_sub(before).saturating_add(preview.bytes());
+        }
     }
 
     /// Removes the oldest previews.

@@ -21,6 +21,22 @@ pub struct Validated {
     pub preview_age: Duration,
 }
 
+/// What the rule depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// How long after its announcement a number may be called.
+    pub ttl: Duration,
+    /// How often each number of a preview may be called; 0 is no limit.
+    pub calls_per_number: u32,
+}
+
+impl From<Duration> for Rule {
+    /// This TTL, and no limit of calls.
+    fn from(ttl: Duration) -> Self {
+        Self { ttl, calls_per_number: 0 }
+    }
+}
+
 /// Why a callout does not follow from any preview.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -38,13 +54,19 @@ pub enum Refusal {
         /// Time since the number was announced.
         preview_age: Duration,
     },
+    /// The preview and number match, and the number was called as often as it may be.
+    NumberUsed {
+        /// Time since the number was announced.
+        preview_age: Duration,
+    },
 }
 
 /// Judges `callout` by the previews of the agent who makes it.
 ///
 /// The number must be an element of the very preview that has the callout's control ID: a number of one preview under
 /// the control ID of another is refused. Numbers are compared whole and exactly; `100` is not in `1001,1002`. A
-/// preview is good up to and including the instant at which it is `ttl` old.
+/// preview is good up to and including the instant at which it is `ttl` old. Each number of a preview may be called
+/// `calls_per_number` times.
 ///
 /// # Errors
 /// The first rule that fails, in the order of [`Refusal`]'s variants.
@@ -52,8 +74,9 @@ pub fn decide(
     callout: &Callout,
     previews: &AgentPreviews,
     now: Timestamp,
-    ttl: Duration,
+    rule: impl Into<Rule>,
 ) -> Result<Validated, Refusal> {
+    let Rule { ttl, calls_per_number } = rule.into();
     if previews.is_empty() {
         return Err(Refusal::UnknownPreview);
     }
@@ -64,6 +87,9 @@ pub fn decide(
     let preview_age = now.since(shown.shown_at);
     if preview_age > ttl {
         return Err(Refusal::PreviewExpired { preview_age });
+    }
+    if preview.calls.is_used(&callout.called, calls_per_number) {
+        return Err(Refusal::NumberUsed { preview_age });
     }
     Ok(Validated { preview_age })
 }
@@ -76,6 +102,7 @@ impl Refusal {
             Self::ControlIdMismatch => Reason::ControlIdMismatch,
             Self::NumberNotInPreview { .. } => Reason::NumberNotInPreview,
             Self::PreviewExpired { .. } => Reason::PreviewExpired,
+            Self::NumberUsed { .. } => Reason::NumberUsed,
         }
     }
 
@@ -83,7 +110,9 @@ impl Refusal {
     pub fn preview_age(self) -> Option<Duration> {
         match self {
             Self::UnknownPreview | Self::ControlIdMismatch => None,
-            Self::NumberNotInPreview { preview_age } | Self::PreviewExpired { preview_age } => Some(preview_age),
+            Self::NumberNotInPreview { preview_age }
+            | Self::PreviewExpired { preview_age }
+            | Self::NumberUsed { preview_age } => Some(preview_age),
         }
     }
 }
@@ -114,6 +143,8 @@ label_enum! {
         NumberNotInPreview = "number_not_in_preview",
         /// Shown, but longer ago than the TTL.
         PreviewExpired = "preview_expired",
+        /// Called as often as `previews.calls_per_number` allows.
+        NumberUsed = "number_used",
         /// The body is not one unambiguous JSON object of the documented shape.
         MalformedBody = "malformed_body",
         /// `called` or `callcontrolid` is missing.

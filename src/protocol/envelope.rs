@@ -91,6 +91,7 @@ pub fn retcode_of(reason: Reason) -> &'static str {
         Reason::UnknownPreview
         | Reason::ControlIdMismatch
         | Reason::PreviewExpired
+        | Reason::NumberUsed
         | Reason::MalformedBody
         | Reason::MissingField
         | Reason::InvalidAgentId

@@ -65,6 +65,10 @@ fn cause(counts: &OfReason) -> String {
             let oldest = oldest.map(|age| format!("The oldest preview was {age} old. ")).unwrap_or_default();
             format!("{oldest}Agents who rightly wait that long need a longer previews.ttl.")
         }
+        Reason::NumberUsed => {
+            "Do agents call a contact again who did not answer? That may be right: then raise previews.calls_per_number."
+                .into()
+        }
         Reason::SignedOut => "Which application calls after it has signed its agent out?".into(),
         _ => "Which application sends requests of this form? It must be mended first.".into(),
     }

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use aws_lc_rs::{hmac, rand};
 
@@ -17,6 +18,7 @@ pub(super) const KEY_LENGTH: usize = 32;
 pub(super) struct GuidKey {
     key: hmac::Key,
     id: KeyId,
+    secret: Arc<[u8]>,
 }
 
 /// Says which key a hash was made with, and nothing about the key.
@@ -32,12 +34,12 @@ impl GuidKey {
     pub(super) fn new(secret: &[u8]) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
         let [a, b, c, d] = first_bytes(&key, b"id", b"");
-        Self { key, id: KeyId(u32::from_be_bytes([a, b, c, d])) }
+        Self { key, id: KeyId(u32::from_be_bytes([a, b, c, d])), secret: secret.into() }
     }
 
     /// A key of this process alone.
     pub(super) fn random() -> Self {
-        // Hashes under it never leave the process, so the hash maps' own randomness is enough where there is no other.
+        // Hashes under it leave the process only in a takeover, so the hash maps' own randomness is enough where there is no other.
         let secret = random_secret().unwrap_or_else(|| {
             let half = || RandomState::new().build_hasher().finish().to_ne_bytes();
             let mut secret = [0; KEY_LENGTH];
@@ -45,6 +47,11 @@ impl GuidKey {
             secret
         });
         Self::new(&secret)
+    }
+
+    /// The secret, for the process that takes over from this one. Never for a log.
+    pub(super) fn reveal(&self) -> &[u8] {
+        &self.secret
     }
 
     /// Which key it is.

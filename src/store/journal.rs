@@ -1,5 +1,6 @@
-//! Ends of previews since the last snapshot, in a file beside the snapshot. So no ended preview is back after a crash. The
-//! file also holds what was learnt about sessions, so that the gateway still knows the agents' own GUIDs.
+//! Ends of previews and counted calls since the last snapshot, in a file beside the snapshot. So no ended preview is back
+//! after a crash, and no call is given back. The file also holds what was learnt about sessions, so that the gateway still
+//! knows the agents' own GUIDs.
 //!
 //! The ledger hands each end to a thread of the journal, which appends it at once. The data path never waits for the
 //! disk; an answer that ended previews waits until its ends are written ([`Journal::written`]), for a bounded time. The
@@ -13,11 +14,12 @@
 //! 101 * 1700000000000 5f3c9a01
 //! 102 11776 1700000000500 0a91be77
 //! 102 @<key>:<hash> 1700000000600 77c01d2e
+//! 101 !11776:9a0b1c2d3e4f5061-7:3838383831303031 1700000000700 0d41a3c9
 //! ```
 //!
 //! A line is an agent, a control ID or `*` for all previews, the time up to which previews have ended, and the first 32
 //! bits of the SHA-256 of what stands before. `@` begins a session with the GUID of this hash, `+` adds a GUID to it; `@`
-//! alone begins one whose GUID is not known. A line that cannot be read ends more rather than less, see [`Replay`].
+//! alone begins one whose GUID is not known. `!` counts a call (control ID, name, number in hexadecimal), `~` gives it back. A line that cannot be read ends more rather than less, see [`Replay`].
 //! Version 1 had no sessions.
 
 mod entry;
@@ -39,7 +41,7 @@ use tokio::sync::oneshot;
 use super::guid_key::KeyId;
 use super::sessions::{KeptSessions, Learnt};
 use super::state_files::{siblings, with_suffix};
-use crate::preview::{AgentId, ControlId, Preview, Timestamp};
+use crate::preview::{AgentId, ControlId, CountedCall, Preview, RecordId, Timestamp};
 use crate::telemetry::Metrics;
 pub(crate) use entry::Entry;
 pub(super) use entry::Event;
@@ -220,22 +222,48 @@ impl Writer {
     }
 }
 
+impl Replayed {
+    fn apply(&self, previews: &mut Vec<Preview>) {
+        match self {
+            Self::Ended { control_id, until } => {
+                let ended = |time: Timestamp| until.is_none_or(|until| time <= until);
+                let concerned = |id: ControlId| control_id.is_none_or(|ended| ended == id);
+                previews.retain(|preview| !(concerned(preview.control_id) && ended(preview.announced_at)));
+                for preview in previews.iter_mut().filter(|preview| concerned(preview.control_id)) {
+                    preview.retain_shown(|at| !ended(at));
+                    preview.calls = preview.calls.iter().filter(|call| !ended(call.at)).cloned().collect();
+                }
+            }
+            Self::Called(control_id, call) => {
+                let called = previews.iter_mut().find(|preview| preview.control_id == *control_id);
+                called.into_iter().for_each(|preview| preview.calls.add(call.clone()));
+            }
+            Self::CallReturned(control_id, id) => {
+                let called = previews.iter_mut().find(|preview| preview.control_id == *control_id);
+                called.into_iter().for_each(|preview| preview.calls.give_back(*id));
+            }
+        }
+    }
+}
+
 /// For each agent at most one end of all previews, up to its latest end, and one session of which nothing is known.
 fn taken_together(entries: &[Entry]) -> Vec<Entry> {
     let mut ends: BTreeMap<AgentId, Timestamp> = BTreeMap::new();
     let mut sessions: BTreeSet<AgentId> = BTreeSet::new();
     for Entry { agent, at, event } in entries {
         match event {
-            Event::End(_) => {
+            // What cannot be counted is over.
+            Event::End(_) | Event::Called(..) => {
                 let until = ends.entry(*agent).or_insert(*at);
                 *until = (*until).max(*at);
             }
+            Event::CallReturned(..) => {}
             Event::Session(..) => _ = sessions.insert(*agent),
         }
     }
     let unknown = Event::Session(KeyId::default(), Learnt { guid: None, begins: true });
     let ends = ends.into_iter().map(|(agent, at)| Entry { agent, at, event: Event::End(None) });
-    ends.chain(sessions.into_iter().map(|agent| Entry { agent, at: Timestamp(0), event: unknown })).collect()
+    ends.chain(sessions.into_iter().map(|agent| Entry { agent, at: Timestamp(0), event: unknown.clone() })).collect()
 }
 
 fn create(snapshot: &Path, number: u64, run: &str) -> io::Result<(File, u64)> {
@@ -268,10 +296,11 @@ pub(super) fn remove_before(snapshot: &Path, first: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The ends that journals hold, to be applied to previews of a snapshot.
+/// What journals hold, to be applied to previews of a snapshot.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
-    ends: BTreeMap<AgentId, Vec<Ended>>,
+    /// Ends and calls of each agent, the oldest first.
+    changes: BTreeMap<AgentId, Vec<Replayed>>,
     /// What was learnt about sessions, the oldest first.
     sessions: Vec<(AgentId, KeyId, Learnt)>,
     /// Beginnings of agent IDs at which a file breaks off: each agent that it may be has no preview left.
@@ -280,13 +309,17 @@ pub(super) struct Replay {
     damaged: bool,
 }
 
-/// An end, for one agent.
-#[derive(Clone, Copy, Debug)]
-struct Ended {
-    control_id: Option<ControlId>,
-    /// None: whatever the time. The clocks of two runs cannot be compared, and everything in a snapshot of an earlier run
-    /// was shown before.
-    until: Option<Timestamp>,
+/// What happened to the previews of one agent.
+#[derive(Clone, Debug)]
+enum Replayed {
+    Ended {
+        control_id: Option<ControlId>,
+        /// None: whatever the time. The clocks of two runs cannot be compared, and everything in a snapshot of an earlier run
+        /// was shown before.
+        until: Option<Timestamp>,
+    },
+    Called(ControlId, CountedCall),
+    CallReturned(ControlId, RecordId),
 }
 
 impl Replay {
@@ -309,13 +342,18 @@ impl Replay {
         let same_run = [MAGIC, EARLIER_MAGIC].iter().any(|magic| header.strip_prefix(magic) == Some(run));
         for line in lines.split_inclusive('\n') {
             match (line.strip_suffix('\n'), line.strip_suffix('\n').and_then(Entry::read)) {
-                (Some(_), Some(Entry { agent, at, event })) => match event {
-                    Event::End(control_id) => {
-                        let ended = Ended { control_id, until: same_run.then_some(at) };
-                        self.ends.entry(agent).or_default().push(ended);
-                    }
-                    Event::Session(key, learnt) => self.sessions.push((agent, key, learnt)),
-                },
+                (Some(_), Some(Entry { agent, at, event })) => {
+                    let change = match event {
+                        Event::End(control_id) => Replayed::Ended { control_id, until: same_run.then_some(at) },
+                        Event::Called(control_id, call) => Replayed::Called(control_id, call),
+                        Event::CallReturned(control_id, id) => Replayed::CallReturned(control_id, id),
+                        Event::Session(key, learnt) => {
+                            self.sessions.push((agent, key, learnt));
+                            continue;
+                        }
+                    };
+                    self.changes.entry(agent).or_default().push(change);
+                }
                 (Some(_), None) => self.damaged = true,
                 // The last line of a process that was killed while it wrote.
                 (None, _) => self.torn.push(line.to_owned()),
@@ -337,18 +375,13 @@ impl Replay {
         })
     }
 
-    /// Removes what has ended.
+    /// Removes what has ended, and counts the calls.
     pub(super) fn apply(&self, agent: AgentId, previews: &mut Vec<Preview>) {
         if self.damaged || self.is_torn(agent) {
             previews.clear();
         }
-        for Ended { control_id, until } in self.ends.get(&agent).into_iter().flatten() {
-            let ended = |time: Timestamp| until.is_none_or(|until| time <= until);
-            let concerned = |id: ControlId| control_id.is_none_or(|ended| ended == id);
-            previews.retain(|preview| !(concerned(preview.control_id) && ended(preview.announced_at)));
-            for preview in previews.iter_mut().filter(|preview| concerned(preview.control_id)) {
-                preview.retain_shown(|at| !ended(at));
-            }
+        for change in self.changes.get(&agent).into_iter().flatten() {
+            change.apply(previews);
         }
     }
 

@@ -8,6 +8,7 @@
 //! All changes of one agent in one answer are one step: a lock of that agent covers its previews, its fence and the
 //! order in which other gateways get the changes.
 
+mod calls;
 mod local_state;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ use super::fences::{Fence, Fences, TimedEnd};
 use super::guid_key::GuidKey;
 use super::journal::{Entry, Event as JournalEvent, Journal};
 use super::moment::{IssueTimes, LedgerTime, Moment};
-use super::preview_log::{log_ended, log_shown};
+use super::preview_log::log_shown;
 use super::recent_ends::{EndCause, RecentEnd, RecentEnds};
 use super::redis::{Known, SessionRelation, SharedStore, TimedChange};
 use super::sessions::{Learnt, Ownership, Proof, Sessions};
@@ -38,6 +39,7 @@ use crate::protocol::envelope::{SUCCESS, says_signed_out};
 use crate::protocol::{Delivery, Event, EventType, Events};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::DropCause;
+pub use calls::Counted;
 
 /// Agents share their locks, so that the number of locks is bounded.
 const LOCKS: usize = 256;
@@ -57,6 +59,7 @@ pub struct Ledger {
     time: LedgerTime,
     issue_times: IssueTimes,
     metrics: Arc<Metrics>,
+    calls_per_number: u32,
 }
 
 /// What is known of an agent and a GUID, here and at other gateways.
@@ -100,6 +103,7 @@ impl Ledger {
             time: LedgerTime::new(clock),
             issue_times: IssueTimes::default(),
             metrics,
+            calls_per_number: config.calls_per_number,
         }
     }
 
@@ -503,9 +507,7 @@ impl Ledger {
         if agents.is_empty() {
             return;
         }
-        if let Some(journal) = self.journal.get() {
-            journal.written().await;
-        }
+        self.wait_for_journal().await;
         if let Some(succession) = self.succession.load_full() {
             Box::pin(succession.handed_on()).await;
         }
@@ -599,7 +601,6 @@ impl Ledger {
         }
         for preview in ended {
             note(Some(preview.control_id));
-            log_ended(agent, preview.control_id, cause);
         }
     }
 }

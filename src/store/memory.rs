@@ -139,7 +139,7 @@ impl MemoryStore {
 mod tests {
     use super::*;
     use crate::config::StoreKind;
-    use crate::preview::{Announcement, ControlId, DialedNumber, ShownNumber};
+    use crate::preview::{Announcement, CallCount, ControlId, DialedNumber, ShownNumber};
     use std::time::Duration;
 
     fn store(per_agent: usize, max_agents: u64) -> (MemoryStore, Arc<Metrics>) {
@@ -147,8 +147,16 @@ mod tests {
         let ttl = Duration::from_secs(60);
         let snapshot_interval = Duration::from_secs(10);
         let store = StoreKind::Memory;
-        let config =
-            Previews { ttl, per_agent, max_agents, snapshot: None, snapshot_interval, session_key: None, store };
+        let config = Previews {
+            ttl,
+            calls_per_number: 0,
+            per_agent,
+            max_agents,
+            snapshot: None,
+            snapshot_interval,
+            session_key: None,
+            store,
+        };
         (MemoryStore::new(&config, Arc::clone(&metrics)), metrics)
     }
 
@@ -212,6 +220,7 @@ mod tests {
             numbers: vec![ShownNumber { number: DialedNumber::new("100"), shown_at: Timestamp(id as u64) }],
             announced_at: Timestamp(id as u64),
             shown: Vec::new(),
+            calls: CallCount::default(),
         };
         store.restore(agent(101), [preview(1), preview(2), preview(3)]);
         store.restore(agent(102), []);

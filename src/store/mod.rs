@@ -8,6 +8,7 @@
 mod answer;
 mod fences;
 mod guid_key;
+pub(crate) mod hex;
 mod journal;
 mod ledger;
 mod memory;
@@ -26,7 +27,7 @@ use crate::config::RedisStore;
 use crate::label_enum;
 
 pub use answer::{Outcome, Recorded, Source};
-pub use ledger::{Ledger, LookUp};
+pub use ledger::{Counted, Ledger, LookUp};
 pub use memory::MemoryStore;
 pub use moment::Moment;
 pub use preview_ends::{EndObserver, EndScope};
@@ -34,7 +35,7 @@ pub use recent_ends::{EndCause, RecentEnd};
 pub use sessions::Ownership;
 pub use sign_in::SignIn;
 pub use state_files::StateFileError;
-pub(crate) use succession::{NumberedChange, Succession};
+pub(crate) use succession::{Acknowledged, NumberedChange, Succession};
 
 /// The shared store did not answer, and the policy forbids to use this gateway's own memory instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

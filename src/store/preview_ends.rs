@@ -1,7 +1,8 @@
-//! Who learns that previews are over: the audit log, which is told why.
+//! Where previews that are over are reported: the debug log, and the audit log.
 
 use std::sync::{Arc, OnceLock};
 
+use super::preview_log::log_ended;
 use crate::preview::{AgentId, Change, ControlId, Preview, ShownRef, Timestamp};
 
 /// Learns which previews are over. It must not wait for anything: it is called while an agent's lock is held.
@@ -58,8 +59,9 @@ impl PreviewEnds {
         previews: impl IntoIterator<Item = &'p Preview>,
         cause: &'static str,
     ) {
-        if let Some(observer) = self.observer() {
-            for preview in previews {
+        for preview in previews {
+            log_ended(agent, preview.control_id, cause);
+            if let Some(observer) = self.observer() {
                 observer.ended(agent, Some(preview.control_id), &preview.shown, cause);
             }
         }
@@ -78,11 +80,13 @@ impl PreviewEnds {
 
     /// `change` ends previews that the same answer shows: they are not known yet.
     pub(super) fn note_at_once(&self, agent: AgentId, earlier: &[Change], change: &Change, cause: &'static str) {
-        let Some(observer) = self.observer() else { return };
         for earlier in earlier {
-            if let Change::Shown(shown) = earlier
-                && change.ended_preview().is_none_or(|ended| ended == shown.control_id)
-            {
+            let Change::Shown(shown) = earlier else { continue };
+            if change.ended_preview().is_some_and(|ended| ended != shown.control_id) {
+                continue;
+            }
+            log_ended(agent, shown.control_id, cause);
+            if let Some(observer) = self.observer() {
                 observer.ended(agent, Some(shown.control_id), &shown.shown, cause);
             }
         }

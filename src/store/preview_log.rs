@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use super::recent_ends::EndCause;
 use crate::preview::{AgentId, Announcement, ControlId, DialedNumber};
 use crate::protocol::Delivery;
 use crate::telemetry::sanitized;
@@ -22,11 +21,11 @@ pub(super) fn log_shown(agent: AgentId, announcement: &Announcement, delivery: D
     );
 }
 
-/// Logs that a preview of `agent` ended.
-pub(super) fn log_ended(agent: AgentId, control_id: ControlId, cause: EndCause) {
+/// Logs that a preview of `agent` ended, or was forgotten.
+pub(super) fn log_ended(agent: AgentId, control_id: ControlId, cause: &'static str) {
     tracing::debug!(
         target: "previewgate::previews",
-        agent_id = agent.as_u32(), control_id = control_id.0, cause = cause.as_str(),
+        agent_id = agent.as_u32(), control_id = control_id.0, cause,
         "preview ended"
     );
 }

@@ -25,7 +25,7 @@ use super::journal::{self, Journal, Replay};
 use super::sessions::{KeptSessions, Sessions};
 use super::state_files::{check, lock, parent, secret, siblings, with_suffix};
 use super::{Ledger, MemoryStore, StateFileError};
-use crate::preview::{AgentId, AgentPreviews, Clock, Preview, ShownNumber, ShownRef, Timestamp};
+use crate::preview::{AgentId, AgentPreviews, Clock, CountedCall, Preview, ShownNumber, ShownRef, Timestamp};
 use crate::telemetry::Metrics;
 pub use fault::SnapshotFault;
 use format::{Content, Continuation, EARLIER_VERSIONS, MAGIC, VERSION};
@@ -214,7 +214,10 @@ impl SnapshotFile {
         let numbers = preview.numbers.into_iter().filter_map(shown).collect();
         let dated = |reference: ShownRef| ShownRef { at: reference.at.and_then(today), ..reference };
         let shown = preview.shown.into_iter().map(dated).collect();
-        Some(Preview { numbers, announced_at, shown, ..preview })
+        // A call counts whatever its time is.
+        let calls = preview.calls.iter().cloned();
+        let calls = calls.map(|call| CountedCall { at: today(call.at).unwrap_or(Timestamp(0)), ..call }).collect();
+        Some(Preview { numbers, announced_at, shown, calls, ..preview })
     }
 
     /// Writes the previews of `ledger`.
@@ -306,27 +309,37 @@ fn collected(store: &MemoryStore, sessions: impl FnOnce() -> KeptSessions) -> (A
     (agents, sessions)
 }
 
-/// The state of `ledger` in the form of a snapshot, for the process that takes over.
-pub(crate) fn export(ledger: &Ledger, now: Timestamp) -> io::Result<Vec<u8>> {
+/// What a process hands to the one that takes over from it.
+pub(crate) struct Exported {
+    /// The state of the ledger in the form of a snapshot.
+    pub(crate) state: Vec<u8>,
+    /// The key of its hashes.
+    pub(crate) session_key: Vec<u8>,
+}
+
+/// The state of `ledger`, for the process that takes over.
+pub(crate) fn export(ledger: &Ledger, now: Timestamp) -> io::Result<Exported> {
     let mut text = Vec::new();
     let (agents, KeptSessions { key, agents: sessions }) = collected(ledger.local(), || ledger.sessions().kept());
     let continuation = Continuation { run: "takeover".to_owned(), journal: 0, key };
     format::write(&mut text, now, &continuation, &agents, &sessions)?;
-    Ok(text)
+    Ok(Exported { state: text, session_key: ledger.sessions().key().reveal().to_owned() })
 }
 
-/// Puts into `ledger` what [`export`] has written. Sessions are known again if `snapshot` is where both processes keep
-/// the key of their hashes. Returns the number of agents.
+/// Puts into `ledger` what [`export`] has written. Sessions are known again, unless this process is configured to have
+/// another key (`previews.session_key`, or that of its snapshot). Returns the number of agents.
 pub(crate) fn import(
-    text: &[u8],
+    exported: &Exported,
     ledger: &Ledger,
     snapshot: Option<&Path>,
     now: Timestamp,
 ) -> Result<usize, SnapshotFault> {
-    if let Some(Ok(secret)) = snapshot.map(|path| secret(&with_suffix(path, ".key"))) {
-        ledger.use_session_key(&secret);
+    match snapshot.map(|path| secret(&with_suffix(path, ".key"))) {
+        Some(Ok(secret)) => ledger.use_session_key(&secret),
+        // Only for the sessions here: gateways that share a Redis have a key of their own.
+        Some(Err(_)) | None => ledger.sessions().use_key(GuidKey::new(&exported.session_key)),
     }
-    let Content { continuation, agents, sessions, .. } = format::read(text, usize::MAX)?;
+    let Content { continuation, agents, sessions, .. } = format::read(&exported.state[..], usize::MAX)?;
     let count = agents.len();
     // The newest last: what is used last is forgotten last.
     agents.into_iter().rev().for_each(|(agent, previews)| ledger.local().restore(agent, previews));

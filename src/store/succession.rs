@@ -5,15 +5,17 @@
 //! the successor has the change, because its client may ask the successor next. The changes and the wait are the same as
 //! for a shared store.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
-use crate::preview::{AgentId, Announcement, Change, ControlId, DialedNumber, Timestamp};
+use crate::preview::{AgentId, Announcement, Change, ControlId, CountedCall, DialedNumber, Timestamp};
 
 /// Longest that an answer waits until the successor has its changes.
 const MAX_WAIT: Duration = Duration::from_millis(200);
@@ -33,29 +35,77 @@ pub(crate) struct NumberedChange {
 pub(crate) struct Succession {
     changes: UnboundedSender<NumberedChange>,
     sent: AtomicU64,
-    acknowledged: watch::Receiver<u64>,
+    acknowledged: watch::Receiver<Acknowledged>,
+}
+
+/// What the successor has.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Acknowledged {
+    /// The number of the latest change.
+    pub(crate) latest: u64,
+    /// It forwards callouts of its own.
+    pub(crate) serves: bool,
+    /// Calls for which the number was used up there.
+    pub(crate) refused: Arc<Mutex<BTreeSet<u64>>>,
+}
+
+impl Acknowledged {
+    /// The successor has this change; or it is a call, and `used` says that it is one too many.
+    pub(crate) fn note(&mut self, number: u64, used: bool) {
+        if used {
+            self.refused.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
+        }
+        self.latest = number;
+    }
+}
+
+/// What the successor answers about a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CallAnswer {
+    /// It counts the call too, or there is no successor.
+    Counted,
+    /// The number was called as often as it may be.
+    Used,
+    /// It did not answer.
+    Unknown,
 }
 
 impl Succession {
     /// A way, its other end, and where the numbers of changes that the successor has are reported.
-    pub(crate) fn new() -> (Self, UnboundedReceiver<NumberedChange>, watch::Sender<u64>) {
+    pub(crate) fn new() -> (Self, UnboundedReceiver<NumberedChange>, watch::Sender<Acknowledged>) {
         let (changes, received) = unbounded_channel();
-        let (acknowledge, acknowledged) = watch::channel(0);
+        let (acknowledge, acknowledged) = watch::channel(Acknowledged::default());
         (Self { changes, sent: AtomicU64::new(0), acknowledged }, received, acknowledge)
     }
 
     /// Hands on a change. The caller holds the lock of the agent.
-    pub(super) fn add(&self, agent: AgentId, change: Change, at: Timestamp) {
+    pub(super) fn add(&self, agent: AgentId, change: Change, at: Timestamp) -> u64 {
         let number = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
         // Without a receiver the successor has gone, and nothing is to be handed on.
         let _ = self.changes.send(NumberedChange { number, agent, change, at });
+        number
+    }
+
+    /// Waits for what the successor says about the call with this number. It counts calls of its own meanwhile.
+    pub(super) async fn answer_about(&self, number: u64) -> CallAnswer {
+        let mut acknowledged = self.acknowledged.clone();
+        let answer = acknowledged.wait_for(|known| known.latest >= number);
+        match tokio::time::timeout(MAX_WAIT, answer).await {
+            Ok(Ok(known)) => {
+                let used = known.refused.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+                if used { CallAnswer::Used } else { CallAnswer::Counted }
+            }
+            // The takeover has failed, and this process serves on.
+            Ok(Err(_)) if !self.acknowledged.borrow().serves => CallAnswer::Counted,
+            Ok(Err(_)) | Err(_) => CallAnswer::Unknown,
+        }
     }
 
     /// Waits until the successor has every change that was added so far, or is gone. Waits for a moment at most.
     pub(super) async fn handed_on(&self) {
         let number = self.sent.load(Ordering::Relaxed);
         let mut acknowledged = self.acknowledged.clone();
-        let _ = tokio::time::timeout(MAX_WAIT, acknowledged.wait_for(|latest| *latest >= number)).await;
+        let _ = tokio::time::timeout(MAX_WAIT, acknowledged.wait_for(|known| known.latest >= number)).await;
     }
 }
 
@@ -82,6 +132,8 @@ enum Kind {
     Cancelled(i64),
     Ended,
     EndedBefore(u64),
+    Called { control_id: i64, called: String, id: String, at: u64 },
+    CallReturned { control_id: i64, id: String },
 }
 
 impl NumberedChange {
@@ -96,6 +148,13 @@ impl NumberedChange {
             Change::Cancelled(control_id) => Kind::Cancelled(control_id.0),
             Change::Ended => Kind::Ended,
             Change::EndedBefore(moment) => Kind::EndedBefore(moment.0),
+            Change::Called(control_id, call) => Kind::Called {
+                control_id: control_id.0,
+                called: call.number.reveal().to_owned(),
+                id: call.id.to_string(),
+                at: call.at.0,
+            },
+            Change::CallReturned(control_id, id) => Kind::CallReturned { control_id: control_id.0, id: id.to_string() },
         };
         let (number, agent, at) = (self.number, self.agent.as_u32(), self.at.0);
         let line = serde_json::to_string(&Line { number, agent, at, kind })?;
@@ -114,6 +173,14 @@ impl NumberedChange {
             Kind::Cancelled(control_id) => Change::Cancelled(ControlId(control_id)),
             Kind::Ended => Change::Ended,
             Kind::EndedBefore(moment) => Change::EndedBefore(Timestamp(moment)),
+            Kind::Called { control_id, called, id, at } => {
+                let id = id.parse().map_err(io::Error::other)?;
+                let call = CountedCall { number: DialedNumber::new(called), id, at: Timestamp(at) };
+                Change::Called(ControlId(control_id), call)
+            }
+            Kind::CallReturned { control_id, id } => {
+                Change::CallReturned(ControlId(control_id), id.parse().map_err(io::Error::other)?)
+            }
         };
         Ok(Self { number, agent, change, at: Timestamp(at) })
     }
@@ -122,6 +189,7 @@ impl NumberedChange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::preview::RecordId;
 
     fn agent() -> AgentId {
         AgentId::try_from(101).unwrap()
@@ -132,9 +200,45 @@ mod tests {
         Change::Shown(Announcement { control_id: ControlId(-7), numbers, shown: Vec::new() })
     }
 
+    fn call_id() -> RecordId {
+        RecordId { run: u64::MAX, number: 9 }
+    }
+
+    fn called() -> Change {
+        let call = CountedCall { number: DialedNumber::new("+49 1"), id: call_id(), at: Timestamp(5) };
+        Change::Called(ControlId(-7), call)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_waits_for_the_word_of_the_successor() {
+        let (succession, _received, acknowledge) = Succession::new();
+        let first = succession.add(agent(), called(), Timestamp(5));
+        let second = succession.add(agent(), called(), Timestamp(5));
+        acknowledge.send_modify(|known| known.note(first, true));
+        assert_eq!(succession.answer_about(first).await, CallAnswer::Used);
+        assert_eq!(succession.answer_about(second).await, CallAnswer::Unknown, "no answer");
+        acknowledge.send_modify(|known| known.note(second, false));
+        assert_eq!(succession.answer_about(second).await, CallAnswer::Counted);
+        let third = succession.add(agent(), called(), Timestamp(5));
+        acknowledge.send_modify(|known| known.serves = true);
+        drop(acknowledge);
+        assert_eq!(succession.answer_about(third).await, CallAnswer::Unknown, "it may serve on");
+        let (succession, _received, acknowledge) = Succession::new();
+        let only = succession.add(agent(), called(), Timestamp(5));
+        drop(acknowledge);
+        assert_eq!(succession.answer_about(only).await, CallAnswer::Counted, "it never served");
+    }
+
     #[test]
     fn every_change_survives_its_line() {
-        let changes = [shown(), Change::Cancelled(ControlId(9)), Change::Ended, Change::EndedBefore(Timestamp(17))];
+        let changes = [
+            shown(),
+            Change::Cancelled(ControlId(9)),
+            Change::Ended,
+            Change::EndedBefore(Timestamp(17)),
+            called(),
+            Change::CallReturned(ControlId(-7), call_id()),
+        ];
         for (number, change) in (1..).zip(changes) {
             let change = NumberedChange { number, agent: agent(), change, at: Timestamp(5) };
             let line = change.to_line().unwrap();
@@ -155,7 +259,7 @@ mod tests {
             assert_eq!(received.recv().await.unwrap().number, 1);
             assert_eq!(received.recv().await.unwrap().change, Change::Ended);
             tokio::time::sleep(MAX_WAIT / 2).await;
-            acknowledge.send_replace(2);
+            acknowledge.send_modify(|known| known.latest = 2);
         };
         let begin = tokio::time::Instant::now();
         tokio::join!(succession.handed_on(), successor);

@@ -9,6 +9,7 @@
     reason = "a test says what is wrong by panicking, in its helpers too"
 )]
 
+mod calls;
 mod commands;
 mod gateway;
 mod page;

@@ -61,6 +61,7 @@ fn configured_for(reason: Reason, config: &mut Config) {
     match reason {
         Reason::TooLarge => config.limits.callout_body = 256,
         Reason::Overloaded => config.limits.requests = 1,
+        Reason::NumberUsed => config.previews.calls_per_number = 1,
         Reason::Ok
         | Reason::UnknownPreview
         | Reason::ControlIdMismatch
@@ -96,7 +97,7 @@ async fn provoke(lab: &Lab, clock: &MovableClock, agent: &Agent, reason: Reason)
         request.json(&body(7, "05712345"))
     };
     let request = match reason {
-        Reason::Ok | Reason::UnknownPreview | Reason::PreviewExpired | Reason::Overloaded => good,
+        Reason::Ok | Reason::UnknownPreview | Reason::PreviewExpired | Reason::NumberUsed | Reason::Overloaded => good,
         Reason::ControlIdMismatch => agent.callout_request(&body(9, "05712345")),
         Reason::NumberNotInPreview => agent.callout_request(&body(7, "05710000")),
         Reason::MalformedBody => good.body(r#"{"called":"05712345","callcontrolid":7,"Called":"05710000"}"#),
@@ -123,6 +124,10 @@ async fn provoke(lab: &Lab, clock: &MovableClock, agent: &Agent, reason: Reason)
     };
     let request = request.id(&format!("test-{reason}"));
     let answer = match reason {
+        Reason::NumberUsed => {
+            assert_eq!(judged(agent, 7, "05712345").await, "ok");
+            lab.send(&request).await
+        }
         Reason::PreviewExpired => {
             clock.advance(lab.running().generation().config.previews.ttl + Duration::from_millis(1));
             lab.send(&request).await
@@ -154,6 +159,7 @@ fn expected(reason: Reason, reject_status: u16) -> (u16, &'static str, &'static 
         Reason::UnknownPreview
         | Reason::ControlIdMismatch
         | Reason::PreviewExpired
+        | Reason::NumberUsed
         | Reason::MalformedBody
         | Reason::MissingField
         | Reason::InvalidAgentId
@@ -187,6 +193,7 @@ async fn enforced(reason: Reason, reject_status: u16) -> Value {
     match reason {
         Reason::Ok => assert_eq!(lab.simulator.callouts().last().unwrap().json(), json_of(&request), "{reason}"),
         Reason::UpstreamFailure => assert_eq!(lab.simulator.callouts().len(), 1, "{reason}: sent once"),
+        Reason::NumberUsed => assert_eq!(lab.simulator.callouts().len(), 1, "{reason}: the one before"),
         _ => assert!(lab.simulator.callouts().is_empty(), "{reason}: {:?}", lab.simulator.callouts()),
     }
     if reason != Reason::Ok {
@@ -238,7 +245,7 @@ fn fields_of(reason: Reason) -> BTreeSet<&'static str> {
     let parsed = ["called", "called_hash", "control_id"];
     let rest: &[_] = match reason {
         Reason::UnknownPreview | Reason::ControlIdMismatch => &[],
-        Reason::NumberNotInPreview | Reason::PreviewExpired => &["preview_age_ms"],
+        Reason::NumberNotInPreview | Reason::PreviewExpired | Reason::NumberUsed => &["preview_age_ms"],
         // The endpoint that may have received it.
         Reason::UpstreamFailure => &["preview_age_ms", "upstream"],
         Reason::Ok => &["preview_age_ms", "call_id", "upstream", "upstream_ms"],

@@ -1,11 +1,12 @@
 //! Certificates that are expired, not valid yet, or expire soon: at the start, at a reload, and when a file changes.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use previewgate::simulator::{Authority, SelfSigned};
 
-use crate::support::{API, CapturedLog, Gateway, Request, Setup, Site, Wire, eventually, leaf, trusting};
+use crate::support::{API, CapturedLog, Gateway, MovableClock, Request, Setup, Site, Wire, eventually, leaf, trusting};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const SERVER_TLS: &str = "[listener.tls]\ncertificate = \"own.crt\"\nprivate_key = \"own.key\"\n";
@@ -175,4 +176,42 @@ async fn the_certificate_of_an_endpoint_has_a_metric_and_a_warning() {
     let log = gateway.close().await.text();
     let says = format!("endpoint https://{address}: the certificate expires soon");
     assert_eq!(log.matches(&says).count(), 1, "{log}");
+}
+
+/// By the clock of the gateway: a machine that slept for a night says it in the morning.
+#[tokio::test]
+async fn once_a_day_the_log_says_which_certificates_end_soon() {
+    let authority = Authority::new().unwrap();
+    let clock = Arc::new(MovableClock::default());
+    let (bound, site) = Setup::encrypted().clock(clock.clone()).bind().await;
+    let gateway = bound.start();
+    let own = issue(&authority, days(33));
+    site.write("server.crt", &own.certificate);
+    site.write("server.key", &own.private_key);
+    gateway.check_certificate_files();
+    assert_eq!(gateway.logged().matches("certificates reloaded").count(), 1);
+    let mut said = (0, 0);
+    for (step, soon, expired) in [
+        (DAY, false, false),
+        (DAY * 2 - DAY / 24, false, false),
+        // 29 days are left.
+        (DAY + DAY / 24, true, false),
+        (DAY - DAY / 24, false, false),
+        (DAY / 24, true, false),
+        // A gateway that nobody looked at for a week.
+        (DAY * 7, true, false),
+        (DAY * 22, false, true),
+        (DAY / 2, false, false),
+        (DAY / 2, false, true),
+    ] {
+        clock.advance(step);
+        for _ in 0..3 {
+            gateway.check_certificate_files();
+        }
+        said = (said.0 + usize::from(soon), said.1 + usize::from(expired));
+        let log = gateway.logged();
+        let lines =
+            |words: &str| log.lines().filter(|line| line.contains("server.crt") && line.contains(words)).count();
+        assert_eq!((lines("the certificate expires soon"), lines("the certificate has expired")), said, "{log}");
+    }
 }

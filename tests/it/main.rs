@@ -25,6 +25,7 @@ mod audit;
 mod blind_spots;
 mod callers;
 mod callouts;
+mod calls_per_number;
 mod certificates;
 mod connections;
 mod decisions;

@@ -449,3 +449,29 @@ async fn events_are_counted_by_type_and_delivery() {
     }
     assert_eq!(judged(&agent, 9, "100").await, "ok");
 }
+
+/// A developer of an application sees in the log which preview reached which agent, and the cause of its end.
+#[tokio::test]
+async fn with_debug_the_log_shows_each_preview_that_is_recorded_and_each_that_ends() {
+    let settings = "log.level = \"debug\"\npreviews.per_agent = 2";
+    let lab = lenient().settings(settings).start().await;
+    let agent = lab.agent(101).await;
+    for control_id in 1..=4 {
+        agent.shown(control_id, "05712345,05712346").await;
+    }
+    let cancel = Request::put(format!("{API}/voicecall/101/cancelPreviewCallout")).guid(&agent.guid);
+    assert_eq!(lab.send(&cancel.json(&json!({"callcontrolid": 3}))).await.retcode(), "0");
+    agent.released().await;
+    lab.flush_log();
+    let lines: Vec<Value> = lab.log.text().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    for control_id in 1..=4 {
+        let words = format!("preview {control_id} reached agent 101");
+        let line = lines.iter().find(|line| line["message"] == words).unwrap_or_else(|| panic!("{words}: {lines:#?}"));
+        assert!(line["numbers"].as_str().unwrap().starts_with("******45"), "{line}");
+    }
+    let ended = lines.iter().filter(|line| line["message"] == "preview ended");
+    let ended: Vec<_> =
+        ended.map(|line| (line["control_id"].as_i64().unwrap(), line["cause"].as_str().unwrap())).collect();
+    let expected = [(1, "per_agent"), (2, "per_agent"), (3, "cancelled"), (4, "released")];
+    assert_eq!(ended, expected, "{lines:#?}");
+}

@@ -191,6 +191,35 @@ async fn health_asks_the_admin_listener() {
 }
 
 #[tokio::test]
+async fn health_asks_the_unix_socket() {
+    let settings = "shutdown.delay = \"30s\"\nadmin.socket = \"a.sock\"";
+    let site = Setup::plain().settings(settings).site().await;
+    let mut gateway: Process = site.run().await;
+    let path = site.path("a.sock");
+    let path = path.to_str().unwrap();
+    assert_eq!(health(&["--socket", path]).await, (Some(0), "ready\n".to_owned(), String::new()));
+    gateway.signal("TERM");
+    gateway.says("not ready").await;
+    let (code, _, complaint) = health(&["--socket", path]).await;
+    assert!(code == Some(1) && complaint.contains("shutting down") && complaint.contains(path), "{complaint}");
+    gateway.signal("TERM");
+    gateway.ended().await;
+    // The file is gone; one that was left behind; one that is no socket; a socket that nothing is said on.
+    let file = site.write("file", "");
+    let _silent = std::os::unix::net::UnixListener::bind(site.path("silent")).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(site.path("stale")).unwrap());
+    for socket in
+        [path, file.to_str().unwrap(), site.path("stale").to_str().unwrap(), site.path("silent").to_str().unwrap()]
+    {
+        let (code, _, complaint) = health(&["--socket", socket, "--timeout", "50ms"]).await;
+        assert!(code == Some(1) && complaint.contains("does not answer") && complaint.contains(socket), "{complaint}");
+    }
+    for other in [["--address", "127.0.0.1:1"], ["--config", "a.toml"]] {
+        assert_eq!(health(&["--socket", path, other[0], other[1]]).await.0, Some(2));
+    }
+}
+
+#[tokio::test]
 async fn health_waits_no_longer_than_it_may() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();

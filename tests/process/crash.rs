@@ -3,9 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use previewgate::simulator::{Ending, Fault, Misbehaviour, Stage};
 use serde_json::json;
 
-use crate::support::{API, Agent, Process, RUN, Request, Setup, Site, outcome};
+use crate::support::{API, Agent, Process, RUN, Request, Setup, Site, eventually, outcome};
 
 const SNAPSHOT: &str = "previews.snapshot";
 
@@ -263,4 +264,34 @@ async fn show_and_end(agent: Agent, seed: u64) -> Vec<(i64, String)> {
         }
     }
     ended
+}
+
+/// `previews.calls_per_number`: a crash gives no call back, whether the snapshot knows it or only the journal does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_is_given_back_when_the_gateway_is_killed() {
+    for interval in ["1h", "100ms"] {
+        let settings = format!(
+            "previews.snapshot = \"{SNAPSHOT}\"\npreviews.snapshot_interval = \"{interval}\"\npreviews.calls_per_number = 2"
+        );
+        let site = Setup::plain().lenient().settings(&settings).site().await;
+        let (gateway, one, other) = restarted_with_previews(&site).await;
+        // The upstream has it and does not answer; the gateway is killed.
+        let stall = Fault::Break { at: Stage::AfterRequest, how: Ending::Stall };
+        site.handle.misbehave(Misbehaviour::new(stall).on("previewCallout"));
+        let before = site.handle.callouts().len();
+        let mut calling = gateway.connect().await;
+        calling.write(&one.callout(7, "5550101").bytes()).await;
+        eventually("the callout to arrive", || site.handle.callouts().len() > before).await;
+        kill(gateway).await;
+        for _ in 0..2 {
+            let gateway = site.run().await;
+            assert_eq!(one.through(&gateway).call(7, "5550101").await.reason(), "number_used", "{interval}");
+            kill(gateway).await;
+        }
+        let gateway = site.run().await;
+        let other = other.through(&gateway);
+        for verdict in ["ok", "ok", "number_used"] {
+            assert_eq!(other.call(8, "5550102").await.verdict(), verdict, "{interval}");
+        }
+    }
 }

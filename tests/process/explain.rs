@@ -196,3 +196,33 @@ fn a_release_that_overtakes_its_preview_ends_it() {
     );
     assert_says(&after(&[&released.replace("2000", "500"), SHOWN]), &["forwarded, reason ok"]);
 }
+
+#[test]
+fn earlier_callouts_count_if_their_number_is_limited() {
+    let shown = r#"{"agent":101,"body":{"retcode":"0","event":{"eventType":"AgentEvent_Preview_CallOut","workNo":"101","content":{"controlid":7,"dialeddigits":"88889039,1"}}}}"#;
+    let callout = |number: &str| format!(r#"{{"agent":101,"callout":{{"called":"{number}","callcontrolid":7}}}}"#);
+    let (config, events) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    let limited = "[upstream]\nendpoints = [\"https://localhost\"]\n[previews]\ncalls_per_number = 2\n";
+    std::fs::write(config.path(), limited).unwrap();
+    let called = r#"{"called":"88889039","callcontrolid":7,"agent":101}"#;
+    let asked = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(asked.path(), called).unwrap();
+    for (calls, config, words) in [
+        (&["88889039", "1"][..], true, &["called 1 time(s) before, previews.calls_per_number is 2", "reason ok"][..]),
+        (&["88889039", "88889039"], true, &["agent 101 called ******39 of control ID 7: counts", "reason number_used"]),
+        (&["88889039", "88889039"], false, &["previews.calls_per_number is 0", "reason ok"]),
+    ]
+    .map(|(calls, limited, words)| (calls, limited.then(|| config.path()), words))
+    {
+        let lines: Vec<_> =
+            std::iter::once(shown.to_owned()).chain(calls.iter().map(|number| callout(number))).collect();
+        std::fs::write(events.path(), lines.join("\n")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_previewgate"));
+        command.arg("explain").arg("--events").arg(events.path()).arg("--request").arg(asked.path());
+        if let Some(config) = config {
+            command.arg("--config").arg(config);
+        }
+        let explanation = String::from_utf8(command.assert().code(0).get_output().stdout.clone()).unwrap();
+        assert_says(&explanation, words);
+    }
+}

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 
+use futures_util::future::join_all;
 use previewgate::preview::ControlId;
 use previewgate::simulator::{Fault, Misbehaviour};
 
@@ -154,5 +155,116 @@ async fn the_snapshot_goes_to_the_new_process() {
     for control_id in 7..11 {
         let verdict = agent.through(&restarted).call(control_id, "5550101").await.verdict();
         assert_eq!(verdict, "ok", "{control_id}");
+    }
+}
+
+/// Both processes serve for a moment, and together they forward as many callouts as one would.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_count_of_calls_is_one_for_both_processes() {
+    let settings = "shutdown.drain = \"1h\"\npreviews.calls_per_number = 2";
+    let site = Setup::plain().lenient().settings(settings).site().await;
+    let mut old = site.run().await;
+    let (agent, keeping) = (old.agent(101).await, old.agent(102).await);
+    agent.shown(7, "100,200,300").await;
+    assert_eq!(agent.call(7, "100").await.verdict(), "ok");
+    // A held poll keeps the old process from ending, and connections that are open already lead to it.
+    let mut held = old.connect().await;
+    held.write(&keeping.poll_request().bytes()).await;
+    within("the poll to be held", site.handle.wait_for_held_polls(1)).await;
+    let mut begun = Vec::new();
+    for number in ["100", "200", "200", "200", "200"] {
+        let mut connection = old.connect().await;
+        // The head arrives before the takeover, the body after it.
+        let request = agent.callout(7, number).bytes();
+        connection.write(&request[..request.len() - 1]).await;
+        begun.push((connection, request));
+    }
+    let served = site.handle.requests();
+    let new = take_over(&site).await;
+    assert_eq!(site.handle.requests(), served);
+    let through_new = agent.through(&new);
+    assert_eq!(through_new.call(7, "100").await.verdict(), "ok");
+    assert_eq!(through_new.call(7, "100").await.verdict(), "number_used");
+    let finished = begun.iter_mut().map(|(connection, request)| async {
+        connection.write(&request[request.len() - 1..]).await;
+        connection.answer().await.verdict()
+    });
+    let again = (0..4).map(|_| async { through_new.call(7, "200").await.verdict() });
+    let (by_old, by_new) = tokio::join!(join_all(finished), join_all(again));
+    assert_eq!(by_old[0], "number_used");
+    let of_200: Vec<_> = by_old[1..].iter().chain(&by_new).collect();
+    assert_eq!(of_200.iter().filter(|verdict| **verdict == "ok").count(), 2, "{of_200:?}");
+    assert!(of_200.iter().all(|verdict| ["ok", "number_used"].contains(&verdict.as_str())), "{of_200:?}");
+    site.handle.preview(id(102), ControlId(9), "1");
+    held.answer().await.passed();
+    assert!(old.ended().await.success());
+    for (number, verdict) in [("200", "number_used"), ("300", "ok")] {
+        assert_eq!(through_new.call(7, number).await.verdict(), verdict, "{number}");
+    }
+}
+
+/// Asks the gateway behind the Unix socket for its configuration hash: one for each configuration.
+fn hash_at(socket: &std::path::Path) -> std::io::Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let line = answer.lines().find(|line| line.starts_with("previewgate_config_info{")).expect("an answer");
+    Ok(line.to_owned())
+}
+
+/// The Unix socket for operators leads to the process that serves, at every moment, and leaves nothing behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_unix_socket_of_the_operators_follows_the_takeover() {
+    let settings = |level: &str| format!("admin.socket = \"a.sock\"\nlog.refusals_per_minute = {level}");
+    let site = Setup::plain().lenient().settings(&settings("1")).site().await;
+    let socket = site.path("a.sock");
+    let mut old = site.run().await;
+    let first = hash_at(&socket).unwrap();
+    // A process that fails, at once or after it has the state, leaves the socket to the old one.
+    site.configure("admin.socket = \"a.sock\"\nvalidation.mode = \"maybe\"");
+    assert_eq!(outcome(site.shell(TAKE_OVER)).await.0.code(), Some(78));
+    site.configure("admin.socket = \"a.sock\"\nadmin.address = \"192.0.2.1:1\"");
+    assert_eq!(outcome(site.shell(TAKE_OVER)).await.0.code(), Some(1));
+    let name = format!("previewgate-takeover {}", old.address);
+    let mut stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    stream.write_all(b"previewgate takeover 1\nready\n").unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+    drop(stream);
+    assert_eq!(hash_at(&socket).unwrap(), first);
+    // Two takeovers one after the other. The old process's end does not remove the file of the new one.
+    for level in ["2", "3"] {
+        site.configure(&settings(level));
+        let before = hash_at(&socket).unwrap();
+        let new = take_over(&site).await;
+        eventually_async("the socket to lead to the new process", async || hash_at(&socket).unwrap() != before).await;
+        assert!(old.ended().await.success());
+        assert_ne!(hash_at(&socket).unwrap(), before);
+        old = new;
+    }
+    assert!(old.stop().await.success());
+    let sockets = std::fs::read_dir(site.path(".")).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = sockets.filter(|name| name.to_string_lossy().starts_with("a.soc")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Without a snapshot the key of the hashes is random, and goes to the new process with them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_new_process_knows_whose_each_guid_is() {
+    for settings in ["", "previews.snapshot = \"previews\"\n"] {
+        let site =
+            Setup::plain().lenient().settings(&format!("{settings}validation.session = \"enforce\"")).site().await;
+        let mut old = site.run().await;
+        let (agent, stranger) = (old.agent(101).await, old.agent(102).await);
+        agent.shown(7, "5550101").await;
+        let mut foreign = agent.clone();
+        foreign.guid.clone_from(&stranger.guid);
+        for _ in 0..2 {
+            let new = take_over(&site).await;
+            assert!(old.ended().await.success());
+            assert_eq!(agent.through(&new).call(7, "5550101").await.verdict(), "ok");
+            assert_eq!(foreign.through(&new).call(7, "5550101").await.verdict(), "foreign_session", "{settings}");
+            old = new;
+        }
     }
 }

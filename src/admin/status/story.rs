@@ -154,6 +154,9 @@ fn rule(decision: &Decision) -> String {
             let age = decision.preview_age.map(length).unwrap_or_default();
             format!("The number was shown {age} before, longer than previews.ttl allows.")
         }
+        Reason::NumberUsed => {
+            "This number of the preview was called before, as often as previews.calls_per_number allows.".to_owned()
+        }
         Reason::SignedOut => "An agent without a session may not call.".to_owned(),
         Reason::ForeignSession => "The GUID must be that of the agent's own session.".to_owned(),
         Reason::AuditUnavailable => "A callout must be recorded before it is sent.".to_owned(),

@@ -100,6 +100,12 @@ pub(super) struct DecisionFact {
     pub(super) control_id: Option<i64>,
     pub(super) previews: Vec<JudgedPreview>,
     pub(super) ttl_ms: u64,
+    /// The limit in force, if it is known; from the records before this one.
+    pub(super) calls_per_number: Option<u32>,
+    /// The earlier calls that it says count.
+    pub(super) calls: Vec<RecordId>,
+    /// Other gateways knew of the previews that it was judged by.
+    pub(super) is_shared: bool,
 }
 
 impl DecisionFact {
@@ -120,6 +126,9 @@ impl DecisionFact {
             control_id: decision.control_id,
             previews: decision.previews.clone(),
             ttl_ms: decision.ttl_ms,
+            calls_per_number: None,
+            calls: decision.calls.clone(),
+            is_shared: decision.judged_by.as_deref() == Some("shared"),
         }
     }
 

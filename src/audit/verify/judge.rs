@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
+use super::calls::Calls;
 use super::chain::Line;
 use super::facts::{DecisionFact, EndFact, Place, ShownFact};
 use super::finding::{Findings, Grade};
@@ -47,6 +48,8 @@ pub(super) struct Judge {
     waiting: VecDeque<DecisionFact>,
     /// Decisions whose previews were shown too long before to be remembered.
     later: Vec<DecisionFact>,
+    /// What was called, for `previews.calls_per_number`.
+    calls: Calls,
     /// Decisions without outcome.
     open: HashMap<RecordId, OpenDecision>,
     /// The starts of gateways of which announcements were read.
@@ -87,13 +90,17 @@ impl Judge {
                     self.recent.expect_ttl(ttl);
                 }
             }
-            Some(Record::Decision(decision)) => self.decision(DecisionFact::new(place, &decision)),
+            Some(Record::Decision(decision)) => {
+                let calls_per_number = self.in_force.get(&chain).and_then(InForce::calls_per_number);
+                self.decision(DecisionFact { calls_per_number, ..DecisionFact::new(place, &decision) });
+            }
             Some(Record::Outcome(outcome)) => self.outcome(&place, &outcome, findings),
             Some(Record::Lost(lost)) => report_lost(&place, &lost, findings),
             _ => {}
         }
         self.judge_until(Timestamp(line.at.0.saturating_sub(DELAY_MS)), findings);
-        self.recent.forget(Timestamp(line.at.0.saturating_sub(DELAY_MS)));
+        let oldest = self.recent.forget(Timestamp(line.at.0.saturating_sub(DELAY_MS)));
+        self.calls.forget_before(oldest);
     }
 
     fn decision(&mut self, decision: DecisionFact) {
@@ -101,6 +108,9 @@ impl Judge {
         let reason = decision.reason.map_or("unknown", crate::preview::Reason::as_str).to_owned();
         *self.decisions.by_reason.entry((verdict, reason)).or_default() += 1;
         self.recent.expect_ttl(decision.ttl_ms);
+        if decision.calls_per_number != Some(0) {
+            self.calls.note(&decision);
+        }
         if decision.may_ring() {
             let open = OpenDecision {
                 place: decision.place.clone(),
@@ -116,7 +126,10 @@ impl Judge {
     fn outcome(&mut self, place: &Place, outcome: &Outcome<'_>, findings: &mut Findings) {
         match &*outcome.result {
             "answered" => self.decisions.answered += 1,
-            "not_sent" => self.decisions.not_sent += 1,
+            "not_sent" => {
+                self.decisions.not_sent += 1;
+                self.calls.not_sent(outcome.decision);
+            }
             _ => self.decisions.failed += 1,
         }
         if self.open.remove(&outcome.decision).is_none() && !self.may_be_pruned(place) {
@@ -161,6 +174,11 @@ impl Judge {
                 over.end.cause, end.file, end.seq
             );
             report(&decision, grade, &message, findings);
+        }
+        if decision.calls_per_number.is_some_and(|limit| limit > 0) {
+            for (grade, message) in self.calls.objections(&decision) {
+                report(&decision, grade, &message, findings);
+            }
         }
         match rule::derive(&decision, |id| self.recent.find(id)) {
             Derived::Unknown(_) if self.later.len() < MAX_LATER && decision.references().next().is_some() => {

@@ -6,6 +6,7 @@
 
 mod abandoned;
 mod anchors;
+mod calls;
 mod chain;
 mod facts;
 mod files;
@@ -104,6 +105,7 @@ pub fn derive_again(decision: &Line, shown: &[Line]) -> Derived {
         _ => None,
     });
     let facts: HashMap<RecordId, ShownFact> = facts.collect();
+    // The limit of calls is not among these records.
     rule::derive(&DecisionFact::new(Place::new(0, decision), &record), |id| facts.get(&id))
 }
 

@@ -58,8 +58,8 @@ impl Recent {
         self.agents.entry(ended.agent).or_default().push(fact.clone());
     }
 
-    /// Forgets what is too old to matter at `now`.
-    pub(super) fn forget(&mut self, now: Timestamp) {
+    /// Forgets what is too old to matter at `now`; returns before which time that is.
+    pub(super) fn forget(&mut self, now: Timestamp) -> Timestamp {
         let oldest = Timestamp(now.0.saturating_sub(self.ttl_ms.saturating_add(MARGIN_MS)));
         while self.order.front().is_some_and(|(at, _)| *at < oldest) {
             let Some((_, id)) = self.order.pop_front() else { break };
@@ -79,6 +79,7 @@ impl Recent {
                 }
             }
         }
+        oldest
     }
 
     pub(super) fn find(&self, id: RecordId) -> Option<&ShownFact> {

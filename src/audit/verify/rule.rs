@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::facts::{DecisionFact, ShownFact};
 use crate::preview::{
-    AgentPreviews, Announcement, Bounds, Callout, Change, ControlId, DialedNumber, Reason, Refusal, Timestamp, Verdict,
-    decide,
+    AgentPreviews, Announcement, Bounds, Callout, Change, ControlId, CountedCall, DialedNumber, Reason, Refusal, Rule,
+    Timestamp, Verdict, decide,
 };
 
 /// Clocks of two gateways, and the moment between judging and recording, may differ by this much.
@@ -54,6 +54,9 @@ pub(super) fn derive<'s>(
             }
         }
     }
+    if decision.reason == Some(Reason::NumberUsed) && decision.calls_per_number.is_none() {
+        return Derived::Unknown("its previews.calls_per_number is not known".to_owned());
+    }
     compare(decision, recorded, &previews)
 }
 
@@ -64,7 +67,8 @@ fn by_rule(reason: Reason) -> Option<Reason> {
         | Reason::UnknownPreview
         | Reason::ControlIdMismatch
         | Reason::NumberNotInPreview
-        | Reason::PreviewExpired => Some(reason),
+        | Reason::PreviewExpired
+        | Reason::NumberUsed => Some(reason),
         Reason::SignedOut => Some(Reason::UnknownPreview),
         _ => None,
     }
@@ -104,15 +108,24 @@ fn compare(decision: &DecisionFact, recorded: Reason, shown: &[&ShownFact]) -> D
     let Some(control_id) = decision.control_id else {
         return Derived::Contradiction("was judged without a control ID".to_owned());
     };
-    let Some(previews) = previews_of(decision, shown) else {
+    let Some(mut previews) = previews_of(decision, shown) else {
         return Derived::Unknown("its number was not hashed under the key of its preview".to_owned());
     };
     let callout = Callout { called: DialedNumber::new(CALLED), control_id: ControlId(control_id) };
-    let at = |now| decide(&callout, &previews, now, Duration::from_millis(decision.ttl_ms));
-    let reason = |now| at(now).map_or_else(Refusal::reason, |_| Reason::Ok);
+    for id in &decision.calls {
+        let call = CountedCall { number: DialedNumber::new(CALLED), id: *id, at: decision.place.at };
+        previews.apply(
+            Change::Called(ControlId(control_id), call),
+            decision.place.at,
+            Bounds { per_agent: usize::MAX },
+        );
+    }
     // The gateway judged by its own clock a moment before it made the record.
     let now = decision.place.at;
     let earlier = Timestamp(now.0.saturating_sub(u64::try_from(CLOCK_TOLERANCE.as_millis()).unwrap_or_default()));
+    let ttl = Duration::from_millis(decision.ttl_ms);
+    let rule = Rule { ttl, calls_per_number: decision.calls_per_number.unwrap_or_default() };
+    let reason = |now| decide(&callout, &previews, now, rule).map_or_else(Refusal::reason, |_| Reason::Ok);
     let derived = reason(now);
     if [derived, reason(earlier), reason(now.after(CLOCK_TOLERANCE))].contains(&recorded) {
         return check_ages(decision, shown);

@@ -7,6 +7,7 @@ const FIXED: [&str; 34] = [
     "listener.address",
     "listener.tls",
     "previews.ttl",
+    "previews.calls_per_number",
     "previews.per_agent",
     "previews.max_agents",
     "previews.snapshot",

@@ -47,6 +47,7 @@ const BAD_VALUES: &[Case] = &[
     // Numbers and words.
     ("limits", "connections = 0", "limits.connections", Some("0"), "is not within 1", "whole number"),
     ("limits", "requests = -4", "limits.requests", Some("-4"), "is not within 1", "whole number"),
+    ("previews", "calls_per_number = 101", "previews.calls_per_number", Some("101"), "not within 0 to 100", "100"),
     ("previews", "per_agent = 1025", "previews.per_agent", Some("1025"), "not within 1 to 1024", "1024"),
     ("previews", "max_agents = 10000001", "previews.max_agents", None, "not within 1 to 10000000", "10000000"),
     ("runtime", "workers = 1025", "runtime.workers", Some("1025"), "not within 0 to 1024", "1024"),

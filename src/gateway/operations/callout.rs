@@ -3,6 +3,7 @@
 
 use http::{Request, Response, request};
 
+use super::call_count::{count, give_back};
 use crate::gateway::audited::Basis;
 use crate::gateway::audited_callout::record_decision;
 use crate::gateway::client_body::{BodyRead, ClientBody};
@@ -30,9 +31,12 @@ pub(in crate::gateway) async fn handle(
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let (mut head, body) = request.into_parts();
     let limits = context.limits();
-    let (evaluation, mut body) = match body.read(limits.callout_body, limits).await? {
-        BodyRead::Whole(bytes) => (evaluated(context, record, agent, &head, &bytes).await, RequestBody::Whole(bytes)),
-        BodyRead::TooLarge(body) => (Evaluation::too_large(), body),
+    let (evaluation, session, mut body) = match body.read(limits.callout_body, limits).await? {
+        BodyRead::Whole(bytes) => {
+            let (evaluation, session) = evaluated(context, record, agent, &head, &bytes).await;
+            (evaluation, session, RequestBody::Whole(bytes))
+        }
+        BodyRead::TooLarge(body) => (Evaluation::too_large(), Ownership::Unknown, body),
     };
     if let Some(rewritten) = evaluation.rewritten {
         replace_length(&mut head, &rewritten);
@@ -41,7 +45,12 @@ pub(in crate::gateway) async fn handle(
     record.callout = evaluation.callout;
     record.preview_age = evaluation.preview_age;
     let warming_up = context.services().is_warming_up();
-    record.decide(apply_policy(evaluation.outcome, &context.config().validation, warming_up)?);
+    let mut verdict = apply_policy(evaluation.outcome, &context.config().validation, warming_up)?;
+    if context.config().previews.calls_per_number > 0 {
+        // Boxed, so that a callout without this limit is not larger for it.
+        verdict = Box::pin(count(context, record, agent, session, verdict)).await?;
+    }
+    record.decide(verdict);
     call(context, record, client, prepare(context, head, body)).await
 }
 
@@ -64,11 +73,11 @@ async fn evaluated(
     agent: AgentId,
     head: &request::Parts,
     body: &[u8],
-) -> Evaluation {
+) -> (Evaluation, Ownership) {
     // The checks that need no previews come first: a request that fails them costs no query to a shared store.
     let parsed = match parse_request(head.uri.query(), &head.headers, body) {
         Ok(parsed) => parsed,
-        Err(objection) => return Evaluation::malformed(objection),
+        Err(objection) => return (Evaluation::malformed(objection), Ownership::Unknown),
     };
     let services = context.services();
     // Before the previews are read. The audit log would otherwise seem to say that a callout was judged by a preview after its
@@ -76,11 +85,11 @@ async fn evaluated(
     let now = services.ledger.now();
     let LookUp { previews, source, ownership } = services.ledger.look_up(agent, context.guid_bytes()).await;
     if is_refused_as_foreign(ownership, &context.config().validation) {
-        return Evaluation::refused(parsed, Objection::ForeignSession);
+        return (Evaluation::refused(parsed, Objection::ForeignSession), ownership);
     }
     let previews = match previews {
         Ok(previews) => previews,
-        Err(unavailable) => return Evaluation::refused(parsed, Objection::Unknowable(unavailable)),
+        Err(unavailable) => return (Evaluation::refused(parsed, Objection::Unknowable(unavailable)), ownership),
     };
     let none = AgentPreviews::default();
     let state = AgentState {
@@ -88,10 +97,10 @@ async fn evaluated(
         signed_out: services.ledger.is_signed_out(agent),
         session: ownership,
     };
-    let evaluation = evaluate(parsed, state, now, context.config().previews.ttl);
+    let evaluation = evaluate(parsed, state, now, context.config().previews.rule());
     let (judged_by, session) = (source.as_str(), session_word(ownership));
     record.basis = Some(Basis { previews, at: now, judged_by, session });
-    evaluation
+    (evaluation, ownership)
 }
 
 fn session_word(session: Ownership) -> &'static str {
@@ -112,12 +121,20 @@ async fn call(
     // From here on the telephone may ring: the outcome is recorded although the client may not wait for it.
     record.must_finish();
     // Before the first byte is sent: whatever happens from now on, the log shows that the telephone may have rung.
-    record_decision(context, record).await?;
-    let response = forward(context, record, client, &mut unsent).await.inspect_err(|error| {
-        if matches!(error, GatewayError::Upstream(Failure::NotSent(_))) {
-            record.audited.was_not_sent();
+    if let Err(error) = record_decision(context, record).await {
+        give_back(context, record).await;
+        return Err(error);
+    }
+    let response = match forward(context, record, client, &mut unsent).await {
+        Ok(response) => response,
+        Err(error) => {
+            if matches!(error, GatewayError::Upstream(Failure::NotSent(_))) {
+                record.audited.was_not_sent();
+                give_back(context, record).await;
+            }
+            return Err(error);
         }
-    })?;
+    };
     let buffered = buffer(response, context.limits().callout_body).await?;
     record.audited.was_answered();
     match buffered {

@@ -1,15 +1,14 @@
 //! The lines of a journal.
 
-use std::fmt::Write as _;
-
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::super::guid_key::{GuidHash, KeyId};
+use super::super::hex::{bytes, hex};
 use super::super::sessions::Learnt;
-use crate::preview::{AgentId, Change, ControlId, Timestamp};
+use crate::preview::{AgentId, Change, ControlId, CountedCall, DialedNumber, RecordId, Timestamp};
 
 /// One line: what happened to an agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(in crate::store) agent: AgentId,
     pub(in crate::store) at: Timestamp,
@@ -17,33 +16,44 @@ pub(crate) struct Entry {
 }
 
 /// What a line says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Event {
     /// This preview has ended, or all previews, as far as they were shown at or before the time of the entry.
     End(Option<ControlId>),
+    /// A number of this preview is about to be called.
+    Called(ControlId, CountedCall),
+    /// That call was not sent.
+    CallReturned(ControlId, RecordId),
     /// Something new about the agent's session, as hashes under this key.
     Session(KeyId, Learnt),
 }
 
 impl Entry {
-    /// The end that `change` is, if it is one.
-    pub(in crate::store) fn end(agent: AgentId, change: &Change, now: Timestamp) -> Option<Self> {
-        let (control_id, at) = match change {
+    /// What of `change` a crash must not undo: everything but an announcement.
+    pub(in crate::store) fn of(agent: AgentId, change: &Change, now: Timestamp) -> Option<Self> {
+        let (event, at) = match change {
             Change::Shown(_) => return None,
-            Change::Cancelled(control_id) => (Some(*control_id), now),
-            Change::Ended => (None, now),
-            Change::EndedBefore(moment) => (None, Timestamp(moment.0.saturating_sub(1))),
+            Change::Cancelled(control_id) => (Event::End(Some(*control_id)), now),
+            Change::Ended => (Event::End(None), now),
+            Change::EndedBefore(moment) => (Event::End(None), Timestamp(moment.0.saturating_sub(1))),
+            Change::Called(control_id, call) => (Event::Called(*control_id, call.clone()), call.at),
+            Change::CallReturned(control_id, id) => (Event::CallReturned(*control_id, *id), now),
         };
-        Some(Self { agent, at, event: Event::End(control_id) })
+        Some(Self { agent, at, event })
     }
 
     /// With its line feed.
     pub(super) fn line(&self) -> String {
-        let what = match self.event {
+        let what = match &self.event {
             Event::End(None) => "*".to_owned(),
             Event::End(Some(control_id)) => control_id.to_string(),
+            // A number can have any character, and an entry is words with blanks between them.
+            Event::Called(control_id, call) => {
+                format!("!{control_id}:{}:{}", call.id, hex(call.number.reveal().as_bytes()))
+            }
+            Event::CallReturned(control_id, id) => format!("~{control_id}:{id}"),
             Event::Session(key, Learnt { guid, begins }) => {
-                let mark = if begins { '@' } else { '+' };
+                let mark = if *begins { '@' } else { '+' };
                 guid.map_or_else(|| mark.to_string(), |guid| format!("{mark}{key}:{guid}"))
             }
         };
@@ -57,15 +67,29 @@ impl Entry {
         let (text, check) = line.rsplit_once(' ')?;
         let mut words = text.split(' ');
         let (agent, what, at) = (words.next()?, words.next()?, words.next()?);
-        let event = match (what.strip_prefix('@'), what.strip_prefix('+')) {
-            _ if what == "*" => Event::End(None),
-            (Some(guid), _) => session(guid, true)?,
-            (None, Some(guid)) => session(guid, false)?,
-            (None, None) => Event::End(Some(what.parse().ok()?)),
+        let at = Timestamp(at.parse().ok()?);
+        let event = match (what.get(..1)?, what.get(1..)?) {
+            ("*", "") => Event::End(None),
+            ("@", guid) => session(guid, true)?,
+            ("+", guid) => session(guid, false)?,
+            ("!", call) => called(call, at)?,
+            ("~", call) => {
+                let (control_id, id) = call.split_once(':')?;
+                Event::CallReturned(control_id.parse().ok()?, id.parse().ok()?)
+            }
+            _ => Event::End(Some(what.parse().ok()?)),
         };
         let sound = words.next().is_none() && check == checksum(text);
-        sound.then_some(Self { agent: agent.parse().ok()?, at: Timestamp(at.parse().ok()?), event })
+        sound.then_some(Self { agent: agent.parse().ok()?, at, event })
     }
+}
+
+fn called(call: &str, at: Timestamp) -> Option<Event> {
+    let mut parts = call.split(':');
+    let (control_id, id, number) = (parts.next()?, parts.next()?, parts.next()?);
+    let number = DialedNumber::new(String::from_utf8(bytes(number)?).ok()?);
+    let call = CountedCall { number, id: id.parse().ok()?, at };
+    parts.next().is_none().then_some(Event::Called(control_id.parse().ok()?, call))
 }
 
 fn session(guid: &str, begins: bool) -> Option<Event> {
@@ -77,10 +101,6 @@ fn session(guid: &str, begins: bool) -> Option<Event> {
     Some(Event::Session(key.parse().ok()?, Learnt { guid: Some(guid), begins }))
 }
 
-fn checksum(text: &str) -> String {
-    digest(&SHA256, text.as_bytes()).as_ref().iter().take(4).fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+pub(super) fn checksum(text: &str) -> String {
+    hex(digest(&SHA256, text.as_bytes()).as_ref().get(..4).unwrap_or_default())
 }

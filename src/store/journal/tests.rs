@@ -1,7 +1,8 @@
 //! Ends come back after the end of the process, whatever it was doing; unreadable lines end more rather than less.
 
+use super::entry::checksum as checksum_of;
 use super::*;
-use crate::preview::{DialedNumber, Preview, ShownNumber};
+use crate::preview::{CallCount, DialedNumber, Preview, ShownNumber};
 use crate::store::guid_key::GuidHash;
 
 const RUN: &str = "0123456789abcdef";
@@ -13,7 +14,13 @@ fn agent(number: u32) -> AgentId {
 fn preview(control_id: i64, shown_at: u64) -> Preview {
     let number = ShownNumber { number: DialedNumber::new("100"), shown_at: Timestamp(shown_at) };
     let announced_at = Timestamp(shown_at);
-    Preview { control_id: ControlId(control_id), numbers: vec![number], announced_at, shown: Vec::new() }
+    Preview {
+        control_id: ControlId(control_id),
+        numbers: vec![number],
+        announced_at,
+        shown: Vec::new(),
+        calls: CallCount::default(),
+    }
 }
 
 fn end(number: u32, control_id: Option<i64>, until: u64) -> Entry {
@@ -118,7 +125,7 @@ fn what_is_appended_is_read_again_in_the_files_from_a_rotation_on() {
     let second = journal.rotate().unwrap();
     journal.append(end(102, None, 20));
     wait(&journal);
-    let ended = |first: u64| Replay::read(&snapshot, first, RUN).unwrap().ends.into_keys().collect::<Vec<_>>();
+    let ended = |first: u64| Replay::read(&snapshot, first, RUN).unwrap().changes.into_keys().collect::<Vec<_>>();
     assert_eq!((second, ended(1), ended(second)), (2, vec![agent(101), agent(102)], vec![agent(102)]));
     remove_before(&snapshot, second).unwrap();
     assert_eq!(ended(1), [agent(102)]);
@@ -142,7 +149,7 @@ fn an_end_that_cannot_be_written_is_kept_until_it_can() {
     // It is older than the new file, which may also hold it: an end can be recorded twice, but not be lost.
     journal.rotate().unwrap();
     let replay = Replay::read(&snapshot, 1, RUN).unwrap();
-    assert_eq!(replay.ends.into_keys().collect::<Vec<_>>(), [agent(101)]);
+    assert_eq!(replay.changes.into_keys().collect::<Vec<_>>(), [agent(101)]);
 }
 
 #[test]
@@ -198,4 +205,56 @@ fn very_many_pending_sessions_become_one_unknown_one_for_each_agent() {
     let entries = [session(101, 9, Some(1), true), end(101, None, 6), session(101, 9, Some(2), false)];
     let unknown = Entry { at: Timestamp(0), ..session(101, 0, None, true) };
     assert_eq!(taken_together(&entries), [end(101, None, 6), unknown]);
+}
+
+fn called(number: u32, control_id: i64, called: &str, id: u64, at: u64) -> Entry {
+    let id = RecordId { run: 0x9a0b_1c2d_3e4f_5061, number: id };
+    let call = CountedCall { number: DialedNumber::new(called), id, at: Timestamp(at) };
+    Entry { agent: agent(number), at: Timestamp(at), event: Event::Called(ControlId(control_id), call) }
+}
+
+fn returned(number: u32, control_id: i64, id: u64) -> Entry {
+    let id = RecordId { run: 0x9a0b_1c2d_3e4f_5061, number: id };
+    Entry { agent: agent(number), at: Timestamp(30), event: Event::CallReturned(ControlId(control_id), id) }
+}
+
+/// How many calls of agent 101 are counted for 1 (shown at 10) and 2 (shown at 20).
+fn counted(entries: &[Entry], run: &str) -> Vec<usize> {
+    let mut replay = Replay::default();
+    replay.add(content(entries).as_bytes(), run);
+    let mut previews = vec![preview(1, 10), preview(2, 20)];
+    replay.apply(agent(101), &mut previews);
+    previews.iter().map(|preview| preview.calls.iter().count()).collect()
+}
+
+#[test]
+fn every_call_survives_its_line() {
+    for number in ["100", "+49 30 1", "", "a:b !~@", "４９", "1\n2"] {
+        let entry = called(101, -7, number, 5, 25);
+        assert_eq!(Entry::read(entry.line().strip_suffix('\n').unwrap()), Some(entry.clone()), "{}", entry.line());
+    }
+    let entry = returned(101, 0, 5);
+    assert_eq!(Entry::read(entry.line().trim_end()), Some(entry));
+    for broken in ["!7:1-2", "!7:1-2:3", "!7:x:31", "!x:1-2:31", "!7:1-2:zz", "!7:1-2:31:4", "~7", "~7:x", "!", "~"] {
+        let text = format!("101 {broken} 5");
+        let line = format!("{text} {}", checksum_of(&text));
+        assert_eq!(Entry::read(&line), None, "{line}");
+    }
+}
+
+#[test]
+fn calls_count_again_whatever_the_run() {
+    for run in [RUN, "another run"] {
+        let calls = [called(101, 1, "100", 1, 25), called(101, 1, "100", 1, 25), called(101, 2, "100", 2, 26)];
+        assert_eq!(counted(&calls, run), [1, 1]);
+        assert_eq!(counted(&[called(101, 1, "100", 1, 25), returned(101, 1, 1)], run), [0, 0]);
+        assert_eq!(counted(&[called(102, 1, "100", 1, 25), called(101, 9, "100", 2, 25)], run), [0, 0]);
+    }
+}
+
+/// The preview of the snapshot was shown after the end of the one that was called.
+#[test]
+fn calls_of_a_preview_that_has_ended_do_not_count_for_the_next_one() {
+    let entries = [called(101, 2, "100", 1, 15), end(101, Some(2), 16), called(101, 2, "100", 2, 25)];
+    assert_eq!(counted(&entries, RUN), [0, 1]);
 }

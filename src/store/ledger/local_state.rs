@@ -12,16 +12,22 @@ use crate::store::succession::Succession;
 impl Ledger {
     /// Applies changes to everything that belongs to this machine: memory, journal, and the process that takes over.
     pub(super) fn apply_here(&self, agent: AgentId, changes: &[Change], at: Timestamp) -> Vec<Surplus> {
+        let surplus = self.apply_to_memory(agent, changes, at);
+        if let Some(succession) = &*self.succession.load() {
+            changes.iter().for_each(|change| _ = succession.add(agent, change.clone(), at));
+        }
+        surplus
+    }
+
+    /// Applies changes to memory and journal.
+    pub(super) fn apply_to_memory(&self, agent: AgentId, changes: &[Change], at: Timestamp) -> Vec<Surplus> {
         let surplus = self.local.apply(agent, changes.iter().cloned(), at);
         for _ in surplus.iter().filter(|surplus| surplus.previews > 0) {
             self.recent_ends.note(agent, RecentEnd { control_id: None, cause: MADE_ROOM, at });
         }
         // After the previews: an end in a journal that a snapshot does not need is in the previews of that snapshot.
         if let Some(journal) = self.journal.get() {
-            changes.iter().filter_map(|change| Entry::end(agent, change, at)).for_each(|end| journal.append(end));
-        }
-        if let Some(succession) = &*self.succession.load() {
-            changes.iter().for_each(|change| succession.add(agent, change.clone(), at));
+            changes.iter().filter_map(|change| Entry::of(agent, change, at)).for_each(|entry| journal.append(entry));
         }
         surplus
     }
@@ -32,11 +38,18 @@ impl Ledger {
     }
 
     /// Applies a change that the process made at `at` from which this one took over at `since`. The shared store has it
-    /// already. A preview that was shown to an earlier session of the agent is not recorded.
-    pub(crate) fn adopt(&self, agent: AgentId, change: Change, at: Timestamp, since: Moment) {
+    /// already. A preview that was shown to an earlier session of the agent is not recorded. Returns false for a call that is
+    /// one too many: this process has forwarded others meanwhile.
+    pub(crate) fn adopt(&self, agent: AgentId, change: Change, at: Timestamp, since: Moment) -> bool {
         let _lock = self.lock(agent);
+        if let Change::Called(control_id, call) = &change
+            && self.is_one_too_many(agent, *control_id, call)
+        {
+            return false;
+        }
         if !matches!(change, Change::Shown(_)) || !self.fences.of(agent).is_earlier_poll(since) {
             self.apply_here(agent, &[change], at.min(self.time.now()));
         }
+        true
     }
 }

@@ -1,5 +1,6 @@
 //! What events, sign-ins and ends do to the state of the agents.
 
+mod calls;
 mod model;
 
 use std::sync::Arc;
@@ -20,18 +21,22 @@ fn agent(number: u32) -> AgentId {
     AgentId::try_from(number).unwrap()
 }
 
-fn scene() -> Scene {
-    let (clock, metrics) = (Arc::new(ManualClock::new(Timestamp(1_000_000))), Arc::new(Metrics::new()));
-    let config = Previews {
+fn config() -> Previews {
+    Previews {
         ttl: Duration::from_secs(60),
+        calls_per_number: 0,
         per_agent: 16,
         max_agents: 100,
         snapshot: None,
         snapshot_interval: Duration::from_secs(10),
         session_key: None,
         store: StoreKind::Memory,
-    };
-    Scene { ledger: Ledger::new(&config, clock.clone(), Arc::clone(&metrics)), clock, metrics }
+    }
+}
+
+fn scene() -> Scene {
+    let (clock, metrics) = (Arc::new(ManualClock::new(Timestamp(1_000_000))), Arc::new(Metrics::new()));
+    Scene { ledger: Ledger::new(&config(), clock.clone(), Arc::clone(&metrics)), clock, metrics }
 }
 
 fn preview(agent: u32, control_id: i64, generated_at: u64) -> String {

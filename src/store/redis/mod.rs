@@ -24,6 +24,7 @@
 //! - A Redis that loses its memory forgets ends too. With "local", each gateway then goes by its own cache for agents
 //!   that Redis knows nothing about.
 
+mod calls;
 mod heartbeat;
 mod joining;
 mod link;
@@ -243,8 +244,17 @@ impl SharedStore {
     }
 
     async fn flush(&self, agent: AgentId) -> Result<(), Failure> {
-        let lock = self.write_locks.get(agent.as_u32() as usize % WRITE_LOCKS).ok_or(Failure::NotConnected)?;
-        let _lock = lock.lock().await;
+        let _lock = self.write_lock(agent)?.lock().await;
+        self.flush_locked(agent).await
+    }
+
+    /// Writes of one agent take turns.
+    fn write_lock(&self, agent: AgentId) -> Result<&Mutex<()>, Failure> {
+        self.write_locks.get(agent.as_u32() as usize % WRITE_LOCKS).ok_or(Failure::NotConnected)
+    }
+
+    /// The caller holds the agent's lock.
+    async fn flush_locked(&self, agent: AgentId) -> Result<(), Failure> {
         // Another task may have written the changes while this one waited for the lock.
         let Some(batch) = self.outbox.begin(agent) else { return Ok(()) };
         let mut stored = self.fetch(agent).await?;
@@ -281,8 +291,12 @@ impl SharedStore {
             return Ok(Swap::Done);
         }
         let mut changes = batch.changes.iter().filter_map(|timed| timed.change.as_ref());
-        let ends = changes.any(|change| !matches!(change, Change::Shown(_)));
-        let ends = ends && after.has_lost_previews(&before);
+        let ends = changes.any(Change::is_end) && after.has_lost_previews(&before);
+        self.replace(agent, stored, &after, ends).await
+    }
+
+    /// Puts `after` in the place of `stored`, if that is still what Redis has. `ends`: it ends something.
+    async fn replace(&self, agent: AgentId, stored: &Stored, after: &Record, ends: bool) -> Result<Swap, Failure> {
         let mut connection = self.link.connection().ok_or(Failure::NotConnected)?;
         let mut swap = cmd("EVAL");
         swap.arg(SWAP).arg(1).arg(self.key(agent)).arg(&stored.tag).arg(tag()?).arg(after.to_json());

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::super::guid_key::{GuidHash, KeyId};
 use super::super::sessions::{Learnt, Session};
-use crate::preview::{AgentPreviews, Bounds, Change, ControlId, DialedNumber, Preview, ShownNumber, Timestamp};
+use crate::preview::{
+    AgentPreviews, Bounds, CallCount, Change, ControlId, CountedCall, DialedNumber, Preview, ShownNumber, Timestamp,
+};
 
 /// Cancellations that are remembered; one agent has few previews at a time.
 const MAX_CANCELLATIONS: usize = 16;
@@ -111,7 +113,8 @@ impl Record {
             return;
         }
         self.note_end(change, at);
-        if !late {
+        // A call that comes late does not change what was shown since.
+        if !late || matches!(change, Change::Called(..) | Change::CallReturned(..)) {
             self.previews.apply(change.clone(), at, bounds);
             return;
         }
@@ -147,16 +150,20 @@ impl Record {
         self.session.filter(|known| known.key == key).map(|known| known.session)
     }
 
-    /// Whether `change` shows a preview that ended after it was shown.
+    /// Whether `change` shows or calls a preview that ended after it.
     fn is_over(&self, change: &Change, at: Timestamp) -> bool {
-        let Change::Shown(announcement) = change else { return false };
-        let cancelled = self.cancelled.iter().any(|(id, when)| *id == announcement.control_id && at < *when);
+        let control_id = match change {
+            Change::Shown(announcement) => announcement.control_id,
+            Change::Called(control_id, _) => *control_id,
+            Change::Cancelled(_) | Change::Ended | Change::EndedBefore(_) | Change::CallReturned(..) => return false,
+        };
+        let cancelled = self.cancelled.iter().any(|(id, when)| *id == control_id && at < *when);
         cancelled || self.ended.is_some_and(|when| at < when)
     }
 
     fn note_end(&mut self, change: &Change, at: Timestamp) {
         match change {
-            Change::Shown(_) => {}
+            Change::Shown(_) | Change::Called(..) | Change::CallReturned(..) => {}
             Change::Cancelled(control_id) => {
                 self.cancelled.retain(|(id, _)| id != control_id);
                 self.cancelled.push((*control_id, at));
@@ -224,6 +231,7 @@ fn split(previews: &AgentPreviews, at: Timestamp) -> (Vec<Preview>, Vec<Preview>
         let (mut old, mut new) = (preview.clone(), preview);
         old.retain_shown(|shown_at| shown_at <= at);
         new.retain_shown(|shown_at| shown_at > at);
+        (old.calls, new.calls) = std::mem::take(&mut new.calls).split(at);
         if let Some(announced_at) = old.numbers.iter().map(|shown| shown.shown_at).max() {
             earlier.push(Preview { announced_at, ..old });
         }
@@ -280,6 +288,9 @@ struct WrittenPreview {
     /// One time for each number; earlier versions have none, and all numbers have the time `at`.
     #[serde(default)]
     times: Vec<u64>,
+    /// Number, name and time of each call that counts. Gateways without it drop it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    calls: Vec<(String, String, u64)>,
 }
 
 impl WrittenPreview {
@@ -290,6 +301,7 @@ impl WrittenPreview {
             at: preview.announced_at.0,
             shown: preview.shown.iter().map(ToString::to_string).collect(),
             times: preview.numbers.iter().map(|shown| shown.shown_at.0).collect(),
+            calls: preview.calls.iter().map(written_call).collect(),
         }
     }
 
@@ -301,8 +313,17 @@ impl WrittenPreview {
             numbers: numbers.map(|(number, shown_at)| ShownNumber { number, shown_at }).collect(),
             announced_at: Timestamp(self.at),
             shown: self.shown.iter().filter_map(|reference| reference.parse().ok()).collect(),
+            calls: self.calls.into_iter().filter_map(read_call).collect::<CallCount>(),
         }
     }
+}
+
+fn written_call(call: &CountedCall) -> (String, String, u64) {
+    (call.number.reveal().to_owned(), call.id.to_string(), call.at.0)
+}
+
+fn read_call((number, id, at): (String, String, u64)) -> Option<CountedCall> {
+    Some(CountedCall { number: DialedNumber::new(number), id: id.parse().ok()?, at: Timestamp(at) })
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@
 //!
 //! The first line says what the file is, which version of this format, when it was saved, by which run of a gateway, the
 //! number of the first journal that continues it, and the key of the hashes. Times are milliseconds since the Unix epoch.
-//! `guids` are keyed hashes of the GUIDs of the agent's session, the current one first. An agent is one line, the one with the newest preview first. The last line proves that nothing
+//! `guids` are keyed hashes of the GUIDs of the agent's session, the current one first. With `previews.calls_per_number`, a
+//! preview has `calls`: number, name and time of each. An agent is one line, the one with the newest preview first. The last line proves that nothing
 //! is missing or altered: what does not end with it is damaged, and nothing of it is used.
 
 use std::borrow::Cow;
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::guid_key::{GuidHash, KeyId};
 use super::fault::SnapshotFault;
-use crate::preview::{AgentId, AgentPreviews, ControlId, DialedNumber, Preview, ShownNumber, Timestamp};
+use crate::preview::{AgentId, AgentPreviews, ControlId, CountedCall, DialedNumber, Preview, ShownNumber, Timestamp};
 
 /// How every snapshot of any version begins.
 pub(super) const MAGIC: &str = "previewgate-snapshot";
@@ -88,6 +89,9 @@ struct PreviewItem<'a> {
     /// One time for each number.
     #[serde(default)]
     shown_at: Vec<u64>,
+    /// See [`Preview::calls`]: number, name and time of each.
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    calls: Vec<(Cow<'a, str>, Cow<'a, str>, u64)>,
 }
 
 /// Writes a snapshot; returns how many agents had to be left out because their line would be too long to be read.
@@ -131,7 +135,12 @@ fn preview_item(preview: &Preview) -> PreviewItem<'_> {
         numbers: preview.numbers().map(|number| Cow::Borrowed(number.reveal())).collect(),
         shown_at: preview.numbers.iter().map(|shown| shown.shown_at.0).collect(),
         shown: preview.shown.iter().map(|reference| Cow::Owned(reference.to_string())).collect(),
+        calls: preview.calls.iter().map(call_item).collect(),
     }
+}
+
+fn call_item(call: &CountedCall) -> (Cow<'_, str>, Cow<'_, str>, u64) {
+    (Cow::Borrowed(call.number.reveal()), Cow::Owned(call.id.to_string()), call.at.0)
 }
 
 fn end_line(agents: usize, digest: Context) -> String {
@@ -229,19 +238,25 @@ fn read_agent(line: &[u8]) -> Result<(AgentId, Vec<Preview>, Vec<GuidHash>), Sna
     let AgentLine { agent, previews, guids } = serde_json::from_slice(line).map_err(|_| DAMAGED)?;
     let agent = AgentId::try_from(agent).map_err(|_| DAMAGED)?;
     let guids = guids.iter().map(|guid| guid.parse()).collect::<Result<_, _>>().map_err(|_| DAMAGED)?;
-    Ok((agent, previews.into_iter().map(read_preview).collect(), guids))
+    let previews = previews.into_iter().map(read_preview).collect::<Option<_>>().ok_or(DAMAGED)?;
+    Ok((agent, previews, guids))
 }
 
-fn read_preview(item: PreviewItem<'_>) -> Preview {
-    let PreviewItem { control_id, announced_at, numbers, shown, shown_at } = item;
+/// `None` if a call cannot be read: it must not be given back.
+fn read_preview(item: PreviewItem<'_>) -> Option<Preview> {
+    let PreviewItem { control_id, announced_at, numbers, shown, shown_at, calls } = item;
+    let call = |(number, id, at): (Cow<'_, str>, Cow<'_, str>, u64)| {
+        Some(CountedCall { number: DialedNumber::new(number), id: id.parse().ok()?, at: Timestamp(at) })
+    };
     let times = shown_at.into_iter().chain(std::iter::repeat(announced_at));
     let numbers = numbers.into_iter().zip(times);
-    Preview {
+    Some(Preview {
         control_id: ControlId(control_id),
         numbers: numbers
             .map(|(number, at)| ShownNumber { number: DialedNumber::new(number), shown_at: Timestamp(at) })
             .collect(),
         announced_at: Timestamp(announced_at),
         shown: shown.iter().filter_map(|reference| reference.parse().ok()).collect(),
-    }
+        calls: calls.into_iter().map(call).collect::<Option<_>>()?,
+    })
 }

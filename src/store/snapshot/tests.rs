@@ -35,8 +35,16 @@ fn store_at(clock: &Arc<ManualClock>) -> Store {
 fn store_with(clock: &Arc<ManualClock>, per_agent: usize) -> Store {
     let snapshot_interval = Duration::from_secs(10);
     let store = StoreKind::Memory;
-    let config =
-        Previews { ttl: TTL, per_agent, max_agents: 100, snapshot: None, snapshot_interval, session_key: None, store };
+    let config = Previews {
+        ttl: TTL,
+        calls_per_number: 0,
+        per_agent,
+        max_agents: 100,
+        snapshot: None,
+        snapshot_interval,
+        session_key: None,
+        store,
+    };
     Store { memory: MemoryStore::new(&config, Arc::new(Metrics::new())), clock: Arc::clone(clock) }
 }
 

@@ -33,13 +33,11 @@ impl RedisLab {
         let store = redis.settings();
         let start = |lines: &&str| {
             // Keys of other tables come before the table of the store.
-            let (first, rest) = match lines.split_once('\n') {
-                Some((first, rest)) if ["previews.", "shutdown."].iter().any(|table| first.starts_with(table)) => {
-                    (first, rest)
-                }
-                _ => ("", *lines),
-            };
-            site.start_another(&format!("previews.per_agent = 128\n{first}\n{store}{rest}"))
+            let other =
+                |line: &&str| ["previews.", "shutdown.", "upstream."].iter().any(|table| line.starts_with(table));
+            let first: Vec<_> = lines.lines().take_while(other).collect();
+            let rest: Vec<_> = lines.lines().skip(first.len()).collect();
+            site.start_another(&format!("previews.per_agent = 128\n{}\n{store}{}", first.join("\n"), rest.join("\n")))
         };
         let gateways = settings.iter().map(start).collect();
         Self { gateways, redis, _site: site }

@@ -4,6 +4,7 @@
 //! sleeps to synchronise: it waits for what it needs to have happened.
 
 mod audit;
+mod calls;
 mod joining;
 mod lab;
 

@@ -1,0 +1,148 @@
+//! `previews.calls_per_number`: a callout is judged and counted in one step, so that of two callouts that come at once, here
+//! or at two gateways that share the previews, only one can be the last that is permitted.
+
+use std::sync::Arc;
+
+use super::Ledger;
+use crate::config::OnStoreFailure;
+use crate::preview::{AgentId, AgentPreviews, Change, ControlId, CountedCall, RecordId};
+use crate::store::Unavailable;
+use crate::store::redis::{SessionRelation, TimedChange};
+use crate::store::succession::CallAnswer;
+
+/// Whether a callout counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// It does, and may be forwarded.
+    Yes,
+    /// The judge refused it.
+    Refused,
+    /// The process that takes over from this one has used up the number meanwhile.
+    UsedElsewhere,
+}
+
+/// What decides whether a callout is forwarded. It may be asked more than once, with previews that changed meanwhile; the
+/// last answer counts.
+type Judge<'j> = dyn FnMut(&Arc<AgentPreviews>) -> bool + Send + 'j;
+
+impl Ledger {
+    /// Has `judge` decide by the agent's previews of this instant, and counts the call if it agrees. The count is where it
+    /// outlives a crash when this returns.
+    ///
+    /// # Errors
+    /// When the shared store did not answer in time and `on_store_failure` is not "local". Whoever forwards the callout
+    /// nevertheless counts it with [`Self::count_unjudged`], whoever does not gives it back with [`Self::return_call`].
+    pub async fn count_call(
+        &self,
+        agent: AgentId,
+        control_id: ControlId,
+        call: &CountedCall,
+        judge: &mut Judge<'_>,
+    ) -> Result<Counted, Unavailable> {
+        let call = &self.dated(call);
+        let Some(shared) = &self.shared else { return self.count_here(agent, control_id, call, judge).await };
+        match (Box::pin(shared.count(agent, control_id, call, judge)).await, shared.on_failure()) {
+            (Ok(false), _) => Ok(Counted::Refused),
+            (Ok(true), _) => {
+                // Redis has counted it; this gateway's own memory is for times without Redis.
+                self.change_here(agent, Change::Called(control_id, call.clone()));
+                self.wait_for_journal().await;
+                Ok(Counted::Yes)
+            }
+            (Err(_), OnStoreFailure::Local) => {
+                let counted = self.count_here(agent, control_id, call, judge).await?;
+                if counted == Counted::Yes {
+                    self.report_to_store(agent, Change::Called(control_id, call.clone()));
+                }
+                Ok(counted)
+            }
+            (Err(_), OnStoreFailure::Reject) => Err(Unavailable::Reject),
+            (Err(_), OnStoreFailure::Forward) => Err(Unavailable::Forward),
+        }
+    }
+
+    /// Counts a callout that is forwarded although no previews could be asked for.
+    pub async fn count_unjudged(&self, agent: AgentId, control_id: ControlId, call: &CountedCall) {
+        self.note_call(agent, control_id, call);
+        self.wait_for_journal().await;
+    }
+
+    /// Counts a callout that was forwarded.
+    pub fn note_call(&self, agent: AgentId, control_id: ControlId, call: &CountedCall) {
+        let change = Change::Called(control_id, self.dated(call));
+        self.change_here(agent, change.clone());
+        self.report_to_store(agent, change);
+    }
+
+    /// With the ledger's own time, which keeps its order with the ends of sessions.
+    fn dated(&self, call: &CountedCall) -> CountedCall {
+        CountedCall { at: self.time.now(), ..call.clone() }
+    }
+
+    /// The call was certainly not sent: it does not count.
+    pub async fn return_call(&self, agent: AgentId, control_id: ControlId, id: RecordId) {
+        let change = Change::CallReturned(control_id, id);
+        self.change_here(agent, change.clone());
+        self.report_to_store(agent, change);
+        self.share(&[agent]).await;
+    }
+
+    async fn count_here(
+        &self,
+        agent: AgentId,
+        control_id: ControlId,
+        call: &CountedCall,
+        judge: &mut Judge<'_>,
+    ) -> Result<Counted, Unavailable> {
+        let number = {
+            let _lock = self.lock(agent);
+            let known = self.local.previews(agent).unwrap_or_default();
+            if !judge(&known) {
+                return Ok(Counted::Refused);
+            }
+            let change = Change::Called(control_id, call.clone());
+            self.apply_to_memory(agent, std::slice::from_ref(&change), self.time.now());
+            self.succession.load().as_ref().map(|succession| succession.add(agent, change))
+        };
+        self.wait_for_journal().await;
+        let (Some(number), Some(succession)) = (number, self.succession.load_full()) else { return Ok(Counted::Yes) };
+        let answer = Box::pin(succession.answer_about(number)).await;
+        match answer {
+            CallAnswer::Counted => Ok(Counted::Yes),
+            CallAnswer::Used | CallAnswer::Unknown => {
+                self.change_here(agent, Change::CallReturned(control_id, call.id));
+                if answer == CallAnswer::Used { Ok(Counted::UsedElsewhere) } else { Err(Unavailable::Reject) }
+            }
+        }
+    }
+
+    /// Whether the process that takes over must refuse this call of the earlier one. The caller holds the agent's lock.
+    pub(super) fn is_one_too_many(&self, agent: AgentId, control_id: ControlId, call: &CountedCall) -> bool {
+        // With Redis, Redis has decided.
+        if self.shared.is_some() {
+            return false;
+        }
+        let known = self.local.previews(agent);
+        let preview = known.as_ref().and_then(|known| known.find(control_id));
+        preview.is_some_and(|preview| preview.calls.is_used(&call.number, self.calls_per_number))
+    }
+
+    /// Waits until what was appended to the journal outlives this process, but not long.
+    pub(super) async fn wait_for_journal(&self) {
+        if let Some(journal) = self.journal.get() {
+            journal.written().await;
+        }
+    }
+
+    fn change_here(&self, agent: AgentId, change: Change) {
+        let _lock = self.lock(agent);
+        self.apply_here(agent, &[change], self.time.now());
+    }
+
+    fn report_to_store(&self, agent: AgentId, change: Change) {
+        let Some(shared) = &self.shared else { return };
+        let (at, session) = (self.time.now(), SessionRelation::Any);
+        shared.add(agent, [TimedChange { change: Some(change), learnt: None, at, session, late: false }]);
+        shared.share_soon();
+    }
+}
