@@ -29,7 +29,7 @@ impl EndScope {
     /// What `change` ends.
     fn of(change: &Change) -> Option<Self> {
         match change {
-            Change::Shown(_) => None,
+            Change::Shown(_) | Change::Called(..) | Change::CallReturned(..) => None,
             Change::Cancelled(control_id) => Some(Self::One(*control_id)),
             Change::Ended => Some(Self::All),
             Change::EndedBefore(moment) => Some(Self::Before(*moment)),
@@ -98,6 +98,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::preview::CallCount;
 
     #[derive(Default)]
     struct Observed(Mutex<Vec<String>>);
@@ -121,6 +122,7 @@ mod tests {
             numbers: Vec::new(),
             announced_at: Timestamp(1),
             shown: Vec::new(),
+            calls: CallCount::default(),
         };
         let known: Vec<_> = known.iter().map(preview).collect();
         ends.note(AgentId::try_from(101).unwrap(), &known.iter().collect::<Vec<_>>(), change, "cause", shared);

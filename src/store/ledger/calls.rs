@@ -101,8 +101,9 @@ impl Ledger {
                 return Ok(Counted::Refused);
             }
             let change = Change::Called(control_id, call.clone());
-            self.apply_to_memory(agent, std::slice::from_ref(&change), self.time.now());
-            self.succession.load().as_ref().map(|succession| succession.add(agent, change))
+            let at = self.time.now();
+            self.apply_to_memory(agent, std::slice::from_ref(&change), at);
+            self.succession.load().as_ref().map(|succession| succession.add(agent, change, at))
         };
         self.wait_for_journal().await;
         let (Some(number), Some(succession)) = (number, self.succession.load_full()) else { return Ok(Counted::Yes) };
