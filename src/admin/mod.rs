@@ -39,7 +39,7 @@ use self::metrics_format::wants_open_metrics;
 use self::page::{JSON, TEXT, answer};
 use self::paths::PATHS;
 use self::site::{Refusal, Site};
-pub use self::socket::{AdminSocket, SocketFile};
+pub use self::socket::{AdminSocket, SocketFile, SocketLeaver};
 use self::stack::stack;
 use self::status::{Surroundings, status};
 use self::token::Unauthorized;

@@ -7,15 +7,29 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::SocketMode;
 
-/// A bound socket. Its file is removed on drop, unless another process has replaced it meanwhile.
+/// A bound socket. Its file is removed on drop, unless another process has replaced it or will do so.
 #[derive(Debug)]
 pub struct AdminSocket {
     listener: UnixListener,
     path: PathBuf,
     file: SocketFile,
+    left: Arc<AtomicBool>,
+}
+
+/// Leaves the file of a socket to another process, which puts its own in place.
+#[derive(Clone, Debug)]
+pub struct SocketLeaver(Arc<AtomicBool>);
+
+impl SocketLeaver {
+    /// From now on the file is not removed on drop: no client finds none until the other process has replaced it.
+    pub fn leave(&self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// A file, whatever its name is: its device and its inode.
@@ -39,7 +53,7 @@ impl AdminSocket {
         let listener = UnixListener::bind(path)?;
         listener.set_nonblocking(true)?;
         fs::set_permissions(path, fs::Permissions::from_mode(mode.0))?;
-        Ok(Self { listener, path: path.to_owned(), file: SocketFile::at(path)? })
+        Ok(Self { listener, path: path.to_owned(), file: SocketFile::at(path)?, left: Arc::default() })
     }
 
     /// Binds the socket under another name, while the process from which this one takes over may still have its own at
@@ -65,6 +79,11 @@ impl AdminSocket {
         self.file
     }
 
+    /// What leaves the file to another process.
+    pub fn leaver(&self) -> SocketLeaver {
+        SocketLeaver(Arc::clone(&self.left))
+    }
+
     /// Puts a socket that was bound under another name in place of the one at `path`: no client finds neither.
     ///
     /// # Errors
@@ -83,7 +102,8 @@ impl AdminSocket {
 
 impl Drop for AdminSocket {
     fn drop(&mut self) {
-        if SocketFile::at(&self.path).is_ok_and(|found| found == self.file) {
+        let left = self.left.load(Ordering::Acquire);
+        if !left && SocketFile::at(&self.path).is_ok_and(|found| found == self.file) {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -131,6 +151,21 @@ mod tests {
     use super::*;
 
     const MODE: SocketMode = SocketMode(0o660);
+
+    #[test]
+    fn a_socket_that_is_left_to_another_process_keeps_its_file_until_that_one_is_in_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.sock");
+        let old = AdminSocket::bind(&path, MODE).unwrap();
+        let mut new = AdminSocket::bind_aside(&path, MODE, Some(old.file())).unwrap();
+        old.leaver().leave();
+        drop(old);
+        assert!(path.exists());
+        new.put_in_place(&path).unwrap();
+        assert_eq!(SocketFile::at(&path).unwrap(), new.file());
+        drop(new);
+        assert!(!path.exists());
+    }
 
     #[test]
     fn a_stale_file_is_replaced_and_nothing_else_is() {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::saving::Saving;
 use super::snapshotter::{self, Snapshotter};
 use super::takeover::{HandedOver, Offer, Predecessor, Successor};
-use crate::admin::{Admin, AdminSocket};
+use crate::admin::{Admin, AdminSocket, SocketLeaver};
 use crate::audit::AuditGuard;
 use crate::gateway::{DrainStage, Generation, Services};
 use crate::reload::Reloader;
@@ -79,10 +79,13 @@ impl Supervisor {
         tokio::spawn(probe_endpoints(self.active.clone()));
         tokio::spawn(snapshotter::announce_end_of_warm_up(Arc::clone(&services)));
         let serving = self.begin_saving(&services);
+        let socket_file = self.admin_socket.as_ref().map(AdminSocket::leaver);
         self.open_admin_socket(serving);
         let successor = self.serve(&services, offer, &mut stopped).await;
         if let Some(successor) = successor {
             admin.abort();
+            // The other process replaces it.
+            socket_file.inspect(SocketLeaver::leave);
             self.hand_over(successor, &mut stopped).await;
         } else {
             self.shut_down(&mut stopped).await;

@@ -214,7 +214,10 @@ impl Replay<'_> {
 
     fn record(&mut self, found: Events, meant_for: Option<AgentId>, delivery: Delivery, guid: &[u8]) -> Recorded {
         let ledger = &self.history.ledger;
-        ledger.record(found, &Source { meant_for, delivery, session: Some(guid), began: ledger.moment() })
+        ledger.record(
+            found,
+            &Source { meant_for, delivery, session: Some(guid), began: ledger.moment(), at: ledger.now() },
+        )
     }
 
     fn outcome(&mut self, event: &Event, outcome: Outcome, has_time: bool) {

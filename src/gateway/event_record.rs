@@ -80,9 +80,10 @@ pub(super) fn record_events(
     }
     let session = context.guid.as_ref().map(HeaderValue::as_bytes);
     // The records come first: the previews refer to them.
-    let source = EventSource { meant_for, delivery, guid: session, at: services.ledger.now(), evidence };
+    let at = services.ledger.now();
+    let source = EventSource { meant_for, delivery, guid: session, at, evidence };
     let shown = services.audit.events(&mut found, &source, body);
-    let recorded = services.ledger.record(found, &Source { meant_for, delivery, session, began });
+    let recorded = services.ledger.record(found, &Source { meant_for, delivery, session, began, at });
     if recorded.unreadable > 0 {
         context.warn_about_events("event cannot be read: its preview is unknown");
     }

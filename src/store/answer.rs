@@ -19,6 +19,8 @@ pub struct Source<'a> {
     pub session: Option<&'a [u8]>,
     /// When the poll began, or when the push arrived.
     pub began: Moment,
+    /// When the events arrived, by the ledger's clock. The audit log has the same time, so that both judge alike.
+    pub at: Timestamp,
 }
 
 /// What became of the events of one answer or push.

@@ -34,11 +34,10 @@ use super::sign_in::SignIn;
 use super::succession::Succession;
 use super::{EndObserver, MemoryStore, PreviewSource, StoreState, Unavailable};
 use crate::config::{OnStoreFailure, Previews, StoreKind};
-use crate::preview::{AgentId, AgentPreviews, Announcement, Change, Clock, Surplus, Timestamp};
+use crate::preview::{AgentId, AgentPreviews, Change, Clock, Surplus, Timestamp};
 use crate::protocol::envelope::{SUCCESS, says_signed_out};
 use crate::protocol::{Delivery, Event, EventType, Events};
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::DropCause;
 pub use calls::Counted;
 
 /// Agents share their locks, so that the number of locks is bounded.
@@ -206,7 +205,7 @@ impl Ledger {
         if changes.is_empty() {
             return;
         }
-        let surpluses = self.apply(agent, changes, answer.session_relation());
+        let surpluses = self.apply_at(agent, changes, answer.session_relation(), answer.source.at);
         for (position, surplus) in positions.into_iter().zip(surpluses) {
             recorded.note_evicted(position, surplus.previews);
         }
@@ -444,7 +443,10 @@ impl Ledger {
 
     /// Applies changes of one agent in order. The caller holds the agent's lock. Returns for each change what was not kept.
     fn apply(&self, agent: AgentId, changes: Vec<Change>, session: SessionRelation) -> Vec<Surplus> {
-        let at = self.time.now();
+        self.apply_at(agent, changes, session, self.time.now())
+    }
+
+    fn apply_at(&self, agent: AgentId, changes: Vec<Change>, session: SessionRelation, at: Timestamp) -> Vec<Surplus> {
         let surplus = self.apply_here(agent, &changes, at);
         if let Some(shared) = &self.shared {
             let timed = |change| TimedChange { change: Some(change), learnt: None, at, session, late: false };
@@ -568,39 +570,8 @@ impl Ledger {
         Some(lock.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn note_dropped(&self, agent: AgentId, announcement: &Announcement, cause: DropCause) {
-        self.metrics.previews.dropped(cause);
-        let (control_id, at) = (announcement.control_id, self.time.now());
-        self.recent_ends.note(agent, RecentEnd { control_id: Some(control_id), cause: cause.as_str(), at });
-        if let Some(observer) = self.local.ends().observer() {
-            observer.ended(agent, Some(control_id), &announcement.shown, cause.as_str());
-        }
-        tracing::debug!(
-            target: "previewgate::previews",
-            agent_id = agent.as_u32(), control_id = control_id.0, cause = cause.as_str(),
-            "preview is not recorded: it is over already"
-        );
-    }
-
     /// Names who learns which previews are over. Only the first one counts.
     pub fn observe_ends(&self, observer: Arc<dyn EndObserver>) {
         self.local.ends().observe(observer);
-    }
-
-    /// Remembers each preview that ends. A session that ends without a preview is remembered too.
-    fn note_ended(&self, agent: AgentId, change: &Change, cause: EndCause) {
-        let at = self.time.now();
-        let note = |control_id| self.recent_ends.note(agent, RecentEnd { control_id, cause: cause.as_str(), at });
-        let known = self.local.previews(agent);
-        let ended: Vec<_> = known.iter().flat_map(|known| known.iter()).filter(|known| change.ends(known)).collect();
-        // No callout is judged by what the audit log says is over. To apply an end twice is the same as once.
-        self.local.apply(agent, [change.clone()], at);
-        self.local.ends().note(agent, &ended, change, cause.as_str(), self.is_shared());
-        if ended.is_empty() {
-            note(change.ended_preview());
-        }
-        for preview in ended {
-            note(Some(preview.control_id));
-        }
     }
 }

@@ -202,7 +202,7 @@ impl Endpoint {
                 error = %cause,
                 failures_in_a_row = state.failures,
                 next_try_ms = u64::try_from(next_try.as_millis()).unwrap_or(u64::MAX),
-                "endpoint is ejected: requests go to another one, if one is available"
+                "endpoint is passed over: requests go to another one, if one is available"
             );
         }
     }

@@ -181,6 +181,12 @@ pub(crate) fn record(ledger: &Ledger, agent: AgentId, control_id: i64, number: &
         "workNo": agent.to_string(),
         "content": {"controlid": control_id, "dialeddigits": number},
     });
-    let source = Source { meant_for: None, delivery: Delivery::PollAll, session: None, began: ledger.moment() };
+    let source = Source {
+        meant_for: None,
+        delivery: Delivery::PollAll,
+        session: None,
+        began: ledger.moment(),
+        at: ledger.now(),
+    };
     ledger.record(parse_events(event.to_string().as_bytes()).unwrap(), &source);
 }

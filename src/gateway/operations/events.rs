@@ -21,7 +21,7 @@ use crate::gateway::response_body::ResponseBody;
 use crate::gateway::set_guid::{follow_renewal, issued_guid};
 use crate::gateway::signed_out::share_if_signed_out;
 use crate::protocol::Delivery;
-use crate::upstream::Client;
+use crate::upstream::{Client, Unsent, UpstreamBody};
 
 /// An event poll, of one agent or of all.
 pub(in crate::gateway) async fn poll(
@@ -31,20 +31,35 @@ pub(in crate::gateway) async fn poll(
     request: Request<ClientBody>,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     if context.services().drain.has_begun() {
+        drop(request);
         context.services().drain.park().await;
         return Ok(empty_poll(context));
     }
     let meant_for = context.agent();
     let delivery = if meant_for.is_some() { Delivery::Poll } else { Delivery::PollAll };
     let arrival = Arrival { meant_for, delivery, began: context.services().ledger.moment() };
-    let (mut head, body) = request.into_parts();
-    ask_for_readable(&mut head.headers);
     // The answer may be on its way when the client leaves.
     record.keep();
-    let mut unsent = prepare(context, head, body.streamed());
-    let response = forward(context, record, client, &mut unsent).await?;
+    let response = forward(context, record, client, &mut readable(context, request)).await?;
     // The response has begun, so the platform counts the event as delivered: it must be recorded.
     record.must_finish();
+    pass_on(context, record, response, arrival).await
+}
+
+/// The request as it is sent: its answer must be readable here.
+fn readable(context: &RequestContext, request: Request<ClientBody>) -> Unsent {
+    let (mut head, body) = request.into_parts();
+    ask_for_readable(&mut head.headers);
+    prepare(context, head, body.streamed())
+}
+
+/// Records the events of an answer and passes it on.
+async fn pass_on(
+    context: &Arc<RequestContext>,
+    record: &mut Recorder,
+    response: Response<UpstreamBody>,
+    arrival: Arrival,
+) -> Result<Response<ResponseBody>, GatewayError> {
     match buffer(response, context.limits().event_body).await? {
         Buffered::Whole(head, bytes) => {
             if head.status == StatusCode::OK {

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::Ledger;
-use crate::preview::{AgentId, Change, Surplus, Timestamp};
+use crate::preview::{AgentId, Announcement, Change, Surplus, Timestamp};
 use crate::store::journal::Entry;
 use crate::store::moment::Moment;
-use crate::store::recent_ends::{MADE_ROOM, RecentEnd};
+use crate::store::recent_ends::{EndCause, MADE_ROOM, RecentEnd};
 use crate::store::succession::Succession;
+use crate::telemetry::metrics::DropCause;
 
 impl Ledger {
     /// Applies changes to everything that belongs to this machine: memory, journal, and the process that takes over.
@@ -51,5 +52,36 @@ impl Ledger {
             self.apply_here(agent, &[change], at.min(self.time.now()));
         }
         true
+    }
+
+    pub(super) fn note_dropped(&self, agent: AgentId, announcement: &Announcement, cause: DropCause) {
+        self.metrics.previews.dropped(cause);
+        let (control_id, at) = (announcement.control_id, self.time.now());
+        self.recent_ends.note(agent, RecentEnd { control_id: Some(control_id), cause: cause.as_str(), at });
+        if let Some(observer) = self.local.ends().observer() {
+            observer.ended(agent, Some(control_id), &announcement.shown, cause.as_str());
+        }
+        tracing::debug!(
+            target: "previewgate::previews",
+            agent_id = agent.as_u32(), control_id = control_id.0, cause = cause.as_str(),
+            "preview is not recorded: it is over already"
+        );
+    }
+
+    /// Remembers each preview that ends. A session that ends without a preview is remembered too.
+    pub(super) fn note_ended(&self, agent: AgentId, change: &Change, cause: EndCause) {
+        let at = self.time.now();
+        let note = |control_id| self.recent_ends.note(agent, RecentEnd { control_id, cause: cause.as_str(), at });
+        let known = self.local.previews(agent);
+        let ended: Vec<_> = known.iter().flat_map(|known| known.iter()).filter(|known| change.ends(known)).collect();
+        // No callout is judged by what the audit log says is over. To apply an end twice is the same as once.
+        self.local.apply(agent, [change.clone()], at);
+        self.local.ends().note(agent, &ended, change, cause.as_str(), self.is_shared());
+        if ended.is_empty() {
+            note(change.ended_preview());
+        }
+        for preview in ended {
+            note(Some(preview.control_id));
+        }
     }
 }

@@ -2,14 +2,16 @@
 
 mod calls;
 mod model;
+mod takeover;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::preview::{ControlId, ManualClock, ShownRef};
+use crate::preview::{Announcement, ControlId, ManualClock, ShownRef};
 use crate::protocol::parse_events;
-use crate::store::{EndScope, NumberedChange};
+use crate::store::EndScope;
+use crate::telemetry::metrics::DropCause;
 
 struct Scene {
     ledger: Ledger,
@@ -57,15 +59,25 @@ impl Scene {
 
     fn answered(&self, number: u32, guid: &str, began: Moment, retcode: &str, events: &[String]) -> Recorded {
         let body = format!(r#"{{"retcode":"{retcode}","event":[{}]}}"#, events.join(","));
-        let source =
-            Source { meant_for: Some(agent(number)), delivery: Delivery::Poll, session: Some(guid.as_bytes()), began };
+        let source = Source {
+            meant_for: Some(agent(number)),
+            delivery: Delivery::Poll,
+            session: Some(guid.as_bytes()),
+            began,
+            at: self.ledger.now(),
+        };
         self.ledger.record(parse_events(body.as_bytes()).unwrap(), &source)
     }
 
     fn poll_all(&self, events: &[String]) -> Recorded {
         let body = format!(r#"{{"retcode":"0","event":[{}]}}"#, events.join(","));
-        let source =
-            Source { meant_for: None, delivery: Delivery::PollAll, session: None, began: self.ledger.moment() };
+        let source = Source {
+            meant_for: None,
+            delivery: Delivery::PollAll,
+            session: None,
+            began: self.ledger.moment(),
+            at: self.ledger.now(),
+        };
         self.ledger.record(parse_events(body.as_bytes()).unwrap(), &source)
     }
 
@@ -77,7 +89,8 @@ impl Scene {
     fn pushed(&self, number: Option<u32>, guid: Option<&str>, began: Moment, events: &[String]) -> Recorded {
         let body = format!(r#"{{"eventList":[{}]}}"#, events.join(","));
         let session = guid.map(str::as_bytes);
-        let source = Source { meant_for: number.map(agent), delivery: Delivery::Push, session, began };
+        let source =
+            Source { meant_for: number.map(agent), delivery: Delivery::Push, session, began, at: self.ledger.now() };
         self.ledger.record(parse_events(body.as_bytes()).unwrap(), &source)
     }
 
@@ -151,18 +164,6 @@ fn a_push_that_is_faster_than_the_answer_to_its_sign_in_stays() {
     assert_eq!(scene.control_ids(101), [2]);
 }
 
-#[test]
-fn no_end_lies_in_the_future_of_the_ledger() {
-    let scene = scene();
-    for pushes in [false, true] {
-        let began = scene.ledger.moment_of_sign_in();
-        scene.ledger.sign_in(agent(101), &SignIn { began, pushes, session: None });
-        let ends = scene.ledger.recent_ends(agent(101));
-        assert!(ends.iter().all(|end| end.at <= scene.ledger.now()), "{ends:?} at {:?}", scene.ledger.now());
-        assert!(ends[0].at > scene.clock.now(), "a session begins later than everything before");
-    }
-}
-
 /// The clock stands still: the order of events alone says what was shown before a sign-in.
 #[test]
 fn a_preview_of_the_same_millisecond_belongs_to_the_session_in_which_it_was_shown() {
@@ -173,6 +174,7 @@ fn a_preview_of_the_same_millisecond_belongs_to_the_session_in_which_it_was_show
         scene.push(101, scene.ledger.moment(), &[preview(101, 8, 1)]);
         let shown_again = scene.ledger.local().previews(agent(101)).unwrap();
         scene.ledger.sign_in(agent(101), &SignIn { began, pushes, session: None });
+        assert!(scene.ledger.recent_ends(agent(101)).iter().all(|end| end.at <= scene.ledger.now()));
         assert_eq!(scene.control_ids(101), if pushes { vec![8] } else { vec![] }, "{shown_again:?}");
         scene.poll(101, "new", scene.ledger.moment(), &[preview(101, 9, 1)]);
         assert_eq!(scene.control_ids(101), if pushes { vec![8, 9] } else { vec![9] });
@@ -183,23 +185,6 @@ fn a_preview_of_the_same_millisecond_belongs_to_the_session_in_which_it_was_show
     scene.ledger.sign_in_of_unknown_agent(b"new", scene.ledger.moment_of_sign_in());
     scene.poll(101, "new", scene.ledger.moment(), &[preview(101, 8, 1)]);
     assert_eq!(scene.control_ids(101), [8]);
-}
-
-#[test]
-fn a_process_that_takes_over_keeps_the_order_of_the_process_before() {
-    let scene = scene();
-    let since = scene.ledger.moment();
-    let shown = |id| Change::Shown(Announcement { control_id: ControlId(id), numbers: Vec::new(), shown: Vec::new() });
-    let at = |millis: u64| Timestamp(1_000_000 - 10 + millis);
-    // They arrive later than they were made, all at once.
-    scene.ledger.adopt(agent(101), shown(1), at(0), since);
-    scene.ledger.adopt(agent(101), shown(2), at(2), since);
-    scene.ledger.adopt(agent(101), Change::EndedBefore(at(1)), at(3), since);
-    assert_eq!(scene.control_ids(101), [2]);
-    // A clock that is ahead makes no preview older or younger than now.
-    scene.ledger.adopt(agent(101), shown(3), Timestamp(u64::MAX), since);
-    let previews = scene.ledger.local().previews(agent(101)).unwrap();
-    assert_eq!(previews.find(ControlId(3)).unwrap().announced_at, Timestamp(1_000_000));
 }
 
 #[test]
@@ -296,7 +281,13 @@ fn the_observer_learns_of_each_end_once_with_its_cause() {
     ledger.observe_ends(observed.clone());
     let record = |events: &[String]| {
         let body = format!(r#"{{"retcode":"0","event":[{}]}}"#, events.join(","));
-        let source = Source { meant_for: None, delivery: Delivery::PollAll, session: None, began: ledger.moment() };
+        let source = Source {
+            meant_for: None,
+            delivery: Delivery::PollAll,
+            session: None,
+            began: ledger.moment(),
+            at: ledger.now(),
+        };
         ledger.record(referring(&body), &source);
         std::mem::take(&mut *observed.0.lock().unwrap())
     };
@@ -341,7 +332,13 @@ fn an_end_is_observed_when_the_preview_is_gone() {
     ledger.observe_ends(observer.clone());
     let record = |events: &[String]| {
         let body = format!(r#"{{"retcode":"0","event":[{}]}}"#, events.join(","));
-        let source = Source { meant_for: None, delivery: Delivery::PollAll, session: None, began: ledger.moment() };
+        let source = Source {
+            meant_for: None,
+            delivery: Delivery::PollAll,
+            session: None,
+            began: ledger.moment(),
+            at: ledger.now(),
+        };
         ledger.record(referring(&body), &source);
     };
     let sign_in = || SignIn { began: ledger.moment(), pushes: false, session: None };
@@ -565,35 +562,6 @@ fn a_shared_store_that_was_never_reached_is_joined_and_fails() {
     assert_eq!(ledger.state(), StoreState::Failing);
     ledger.learn_session(agent(101), b"own");
     assert!(ledger.renew_session(agent(101), b"own", b"new"), "the other gateways are to be told");
-}
-
-#[test]
-fn changes_go_to_the_process_that_takes_over_as_long_as_there_is_one() {
-    let scene = scene();
-    let (succession, mut received, _acknowledge) = Succession::new();
-    scene.ledger.hand_on(Some(succession));
-    scene.ledger.end(agent(101), Change::Ended, EndCause::Released);
-    let NumberedChange { number, change, at, .. } = received.try_recv().unwrap();
-    assert_eq!((number, change, at), (1, Change::Ended, Timestamp(1_000_000)));
-    scene.ledger.hand_on(None);
-    scene.ledger.end(agent(101), Change::Ended, EndCause::Released);
-    assert!(received.try_recv().is_err());
-}
-
-#[test]
-fn a_preview_of_an_earlier_session_is_not_taken_over_and_an_end_is() {
-    let scene = scene();
-    let since = scene.ledger.moment();
-    let shown = |id| Change::Shown(Announcement { control_id: ControlId(id), numbers: Vec::new(), shown: Vec::new() });
-    let now = Timestamp(1_000_000);
-    scene.ledger.adopt(agent(101), shown(1), now, since);
-    let sign_in = SignIn { began: scene.ledger.moment_of_sign_in(), pushes: false, session: None };
-    scene.ledger.sign_in(agent(101), &sign_in);
-    scene.ledger.adopt(agent(101), shown(2), now, since);
-    assert_eq!(scene.control_ids(101), [] as [i64; 0]);
-    scene.poll(101, "own", scene.ledger.moment(), &[preview(101, 3, 1)]);
-    scene.ledger.adopt(agent(101), Change::Cancelled(ControlId(3)), now, since);
-    assert_eq!(scene.control_ids(101), [] as [i64; 0]);
 }
 
 #[test]
