@@ -12,6 +12,13 @@ use crate::support::{Access, Agent, AuditRecords, Process, Setup, Site, Wire, ev
 const TAKE_OVER: &str = "exec \"$PREVIEWGATE\" run --takeover --config \"$CONFIG\"";
 const AGENTS: u32 = 4;
 
+/// The gateway whose chain holds the record.
+fn chain_of<'r>(records: &'r AuditRecords, record: &Value) -> &'r str {
+    let position = records.0.iter().position(|other| other == record).unwrap();
+    let opened = records.0[..position].iter().rev().find(|record| record["kind"] == "open").unwrap();
+    opened["instance"].as_str().unwrap()
+}
+
 async fn take_over(site: &Site) -> Process {
     site.run_with(site.shell(TAKE_OVER)).await
 }
@@ -98,9 +105,14 @@ async fn what_the_old_process_still_answers_is_in_its_own_chain() {
     calling.write(&agent.callout(7, "5550101").bytes()).await;
     within("the callout to arrive", site.handle.wait_for_requests(calls)).await;
     let mut new = take_over(&site).await;
-    // Until then, it may accept the next connection.
+    // Until its workers know, the old process may accept another connection.
     old.says("another process has taken over").await;
-    assert_eq!(agent.through(&new).call(7, "5550101").await.verdict(), "ok");
+    eventually_async("a callout through the new process", async || {
+        assert_eq!(agent.through(&new).call(7, "5550101").await.verdict(), "ok");
+        let records = AuditRecords::read(&site.path("audit"));
+        records.of("decision").iter().map(|decision| chain_of(&records, decision)).collect::<HashSet<_>>().len() == 2
+    })
+    .await;
     // Both write: the log can be verified meanwhile, and nothing looks broken.
     assert_ne!(site.verify(&["audit"]).result(), Proof::Broken);
     assert_eq!(calling.answer().await.passed().retcode(), "0");
@@ -109,19 +121,14 @@ async fn what_the_old_process_still_answers_is_in_its_own_chain() {
     let verification = site.verify(&["audit"]);
     assert_eq!((verification.result(), verification.findings.all()), (Proof::Proved, &[][..]));
     let records = AuditRecords::read(&site.path("audit"));
-    let chain_of = |record: &Value| {
-        let position = records.0.iter().position(|other| other == record).unwrap();
-        records.0[..position].iter().rev().find(|record| record["kind"] == "open").unwrap()["instance"].clone()
-    };
     let decisions = records.of("decision");
     let outcomes = records.of("outcome");
-    assert_eq!((decisions.len(), outcomes.len()), (2, 2));
-    assert_ne!(chain_of(decisions[0]), chain_of(decisions[1]));
+    assert!(decisions.len() >= 2 && decisions.len() == outcomes.len(), "{decisions:?} {outcomes:?}");
     for decision in decisions {
         // Both refer to the one preview, which the old process recorded.
         assert_eq!(decision["previews"][0]["shown"][0], records.only("shown")["id"]);
         let outcome = outcomes.iter().find(|outcome| outcome["decision"] == decision["id"]).unwrap();
-        assert_eq!(chain_of(outcome), chain_of(decision));
+        assert_eq!(chain_of(&records, outcome), chain_of(&records, decision));
     }
 }
 

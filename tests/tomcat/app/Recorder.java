@@ -5,6 +5,7 @@ import java.io.ByteArrayOutputStream;
 import java.io.File;
 import java.io.IOException;
 import java.io.InputStream;
+import java.io.OutputStreamWriter;
 import java.io.PrintWriter;
 import java.io.StringWriter;
 import java.nio.charset.StandardCharsets;
@@ -42,7 +43,8 @@ final class Recorder implements Filter {
     private final BufferedWriter journal;
 
     Recorder(File journal) throws IOException {
-        this.journal = Files.newBufferedWriter(journal.toPath(), StandardCharsets.UTF_8);
+        // Half of a surrogate pair becomes a question mark. A writer of Files would fail, at it and at everything after it.
+        this.journal = new BufferedWriter(new OutputStreamWriter(Files.newOutputStream(journal.toPath()), StandardCharsets.UTF_8));
     }
 
     @Override
