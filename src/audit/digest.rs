@@ -86,7 +86,15 @@ impl<const N: usize> fmt::Debug for Hex<N> {
 
 impl<const N: usize> Serialize for Hex<N> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        let mut digits = [0; 64];
+        match digits.get_mut(..2 * N) {
+            // Without the machinery of `Display`: each record has several.
+            Some(digits) => {
+                HEXLOWER.encode_mut(&self.0, digits);
+                serializer.serialize_str(std::str::from_utf8(digits).unwrap_or_default())
+            }
+            None => serializer.collect_str(self),
+        }
     }
 }
 

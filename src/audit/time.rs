@@ -38,12 +38,19 @@ pub(super) fn start_of_day(day: &str) -> Option<Timestamp> {
     parse(&format!("{day}T00:00:00.000Z"))
 }
 
-/// Year and month, in UTC.
+/// Year and month, in UTC. Each record asks for it, so it is computed without text: the civil calendar is the same in each
+/// 400 years, which are counted from 1 March 0000.
 pub(super) fn month(at: Timestamp) -> (u16, u8) {
-    let day = day(at);
-    let mut parts = day.split('-');
-    let year = parts.next().and_then(|year| year.parse().ok()).unwrap_or_default();
-    (year, parts.next().and_then(|month| month.parse().ok()).unwrap_or(1))
+    const DAYS_TO_1970: u64 = 719_468;
+    const DAYS_OF_400_YEARS: u64 = 146_097;
+    let days = at.0.min(MAX) / (24 * 60 * 60 * 1000) + DAYS_TO_1970;
+    let (cycle, day) = (days / DAYS_OF_400_YEARS, days % DAYS_OF_400_YEARS);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    // From March, which is 0.
+    let month = (5 * day_of_year + 2) / 153;
+    let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
+    (u16::try_from(cycle * 400 + year).unwrap_or(u16::MAX), u8::try_from(month).unwrap_or(1))
 }
 
 /// For `#[serde(with)]`.
@@ -78,6 +85,18 @@ pub(super) mod optional {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn months_are_those_of_the_calendar() {
+        // Every twelve hours of five years, and the ends of centuries.
+        let days = (0..365 * 10).map(|half| 1_700_000_000_000 + half * 43_200_000);
+        let odd = ["2000-02-29", "2000-03-01", "2100-02-28", "2100-03-01", "1970-01-01", "9999-12-31", "2026-12-31"];
+        for at in days.chain(odd.map(|day| start_of_day(day).unwrap().0)).map(Timestamp) {
+            let text = day(at);
+            let (year, month_of_year) = month(at);
+            assert!(text.starts_with(&format!("{year:04}-{month_of_year:02}-")), "{text}: {year} {month_of_year}");
+        }
+    }
 
     #[test]
     fn times_read_as_they_were_written() {

@@ -9,9 +9,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
-
+use super::recent_calls::Recent;
 use super::refusal_budget::{Counted, RefusalBudget};
 use crate::audit::{
     Audit, AuditError, AuditGuard, CallFacts, ConfigTrigger, DecisionFacts, DecisionRef, Digest, Evidence, Settings,
@@ -24,7 +22,7 @@ use crate::store::{EndObserver, EndScope, Ledger, StoreState};
 use crate::telemetry::Metrics;
 
 /// Calls that are remembered, and for how long: longer than a call lasts.
-const MAX_CALLS: u64 = 100_000;
+const MAX_CALLS: usize = 100_000;
 const LONGEST_CALL: Duration = Duration::from_secs(4 * 60 * 60);
 
 /// The audit log, if there is one.
@@ -35,9 +33,10 @@ struct Trail {
     audit: Arc<Audit>,
     refusals: RefusalBudget,
     /// The decision that led to each call, by the platform's name for it.
-    calls: Cache<Box<str>, RecordId>,
+    calls: Recent<Arc<str>, RecordId>,
     /// Agents who made a callout lately. What the platform reports on other agents' calls is not recorded.
-    callers: Cache<AgentId, ()>,
+    callers: Recent<AgentId, ()>,
+    clock: Arc<dyn Clock>,
     /// The state of the shared store, and since when; `None` if other gateways do not share the previews of this one.
     store: Mutex<Option<(StoreState, Timestamp)>>,
 }
@@ -61,13 +60,12 @@ impl AuditTrail {
     pub fn start(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Self, Option<AuditGuard>), AuditError> {
         let Some(settings) = &config.audit else { return Ok((Self::default(), None)) };
         let (audit, guard) = Audit::start(&Settings::from(settings), Arc::clone(clock))?;
-        let calls = Cache::builder().max_capacity(MAX_CALLS).eviction_policy(EvictionPolicy::lru());
-        let callers = Cache::builder().max_capacity(MAX_CALLS).eviction_policy(EvictionPolicy::lru());
         let trail = Trail {
             audit,
             refusals: RefusalBudget::new(clock.now()),
-            calls: calls.time_to_live(LONGEST_CALL).build(),
-            callers: callers.time_to_live(LONGEST_CALL).build(),
+            calls: Recent::new(MAX_CALLS, LONGEST_CALL),
+            callers: Recent::new(MAX_CALLS, LONGEST_CALL),
+            clock: Arc::clone(clock),
             store: Mutex::new(
                 matches!(config.previews.store, StoreKind::Redis(_)).then(|| (StoreState::Ok, clock.now())),
             ),
@@ -153,14 +151,14 @@ impl AuditTrail {
     /// Remembers an agent whose callout was forwarded.
     pub(super) fn calls_soon(&self, agent: Option<AgentId>) {
         if let (Some(trail), Some(agent)) = (&self.0, agent) {
-            trail.callers.insert(agent, ());
+            trail.callers.insert(agent, (), trail.clock.now());
         }
     }
 
     /// Remembers the call that a decision led to.
     pub(super) fn called(&self, call_id: &str, decision: RecordId) {
         if let Some(trail) = &self.0 {
-            trail.calls.insert(call_id.into(), decision);
+            trail.calls.insert(call_id.into(), decision, trail.clock.now());
         }
     }
 
@@ -169,8 +167,8 @@ impl AuditTrail {
         if let Some(trail) = &self.0 {
             trail.store(ledger.state(), now);
             trail.record(&trail.refusals.due(now));
-            trail.calls.run_pending_tasks();
-            trail.callers.run_pending_tasks();
+            trail.calls.maintain(now);
+            trail.callers.maintain(now);
         }
     }
 
@@ -210,7 +208,7 @@ impl Trail {
 
     fn call(&self, agent: AgentId, call: &CallReport, generated_at: Option<u64>, event: Digest) {
         let decision = self.calls.get(call.call_id.as_str());
-        if decision.is_none() && !self.is_shared() && !self.callers.contains_key(&agent) {
+        if decision.is_none() && !self.is_shared() && self.callers.get(&agent).is_none() {
             return;
         }
         let facts = CallFacts {

@@ -48,6 +48,7 @@ mod push_pool;
 mod push_quote;
 mod push_relay;
 mod read_whole;
+mod recent_calls;
 mod record;
 mod refusal_budget;
 mod refusal_lines;

@@ -16,6 +16,12 @@ const MAX_WAITING: usize = 32 << 20;
 /// Additional bytes for the outcomes of callouts that were sent. The requests in flight limit their number.
 const RESERVE: usize = 8 << 20;
 
+/// How long records wait for company if no callout waits for them: to wake the writer for each of them would cost more than
+/// the records. A process that is killed loses no more than what came within this time.
+const LINGER: Duration = Duration::from_millis(5);
+/// They wait for no longer if there are so many bytes.
+const MAX_LINGERING: usize = 256 << 10;
+
 /// A waiting record: where its body ends, and the callout that waits for it.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -67,10 +73,35 @@ pub(super) struct Losses {
 struct State {
     waiting: Batch,
     losses: Option<Losses>,
-    /// The writer waits for a record.
-    idle: bool,
+    /// A callout waits, or much else does.
+    is_urgent: bool,
+    /// What the writer waits for.
+    idle: Idle,
     closing: bool,
     finished: bool,
+}
+
+/// What the writer waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Idle {
+    /// Nothing: it writes.
+    #[default]
+    No,
+    /// A callout, or the end of [`LINGER`].
+    Lingering,
+    /// Any record.
+    Asleep,
+}
+
+impl Idle {
+    /// Whether the writer must be woken for a record.
+    fn ends_with(self, is_urgent: bool) -> bool {
+        match self {
+            Self::No => false,
+            Self::Lingering => is_urgent,
+            Self::Asleep => true,
+        }
+    }
 }
 
 /// Shared by the gateway and the writer.
@@ -149,29 +180,46 @@ impl Queue {
         }
         append_body(&mut state.waiting.bodies, at, record);
         let end = state.waiting.bodies.len();
+        let is_urgent = waiter.is_some() || end >= MAX_LINGERING;
         state.waiting.entries.push(Entry { end, waiter });
-        let idle = std::mem::take(&mut state.idle);
+        state.is_urgent |= is_urgent;
+        let wakes = state.idle.ends_with(is_urgent);
+        if wakes {
+            state.idle = Idle::No;
+        }
         drop(state);
         count(&self.taken, kind);
-        if idle {
+        if wakes {
             self.work.notify_one();
         }
         true
     }
 
-    /// Waits for records until `deadline`, and takes all that there are.
+    /// Waits for records until `deadline`, and takes all that there are. Records for which no callout waits come together.
     pub(super) fn next(&self, batch: &mut Batch, deadline: Instant) -> Work {
         batch.clear();
         let mut state = self.lock();
-        while state.waiting.entries.is_empty() && !state.closing {
-            let left = deadline.saturating_duration_since(Instant::now());
+        let mut lingering = Instant::now() + LINGER;
+        while !state.is_urgent && !state.closing {
+            let now = Instant::now();
+            let (until, idle) = match state.waiting.entries.is_empty() {
+                // Under load, the next record comes soon, and need not wake this thread.
+                true if now < lingering => (lingering.min(deadline), Idle::Lingering),
+                true => (deadline, Idle::Asleep),
+                false => (lingering, Idle::Lingering),
+            };
+            let left = until.saturating_duration_since(now);
             if left.is_zero() {
                 break;
             }
-            state.idle = true;
+            state.idle = idle;
             state = self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            if idle == Idle::Asleep {
+                lingering = Instant::now() + LINGER;
+            }
         }
-        state.idle = false;
+        state.idle = Idle::No;
+        state.is_urgent = false;
         std::mem::swap(&mut state.waiting, batch);
         if state.closing { Work::End } else { Work::Records }
     }
