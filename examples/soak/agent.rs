@@ -147,7 +147,9 @@ impl Agent {
         let serial = CALLOUTS.fetch_add(1, Ordering::Relaxed);
         let body = json!({"called": number, "callcontrolid": control_id, "soak": serial, "honest": honest});
         let path = format!("{API}/voicecall/{}/previewCallout", self.number);
-        let request = self.request(Method::PUT, &path, body.to_string().into());
+        let mut request = self.request(Method::PUT, &path, body.to_string().into());
+        let id = format!("soak-{serial}").parse().unwrap();
+        request.headers_mut().insert("x-request-id", id);
         // A new connection each time, as the C# client does: there is no excuse for losing one.
         let answer = async { exchange(&mut connect(self.address).await?, request).await };
         match tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {

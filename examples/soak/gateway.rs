@@ -1,11 +1,14 @@
 //! The gateway as a process, on a socket that is held here.
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use previewgate::audit::note::Signer;
 use tempfile::TempDir;
 use tokio::net::UnixDatagram;
 use tokio::process::{Child, Command};
@@ -34,6 +37,7 @@ impl Gateway {
         let directory = tempfile::tempdir().unwrap();
         let ear = UnixDatagram::bind(directory.path().join("notify")).unwrap();
         let address = listener.local_addr().unwrap();
+        prepare_audit(directory.path());
         configure(&directory, upstream, 0);
         let child = spawn(&listener, &directory);
         let gateway = Self { address, listener, directory, ear, upstream, reloads: 0, child };
@@ -67,6 +71,11 @@ impl Gateway {
     /// What it said so far; the next one says for itself that it is ready.
     fn forget(&self) {
         while self.ear.try_recv(&mut [0; 4096]).is_ok() {}
+    }
+
+    /// Where its audit log is, and the key that signs it.
+    pub(crate) fn audit(&self) -> (PathBuf, PathBuf) {
+        (self.directory.path().join("audit"), self.directory.path().join("audit.key"))
     }
 
     /// Resident memory in KiB.
@@ -110,12 +119,27 @@ fn spawn(listener: &TcpListener, directory: &TempDir) -> Child {
         .unwrap()
 }
 
+/// The directory and the key of the audit log.
+fn prepare_audit(directory: &Path) {
+    std::fs::DirBuilder::new().mode(0o700).create(directory.join("audit")).unwrap();
+    let (_, key) = Signer::generate().unwrap();
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(directory.join("audit.key"))
+        .unwrap()
+        .write_all(key.as_bytes())
+        .unwrap();
+}
+
 fn configure(directory: &TempDir, upstream: SocketAddr, variant: usize) {
     let (level, callout_body) = if variant.is_multiple_of(2) { ("info", "64KiB") } else { ("warn", "32KiB") };
     let text = format!(
         "listener.address = \"127.0.0.1:0\"\nadmin.address = \"127.0.0.1:0\"\nlog.access = \"all\"\n\
          upstream.endpoints = [\"http://{upstream}\"]\nshutdown.drain = \"10s\"\nruntime.workers = 2\n\
-         log.level = \"{level}\"\nlimits.callout_body = \"{callout_body}\"\n"
+         log.level = \"{level}\"\nlimits.callout_body = \"{callout_body}\"\naudit.directory = \"audit\"\n\
+         audit.signing_key = \"audit.key\"\naudit.number_keys = \"numbers\"\naudit.segment_size = \"1MiB\"\n"
     );
     // Written whole before it has its name, as careful operators do.
     let path = directory.path().join("previewgate.toml");

@@ -1,6 +1,6 @@
 //! What is counted, and what of it must be zero.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -76,6 +76,11 @@ impl Ledger {
                 println!("DUPLICATED: callout {number}");
             }
         }
+    }
+
+    /// The numbers of the callouts that arrived.
+    pub(crate) fn arrivals(&self) -> HashSet<u64> {
+        self.arrived.lock().unwrap().keys().copied().collect()
     }
 
     /// Has the agents finish what they are doing.

@@ -5,7 +5,7 @@
 //!
 //! The gateway is a process of its own, with a socket that outlives it as under systemd; the simulated platform and the
 //! agents are in this one. [`agent`] is what an agent does and how each answer is judged, [`ledger`] the counting,
-//! [`gateway`] the process.
+//! [`gateway`] the process, [`proof`] the comparison of its audit log with what arrived.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,6 +19,7 @@
 mod agent;
 mod gateway;
 mod ledger;
+mod proof;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -96,6 +97,7 @@ async fn main() -> ExitCode {
     ledger.look(&simulator.handle().journal());
     println!("{}", ledger.row(begun.elapsed(), gateway.resident()));
     gateway.stop().await;
+    proof::check(&ledger, &gateway.audit());
     ledger.verdict()
 }
 
