@@ -60,13 +60,17 @@ impl Agents {
             agents.push(Agent { id, guid, connection: sender, platform });
         }
         let mut agents = Self(agents);
-        agents.poll(agents.0.len()).await;
+        agents.each(agents.0.len(), async |agent| agent.shown().await).await;
         agents
     }
 
-    /// All agents together poll this often, and each poll shows a preview.
+    /// All agents together poll this often. Each other poll shows a preview, and the one before ends the last one.
     pub(crate) async fn poll(&mut self, times: usize) {
-        self.each(times, async |agent| agent.poll().await).await;
+        self.each(times.div_ceil(2), async |agent| {
+            agent.released().await;
+            agent.shown().await;
+        })
+        .await;
     }
 
     /// All agents together call this often.
@@ -118,10 +122,20 @@ impl Latencies {
 }
 
 impl Agent {
-    async fn poll(&mut self) {
+    async fn shown(&mut self) {
         self.platform.preview(self.id, ControlId(CONTROL_ID), NUMBERS);
-        let answer = self.exchange(Method::GET, format!("{API}/agentevent/{}", self.id), Bytes::new()).await;
+        let answer = self.poll().await;
         assert!(answer.body().windows(9).any(|part| part == b"controlid"), "{answer:?}");
+    }
+
+    async fn released(&mut self) {
+        self.platform.release(self.id);
+        let answer = self.poll().await;
+        assert!(answer.body().windows(7).any(|part| part == b"Release"), "{answer:?}");
+    }
+
+    async fn poll(&mut self) -> Response<Bytes> {
+        self.exchange(Method::GET, format!("{API}/agentevent/{}", self.id), Bytes::new()).await
     }
 
     /// Whether the callout reached the platform.

@@ -1,4 +1,4 @@
-//! What the audit log costs: CPU time of a callout and of a poll with a preview, with and without it; throughput and
+//! What the audit log costs: CPU time of a callout and of a poll with an event, with and without it; throughput and
 //! latency; bytes on the disk.
 //!
 //!     cargo build --release && cargo run --release --example audit_cost -- --directory /var/lib/previewgate
@@ -119,9 +119,9 @@ impl Measured {
         let called = self.gateway.settled_bytes(shown).await;
         if self.gateway.durability != Durability::None {
             println!(
-                "{}: {:.0} bytes a preview, {:.0} bytes a callout",
+                "{}: {:.0} bytes a preview with its end, {:.0} bytes a callout",
                 self.gateway.durability.word(),
-                (shown - start) as f64 / requests as f64,
+                (shown - start) as f64 / (requests as f64 / 2.0),
                 (called - shown) as f64 / requests as f64
             );
         }
@@ -141,7 +141,7 @@ impl Measured {
 
 fn print_costs(measured: &[Measured]) {
     println!("\nCPU time of the gateway, in microseconds: median (lower to upper quartile) of the rounds");
-    println!("{:<10} {:>24} {:>8} {:>24} {:>8}", "[audit]", "callout", "more", "poll with a preview", "more");
+    println!("{:<10} {:>24} {:>8} {:>24} {:>8}", "[audit]", "callout", "more", "poll with an event", "more");
     let base = [median(&measured[0].callouts), median(&measured[0].polls)];
     for Measured { gateway, callouts, polls, .. } in measured {
         let more = |costs: &[f64], base: f64| format!("{:+.1} %", (median(costs) / base - 1.0) * 100.0);
