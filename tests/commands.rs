@@ -167,7 +167,7 @@ fn every_command_in_the_documentation_works() {
             run += 1;
         }
     }
-    assert!(run > skipped, "{run} blocks were run, {skipped} were not");
+    assert!(run >= 15, "{run} blocks were run, {skipped} were not");
 }
 
 #[test]
