@@ -146,9 +146,9 @@ impl App {
         let admin_socket = admin_socket(&config.admin, predecessor.as_ref())?;
         let address = listeners.first().map_or(Ok(config.listener.address), std::net::TcpListener::local_addr)?;
         let admin_address = admin.local_addr()?;
-        let start_audit = || AuditTrail::start(&config, &clock);
-        let (trail, audit) = tracing::dispatcher::with_default(&logging.dispatch, start_audit)?;
         let mut services = Services::new(&config, clock, metrics)?;
+        let start_audit = || AuditTrail::start(&config, &services.clock);
+        let (trail, audit) = tracing::dispatcher::with_default(&logging.dispatch, start_audit)?;
         services.use_audit(trail, &config);
         services.own_addresses = vec![address, admin_address];
         // The snapshot belongs to the earlier process until that process releases it.

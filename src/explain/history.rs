@@ -216,7 +216,7 @@ impl Replay<'_> {
         let ledger = &self.history.ledger;
         ledger.record(
             found,
-            &Source { meant_for, delivery, session: Some(guid), began: ledger.moment(), at: ledger.now() },
+            &Source { meant_for, delivery, session: Some(guid), began: ledger.moment(), at: ledger.clock().now() },
         )
     }
 

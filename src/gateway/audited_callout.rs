@@ -64,7 +64,7 @@ impl Recorder {
             called: self.callout.as_ref().map(|callout| &callout.called),
             control_id: self.callout.as_ref().map(|callout| callout.control_id),
             previews: basis.and_then(|basis| basis.previews.as_deref()),
-            at: basis.map_or_else(|| context.services().ledger.now(), |basis| basis.at),
+            at: basis.map_or_else(|| context.services().clock.now(), |basis| basis.at),
             ttl: context.config().previews.ttl,
             judged_by: basis.map(|basis| basis.judged_by).or(unavailable),
             client: Some(&context.client().text),

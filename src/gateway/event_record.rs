@@ -80,7 +80,7 @@ pub(super) fn record_events(
     }
     let session = context.guid.as_ref().map(HeaderValue::as_bytes);
     // The records come first: the previews refer to them.
-    let at = services.ledger.now();
+    let at = services.clock.now();
     let source = EventSource { meant_for, delivery, guid: session, at, evidence };
     let shown = services.audit.events(&mut found, &source, body);
     let recorded = services.ledger.record(found, &Source { meant_for, delivery, session, began, at });

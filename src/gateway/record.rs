@@ -239,7 +239,7 @@ impl Recorder {
         let ledger = &services.ledger;
         let present = || Basis {
             previews: record.agent_id.and_then(|agent| ledger.local().previews(agent)),
-            at: services.ledger.now(),
+            at: services.clock.now(),
             judged_by: "memory",
             session: "unknown",
         };

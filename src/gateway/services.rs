@@ -112,17 +112,17 @@ impl Services {
     /// # Errors
     /// When `log.hash_key` or `previews.session_key` cannot be read, or when no random key can be made.
     pub fn new(config: &Config, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, ServicesError> {
-        let ledger = Ledger::new(&config.previews, Arc::clone(&clock), Arc::clone(&metrics));
+        let ledger = Ledger::new(&config.previews, clock, Arc::clone(&metrics));
         if let Some(path) = &config.previews.session_key {
             let unreadable = |source| ServicesError::SessionKey { path: path.clone(), source };
             ledger.use_session_key(&std::fs::read(path).map_err(unreadable)?);
         }
         Ok(Self {
-            ledger: Arc::new(ledger),
             audit: AuditTrail::default(),
             own_addresses: Vec::new(),
             account_sign_ins: AccountSignIns::new(config.previews.max_agents),
-            clock,
+            clock: ledger.clock(),
+            ledger: Arc::new(ledger),
             warm_up_until: None,
             dial: Arc::new(TcpDial),
             refusal_lines: RefusalLines::new(Arc::clone(&metrics)),

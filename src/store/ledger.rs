@@ -55,7 +55,7 @@ pub struct Ledger {
     journal: OnceLock<Journal>,
     /// Where changes go while another process takes over from this one.
     succession: ArcSwapOption<Succession>,
-    time: LedgerTime,
+    time: Arc<LedgerTime>,
     issue_times: IssueTimes,
     metrics: Arc<Metrics>,
     calls_per_number: u32,
@@ -99,7 +99,7 @@ impl Ledger {
             locks,
             journal: OnceLock::new(),
             succession: ArcSwapOption::empty(),
-            time: LedgerTime::new(clock),
+            time: Arc::new(LedgerTime::new(clock)),
             issue_times: IssueTimes::default(),
             metrics,
             calls_per_number: config.calls_per_number,
@@ -116,10 +116,10 @@ impl Ledger {
         self.time.boundary()
     }
 
-    /// The present time, by the clock that orders previews and sessions. It is at most a few milliseconds ahead of the wall
-    /// clock: a session begins later than everything that was recorded before.
-    pub fn now(&self) -> Timestamp {
-        self.time.now()
+    /// The clock that orders previews and sessions, for everything that is compared with them. A session begins later than
+    /// what was recorded before, so it can be some milliseconds ahead of the clock that the ledger was made with.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.time) as Arc<dyn Clock>
     }
 
     /// The time at which the push addresses of a sign-in are issued: no other sign-in has the same.

@@ -58,11 +58,6 @@ impl LedgerTime {
         Self { clock, earliest: AtomicU64::new(0), sequence: AtomicU64::new(0) }
     }
 
-    /// The present time.
-    pub(super) fn now(&self) -> Timestamp {
-        self.clock.now().max(Timestamp(self.earliest.load(Ordering::Relaxed)))
-    }
-
     /// A new moment, later than every moment issued before.
     pub(super) fn moment(&self) -> Moment {
         self.moment_at(self.now())
@@ -79,6 +74,12 @@ impl LedgerTime {
 
     fn moment_at(&self, at: Timestamp) -> Moment {
         Moment { sequence: self.sequence.fetch_add(1, Ordering::Relaxed), at }
+    }
+}
+
+impl Clock for LedgerTime {
+    fn now(&self) -> Timestamp {
+        self.clock.now().max(Timestamp(self.earliest.load(Ordering::Relaxed)))
     }
 }
 

@@ -40,15 +40,6 @@ async fn load(gateway: &Process, agents: &[Agent], round: usize) -> JoinSet<()> 
     calling
 }
 
-/// The request IDs of the callouts that arrived at the platform.
-fn arrivals(site: &Site) -> Vec<String> {
-    let id = |headers: &[(String, bytes::Bytes)]| {
-        let id = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("x-request-id")).unwrap();
-        String::from_utf8(id.1.to_vec()).unwrap()
-    };
-    site.handle.callouts().iter().map(|entry| id(&entry.headers)).collect()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[allow(clippy::print_stdout, reason = "whoever kills it thousands of times wants the numbers")]
 async fn no_call_arrives_without_a_decision_before_it_however_often_the_gateway_is_killed() {
@@ -77,7 +68,7 @@ async fn no_call_arrives_without_a_decision_before_it_however_often_the_gateway_
         gateway.ended().await;
         calling.shutdown().await;
         // The journal of the simulator is bounded.
-        arrived.extend(arrivals(&site));
+        arrived.extend(site.arrivals());
         site.handle.clear_journal();
     }
     let gateway = site.run().await;
@@ -258,7 +249,7 @@ async fn rotation_under_load_loses_nothing_and_reloads_leave_their_traces() {
     assert!(opened.iter().skip(1).all(|open| open["before"]["closed"] == true));
     let decided: HashSet<&str> =
         records.of("decision").iter().map(|decision| decision["request_id"].as_str().unwrap()).collect();
-    let arrived = arrivals(&site);
+    let arrived = site.arrivals();
     assert!(arrived.len() > 300 && arrived.iter().all(|id| decided.contains(id.as_str())));
     let modes: Vec<_> = records
         .of("config")

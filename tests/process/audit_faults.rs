@@ -44,6 +44,19 @@ impl FaultyDisk {
         assert_eq!((answer.status, answer.own().reason.as_str()), (503, "audit_unavailable"));
     }
 
+    /// The disk fails with `fault`, and is well again: callouts are refused meanwhile, and everything else goes on.
+    async fn fails_and_recovers(&self, fault: &str) {
+        self.forwarded().await;
+        self.fails(fault);
+        self.refused().await;
+        self.becomes(1.0).await;
+        self.everything_else_goes_on().await;
+        self.refused().await;
+        self.fails("");
+        self.becomes(0.0).await;
+        self.forwarded().await;
+    }
+
     async fn forwarded(&self) {
         assert_eq!(self.agent.call(7, "5550101").await.verdict(), "ok");
     }
@@ -97,15 +110,7 @@ async fn errors_refuse_callouts_until_they_are_over() {
     ] {
         let settings = "audit.timeout = \"20s\"\naudit.durability = \"synced\"";
         let Some(disk) = FaultyDisk::start(settings).await else { return };
-        disk.forwarded().await;
-        disk.fails(fault);
-        disk.refused().await;
-        disk.becomes(1.0).await;
-        disk.everything_else_goes_on().await;
-        disk.refused().await;
-        disk.fails("");
-        disk.becomes(0.0).await;
-        disk.forwarded().await;
+        disk.fails_and_recovers(fault).await;
         let records = disk.assert_whole(segments).await;
         assert_eq!(records.of("shown").len(), 6, "{fault}");
         // The first refusal has its record, which says that the telephone did not ring.
@@ -119,15 +124,7 @@ async fn a_disk_that_stands_still_refuses_callouts_after_the_timeout_and_then_at
     for fault in ["write stalls", "sync stalls"] {
         let settings = "audit.timeout = \"300ms\"\naudit.durability = \"synced\"";
         let Some(disk) = FaultyDisk::start(settings).await else { return };
-        disk.forwarded().await;
-        disk.fails(fault);
-        disk.refused().await;
-        disk.becomes(1.0).await;
-        disk.everything_else_goes_on().await;
-        disk.refused().await;
-        disk.fails("");
-        disk.becomes(0.0).await;
-        disk.forwarded().await;
+        disk.fails_and_recovers(fault).await;
         let records = disk.assert_whole(1).await;
         assert_eq!(records.of("shown").len(), 6, "{fault}");
     }

@@ -40,15 +40,6 @@ fn load(gateway: &Access, agents: &[Agent]) -> JoinSet<()> {
     calling
 }
 
-/// The request IDs of the callouts that arrived at the platform.
-fn arrivals(site: &Site) -> Vec<String> {
-    let id = |headers: &[(String, bytes::Bytes)]| {
-        let id = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("x-request-id")).unwrap();
-        String::from_utf8(id.1.to_vec()).unwrap()
-    };
-    site.handle.callouts().iter().map(|entry| id(&entry.headers)).collect()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_decision_is_lost_when_another_process_takes_over() {
     let settings = "log.access = \"none\"\nshutdown.drain = \"1h\"\naudit.segment_size = \"64KiB\"";
@@ -69,13 +60,13 @@ async fn no_decision_is_lost_when_another_process_takes_over() {
         assert!(gateway.ended().await.success());
         gateway = next;
         assert!(calling.try_join_next().is_none(), "every callout was answered");
-        arrived.extend(arrivals(&site));
+        arrived.extend(site.arrivals());
         site.handle.clear_journal();
     }
     eventually_async("callouts", async || site.handle.callouts().len() > 60).await;
     calling.shutdown().await;
     assert!(gateway.stop().await.success());
-    arrived.extend(arrivals(&site));
+    arrived.extend(site.arrivals());
 
     let records = AuditRecords::read(&site.path("audit"));
     let decided: HashSet<&str> =

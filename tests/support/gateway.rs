@@ -186,7 +186,7 @@ pub(crate) fn record(ledger: &Ledger, agent: AgentId, control_id: i64, number: &
         delivery: Delivery::PollAll,
         session: None,
         began: ledger.moment(),
-        at: ledger.now(),
+        at: ledger.clock().now(),
     };
     ledger.record(parse_events(event.to_string().as_bytes()).unwrap(), &source);
 }

@@ -194,6 +194,15 @@ pub(crate) struct Site {
 }
 
 impl Site {
+    /// The request IDs of the callouts that arrived at the platform.
+    pub(crate) fn arrivals(&self) -> Vec<String> {
+        let id = |headers: &[(String, bytes::Bytes)]| {
+            let id = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("x-request-id")).unwrap();
+            String::from_utf8(id.1.to_vec()).unwrap()
+        };
+        self.handle.callouts().iter().map(|entry| id(&entry.headers)).collect()
+    }
+
     /// Where the gateway of this site listens.
     pub(crate) fn gateway_address(&self) -> SocketAddr {
         self.port.address

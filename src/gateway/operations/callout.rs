@@ -82,7 +82,7 @@ async fn evaluated(
     let services = context.services();
     // Before the previews are read. The audit log would otherwise seem to say that a callout was judged by a preview after its
     // end, when the end came between reading and judging.
-    let now = services.ledger.now();
+    let now = services.clock.now();
     let LookUp { previews, source, ownership } = services.ledger.look_up(agent, context.guid_bytes()).await;
     if is_refused_as_foreign(ownership, &context.config().validation) {
         return (Evaluation::refused(parsed, Objection::ForeignSession), ownership);

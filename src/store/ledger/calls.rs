@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Ledger;
 use crate::config::OnStoreFailure;
-use crate::preview::{AgentId, AgentPreviews, Change, ControlId, CountedCall, RecordId};
+use crate::preview::{AgentId, AgentPreviews, Change, Clock, ControlId, CountedCall, RecordId};
 use crate::store::Unavailable;
 use crate::store::redis::{SessionRelation, TimedChange};
 use crate::store::succession::CallAnswer;

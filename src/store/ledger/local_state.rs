@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Ledger;
-use crate::preview::{AgentId, Announcement, Change, Surplus, Timestamp};
+use crate::preview::{AgentId, Announcement, Change, Clock, Surplus, Timestamp};
 use crate::store::journal::Entry;
 use crate::store::moment::Moment;
 use crate::store::recent_ends::{EndCause, MADE_ROOM, RecentEnd};

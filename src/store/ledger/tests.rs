@@ -52,6 +52,12 @@ fn release(agent: u32, generated_at: u64) -> String {
     format!(r#"{{"eventType":"AgentEvent_Release_Preview","workNo":"{agent}","eventGenTime":{generated_at}}}"#)
 }
 
+/// The answer to a poll of all agents that began just now.
+fn poll_of_all(ledger: &Ledger) -> Source<'static> {
+    let (began, at) = (ledger.moment(), ledger.clock().now());
+    Source { meant_for: None, delivery: Delivery::PollAll, session: None, began, at }
+}
+
 impl Scene {
     fn poll(&self, number: u32, guid: &str, began: Moment, events: &[String]) -> Recorded {
         self.answered(number, guid, began, "0", events)
@@ -64,21 +70,14 @@ impl Scene {
             delivery: Delivery::Poll,
             session: Some(guid.as_bytes()),
             began,
-            at: self.ledger.now(),
+            at: self.ledger.clock().now(),
         };
         self.ledger.record(parse_events(body.as_bytes()).unwrap(), &source)
     }
 
     fn poll_all(&self, events: &[String]) -> Recorded {
         let body = format!(r#"{{"retcode":"0","event":[{}]}}"#, events.join(","));
-        let source = Source {
-            meant_for: None,
-            delivery: Delivery::PollAll,
-            session: None,
-            began: self.ledger.moment(),
-            at: self.ledger.now(),
-        };
-        self.ledger.record(parse_events(body.as_bytes()).unwrap(), &source)
+        self.ledger.record(parse_events(body.as_bytes()).unwrap(), &poll_of_all(&self.ledger))
     }
 
     fn push(&self, number: u32, began: Moment, events: &[String]) -> Recorded {
@@ -89,8 +88,13 @@ impl Scene {
     fn pushed(&self, number: Option<u32>, guid: Option<&str>, began: Moment, events: &[String]) -> Recorded {
         let body = format!(r#"{{"eventList":[{}]}}"#, events.join(","));
         let session = guid.map(str::as_bytes);
-        let source =
-            Source { meant_for: number.map(agent), delivery: Delivery::Push, session, began, at: self.ledger.now() };
+        let source = Source {
+            meant_for: number.map(agent),
+            delivery: Delivery::Push,
+            session,
+            began,
+            at: self.ledger.clock().now(),
+        };
         self.ledger.record(parse_events(body.as_bytes()).unwrap(), &source)
     }
 
@@ -174,7 +178,7 @@ fn a_preview_of_the_same_millisecond_belongs_to_the_session_in_which_it_was_show
         scene.push(101, scene.ledger.moment(), &[preview(101, 8, 1)]);
         let shown_again = scene.ledger.local().previews(agent(101)).unwrap();
         scene.ledger.sign_in(agent(101), &SignIn { began, pushes, session: None });
-        assert!(scene.ledger.recent_ends(agent(101)).iter().all(|end| end.at <= scene.ledger.now()));
+        assert!(scene.ledger.recent_ends(agent(101)).iter().all(|end| end.at <= scene.ledger.clock().now()));
         assert_eq!(scene.control_ids(101), if pushes { vec![8] } else { vec![] }, "{shown_again:?}");
         scene.poll(101, "new", scene.ledger.moment(), &[preview(101, 9, 1)]);
         assert_eq!(scene.control_ids(101), if pushes { vec![8, 9] } else { vec![9] });
@@ -281,14 +285,7 @@ fn the_observer_learns_of_each_end_once_with_its_cause() {
     ledger.observe_ends(observed.clone());
     let record = |events: &[String]| {
         let body = format!(r#"{{"retcode":"0","event":[{}]}}"#, events.join(","));
-        let source = Source {
-            meant_for: None,
-            delivery: Delivery::PollAll,
-            session: None,
-            began: ledger.moment(),
-            at: ledger.now(),
-        };
-        ledger.record(referring(&body), &source);
+        ledger.record(referring(&body), &poll_of_all(&ledger));
         std::mem::take(&mut *observed.0.lock().unwrap())
     };
     assert_eq!(record(&[preview(101, 1, 10), preview(101, 2, 10)]), []);
@@ -332,14 +329,7 @@ fn an_end_is_observed_when_the_preview_is_gone() {
     ledger.observe_ends(observer.clone());
     let record = |events: &[String]| {
         let body = format!(r#"{{"retcode":"0","event":[{}]}}"#, events.join(","));
-        let source = Source {
-            meant_for: None,
-            delivery: Delivery::PollAll,
-            session: None,
-            began: ledger.moment(),
-            at: ledger.now(),
-        };
-        ledger.record(referring(&body), &source);
+        ledger.record(referring(&body), &poll_of_all(&ledger));
     };
     let sign_in = || SignIn { began: ledger.moment(), pushes: false, session: None };
     let ends: [(&str, &dyn Fn()); 7] = [

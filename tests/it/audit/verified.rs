@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use previewgate::audit::note::Signer;
 use previewgate::audit::verify::{Grade, Request as Verify, Result as Proof, Verification, verify};
+use previewgate::preview::{Clock, ManualClock, SystemClock};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -50,6 +51,25 @@ fn assert_proved(verification: &Verification, decisions: &[(&str, &str, u64)], b
 async fn sign_in_again(lab: &Lab, number: u32) {
     let again = Request::put(format!("{API}/onlineagent/{number}/forcelogin")).json(&json!({"phonenum": "40038"}));
     assert_eq!(lab.send(&again).await.retcode(), "0");
+}
+
+/// Decisions, previews and ends are in order by one clock: here it stands still, and each sign-in moves it on.
+#[tokio::test]
+async fn what_happens_within_one_millisecond_is_proved() {
+    let clock = Arc::new(ManualClock::new(SystemClock::new().now()));
+    let lab = Setup::plain().audited().clock(clock).start().await;
+    let agents = [lab.agent(101).await, lab.agent(102).await, lab.agent(103).await];
+    for agent in &agents {
+        agent.shown(7, "5550101").await;
+        assert_eq!(agent.call(7, "5550101").await.verdict(), "ok");
+        for _ in 0..3 {
+            agent.poll().await;
+        }
+        agent.released().await;
+        assert_eq!(agent.call(7, "5550101").await.verdict(), "unknown_preview");
+    }
+    let verification = ended(lab).await;
+    assert_proved(&verification, &[("forwarded", "ok", 3), ("rejected", "unknown_preview", 3)], 6);
 }
 
 #[tokio::test]
