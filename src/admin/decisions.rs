@@ -1,12 +1,12 @@
 //! `GET /decisions`: the last decisions on callouts, as JSON.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use crate::gateway::{Decision, FlightRecorder, MAX_DECISIONS, SeenEnd, SeenPreview};
 use crate::preview::{AgentId, Reason};
+use crate::telemetry::millis;
 
 /// Characters of a value that a form shows again.
 const MAX_FORM_VALUE: usize = 128;
@@ -171,11 +171,6 @@ fn preview(preview: &SeenPreview) -> Value {
 
 fn end(end: &SeenEnd) -> Value {
     json!({ "control_id": end.control_id.map(|id| id.0), "cause": end.cause, "age_ms": millis(end.age) })
-}
-
-/// Milliseconds with three decimals.
-fn millis(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 #[cfg(test)]

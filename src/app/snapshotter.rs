@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::config::{Config, Previews};
 use crate::gateway::Services;
 use crate::log_throttle::LogThrottle;
+use crate::preview::millis;
 use crate::store::StateFileError;
 use crate::store::snapshot::{Restored, Saved, SnapshotFile};
 
@@ -200,10 +201,6 @@ impl Inner {
             tracing::warn!(target: "previewgate::previews", %path, %error, "previews cannot be saved");
         }
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ use super::writer::{Writer, WriterSettings};
 use crate::config::{self, Config};
 use crate::preview::{
     AgentId, AgentPreviews, Clock, ControlId, DialedNumber, Preview, Reason, RecordId, ShownRef, Timestamp, Verdict,
+    millis,
 };
 use crate::telemetry::sanitized;
 
@@ -537,10 +538,6 @@ fn counted_calls(facts: &DecisionFacts<'_>) -> Vec<RecordId> {
     let preview = facts.control_id.and_then(|control_id| facts.previews?.find(control_id));
     let calls = preview.zip(facts.called).into_iter().flat_map(|(preview, called)| preview.calls.of(called));
     calls.map(|call| call.id).collect()
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub use agent_previews::{
     AgentPreviews, Announcement, Bounds, Change, MAX_NUMBER_BYTES, MAX_NUMBERS, Preview, ShownNumber, Surplus,
 };
 pub use call_count::{CallCount, CountedCall, MAX_CALLS};
+pub(crate) use clock::millis;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use decision::{Callout, Reason, Refusal, Rule, Validated, Verdict, decide};
 pub use identifiers::{AgentId, ControlId, DialedNumber, InvalidAgentId, InvalidControlId, Masked};

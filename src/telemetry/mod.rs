@@ -29,7 +29,7 @@ pub use redact::{CalledHash, HashKey, LogText, Redactor, ShownNumber, sanitized}
 pub use writer::{DropNotice, LineClass, LogGuard, LogWriter, Sink, WriterLimits, stdout};
 
 /// Milliseconds with three decimals.
-fn millis(duration: std::time::Duration) -> f64 {
+pub(crate) fn millis(duration: std::time::Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::facts::{DecisionFact, ShownFact};
 use crate::preview::{
     AgentPreviews, Announcement, Bounds, Callout, Change, ControlId, CountedCall, DialedNumber, Reason, Refusal, Rule,
-    Timestamp, Verdict, decide,
+    Timestamp, Verdict, decide, millis,
 };
 
 /// Clocks of two gateways, and the moment between judging and recording, may differ by this much.
@@ -176,8 +176,4 @@ fn check_ages(decision: &DecisionFact, shown: &[&ShownFact]) -> Derived {
         }
     }
     Derived::Same
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -29,7 +29,7 @@ use super::record::{Before, Close, FORMAT, Kind, Lost, Open, Record};
 use super::segment::SegmentName;
 use super::time;
 use crate::config::Durability;
-use crate::preview::{Clock, Timestamp};
+use crate::preview::{Clock, Timestamp, millis};
 
 /// Between two attempts to write: the first pause, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -411,8 +411,4 @@ fn next_name(chain: &ChainEnd, now: Timestamp) -> SegmentName {
 
 fn period(now: Timestamp, segment: Duration) -> u64 {
     now.0 / millis(segment).max(1)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
