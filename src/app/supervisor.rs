@@ -78,9 +78,10 @@ impl Supervisor {
         let admin = tokio::spawn(self.admin.clone().run(admin));
         tokio::spawn(probe_endpoints(self.active.clone()));
         tokio::spawn(snapshotter::announce_end_of_warm_up(Arc::clone(&services)));
-        let serving = self.begin_saving(&services);
         let socket_file = self.admin_socket.as_ref().map(AdminSocket::leaver);
-        self.open_admin_socket(serving);
+        // Before the earlier process learns that this one serves: until then it listens where its clients look.
+        self.open_admin_socket();
+        self.begin_saving(&services);
         let successor = self.serve(&services, offer, &mut stopped).await;
         if let Some(successor) = successor {
             admin.abort();
@@ -149,34 +150,28 @@ impl Supervisor {
         }
     }
 
-    /// Serves on the Unix socket: at once, or when the earlier process knows that this one serves. Until then a failure of
-    /// this process must leave the earlier one its socket.
-    fn open_admin_socket(&mut self, serving: Option<oneshot::Receiver<()>>) {
+    /// Serves on the Unix socket. In a takeover it replaces the socket of the earlier process.
+    fn open_admin_socket(&mut self) {
         let Some(mut socket) = self.admin_socket.take() else { return };
-        let (admin, path) = (self.admin.clone(), self.active.current().config.admin.socket.clone());
-        tokio::spawn(async move {
-            if let (Some(serving), Some(path)) = (serving, path) {
-                // An error: the earlier process is gone, and this one serves.
-                let _ = serving.await;
-                if let Err(error) = socket.put_in_place(&path) {
-                    tracing::warn!(target: "previewgate", %error, "admin.socket cannot be put in place");
-                }
-            }
-            admin.run_on_socket(socket).await
-        });
+        let path = &self.active.current().config.admin.socket;
+        if let (Some(_), Some(path)) = (&self.predecessor, path)
+            && let Err(error) = socket.put_in_place(path)
+        {
+            tracing::warn!(target: "previewgate", %error, "admin.socket cannot be put in place");
+        }
+        let admin = self.admin.clone();
+        tokio::spawn(async move { admin.run_on_socket(socket).await });
     }
 
-    /// Saves previews from now on, or when the earlier process has released the snapshot. Returns what tells when an earlier
-    /// process knows that this one serves, if there is one.
-    fn begin_saving(&mut self, services: &Arc<Services>) -> Option<oneshot::Receiver<()>> {
+    /// Saves previews from now on, or when the earlier process has released the snapshot.
+    fn begin_saving(&mut self, services: &Arc<Services>) {
         if let Some(snapshotter) = self.snapshotter.take() {
             self.saving.begin(snapshotter);
         }
-        let (predecessor, since) = self.predecessor.take()?;
+        let Some((predecessor, since)) = self.predecessor.take() else { return };
         let (release, released) = oneshot::channel();
-        let (serve, serving) = oneshot::channel();
         let (following, saving) = (Arc::clone(services), self.saving.clone());
-        tokio::spawn(async move { predecessor.follow(&following, since, serve, release).await });
+        tokio::spawn(async move { predecessor.follow(&following, since, release).await });
         let (services, previews) = (Arc::clone(services), self.active.current().config.previews.clone());
         tokio::spawn(async move {
             // An error means that the earlier process is gone, and its lock with it.
@@ -187,7 +182,6 @@ impl Supervisor {
                 saving.begin(Snapshotter::new(file, &previews, &services));
             }
         });
-        Some(serving)
     }
 
     /// Another process accepts connections. Lets open requests finish, and hands on what they change.

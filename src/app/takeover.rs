@@ -8,7 +8,7 @@
 //!   ready                                  →
 //!                                          ←    state N K, and N bytes; K is the key of the hashes in
 //!                                               them, in hexadecimal; from now on each change
-//!   accepts connections
+//!   accepts connections, and puts its Unix socket in place
 //!   serving                                →
 //!                                               accepts no more, drains
 //!                                          ←    released: the snapshot belongs to the new process
@@ -111,16 +111,10 @@ impl Predecessor {
     }
 
     /// Reports that this process serves, and applies what the earlier one hands on until that one has ended. Sends on
-    /// `serving` when it was reported, and on `released` when the snapshot belongs to this process.
-    pub(super) async fn follow(
-        self,
-        services: &Services,
-        since: Moment,
-        serving: oneshot::Sender<()>,
-        released: oneshot::Sender<()>,
-    ) {
+    /// `released` when the snapshot belongs to this process.
+    pub(super) async fn follow(self, services: &Services, since: Moment, released: oneshot::Sender<()>) {
         let mut released = Some(released);
-        let outcome = self.apply_changes(services, since, serving, &mut released).await;
+        let outcome = self.apply_changes(services, since, &mut released).await;
         drop(released);
         match outcome {
             Ok(()) => tracing::info!(target: "previewgate", "the earlier process has ended"),
@@ -134,7 +128,6 @@ impl Predecessor {
         self,
         services: &Services,
         since: Moment,
-        serving: oneshot::Sender<()>,
         released: &mut Option<oneshot::Sender<()>>,
     ) -> io::Result<()> {
         let Self { stream, listeners, admin, offer, admin_socket: _ } = self;
@@ -146,7 +139,6 @@ impl Predecessor {
         let (read, mut write) = tokio::net::UnixStream::from_std(stream)?.into_split();
         let mut lines = tokio::io::BufReader::new(AsyncReadExt::chain(Cursor::new(read_ahead), read)).lines();
         write.write_all(format!("{SERVING}\n").as_bytes()).await?;
-        let _ = serving.send(());
         while let Some(line) = lines.next_line().await? {
             if line == RELEASED {
                 let _ = released.take().map(|released| released.send(()));

@@ -3,6 +3,9 @@
 use std::io::{Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use previewgate::preview::ControlId;
@@ -220,7 +223,7 @@ async fn the_unix_socket_of_the_operators_follows_the_takeover() {
     let site = Setup::plain().lenient().settings(&settings("1")).site().await;
     let socket = site.path("a.sock");
     let mut old = site.run().await;
-    let first = hash_at(&socket).unwrap();
+    let (first, over) = (hash_at(&socket).unwrap(), Arc::new(AtomicBool::new(false)));
     // A process that fails, at once or after it has the state, leaves the socket to the old one.
     site.configure("admin.socket = \"a.sock\"\nvalidation.mode = \"maybe\"");
     assert_eq!(outcome(site.shell(TAKE_OVER)).await.0.code(), Some(78));
@@ -233,6 +236,15 @@ async fn the_unix_socket_of_the_operators_follows_the_takeover() {
     drop(stream);
     assert_eq!(hash_at(&socket).unwrap(), first);
     // Two takeovers one after the other. The old process's end does not remove the file of the new one.
+    let clients = std::thread::spawn({
+        let (socket, over) = (socket.clone(), Arc::clone(&over));
+        move || {
+            while !over.load(Ordering::Relaxed) {
+                UnixStream::connect(&socket).expect("a process listens");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    });
     for level in ["2", "3"] {
         site.configure(&settings(level));
         let before = hash_at(&socket).unwrap();
@@ -242,6 +254,8 @@ async fn the_unix_socket_of_the_operators_follows_the_takeover() {
         assert_ne!(hash_at(&socket).unwrap(), before);
         old = new;
     }
+    over.store(true, Ordering::Relaxed);
+    clients.join().unwrap();
     assert!(old.stop().await.success());
     let sockets = std::fs::read_dir(site.path(".")).unwrap().map(|entry| entry.unwrap().file_name());
     let left: Vec<_> = sockets.filter(|name| name.to_string_lossy().starts_with("a.soc")).collect();

@@ -72,7 +72,6 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::SignOut),
         1 => (0..3_i64).prop_map(Step::Cancel),
         1 => prop_oneof![Just(OWN), Just("foreign")].prop_map(|guid| Step::NoSession { guid }),
-        // Whole seconds: a sign-in moves the ledger's time on by a millisecond.
         2 => (0..40_u64).prop_map(|seconds| Step::Advance(Duration::from_secs(seconds))),
     ]
 }
@@ -80,6 +79,8 @@ fn step() -> impl Strategy<Value = Step> {
 /// The state of one agent, in the simplest form.
 #[derive(Default)]
 struct Model {
+    clock: u64,
+    /// The ledger's time: a sign-in moves it on by a millisecond, so it can be ahead of the clock.
     now: u64,
     /// Counts moments, as the ledger does.
     moment: usize,
@@ -170,7 +171,7 @@ struct Both {
 
 impl Both {
     fn new() -> Self {
-        let model = Model { now: 1_000_000, ..Model::default() };
+        let model = Model { clock: 1_000_000, now: 1_000_000, ..Model::default() };
         Self { scene: scene(), model, moments: Vec::new(), sign_in_began: None }
     }
 
@@ -187,15 +188,7 @@ impl Both {
                 if self.moments.is_empty() {
                     return;
                 }
-                let position = poll.index(self.moments.len());
-                let texts: Vec<_> = events.iter().map(event).collect();
-                self.scene.answered(AGENT, OWN, self.moments[position], retcode, &texts);
-                if retcode == "100-006" {
-                    self.model.end(|_, _| true);
-                    (self.model.poll_fence, self.model.push_fence) = (moment, moment);
-                }
-                let counts = retcode == "0" && self.model.polls[position] >= self.model.poll_fence;
-                self.model.record(&events, counts);
+                self.answer(poll.index(self.moments.len()), retcode, &events);
             }
             Step::Push { arrived, events } => {
                 let texts: Vec<_> = events.iter().map(event).collect();
@@ -221,9 +214,23 @@ impl Both {
             }
             Step::Advance(duration) => {
                 self.scene.clock.advance(duration);
-                self.model.now += duration.as_millis() as u64;
+                self.model.clock += duration.as_millis() as u64;
+                self.model.now = self.model.now.max(self.model.clock);
             }
         }
+    }
+
+    /// The poll that began at this position is answered.
+    fn answer(&mut self, position: usize, retcode: &str, events: &[What]) {
+        let texts: Vec<_> = events.iter().map(event).collect();
+        self.scene.answered(AGENT, OWN, self.moments[position], retcode, &texts);
+        let moment = self.model.moment;
+        if retcode == "100-006" {
+            self.model.end(|_, _| true);
+            (self.model.poll_fence, self.model.push_fence) = (moment, moment);
+        }
+        let counts = retcode == "0" && self.model.polls[position] >= self.model.poll_fence;
+        self.model.record(events, counts);
     }
 
     fn change_session(&mut self, step: &Step, moment: usize) {
@@ -232,6 +239,7 @@ impl Both {
             Step::BeginSignIn => {
                 self.sign_in_began = Some(ledger.moment_of_sign_in());
                 self.model.sign_in_began = Some(moment);
+                self.model.now += 1;
             }
             Step::SignIn { pushes } => {
                 let (Some(began), Some(start)) = (self.sign_in_began, self.model.sign_in_began) else { return };
@@ -254,7 +262,7 @@ impl Both {
             for number in 0..3 {
                 let called = DialedNumber::new(format!("10{number}"));
                 let callout = Callout { called, control_id: ControlId(id) };
-                let decision = decide(&callout, &previews, self.scene.clock.now(), TTL);
+                let decision = decide(&callout, &previews, self.scene.ledger.clock().now(), TTL);
                 prop_assert_eq!(
                     decision.is_ok(),
                     self.model.allows(id, number),
@@ -266,6 +274,19 @@ impl Both {
         }
         Ok(())
     }
+}
+
+/// A release is remembered for five seconds of the ledger's time, which a sign-in moves on.
+#[test]
+fn the_times_of_the_ledger_and_of_the_model_are_one() {
+    let mut both = Both::new();
+    both.scene.ledger.learn_session(agent(AGENT), OWN.as_bytes());
+    both.step(Step::BeginPoll);
+    both.answer(0, "0", &[What::Released { id: None, generated_at: Some(6) }]);
+    both.step(Step::Advance(Duration::from_secs(5)));
+    both.step(Step::BeginSignIn);
+    both.answer(0, "0", &[What::Shown { id: 0, numbers: vec![0], generated_at: Some(0) }]);
+    both.agree().unwrap();
 }
 
 proptest! {
