@@ -147,6 +147,9 @@ fn as_json(decision: &Decision) -> Value {
     add("reason", json!(decision.reason.as_str()));
     add("mode", json!(decision.mode.as_str()));
     add("preview_age_ms", json!(decision.preview_age.map(millis)));
+    if let Some(judged_by) = decision.judged_by {
+        add("judged_by", json!(judged_by));
+    }
     add("retcode", json!(decision.retcode));
     add("status", json!(decision.status));
     add("call_id", json!(decision.call_id));

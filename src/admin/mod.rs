@@ -310,10 +310,14 @@ fn previews(generation: &Generation, agent: &str) -> Response<Full<Bytes>> {
         }
         shown
     };
-    // The previews that this gateway has seen. Other gateways may know more.
+    // What this gateway has seen itself; and what it knows of the previews that all gateways share.
     let known = services.ledger.local().previews(agent);
     let previews: Vec<_> = known.iter().flat_map(|previews| previews.iter()).map(shown).collect();
-    let body = json!({ "agent_id": agent.as_u32(), "previews": previews, "store": services.ledger.state().as_str() });
+    let mut body =
+        json!({ "agent_id": agent.as_u32(), "previews": previews, "store": services.ledger.state().as_str() });
+    if let (Some(all), Some(members)) = (services.ledger.shared_previews(agent), body.as_object_mut()) {
+        members.insert("shared".to_owned(), all.iter().map(shown).collect());
+    }
     answer(StatusCode::OK, JSON, format!("{body}\n"))
 }
 

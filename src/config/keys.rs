@@ -25,7 +25,7 @@ use super::model::{
     SessionPolicy, Shutdown, SocketMode, StoreKind, Upstream, UpstreamTls, Validation,
 };
 use super::network::NetworkKind;
-use super::redis::{OnStoreFailure, PlainText, RedisAddress, RedisStore};
+use super::redis::{OnEndTimeout, OnStoreFailure, PlainText, RedisAddress, RedisStore};
 use super::reference::{Describer, KeyDescription, ValueKind};
 use super::socket_file::{Permissions, socket_path};
 use super::targets::Target;
@@ -226,7 +226,7 @@ keys!(Previews {
 impl Table for StoreKind {
     fn read(reader: &mut TableReader<'_, '_>) -> Self {
         match store_kind().read(reader, "kind") {
-            REDIS => Self::Redis(RedisStore::read(reader)),
+            REDIS => Self::Redis(Box::new(RedisStore::read(reader))),
             _ => {
                 // Makes the keys known, so that `conflicts` reports them instead of calling them unknown.
                 reader.silently(RedisStore::read);
@@ -267,6 +267,9 @@ keys!(RedisStore {
     timeout: span(MILLISECOND..=seconds(1)).or(Duration::from_millis(200)),
     start_timeout: span(Duration::ZERO..=seconds(60)).or(seconds(5)),
     on_store_failure: word(OnStoreFailure::ALL, OnStoreFailure::as_str).or(OnStoreFailure::Local),
+    local_grace: span(Duration::ZERO..=seconds(86_400)).or(seconds(600)),
+    end_timeout: span(Duration::ZERO..=seconds(60)).or(seconds(5)),
+    on_end_timeout: word(OnEndTimeout::ALL, OnEndTimeout::as_str).or(OnEndTimeout::Pass),
 });
 
 keys!(Admin {

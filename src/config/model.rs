@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::addresses::UpstreamEndpoint;
 use super::audit::EvidenceMember;
 use super::network::Network;
-use super::redis::RedisStore;
+use super::redis::{OnStoreFailure, RedisStore};
 use super::targets::AllowedTarget;
 use super::tenants::Tenant;
 use crate::endpoint_url::EndpointUrl;
@@ -346,7 +346,17 @@ pub enum StoreKind {
     /// In this process.
     Memory,
     /// In a Redis that several gateways share.
-    Redis(RedisStore),
+    Redis(Box<RedisStore>),
+}
+
+impl StoreKind {
+    /// `on_store_failure`, where there is a store that can fail.
+    pub fn on_failure(&self) -> Option<OnStoreFailure> {
+        match self {
+            Self::Memory => None,
+            Self::Redis(redis) => Some(redis.on_store_failure),
+        }
+    }
 }
 
 /// `[admin]`

@@ -31,9 +31,15 @@ pub struct RedisStore {
     pub start_timeout: Duration,
     /// The action for a callout if Redis does not respond in time.
     pub on_store_failure: OnStoreFailure,
+    /// With "local": how long a preview counts after it was shown, or after Redis last answered, while Redis is away.
+    pub local_grace: Duration,
+    /// With "reject": maximum time that an answer which ends previews is held until Redis has the end.
+    pub end_timeout: Duration,
+    /// The action for such an answer when that time is over.
+    pub on_end_timeout: OnEndTimeout,
 }
 
-/// `redis://host[:port][/database]`, with `rediss` for TLS.
+/// `redis://host[:port][/database]`, or `redis+sentinel://host[:port],…/master[/database]`; with `rediss` for TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RedisUrl {
     /// Whether the connection uses TLS.
@@ -44,6 +50,17 @@ pub struct RedisUrl {
     pub port: u16,
     /// Default 0.
     pub database: u16,
+    /// Where the address of the master is asked for, if it is not `host` and `port`, which are then the first sentinel's.
+    pub sentinels: Option<Sentinels>,
+}
+
+/// Sentinels, which name the present master.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sentinels {
+    /// In the order in which they are asked.
+    pub addresses: Vec<(String, u16)>,
+    /// The name that they have for the master.
+    pub master: String,
 }
 
 label_enum! {
@@ -58,15 +75,41 @@ label_enum! {
     }
 }
 
+label_enum! {
+    /// `previews.store.on_end_timeout`
+    pub enum OnEndTimeout {
+        /// The answer is delivered. Until Redis has the end, another gateway can forward a callout of what has ended.
+        Pass = "pass",
+        /// The client gets an error instead.
+        Fail = "fail",
+    }
+}
+
 const DEFAULT_PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26_379;
 
 /// Writes the URL as in the configuration, always with port and database.
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tls, host, port, database } = self;
+        let Self { tls, host, port, database, sentinels } = self;
         let scheme = if *tls { "rediss" } else { "redis" };
-        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        write!(f, "{scheme}://{host}:{port}/{database}")
+        match sentinels {
+            None => write!(f, "{scheme}://{}/{database}", Authority(host, *port)),
+            Some(Sentinels { addresses, master }) => {
+                let addresses: Vec<_> =
+                    addresses.iter().map(|(host, port)| Authority(host, *port).to_string()).collect();
+                write!(f, "{scheme}+sentinel://{}/{master}/{database}", addresses.join(","))
+            }
+        }
+    }
+}
+
+struct Authority<'a>(&'a str, u16);
+
+impl fmt::Display for Authority<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(host, port) = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
 }
 
@@ -93,16 +136,18 @@ impl Kind for RedisAddress {
     }
 
     fn describe(&self) -> ValueKind {
-        ValueKind::Text("URL: redis or rediss, host, port and database")
+        ValueKind::Text("URL: redis, rediss, redis+sentinel or rediss+sentinel, hosts, ports and database")
     }
 }
 
 fn address(text: &str) -> Result<RedisUrl, Fault> {
     let wanted = || "write \"rediss://HOST:6379\", or redis:// for a connection without TLS".to_owned();
     let (scheme, rest) = text.split_once("://").ok_or_else(|| ("has no scheme", wanted()))?;
-    let tls = match scheme.to_ascii_lowercase().as_str() {
-        "redis" => false,
-        "rediss" => true,
+    let (tls, by_sentinel) = match scheme.to_ascii_lowercase().as_str() {
+        "redis" => (false, false),
+        "rediss" => (true, false),
+        "redis+sentinel" => (false, true),
+        "rediss+sentinel" => (true, true),
         _ => return Err(("has a scheme that is neither rediss nor redis", wanted())),
     };
     if rest.contains('@') {
@@ -113,10 +158,30 @@ fn address(text: &str) -> Result<RedisUrl, Fault> {
         return Err(("has a query or fragment", wanted()));
     }
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if by_sentinel {
+        return by_sentinels(tls, authority, path);
+    }
     let database = if path.is_empty() { Some(0) } else { plain_number(path) };
     let database = database.ok_or_else(|| ("has a path that is no database number", wanted()))?;
     let (host, port) = host_and_port(authority)?;
-    Ok(RedisUrl { tls, host, port: port.unwrap_or(DEFAULT_PORT), database })
+    Ok(RedisUrl { tls, host, port: port.unwrap_or(DEFAULT_PORT), database, sentinels: None })
+}
+
+fn by_sentinels(tls: bool, authorities: &str, path: &str) -> Result<RedisUrl, Fault> {
+    let wanted = || "write \"redis+sentinel://HOST:26379,HOST:26379/MASTER\"".to_owned();
+    let (master, database) = path.split_once('/').unwrap_or((path, "0"));
+    if master.is_empty() || !master.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
+        return Err(("has no name of a master after the sentinels", wanted()));
+    }
+    let database = plain_number(database).ok_or_else(|| ("has a path that is no database number", wanted()))?;
+    let mut addresses = Vec::new();
+    for authority in authorities.split(',') {
+        let (host, port) = host_and_port(authority)?;
+        addresses.push((host, port.unwrap_or(SENTINEL_PORT)));
+    }
+    let (host, port) = addresses.first().cloned().ok_or_else(|| ("names no sentinel", wanted()))?;
+    let sentinels = Some(Sentinels { addresses, master: master.to_owned() });
+    Ok(RedisUrl { tls, host, port, database, sentinels })
 }
 
 fn plain_number(text: &str) -> Option<u16> {

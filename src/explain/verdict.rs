@@ -107,7 +107,12 @@ impl Walk<'_> {
             return Ok(Evaluation::refused(parsed, Objection::ForeignSession));
         }
         self.tell_match(agent, &parsed.callout, &shown);
-        let state = AgentState { previews: &shown.previews, signed_out: self.history.is_signed_out(agent), session };
+        let state = AgentState {
+            previews: &shown.previews,
+            signed_out: self.history.is_signed_out(agent),
+            session,
+            away: false,
+        };
         Ok(evaluate(parsed, state, self.history.now, self.config.previews.rule()))
     }
 

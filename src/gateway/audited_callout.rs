@@ -8,7 +8,7 @@ use super::context::RequestContext;
 use super::error::GatewayError;
 use super::record::Recorder;
 use crate::audit::{Audit, AuditUnavailable, DecisionFacts, DecisionRef, Digest, OutcomeFacts};
-use crate::config::{Mode, OnAuditFailure, OnUnknownPreview};
+use crate::config::{Mode, OnAuditFailure, OnStoreFailure, OnUnknownPreview};
 use crate::preview::{Reason, Verdict};
 use crate::telemetry::metrics::UnrecordedCallout;
 
@@ -132,7 +132,11 @@ fn allowed_by(context: &RequestContext, verdict: Verdict, reason: Reason) -> Opt
         _ if policy.mode_for(reason) == Mode::Monitor => Some("reasons"),
         Reason::UnknownPreview if policy.on_unknown_preview == OnUnknownPreview::Reject => Some("warm_up"),
         Reason::UnknownPreview | Reason::SignedOut => Some("on_unknown_preview"),
-        Reason::StoreUnavailable => Some("on_store_failure"),
+        Reason::StoreUnavailable if context.config().previews.store.on_failure() != Some(OnStoreFailure::Local) => {
+            Some("on_store_failure")
+        }
+        Reason::StoreUnavailable if policy.on_unknown_preview == OnUnknownPreview::Reject => Some("warm_up"),
+        Reason::StoreUnavailable => Some("on_unknown_preview"),
         Reason::ForeignSession => Some("session"),
         _ => None,
     }

@@ -15,6 +15,7 @@ use crate::failure::{Blame, FailureKind};
 use crate::preview::Reason;
 use crate::protocol::Unclassified;
 use crate::protocol::envelope::retcode_of;
+use crate::store::EndsNotStored;
 use crate::upstream::Failure;
 
 /// Why the upstream does not answer a request.
@@ -87,6 +88,13 @@ pub(crate) struct ErrorResponse {
     pub(crate) close: bool,
     /// Whose fault it is, and the word for it.
     pub(super) blame: (Blame, &'static str),
+}
+
+/// The answer would tell the client of an end that other gateways do not know.
+impl From<EndsNotStored> for GatewayError {
+    fn from(_: EndsNotStored) -> Self {
+        Self::StoreUnavailable
+    }
 }
 
 impl GatewayError {

@@ -1,6 +1,7 @@
 //! An event answer that is too large to be held: its events are read as it passes.
 //!
-//! The last frame is held back until the events are recorded. So a client that has the whole answer can act on it.
+//! The last frame is held back until the events are recorded and shared. So a client that has the whole answer can act on it
+//! at every gateway.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
@@ -18,6 +20,7 @@ use super::set_guid::{follow_renewal, issued_guid};
 use crate::audit::{DigestOfPieces, Evidence};
 use crate::preview::{ControlId, ShownRef};
 use crate::protocol::EventStream;
+use crate::store::EndsNotStored;
 use crate::upstream::UpstreamBody;
 
 /// A body that passes while its events are read.
@@ -33,6 +36,8 @@ pub(super) struct EventWatch {
     issued: Option<Box<[u8]>>,
     digest: DigestOfPieces,
     shown: Vec<ShownRef>,
+    /// The events are recorded, and are being shared.
+    sharing: Option<BoxFuture<'static, Result<(), EndsNotStored>>>,
 }
 
 impl EventWatch {
@@ -46,7 +51,8 @@ impl EventWatch {
         let events = Some(EventStream::new(headers));
         let (context, issued) = (Arc::clone(context), issued_guid(headers).map(Box::from));
         let (digest, shown) = (DigestOfPieces::default(), Vec::new());
-        Self { beginning: Some(beginning), body, held: None, events, context, arrival, issued, digest, shown }
+        let (beginning, held, sharing) = (Some(beginning), None, None);
+        Self { beginning, body, held, events, context, arrival, issued, digest, shown, sharing }
     }
 
     fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
@@ -69,8 +75,8 @@ impl EventWatch {
         recorded.agents.extend(follow_renewal(&self.context, self.issued.as_deref()));
         self.shown = recorded.shown;
         if !recorded.agents.is_empty() {
-            // A body cannot wait for the store.
-            self.context.services().ledger.share_soon();
+            let (context, agents) = (Arc::clone(&self.context), recorded.agents);
+            self.sharing = Some(Box::pin(async move { context.services().ledger.share(&agents).await }));
         }
     }
 }
@@ -87,6 +93,15 @@ impl Body for EventWatch {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let watch = self.get_mut();
         loop {
+            if let Some(sharing) = &mut watch.sharing {
+                let shared = ready!(sharing.as_mut().poll(cx));
+                watch.sharing = None;
+                let last = watch.held.take();
+                return Poll::Ready(match shared {
+                    Ok(()) => last.map(Ok),
+                    Err(error) => Some(Err(io::Error::other(error))),
+                });
+            }
             match ready!(watch.poll_inner(cx)) {
                 Some(Ok(frame)) => {
                     if let (Some(events), Some(bytes)) = (&mut watch.events, frame.data_ref()) {
@@ -101,17 +116,28 @@ impl Body for EventWatch {
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => {
                     watch.record();
-                    return Poll::Ready(watch.held.take().map(Ok));
+                    if watch.sharing.is_none() {
+                        return Poll::Ready(watch.held.take().map(Ok));
+                    }
                 }
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.beginning.is_none() && self.held.is_none() && self.events.is_none()
+        self.beginning.is_none() && self.held.is_none() && self.events.is_none() && self.sharing.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::new()
+    }
+}
+
+impl Drop for EventWatch {
+    fn drop(&mut self) {
+        // The client has left before everything was shared.
+        if self.sharing.is_some() {
+            self.context.services().ledger.share_soon();
+        }
     }
 }

@@ -62,6 +62,8 @@ pub struct Decision {
     pub control_id: Option<ControlId>,
     /// Time since the matching preview was announced.
     pub preview_age: Option<Duration>,
+    /// What the previews were looked up in, if several gateways share them.
+    pub judged_by: Option<&'static str>,
     /// The `retcode` that the client received.
     pub retcode: Option<Box<str>>,
     /// The `result` of a successful response.
@@ -155,6 +157,7 @@ impl Decision {
             called: record.called.map(SeenNumber::of),
             control_id: record.control_id,
             preview_age: record.preview_age,
+            judged_by: record.judged_by,
             retcode: record.retcode.map(shortened),
             call_id: record.call_id.map(shortened),
             upstream: names.upstream.cloned(),

@@ -40,7 +40,8 @@ pub(super) async fn forward(
     // Only the answer to a poll can show that the GUID of the poll is the agent's own, so that comes first there.
     if !context.classified.operation.is_long_poll() {
         let renewed = follow_renewal(context, issued_guid(response.headers()));
-        context.services().ledger.share(renewed.as_slice()).await;
+        // It ends nothing, so nothing is to be held back.
+        let _ = context.services().ledger.share(renewed.as_slice()).await;
     }
     if let Some(origin) = &context.origin {
         context.services().origins.learn(origin, response.headers());

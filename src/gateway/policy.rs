@@ -79,6 +79,8 @@ pub(crate) struct AgentState<'a> {
     pub(crate) signed_out: bool,
     /// The gateway's knowledge of the request's GUID.
     pub(crate) session: Ownership,
+    /// The shared store is away, and these are the previews that the gateway itself knows.
+    pub(crate) away: bool,
 }
 
 /// Whether a callout with this GUID must be refused before its previews are looked at. All such callouts then get the same
@@ -141,6 +143,10 @@ pub(crate) fn evaluate(
         Err(refusal) => refusal.preview_age(),
     };
     let outcome = match decision {
+        Err(Refusal::UnknownPreview) if agent.away => Err(Objection::Unknowable(Unavailable::NothingHere)),
+        Err(Refusal::ControlIdMismatch | Refusal::NumberNotInPreview { .. }) if agent.away => {
+            Err(Objection::Unknowable(Unavailable::OthersHere))
+        }
         Err(Refusal::UnknownPreview) if agent.signed_out => {
             Err(Objection::new(Reason::SignedOut, "the agent has signed out"))
         }
@@ -183,9 +189,9 @@ pub(crate) fn apply_policy(
         outcome => outcome.err(),
     };
     let Some(objection) = objection else { return Ok((Verdict::Forwarded, Reason::Ok)) };
+    let forward_unknown = policy.on_unknown_preview == OnUnknownPreview::Forward;
     let (reason, forward, error) = match objection {
         Objection::Invalid { reason, message } => {
-            let forward_unknown = policy.on_unknown_preview == OnUnknownPreview::Forward;
             let forward = match reason {
                 Reason::UnknownPreview => forward_unknown || warming_up,
                 // The sign-out passed through this gateway; the next sign-in may have taken another way.
@@ -194,9 +200,14 @@ pub(crate) fn apply_policy(
             };
             (reason, forward, GatewayError::Refused { reason, message })
         }
-        // `on_store_failure` decides about these, `on_unknown_preview` does not.
+        // `on_store_failure` decides about these, and `on_unknown_preview` only if it is "local".
         Objection::Unknowable(unavailable) => {
-            (Reason::StoreUnavailable, unavailable == Unavailable::Forward, GatewayError::StoreUnavailable)
+            let forward = match unavailable {
+                Unavailable::Reject | Unavailable::OthersHere => false,
+                Unavailable::Forward => true,
+                Unavailable::NothingHere => forward_unknown || warming_up,
+            };
+            (Reason::StoreUnavailable, forward, GatewayError::StoreUnavailable)
         }
         Objection::ForeignSession => {
             let message = Cow::Borrowed(FOREIGN_SESSION);
@@ -263,6 +274,9 @@ mod tests {
             ("", Unavailable::Forward, unverified),
             ("", Unavailable::Reject, None),
             ("on_unknown_preview = \"forward\"", Unavailable::Reject, None),
+            ("", Unavailable::NothingHere, None),
+            ("on_unknown_preview = \"forward\"", Unavailable::NothingHere, unverified),
+            ("on_unknown_preview = \"forward\"", Unavailable::OthersHere, None),
             ("mode = \"monitor\"", Unavailable::Reject, unverified),
         ] {
             let outcome = applied(settings, unavailable);
@@ -336,7 +350,7 @@ mod tests {
             (br#"{"called":"2","callcontrolid":7}"#, &previews, true, own, Err("number_not_in_preview")),
             (br#"{"called":"1","callcontrolid":8}"#, &previews, false, Ownership::NotOwn, Err("control_id_mismatch")),
         ] {
-            let state = AgentState { previews, signed_out, session };
+            let state = AgentState { previews, signed_out, session, away: false };
             let found = evaluate(parse_callout(body).unwrap(), state, Timestamp(3000), Duration::from_secs(60));
             assert!(found.callout.is_some() && found.rewritten.is_none());
             let word = match &found.outcome {

@@ -217,6 +217,7 @@ impl Recorder {
             called: self.callout.as_ref().map(|callout| &callout.called),
             control_id: self.callout.as_ref().map(|callout| callout.control_id),
             preview_age: self.preview_age,
+            judged_by: self.judged_by(reason),
             retcode: self.envelope.retcode.as_deref(),
             call_id: self.envelope.result.as_deref(),
             upstream: self.endpoint.as_deref(),
@@ -230,6 +231,13 @@ impl Recorder {
                 .zip(context.services().audit.log())
                 .map(|(decision, log)| AuditRef { seq: decision.seq, instance: log.instance() }),
         }
+    }
+
+    /// What the previews were looked up in. A gateway alone has nothing but its memory.
+    fn judged_by(&self, reason: Reason) -> Option<&'static str> {
+        let unavailable = (reason == Reason::StoreUnavailable).then_some("unavailable");
+        let judged_by = self.basis.as_ref().map(|basis| basis.judged_by).or(unavailable);
+        judged_by.filter(|_| self.context.services().ledger.is_shared())
     }
 
     /// The decision with what was known of the agent. A callout that was refused before its previews were looked up is

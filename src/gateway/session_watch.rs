@@ -18,6 +18,7 @@ use super::context::RequestContext;
 use super::signed_out::end_if_signed_out;
 use crate::protocol::EventStream;
 use crate::protocol::envelope::may_say_signed_out;
+use crate::store::EndsNotStored;
 use crate::upstream::UpstreamBody;
 
 /// Maximum size of a response that is read for its `retcode`, in bytes. The documented error envelopes have less than 200.
@@ -43,7 +44,7 @@ enum Stage {
     /// The response is read.
     Reading { reader: Box<EventStream>, read: usize },
     /// The response is complete. The end of the previews is being shared.
-    Ending(BoxFuture<'static, ()>),
+    Ending(BoxFuture<'static, Result<(), EndsNotStored>>),
     /// The response is not read any more.
     Passing,
 }
@@ -120,8 +121,12 @@ impl Body for SessionWatch {
             match &mut watch.stage {
                 Stage::Passing => return Pin::new(&mut watch.body).poll_frame(cx),
                 Stage::Ending(work) => {
-                    ready!(work.as_mut().poll(cx));
+                    let stored = ready!(work.as_mut().poll(cx));
                     watch.stage = Stage::Passing;
+                    if let Err(error) = stored {
+                        watch.held.clear();
+                        return Poll::Ready(Some(Err(io::Error::other(error))));
+                    }
                 }
                 Stage::Reading { .. } => match ready!(Pin::new(&mut watch.body).poll_frame(cx)) {
                     Some(Ok(frame)) => {

@@ -3,7 +3,7 @@
 use super::context::RequestContext;
 use crate::preview::AgentId;
 use crate::protocol::envelope::says_signed_out;
-use crate::store::EndCause;
+use crate::store::{EndCause, EndsNotStored};
 
 /// Ends the previews of the requesting agent if `retcode` says that the agent is not signed in. Returns the agent whose end
 /// must be shared with other gateways.
@@ -20,8 +20,12 @@ pub(super) fn end_if_signed_out(context: &RequestContext, retcode: Option<&str>)
 }
 
 /// [`end_if_signed_out`], and waits until other gateways can see the end.
-pub(super) async fn share_if_signed_out(context: &RequestContext, retcode: Option<&str>) {
-    if let Some(agent) = end_if_signed_out(context, retcode) {
-        context.services().ledger.share(&[agent]).await;
+///
+/// # Errors
+/// The answer must not reach the client: see [`Ledger::share`](crate::store::Ledger::share).
+pub(super) async fn share_if_signed_out(context: &RequestContext, retcode: Option<&str>) -> Result<(), EndsNotStored> {
+    match end_if_signed_out(context, retcode) {
+        Some(agent) => context.services().ledger.share(&[agent]).await,
+        None => Ok(()),
     }
 }

@@ -81,14 +81,14 @@ impl Preview {
         self.shown = earlier.split_off(earlier.len().saturating_sub(MAX_REFERENCES));
     }
 
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let numbers = self.numbers().map(|number| NUMBER_OVERHEAD + number.reveal().len());
         numbers.sum::<usize>().saturating_add(PREVIEW_OVERHEAD).saturating_add(self.calls.bytes())
     }
 }
 
 /// The content of one preview event.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Announcement {
     /// `controlid`
     pub control_id: ControlId,
@@ -99,7 +99,7 @@ pub struct Announcement {
 }
 
 /// Something that changes what an agent may call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
     /// A preview was announced.
     Shown(Announcement),
@@ -151,7 +151,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    fn max_bytes(self) -> usize {
+    pub(crate) fn max_bytes(self) -> usize {
         self.per_agent.saturating_mul(AVERAGE_PREVIEW_BYTES)
     }
 }

@@ -12,7 +12,7 @@ pub const MAX_CALLS: usize = 256;
 const CALL_OVERHEAD: usize = 64;
 
 /// A call that was forwarded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CountedCall {
     /// The number.
     pub number: DialedNumber,

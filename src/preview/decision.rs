@@ -14,6 +14,10 @@ pub struct Callout {
     pub control_id: ControlId,
 }
 
+/// How far the time of a preview may be ahead of the clock: clocks of gateways that share previews differ by less. What is
+/// further ahead has no age that can be known.
+pub(super) const MAX_AHEAD: Duration = Duration::from_secs(2);
+
 /// A callout that follows from a preview.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validated {
@@ -49,7 +53,7 @@ pub enum Refusal {
         /// Time since that preview was announced.
         preview_age: Duration,
     },
-    /// The preview and number match, but the number was shown longer ago than the TTL.
+    /// The preview and number match, but the number was shown longer ago than the TTL, or by the clock it will be shown.
     PreviewExpired {
         /// Time since the number was announced.
         preview_age: Duration,
@@ -65,8 +69,8 @@ pub enum Refusal {
 ///
 /// The number must be an element of the very preview that has the callout's control ID: a number of one preview under
 /// the control ID of another is refused. Numbers are compared whole and exactly; `100` is not in `1001,1002`. A
-/// preview is good up to and including the instant at which it is `ttl` old. Each number of a preview may be called
-/// `calls_per_number` times.
+/// preview is good up to and including the instant at which it is `ttl` old. One whose time lies in the future is not
+/// new: by more than two seconds it is refused as expired. Each number of a preview may be called `calls_per_number` times.
 ///
 /// # Errors
 /// The first rule that fails, in the order of [`Refusal`]'s variants.
@@ -85,7 +89,7 @@ pub fn decide(
         return Err(Refusal::NumberNotInPreview { preview_age: now.since(preview.announced_at) });
     };
     let preview_age = now.since(shown.shown_at);
-    if preview_age > ttl {
+    if preview_age > ttl || shown.shown_at.since(now) > MAX_AHEAD {
         return Err(Refusal::PreviewExpired { preview_age });
     }
     if preview.calls.is_used(&callout.called, calls_per_number) {
@@ -228,6 +232,19 @@ mod tests {
         ] {
             let callout = Callout { called: DialedNumber::new(called), control_id: ControlId(7) };
             assert_eq!(decide(&callout, &previews, now, TTL), expected, "{called}");
+        }
+    }
+
+    #[test]
+    fn a_time_in_the_future_is_not_age_0() {
+        let callout = Callout { called: DialedNumber::new("1001"), control_id: ControlId(7) };
+        let judged = |behind: Duration| {
+            let now = Timestamp(SHOWN_AT.0 - behind.as_millis() as u64);
+            decide(&callout, &two_previews(), now, TTL).map_or_else(Refusal::reason, |_| Reason::Ok)
+        };
+        assert_eq!(judged(MAX_AHEAD), Reason::Ok, "clocks differ a little");
+        for behind in [MAX_AHEAD + Duration::from_millis(1), Duration::from_secs(900)] {
+            assert_eq!(judged(behind), Reason::PreviewExpired, "{behind:?}");
         }
     }
 

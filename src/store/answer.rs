@@ -113,7 +113,7 @@ impl Answer<'_> {
     pub(super) fn session_relation(&self) -> SessionRelation {
         match self.source.delivery {
             Delivery::Poll | Delivery::PollAll => SessionRelation::PolledSince(self.source.began.at()),
-            Delivery::Push | Delivery::PushUrl => SessionRelation::Any,
+            Delivery::Push | Delivery::PushUrl => SessionRelation::PushedAt(self.source.began.at()),
         }
     }
 }

@@ -22,11 +22,11 @@ pub(super) struct GuidKey {
 }
 
 /// Says which key a hash was made with, and nothing about the key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct KeyId(u32);
 
 /// 128 bits of the HMAC-SHA256 of a GUID.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct GuidHash(u128);
 
 impl GuidKey {

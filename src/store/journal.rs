@@ -67,8 +67,8 @@ pub(crate) struct Journal {
 #[derive(Debug)]
 enum Message {
     Entry(Entry),
-    /// Begin the next file, and return its number.
-    Rotate(Sender<io::Result<u64>>),
+    /// Begin the next file with these entries, and return its number.
+    Rotate(Vec<Entry>, Sender<io::Result<u64>>),
     /// Everything queued before has been written, or cannot be.
     Written(oneshot::Sender<()>),
 }
@@ -118,13 +118,14 @@ impl Journal {
     }
 
     /// Begins a new file and returns its number. Every end appended before this call is in earlier files, and was applied
-    /// before this call to the previews that the caller is about to save.
+    /// before this call to the previews that the caller is about to save. `kept` are entries that are needed although the
+    /// snapshot knows them.
     ///
     /// # Errors
     /// When the file cannot be made; then the present one goes on.
-    pub(super) fn rotate(&self) -> io::Result<u64> {
+    pub(super) fn rotate(&self, kept: Vec<Entry>) -> io::Result<u64> {
         let (answer, outcome) = channel();
-        let _ = self.messages.send(Message::Rotate(answer));
+        let _ = self.messages.send(Message::Rotate(kept, answer));
         outcome.recv().unwrap_or_else(|_| Err(io::Error::other("the thread of the journal has ended")))
     }
 }
@@ -157,8 +158,8 @@ impl Writer {
                         taken += 1;
                     }
                     Message::Written(done) => waiting.push(done),
-                    Message::Rotate(answer) => {
-                        rotate = Some(answer);
+                    Message::Rotate(kept, answer) => {
+                        rotate = Some((kept, answer));
                         break;
                     }
                 }
@@ -166,8 +167,8 @@ impl Writer {
             self.write();
             self.attempted.fetch_add(taken, Ordering::SeqCst);
             waiting.into_iter().for_each(|done: oneshot::Sender<()>| _ = done.send(()));
-            if let Some(answer) = rotate {
-                let _ = answer.send(self.rotate());
+            if let Some((kept, answer)) = rotate {
+                let _ = answer.send(self.rotate(kept));
             }
             if ended {
                 return;
@@ -207,9 +208,9 @@ impl Writer {
 
     /// A file without ends goes on: there would be nothing in it to leave behind. What is still pending goes into the new
     /// file.
-    fn rotate(&mut self) -> io::Result<u64> {
+    fn rotate(&mut self, mut kept: Vec<Entry>) -> io::Result<u64> {
         match &self.file {
-            None if self.pending.is_empty() => return Ok(self.number),
+            None if self.pending.is_empty() && kept.is_empty() => return Ok(self.number),
             None => {}
             Some(_) => {
                 let next = self.number + 1;
@@ -217,6 +218,7 @@ impl Writer {
                 self.number = next;
             }
         }
+        self.pending.append(&mut kept);
         if self.pending.is_empty() { Ok(()) } else { self.try_write() }?;
         Ok(self.number)
     }
@@ -314,6 +316,7 @@ pub(super) struct Replay {
 enum Replayed {
     Ended {
         control_id: Option<ControlId>,
+        at: Timestamp,
         /// None: whatever the time. The clocks of two runs cannot be compared, and everything in a snapshot of an earlier run
         /// was shown before.
         until: Option<Timestamp>,
@@ -344,7 +347,7 @@ impl Replay {
             match (line.strip_suffix('\n'), line.strip_suffix('\n').and_then(Entry::read)) {
                 (Some(_), Some(Entry { agent, at, event })) => {
                     let change = match event {
-                        Event::End(control_id) => Replayed::Ended { control_id, until: same_run.then_some(at) },
+                        Event::End(control_id) => Replayed::Ended { control_id, at, until: same_run.then_some(at) },
                         Event::Called(control_id, call) => Replayed::Called(control_id, call),
                         Event::CallReturned(control_id, id) => Replayed::CallReturned(control_id, id),
                         Event::Session(key, learnt) => {
@@ -373,6 +376,17 @@ impl Replay {
             Some((id, _)) => id == agent,
             None => agent.starts_with(line),
         })
+    }
+
+    /// Every end, for a shared store that may lack it. Of a torn line whose agent is known, everything has ended by `now`.
+    pub(super) fn all(&self, now: Timestamp) -> impl Iterator<Item = (AgentId, Option<ControlId>, Timestamp)> {
+        let changes = self.changes.iter().flat_map(|(agent, changes)| changes.iter().map(|change| (*agent, change)));
+        let ends = changes.filter_map(|(agent, change)| match change {
+            Replayed::Ended { control_id, at, .. } => Some((agent, *control_id, *at)),
+            Replayed::Called(..) | Replayed::CallReturned(..) => None,
+        });
+        let agents = self.torn.iter().filter_map(|line| line.split_once(' ')?.0.parse().ok());
+        ends.chain(agents.map(move |agent| (agent, None, now)))
     }
 
     /// Removes what has ended, and counts the calls.

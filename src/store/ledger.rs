@@ -10,6 +10,7 @@
 
 mod calls;
 mod local_state;
+mod sharing;
 #[cfg(test)]
 mod tests;
 mod unclaimed;
@@ -19,7 +20,6 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
-use tokio::time::Instant;
 
 use super::answer::{Answer, Outcome, Pending, Recorded, Source, cause_of, only_agent, shows_preview};
 use super::fences::{Fence, Fences, TimedEnd};
@@ -28,17 +28,18 @@ use super::journal::{Entry, Event as JournalEvent, Journal};
 use super::moment::{IssueTimes, LedgerTime, Moment};
 use super::preview_log::log_shown;
 use super::recent_ends::{EndCause, RecentEnd, RecentEnds};
-use super::redis::{Known, SessionRelation, SharedStore, TimedChange};
+use super::redis::{CommonClock, Fence as SharedFence, SessionRelation, SharedStore, TimedChange};
 use super::sessions::{Learnt, Ownership, Proof, Sessions};
 use super::sign_in::SignIn;
 use super::succession::Succession;
-use super::{EndObserver, MemoryStore, PreviewSource, StoreState, Unavailable};
-use crate::config::{OnStoreFailure, Previews, StoreKind};
-use crate::preview::{AgentId, AgentPreviews, Change, Clock, Surplus, Timestamp};
+use super::{EndObserver, MemoryStore};
+use crate::config::{Previews, RedisStore, StoreKind};
+use crate::preview::{AgentId, Change, Clock, Surplus, Timestamp};
 use crate::protocol::envelope::{SUCCESS, says_signed_out};
 use crate::protocol::{Delivery, Event, EventType, Events};
 use crate::telemetry::Metrics;
 pub use calls::Counted;
+pub use sharing::LookUp;
 
 /// Agents share their locks, so that the number of locks is bounded.
 const LOCKS: usize = 256;
@@ -61,31 +62,18 @@ pub struct Ledger {
     calls_per_number: u32,
 }
 
-/// What is known of an agent and a GUID, here and at other gateways.
-#[derive(Debug)]
-pub struct LookUp {
-    /// What the agent may call at this instant; an error if the shared store did not answer in time and `on_store_failure` is
-    /// not "local".
-    pub previews: Result<Option<Arc<AgentPreviews>>, Unavailable>,
-    /// Where the previews come from.
-    pub source: PreviewSource,
-    /// Whose the GUID is.
-    pub ownership: Ownership,
-}
-
 impl Ledger {
     /// An empty ledger. Does not connect to a shared store: see [`Self::stay_connected_until`].
     pub fn new(config: &Previews, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let local = Arc::new(MemoryStore::new(config, Arc::clone(&metrics)));
-        let shared = match &config.store {
-            StoreKind::Memory => None,
-            StoreKind::Redis(redis) => Some(SharedStore::new(
-                redis.clone(),
-                config,
-                Arc::clone(&metrics),
-                Arc::clone(&local),
-                Arc::clone(&clock),
-            )),
+        let (shared, clock) = match &config.store {
+            StoreKind::Memory => (None, clock),
+            StoreKind::Redis(redis) => {
+                let clock = Arc::new(CommonClock::new(clock));
+                let (settings, metrics) = (RedisStore::clone(redis), Arc::clone(&metrics));
+                let shared = SharedStore::new(settings, config, metrics, Arc::clone(&local), Arc::clone(&clock));
+                (Some(shared), clock as Arc<dyn Clock>)
+            }
         };
         let sessions = Sessions::new(config.max_agents, config.ttl.saturating_mul(2));
         let fences = Fences::new(config.max_agents);
@@ -117,7 +105,8 @@ impl Ledger {
     }
 
     /// The clock that orders previews and sessions, for everything that is compared with them. A session begins later than
-    /// what was recorded before, so it can be some milliseconds ahead of the clock that the ledger was made with.
+    /// what was recorded before, so it can be some milliseconds ahead of the clock that the ledger was made with. Gateways that
+    /// share previews have one clock in common, which it follows.
     pub fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.time) as Arc<dyn Clock>
     }
@@ -293,17 +282,20 @@ impl Ledger {
     pub fn end(&self, agent: AgentId, change: Change, cause: EndCause) {
         let _lock = self.lock(agent);
         let mut fence = self.fences.of(agent);
+        let mut session = SessionRelation::Any;
         match cause {
             EndCause::SignedOut | EndCause::NoSession => {
                 let now = self.moment();
                 fence.end_session(now, now);
                 fence.sign_out(now, self.issue_time());
+                session = SessionRelation::Over(shared_fence(now, now));
                 self.fences.set(agent, fence);
             }
             // The session may be over: what its polls and pushes still bring does not count.
             EndCause::UnknownOutcome if change == Change::Ended => {
                 let now = self.moment();
                 fence.end_session(now, now);
+                session = SessionRelation::Over(shared_fence(now, now));
                 self.fences.set(agent, fence);
             }
             EndCause::Released
@@ -313,16 +305,16 @@ impl Ledger {
             | EndCause::UnknownOutcome => {}
         }
         self.note_ended(agent, &change, cause);
-        self.apply(agent, vec![change], SessionRelation::Any);
+        self.apply(agent, vec![change], session);
     }
 
     /// The outcome of a sign-in of `agent` is unknown: what it ends if it succeeded has ended. [`Self::share`] must follow.
     pub fn end_by_unclear_sign_in(&self, agent: AgentId, sign_in: &SignIn<'_>) {
         let _lock = self.lock(agent);
-        self.begin_session(agent, sign_in);
+        let (now, _) = self.begin_session(agent, sign_in);
         let change = sign_in.change();
         self.note_ended(agent, &change, EndCause::UnknownOutcome);
-        self.apply(agent, vec![change], SessionRelation::Any);
+        self.apply(agent, vec![change], SessionRelation::Over(shared_fence(now, sign_in.pushes_since(now))));
     }
 
     /// A sign-in of `agent` succeeded: earlier previews are void, and so is what earlier polls and pushes show from now
@@ -337,7 +329,7 @@ impl Ledger {
         self.fences.set(agent, fence);
         let change = sign_in.change();
         self.note_ended(agent, &change, EndCause::SignedIn);
-        self.apply(agent, vec![change], SessionRelation::Begins);
+        self.apply(agent, vec![change], SessionRelation::Begins(shared_fence(now, sign_in.pushes_since(now))));
         let learnt = self.sessions.begin(agent, sign_in.session);
         self.keep_session(agent, sign_in.session, Some(learnt), SessionRelation::Any);
     }
@@ -356,7 +348,7 @@ impl Ledger {
         let now = self.time.boundary();
         let mut fence = self.fences.of(agent);
         // A poll of the new session begins after its client has seen the answer to the sign-in. A push may come before.
-        fence.end_session(now, if sign_in.pushes { sign_in.began } else { now });
+        fence.end_session(now, sign_in.pushes_since(now));
         self.fences.set(agent, fence.clone());
         (now, fence)
     }
@@ -401,41 +393,6 @@ impl Ledger {
         self.fences.of(agent).is_over(issued)
     }
 
-    /// What `agent` may call at this instant, whichever gateway the events came through.
-    ///
-    /// # Errors
-    /// When the shared store did not answer in time and `on_store_failure` is not "local".
-    pub async fn previews(&self, agent: AgentId) -> Result<Option<Arc<AgentPreviews>>, Unavailable> {
-        self.look_up(agent, b"").await.previews
-    }
-
-    /// What `agent` may call at this instant, and whose `guid` is, whichever gateway learnt it.
-    pub async fn look_up(&self, agent: AgentId, guid: &[u8]) -> LookUp {
-        let ownership = self.session_of(guid, agent);
-        let local = || (Ok(self.local.previews(agent)), PreviewSource::Memory);
-        let Some(shared) = &self.shared else {
-            let (previews, source) = local();
-            return LookUp { previews, source, ownership };
-        };
-        // Boxed, so that a callout without Redis is not larger for it.
-        let known = Box::pin(shared.read(agent)).await;
-        let ownership = match &known {
-            Ok(Known { session: Some(session), .. }) => {
-                let is_own = shared.hash(guid).is_some_and(|guid| session.has(guid, self.time.now()));
-                ownership.with_shared(is_own)
-            }
-            Ok(Known { session: None, .. }) | Err(_) => ownership,
-        };
-        let (previews, source) = match (known, shared.on_failure()) {
-            // Redis marks each agent that it has seen. Without the mark, Redis has lost its memory, or never knew.
-            (Ok(Known { seen: false, .. }) | Err(_), OnStoreFailure::Local) => local(),
-            (Ok(known), _) => (Ok(Some(Arc::new(known.previews))), PreviewSource::Shared),
-            (Err(_), OnStoreFailure::Reject) => (Err(Unavailable::Reject), PreviewSource::Shared),
-            (Err(_), OnStoreFailure::Forward) => (Err(Unavailable::Forward), PreviewSource::Shared),
-        };
-        LookUp { previews, source, ownership }
-    }
-
     /// What ended previews of `agent` lately in this gateway, the newest first. No decision depends on it.
     pub fn recent_ends(&self, agent: AgentId) -> Vec<RecentEnd> {
         self.recent_ends.of(agent)
@@ -449,7 +406,15 @@ impl Ledger {
     fn apply_at(&self, agent: AgentId, changes: Vec<Change>, session: SessionRelation, at: Timestamp) -> Vec<Surplus> {
         let surplus = self.apply_here(agent, &changes, at);
         if let Some(shared) = &self.shared {
-            let timed = |change| TimedChange { change: Some(change), learnt: None, at, session, late: false };
+            let timed = |change| TimedChange {
+                change: Some(change),
+                learnt: None,
+                at,
+                seen: at,
+                session,
+                late: false,
+                known_end: None,
+            };
             shared.add(agent, changes.into_iter().map(timed));
         }
         surplus
@@ -473,7 +438,11 @@ impl Ledger {
         if let Some(shared) = &self.shared
             && let Some(learnt) = shared.learnt(guid, learnt.begins)
         {
-            shared.add(agent, [TimedChange { change: None, learnt: Some(learnt), at, session, late: false }]);
+            let learnt = Some(learnt);
+            shared.add(
+                agent,
+                [TimedChange { change: None, learnt, at, seen: at, session, late: false, known_end: None }],
+            );
         }
         self.journal.get().is_some() || self.shared.is_some()
     }
@@ -499,53 +468,10 @@ impl Ledger {
     /// # Errors
     /// When the file cannot be made.
     pub(crate) fn rotate_journal(&self) -> io::Result<u64> {
-        self.journal.get().map_or(Ok(0), Journal::rotate)
-    }
-
-    /// Waits until the changes of these agents are where they outlive this process: their ends in the journal, and all
-    /// changes in the shared store, where other gateways see them. Waits no longer than a moment for the journal and
-    /// `previews.store.timeout` for the store; what is not there by then follows as soon as possible.
-    pub async fn share(&self, agents: &[AgentId]) {
-        if agents.is_empty() {
-            return;
-        }
-        self.wait_for_journal().await;
-        if let Some(succession) = self.succession.load_full() {
-            Box::pin(succession.handed_on()).await;
-        }
-        if let Some(shared) = &self.shared {
-            Box::pin(shared.share(agents)).await;
-        }
-    }
-
-    /// Shares all pending changes without waiting.
-    pub fn share_soon(&self) {
-        if let Some(shared) = &self.shared {
-            shared.share_soon();
-        }
-    }
-
-    /// Maintains the connection to the shared store until `end`, and then writes what waits until the instant that `end`
-    /// returns. Returns at once if there is no shared store. To be run once.
-    pub async fn stay_connected_until(&self, end: impl Future<Output = Instant>) {
-        if let Some(shared) = &self.shared {
-            shared.keep_until(end).await;
-        }
-    }
-
-    /// Whether there is a shared store.
-    pub fn is_shared(&self) -> bool {
-        self.shared.is_some()
-    }
-
-    /// Whether the shared store was not reached since the start, and callouts wait for it.
-    pub fn is_joining(&self) -> bool {
-        self.shared.as_ref().is_some_and(|shared| shared.joining.is_going_on())
-    }
-
-    /// The state of the shared store.
-    pub fn state(&self) -> StoreState {
-        if self.shared.as_ref().is_none_or(SharedStore::is_well) { StoreState::Ok } else { StoreState::Failing }
+        let Some(journal) = self.journal.get() else { return Ok(0) };
+        // The snapshot knows that these previews have ended. The shared store does not, and would not after a crash.
+        let unwritten = self.shared.as_ref().map(SharedStore::pending_ends).unwrap_or_default();
+        journal.rotate(unwritten.iter().filter_map(|(agent, change, at)| Entry::of(*agent, change, *at)).collect())
     }
 
     /// The previews in this gateway's own memory: for snapshots, and for operators.
@@ -563,6 +489,9 @@ impl Ledger {
         self.local.maintain();
         self.fences.maintain();
         self.sessions.maintain();
+        if let Some(shared) = &self.shared {
+            shared.maintain();
+        }
     }
 
     fn lock(&self, agent: AgentId) -> Option<MutexGuard<'_, ()>> {
@@ -574,4 +503,8 @@ impl Ledger {
     pub fn observe_ends(&self, observer: Arc<dyn EndObserver>) {
         self.local.ends().observe(observer);
     }
+}
+
+fn shared_fence(polls: Moment, pushes: Moment) -> SharedFence {
+    SharedFence { polls: Some(polls.at()), pushes: Some(pushes.at()) }
 }

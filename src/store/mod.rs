@@ -32,18 +32,24 @@ pub use memory::MemoryStore;
 pub use moment::Moment;
 pub use preview_ends::{EndObserver, EndScope};
 pub use recent_ends::{EndCause, RecentEnd};
+pub use redis::{DialStore, EndsNotStored};
 pub use sessions::Ownership;
 pub use sign_in::SignIn;
 pub use state_files::StateFileError;
 pub(crate) use succession::{Acknowledged, NumberedChange, Succession};
 
-/// The shared store did not answer, and the policy forbids to use this gateway's own memory instead.
+/// The shared store did not answer, and this gateway's own memory does not stand in: the policy forbids it, or it does not have
+/// the preview.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unavailable {
     /// `on_store_failure = "reject"`
     Reject,
     /// `on_store_failure = "forward"`
     Forward,
+    /// `on_store_failure = "local"`, and this gateway itself knows no preview of the agent: another one may.
+    NothingHere,
+    /// The same, but it knows other previews of the agent.
+    OthersHere,
 }
 
 /// Connects to Redis once, as [`Ledger::stay_connected_until`] does: for `check --online`.

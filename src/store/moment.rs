@@ -53,6 +53,13 @@ impl IssueTimes {
     }
 }
 
+/// How far the time moves on before the clock. If the clock was set back by more, the clock counts: it was wrong before.
+const MAX_LEAD: u64 = 2000;
+
+fn no_earlier(now: u64, earliest: u64) -> u64 {
+    if earliest.saturating_sub(now) > MAX_LEAD { now } else { now.max(earliest) }
+}
+
 impl LedgerTime {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, earliest: AtomicU64::new(0), sequence: AtomicU64::new(0) }
@@ -66,7 +73,7 @@ impl LedgerTime {
     /// A new moment whose time, too, is later than every time read before.
     pub(super) fn boundary(&self) -> Moment {
         let now = self.clock.now().0;
-        let next = |earliest: u64| now.max(earliest).saturating_add(1);
+        let next = |earliest: u64| no_earlier(now, earliest).saturating_add(1);
         let order = Ordering::Relaxed;
         let earliest = self.earliest.fetch_update(order, order, |earliest| Some(next(earliest))).unwrap_or(0);
         self.moment_at(Timestamp(next(earliest)))
@@ -79,7 +86,7 @@ impl LedgerTime {
 
 impl Clock for LedgerTime {
     fn now(&self) -> Timestamp {
-        self.clock.now().max(Timestamp(self.earliest.load(Ordering::Relaxed)))
+        Timestamp(no_earlier(self.clock.now().0, self.earliest.load(Ordering::Relaxed)))
     }
 }
 
@@ -107,5 +114,9 @@ mod tests {
         assert_eq!((time.now().0, time.boundary().at().0, time.now().0), (9, 10, 10));
         clock.set(Timestamp(20));
         assert_eq!((time.moment().at().0, time.now().0), (20, 20));
+        clock.set(Timestamp(9_000));
+        time.boundary();
+        clock.set(Timestamp(30));
+        assert_eq!(time.now().0, 30, "it was set back");
     }
 }

@@ -12,6 +12,8 @@ use crate::preview::{AgentId, ControlId, Timestamp};
 const MAX_ENDS: usize = 8;
 /// The cause of an end that is no [`EndCause`]: `previews.per_agent` was reached.
 pub(super) const MADE_ROOM: &str = "made_room";
+/// The same: the end passed through another gateway that shares the previews.
+pub(super) const ELSEWHERE: &str = "elsewhere";
 /// Agents share the locks, so that their number is bounded.
 const SHARDS: usize = 64;
 /// Agents that are remembered under one lock: 8,192 in all, about 3 MiB.
@@ -42,7 +44,7 @@ label_enum! {
 pub struct RecentEnd {
     /// The preview; none for a session that ended without a known preview, and for previews that made room for others.
     pub control_id: Option<ControlId>,
-    /// The word of an [`EndCause`] or [`DropCause`](crate::telemetry::metrics::DropCause), or `made_room`.
+    /// The word of an [`EndCause`] or [`DropCause`](crate::telemetry::metrics::DropCause), `made_room`, or `elsewhere`.
     pub cause: &'static str,
     /// When the gateway learnt of it.
     pub at: Timestamp,

@@ -21,10 +21,10 @@ use crate::preview::{AgentId, Timestamp};
 
 /// How long a GUID that the platform has replaced is still the agent's own: requests with it are on their way. Longer
 /// than a held poll (docs/protocol.md 6.1).
-const OVERLAP: Duration = Duration::from_secs(60);
+pub(super) const OVERLAP: Duration = Duration::from_secs(60);
 
 /// Replaced GUIDs of one agent that are remembered.
-const MAX_REPLACED: usize = 3;
+pub(super) const MAX_REPLACED: usize = 3;
 
 /// Whose a GUID is, from the point of view of one agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ pub(super) enum Proof {
 }
 
 /// Something new about an agent's session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Learnt {
     /// A GUID of the session; None if the session began with one that is not known.
     pub(super) guid: Option<GuidHash>,

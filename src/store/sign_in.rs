@@ -20,4 +20,9 @@ impl SignIn<'_> {
     pub(super) fn change(&self) -> Change {
         if self.pushes { Change::EndedBefore(self.began.at()) } else { Change::Ended }
     }
+
+    /// What was pushed before this belongs to the session before. `now` is when the answer to the sign-in was read.
+    pub(super) fn pushes_since(&self, now: Moment) -> Moment {
+        if self.pushes { self.began } else { now }
+    }
 }

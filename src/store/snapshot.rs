@@ -145,7 +145,18 @@ impl SnapshotFile {
 
     /// Puts back into `ledger` what is still good now. A file that is not a sound snapshot is put aside.
     pub fn restore(&self, ledger: &Ledger, now: Timestamp) -> Restored {
-        self.restore_into(ledger.local(), ledger.sessions(), now)
+        let restored = self.restore_into(ledger.local(), ledger.sessions(), now);
+        if ledger.is_shared() {
+            self.share_earlier_ends(ledger, now);
+        }
+        restored
+    }
+
+    /// The process before this one may have ended before its ends reached the shared store.
+    fn share_earlier_ends(&self, ledger: &Ledger, now: Timestamp) {
+        let Ok(journals) = Replay::read(&self.path, 0, &self.run) else { return };
+        let lifetime = self.ttl.saturating_mul(2);
+        ledger.share_earlier_ends(journals.all(now).filter(|(_, _, at)| now.since(*at) <= lifetime));
     }
 
     fn restore_into(&self, store: &MemoryStore, sessions: &Sessions, now: Timestamp) -> Restored {

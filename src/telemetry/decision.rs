@@ -29,6 +29,8 @@ pub struct DecisionRecord<'a> {
     pub control_id: Option<ControlId>,
     /// Time since the matching preview was announced.
     pub preview_age: Option<Duration>,
+    /// What the previews were looked up in, if several gateways share them.
+    pub judged_by: Option<&'static str>,
     /// The `retcode` that the client received.
     pub retcode: Option<&'a str>,
     /// The `result` of a successful response.
@@ -75,6 +77,7 @@ macro_rules! line {
             called_hash = called_hash.as_ref().map(|hash| hash.as_str()),
             control_id = record.control_id.map(|id| id.0),
             preview_age_ms = record.preview_age.map(millis),
+            judged_by = record.judged_by,
             retcode = retcode.as_deref(),
             call_id = call_id.as_deref(),
             upstream = record.upstream,
@@ -138,6 +141,7 @@ mod tests {
             called: Some(called),
             control_id: Some(ControlId(11_776)),
             preview_age: Some(Duration::from_millis(2500)),
+            judged_by: Some("shared"),
             retcode: Some("0"),
             call_id: Some("1455885056-1095"),
             upstream: Some("https://10.0.0.11:8043"),
@@ -162,7 +166,7 @@ mod tests {
             json!({
                 "level": "INFO", "kind": "decision", "schema": 1, "message": "previewCallout unverified", "method": "previewCallout",
                 "agent_id": 1001, "decision": "unverified", "reason": "number_not_in_preview", "mode": "monitor",
-                "called": "******39", "control_id": 11776, "preview_age_ms": 2500.0, "retcode": "0",
+                "called": "******39", "control_id": 11776, "preview_age_ms": 2500.0, "judged_by": "shared", "retcode": "0",
                 "call_id": "1455885056-1095", "upstream": "https://10.0.0.11:8043", "status": 200,
                 "duration_ms": 12.346, "upstream_ms": 12.0, "id": "64fd9ca90e103750-3", "request_id": "0f3c",
                 "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "client": "192.0.2.7:50123",
@@ -179,6 +183,7 @@ mod tests {
             called: None,
             control_id: None,
             preview_age: None,
+            judged_by: None,
             retcode: None,
             call_id: None,
             upstream: None,

@@ -33,6 +33,7 @@ impl LineKind {
                 "mode",
                 "called_hash",
                 "preview_age_ms",
+                "judged_by",
                 "call_id",
                 "upstream",
                 "status",

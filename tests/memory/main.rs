@@ -19,4 +19,5 @@ mod callouts;
 mod connections;
 mod latency;
 mod poll_rate;
+mod sharing;
 mod upstream;

@@ -17,6 +17,7 @@ use previewgate::gateway::{Generation, Services};
 use previewgate::preview::{Clock, Timestamp};
 use previewgate::server::{ActiveGeneration, Admission, Listener, Phase, PhaseControl, Worker};
 use previewgate::simulator::{Simulator, SimulatorConfig};
+use previewgate::store::{DialStore, Ledger};
 use previewgate::stream::Stream;
 use previewgate::telemetry::{Logging, Metrics};
 use previewgate::upstream::{Dial, DialError};
@@ -36,6 +37,8 @@ pub(crate) struct MemoryLab {
     generation: Arc<Generation>,
     control: PhaseControl,
     worker: Option<JoinHandle<()>>,
+    /// The connection to the shared store.
+    connected: Option<JoinHandle<()>>,
     log: CapturedLog,
     logging: Logging,
     /// Connections that the gateway tried to open to its upstreams.
@@ -49,12 +52,17 @@ pub(crate) struct MemorySetup {
     settings: String,
     simulator: SimulatorConfig,
     adjust: Box<dyn FnOnce(&mut Config)>,
+    /// Another one that runs already.
+    platform: Option<Arc<Simulator>>,
+    clock: Option<Arc<dyn Clock>>,
+    store: Option<Arc<dyn DialStore>>,
 }
 
 impl MemorySetup {
     /// Every key at its default.
     pub(crate) fn new() -> Self {
-        Self { settings: String::new(), simulator: SimulatorConfig::default(), adjust: Box::new(|_| {}) }
+        let (settings, simulator) = (String::new(), SimulatorConfig::default());
+        Self { settings, simulator, adjust: Box::new(|_| {}), platform: None, clock: None, store: None }
     }
 
     /// Lines of the configuration file, dotted keys first.
@@ -73,18 +81,39 @@ impl MemorySetup {
         Self { adjust: Box::new(adjust), ..self }
     }
 
+    /// Puts the gateway in front of this platform, as one of several gateways.
+    pub(crate) fn platform(self, platform: &Arc<Simulator>) -> Self {
+        Self { platform: Some(Arc::clone(platform)), ..self }
+    }
+
+    /// Has the gateway judge by this clock.
+    pub(crate) fn clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock: Some(clock), ..self }
+    }
+
+    /// How the gateway reaches the Redis that its settings name.
+    pub(crate) fn store(self, store: Arc<dyn DialStore>) -> Self {
+        Self { store: Some(store), ..self }
+    }
+
     /// Starts both, on the runtime of the test.
     pub(crate) fn start(self) -> MemoryLab {
         let mut config = configuration(&self.settings);
         (self.adjust)(&mut config);
-        let simulator = Arc::new(Simulator::in_memory(self.simulator));
+        let simulator = self.platform.unwrap_or_else(|| Arc::new(Simulator::in_memory(self.simulator)));
         let log = CapturedLog::default();
         let logging = Logging::start(config.log.format, config.log.level, Box::new(log.clone())).unwrap();
         let dispatch = tracing::dispatcher::set_default(&logging.dispatch);
         let dialed = Arc::new(AtomicU64::new(0));
         let dial = SimulatorDial { simulator: Arc::clone(&simulator), dialed: Arc::clone(&dialed) };
-        let mut services = Services::new(&config, Arc::new(PausedClock::new()), Arc::new(Metrics::new())).unwrap();
+        let clock = self.clock.unwrap_or_else(|| Arc::new(PausedClock::new()));
+        let mut services = Services::new(&config, clock, Arc::new(Metrics::new())).unwrap();
         services.dial = Arc::new(dial);
+        let connected = self.store.map(|store| {
+            let ledger = Arc::clone(&services.ledger);
+            ledger.reach_store_by(store);
+            tokio::spawn(async move { ledger.stay_connected_until(std::future::pending()).await })
+        });
         let active = ActiveGeneration::new(Generation::build(&Arc::new(services), config, None).unwrap());
         let generation = active.current();
         let (control, phase) = PhaseControl::new();
@@ -100,7 +129,7 @@ impl MemorySetup {
             pipes: Some(Pipes::new(pipes)),
         };
         let (worker, _simulator, _dispatch) = (Some(worker), simulator, dispatch);
-        MemoryLab { access, generation, control, worker, log, logging, dialed, _simulator, _dispatch }
+        MemoryLab { access, generation, control, worker, connected, log, logging, dialed, _simulator, _dispatch }
     }
 }
 
@@ -137,6 +166,16 @@ impl MemoryLab {
     /// Probes the endpoints that are due, as the supervisor of a gateway does several times a second.
     pub(crate) async fn probe_endpoints(&self) {
         self.generation.upstream.probe_due().await;
+    }
+
+    /// The previews and sessions that it knows.
+    pub(crate) fn store(&self) -> &Ledger {
+        &self.generation.services.ledger
+    }
+
+    /// Ends the gateway as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        self.worker.iter().chain(&self.connected).for_each(JoinHandle::abort);
     }
 
     /// Moves the gateway on towards its end.

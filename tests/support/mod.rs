@@ -99,7 +99,7 @@ pub(crate) use memory::{MemoryLab, MemorySetup, PLATFORM, seconds};
 pub(crate) use pipes::Pipes;
 pub(crate) use port::Port;
 pub(crate) use process::{Process, RUN, outcome, signal};
-pub(crate) use redis::{Kind, RedisServer, SECRET};
+pub(crate) use redis::{Kind, RedisServer, SECRET, Sentinel};
 pub(crate) use request::Request;
 pub(crate) use schema::violation;
 pub(crate) use upstream::{Peer, Scripted, Seen, Upstream};

@@ -19,6 +19,8 @@ pub(crate) enum Kind {
     Plain,
     /// TLS only, and one user who may do what `config/previewgate.toml` says.
     Protected,
+    /// A node of a cluster, without slots.
+    Cluster,
 }
 
 /// A child process; killed when dropped.
@@ -28,6 +30,8 @@ pub(crate) struct RedisServer {
     kind: Kind,
     /// Stays reserved when the server ends: it comes back at the same address.
     port: Port,
+    /// Of a cluster.
+    _bus: Port,
     child: Child,
 }
 
@@ -38,9 +42,9 @@ impl RedisServer {
             skip("no redis-server in the PATH");
             return None;
         }
-        let (port, directory) = (Port::reserve(), tempfile::tempdir().unwrap());
-        configure(&directory, kind, port.address.port());
-        let mut server = Self { child: spawn(&directory), directory, kind, port };
+        let (port, bus, directory) = (Port::reserve(), Port::reserve(), tempfile::tempdir().unwrap());
+        configure(&directory, kind, [port.address.port(), bus.address.port()]);
+        let mut server = Self { child: spawn(&directory), directory, kind, port, _bus: bus };
         if !server.is_ready() {
             assert!(server.log().contains("without TLS support"), "redis-server does not start: {}", server.log());
             skip("this redis-server speaks no TLS");
@@ -53,7 +57,7 @@ impl RedisServer {
     pub(crate) fn settings(&self) -> String {
         let (address, port, directory) = (self.address(), self.address().port(), self.directory.path().display());
         let store = match self.kind {
-            Kind::Plain => format!("kind = \"redis\"\nurl = \"redis://{address}\"\n"),
+            Kind::Plain | Kind::Cluster => format!("kind = \"redis\"\nurl = \"redis://{address}\"\n"),
             Kind::Protected => format!(
                 "kind = \"redis\"\nurl = \"rediss://localhost:{port}\"\nusername = \"previewgate\"\n\
                  password_file = \"{directory}/redis.password\"\nca = \"{directory}/redis-ca.crt\"\n"
@@ -128,6 +132,66 @@ impl RedisServer {
     }
 }
 
+/// A sentinel that watches one master; killed when dropped.
+pub(crate) struct Sentinel {
+    port: Port,
+    child: Child,
+    _directory: TempDir,
+}
+
+impl Sentinel {
+    /// Watches this server under the name `previews`.
+    pub(crate) fn watch(server: &RedisServer) -> Self {
+        let (port, directory) = (Port::reserve(), tempfile::tempdir().unwrap());
+        let master = server.address().port();
+        let text = format!(
+            "port {}\nbind 127.0.0.1\nsentinel monitor previews 127.0.0.1 {master} 1\n\
+             sentinel down-after-milliseconds previews 300\nsentinel failover-timeout previews 2000\n",
+            port.address.port()
+        );
+        fs::write(directory.path().join("redis.conf"), text).unwrap();
+        let log = fs::File::create(directory.path().join("redis.log")).unwrap();
+        let child = Command::new("redis-server")
+            .args(["redis.conf", "--sentinel"])
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { port, child, _directory: directory }
+    }
+
+    /// `[previews.store]` for a gateway.
+    pub(crate) fn settings(&self) -> String {
+        format!("[previews.store]\nkind = \"redis\"\nurl = \"redis+sentinel://{}/previews\"\n", self.port.address)
+    }
+
+    /// How many replicas it knows of the master; none before it answers.
+    pub(crate) fn replicas(&self) -> Option<usize> {
+        let client = redis::Client::open(format!("redis://{}", self.port.address)).ok()?;
+        let mut connection = client.get_connection().ok()?;
+        let replicas: Vec<redis::Value> =
+            redis::cmd("SENTINEL").arg("replicas").arg("previews").query(&mut connection).ok()?;
+        Some(replicas.len())
+    }
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl RedisServer {
+    /// Becomes a replica of `master`, and has everything that the master has when this returns.
+    pub(crate) fn follow(&self, master: &RedisServer) {
+        let port = master.address().port().to_string();
+        redis::cmd("REPLICAOF").arg("127.0.0.1").arg(port).exec(&mut self.client()).unwrap();
+    }
+}
+
 impl Drop for RedisServer {
     fn drop(&mut self) {
         // Fails if it is dead already. A stalled one dies of this too.
@@ -136,11 +200,12 @@ impl Drop for RedisServer {
     }
 }
 
-fn configure(directory: &TempDir, kind: Kind, port: u16) {
+fn configure(directory: &TempDir, kind: Kind, [port, bus]: [u16; 2]) {
     let mut text = "bind 127.0.0.1\nsave \"\"\nappendonly no\nmaxmemory-policy noeviction\n".to_owned();
     let write = |name: &str, content: &str| fs::write(directory.path().join(name), content).unwrap();
     match kind {
         Kind::Plain => text.push_str(&format!("port {port}\n")),
+        Kind::Cluster => text.push_str(&format!("port {port}\ncluster-enabled yes\ncluster-port {bus}\n")),
         Kind::Protected => {
             let identity = self_signed(&["localhost"]).unwrap();
             write("redis.crt", &identity.certificate);

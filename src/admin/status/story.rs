@@ -107,6 +107,7 @@ fn ended(end: &SeenEnd) -> Markup {
         "signed_out" => "the agent signed out",
         "cancelled" => "the application gave it back",
         "no_session" => "the platform answered that the agent has no session",
+        "elsewhere" => "another gateway has seen its end",
         "unknown_outcome" => "a request that may have ended it got no clear answer",
         "made_room" => return html! { "An older preview made room: " code { "previews.per_agent" } " was reached" },
         "outdated" | "earlier_session" | "failed_answer" => {

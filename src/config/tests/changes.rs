@@ -3,7 +3,7 @@
 use super::*;
 
 /// The keys that a reload must not change. A key that joins or leaves this list changes what operators may rely on.
-const FIXED: [&str; 35] = [
+const FIXED: [&str; 38] = [
     "listener.address",
     "listener.tls",
     "previews.ttl",
@@ -22,6 +22,9 @@ const FIXED: [&str; 35] = [
     "previews.store.timeout",
     "previews.store.start_timeout",
     "previews.store.on_store_failure",
+    "previews.store.local_grace",
+    "previews.store.end_timeout",
+    "previews.store.on_end_timeout",
     "admin.address",
     "admin.socket",
     "admin.socket_mode",

@@ -19,6 +19,9 @@ fn each_bad_redis_setting_is_reported_with_its_reason() {
         ("redis://h?password=hunter2", "", "url", "query", "rediss://HOST"),
         ("redis://h:0", "", "url", "port", "1 to 65535"),
         ("redis://", "", "url", "neither a DNS name", ""),
+        ("redis+sentinel://a,b", "", "url", "no name of a master", "/MASTER"),
+        ("redis+sentinel://a,,b/m", "", "url", "neither a DNS name", ""),
+        ("redis+sentinel://a/m/x", "", "url", "no database number", "/MASTER"),
         ("redis://h", "ca = \"ca.crt\"", "ca", "is not rediss", "rediss://"),
         ("redis://h", "username = \"u\"", "username", "no effect without", "set both"),
         ("redis://h", "username = \"u v\"\npassword_file = \"p\"", "username", "other characters", "visible"),
@@ -55,6 +58,8 @@ fn redis_has_defaults_and_survives() {
         ("redis://Redis.Example", "redis://redis.example:6379/0"),
         ("REDISS://[2001:db8::1]:7000/3", "rediss://[2001:db8::1]:7000/3"),
         ("redis://10.0.0.1/", "redis://10.0.0.1:6379/0"),
+        ("redis+sentinel://a,b:1,[::1]/mymaster", "redis+sentinel://a:26379,b:1,[::1]:26379/mymaster/0"),
+        ("rediss+sentinel://a/m/3", "rediss+sentinel://a:26379/m/3"),
     ] {
         let config = skip(&redis(url, "")).unwrap();
         let StoreKind::Redis(store) = &config.previews.store else { panic!("{url}") };

@@ -21,6 +21,7 @@ fn record(verdict: Verdict, request_id: &str) -> DecisionRecord<'_> {
         called: None,
         control_id: Some(ControlId(7)),
         preview_age: None,
+        judged_by: None,
         retcode: Some("0"),
         call_id: None,
         upstream: None,

@@ -38,7 +38,7 @@ pub(super) async fn count(
     let policy = |outcome| apply_policy(outcome, &context.config().validation, services.is_warming_up());
     let mut judged = None;
     let mut judge = |previews: &Arc<AgentPreviews>| {
-        let state = AgentState { previews, signed_out: ledger.is_signed_out(agent), session };
+        let state = AgentState { previews, signed_out: ledger.is_signed_out(agent), session, away: false };
         let parsed = ParsedCallout { callout: callout.clone(), rewritten: None };
         let Evaluation { preview_age, outcome, .. } = evaluate(parsed, state, now, context.config().previews.rule());
         let verdict = policy(outcome);

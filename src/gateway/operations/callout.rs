@@ -83,7 +83,7 @@ async fn evaluated(
     // Before the previews are read. The audit log would otherwise seem to say that a callout was judged by a preview after its
     // end, when the end came between reading and judging.
     let now = services.clock.now();
-    let LookUp { previews, source, ownership } = services.ledger.look_up(agent, context.guid_bytes()).await;
+    let LookUp { previews, source, away, ownership } = services.ledger.look_up(agent, context.guid_bytes()).await;
     if is_refused_as_foreign(ownership, &context.config().validation) {
         return (Evaluation::refused(parsed, Objection::ForeignSession), ownership);
     }
@@ -96,6 +96,7 @@ async fn evaluated(
         previews: previews.as_deref().unwrap_or(&none),
         signed_out: services.ledger.is_signed_out(agent),
         session: ownership,
+        away,
     };
     let evaluation = evaluate(parsed, state, now, context.config().previews.rule());
     let (judged_by, session) = (source.as_str(), session_word(ownership));
@@ -141,7 +142,7 @@ async fn call(
         Buffered::Whole(head, bytes) => {
             record.upstream_status = Some(head.status);
             record.envelope = read_envelope(&head, &bytes, context.limits().event_body);
-            share_if_signed_out(context, record.envelope.retcode.as_deref()).await;
+            share_if_signed_out(context, record.envelope.retcode.as_deref()).await?;
             Ok(Response::from_parts(head, ResponseBody::Whole(bytes)))
         }
         Buffered::TooLarge(head, beginning, body) => {

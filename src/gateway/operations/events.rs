@@ -66,11 +66,11 @@ async fn pass_on(
                 let mut recorded = record_body(context, &head.headers, &bytes, arrival);
                 record.shown = recorded.shown;
                 recorded.agents.extend(follow_renewal(context, issued_guid(&head.headers)));
-                context.services().ledger.share(&recorded.agents).await;
+                context.services().ledger.share(&recorded.agents).await?;
             } else {
                 // Nothing is shown by such an answer, but it can say that the agent has no session.
                 let retcode = read_envelope(&head, &bytes, context.limits().event_body).retcode;
-                share_if_signed_out(context, retcode.as_deref()).await;
+                share_if_signed_out(context, retcode.as_deref()).await?;
             }
             Ok(Response::from_parts(head, ResponseBody::Whole(bytes)))
         }

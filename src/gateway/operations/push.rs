@@ -150,7 +150,7 @@ async fn record_and_post(
             RecordedEvents::default()
         }
     };
-    services.ledger.share(&recorded.agents).await;
+    services.ledger.share(&recorded.agents).await?;
     let relay = context.generation.push.relay().ok_or(PushFault::Signature)?;
     let posted = Instant::now();
     let answer = relay.client.post(&target, Request::from_parts(head, body)).await;

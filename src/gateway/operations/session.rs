@@ -19,7 +19,7 @@ use crate::gateway::signed_out::share_if_signed_out;
 use crate::preview::{AgentId, Change, Timestamp};
 use crate::protocol::sign_in::{SignInFault, push_addresses, signed_in_agent};
 use crate::protocol::{Envelope, Outcome, ParsedCancel, content, media_type, parse_cancel, query};
-use crate::store::{EndCause, Moment, SignIn};
+use crate::store::{EndCause, EndsNotStored, Moment, SignIn};
 use crate::telemetry::metrics::SignInHandling;
 use crate::upstream::{Client, Failure, RequestBody};
 
@@ -143,17 +143,18 @@ async fn forward_and_apply(
     match buffered {
         Ok(Buffered::Whole(head, bytes)) => {
             let text = content::decoded(&head.headers, &bytes, max).unwrap_or_default();
-            apply(context, &head.headers, &text, agent, &change).await;
+            apply(context, &head.headers, &text, agent, &change).await?;
             Ok(Response::from_parts(head, ResponseBody::Whole(bytes)))
         }
         Ok(Buffered::TooLarge(head, beginning, body)) => {
-            end_if_unclear(context, agent, &change).await;
+            end_if_unclear(context, agent, &change).await?;
             Ok(resumed(head, beginning, body))
         }
         // Nothing was sent, so nothing has changed.
         Err(error @ GatewayError::Upstream(Failure::NotSent(_))) => Err(error),
         Err(error) => {
-            end_if_unclear(context, agent, &change).await;
+            // The client gets an error in any case.
+            let _ = end_if_unclear(context, agent, &change).await;
             Err(error)
         }
     }
@@ -166,13 +167,14 @@ async fn apply(
     answer: &[u8],
     agent: Option<AgentId>,
     change: &OnSuccess,
-) {
+) -> Result<(), EndsNotStored> {
     let envelope = Envelope::read(answer);
     match envelope.outcome() {
         Outcome::Success => {
             let by_account = agent.is_none();
             let Some(agent) = agent.or_else(|| signed_in_agent(answer)) else {
-                return leave_unclaimed(context, headers, change);
+                leave_unclaimed(context, headers, change);
+                return Ok(());
             };
             let services = context.services();
             match change {
@@ -188,14 +190,14 @@ async fn apply(
                     }
                 }
             }
-            services.ledger.share(&[agent]).await;
+            services.ledger.share(&[agent]).await
         }
         Outcome::Failure(_) => share_if_signed_out(context, envelope.retcode.as_deref()).await,
         Outcome::Unreadable => {
             if agent.is_none() {
                 leave_unclaimed(context, headers, change);
             }
-            end_if_unclear(context, agent, change).await;
+            end_if_unclear(context, agent, change).await
         }
     }
 }
@@ -211,11 +213,15 @@ fn leave_unclaimed(context: &RequestContext, headers: &HeaderMap, change: &OnSuc
 /// Ends the previews that a request with an unknown outcome may have ended, if the request was or may have been the agent's
 /// own. A stranger must not end them: he can cause an unknown outcome, for example by closing the connection in the middle
 /// of a body.
-async fn end_if_unclear(context: &RequestContext, agent: Option<AgentId>, change: &OnSuccess) {
-    let Some(agent) = agent else { return };
+async fn end_if_unclear(
+    context: &RequestContext,
+    agent: Option<AgentId>,
+    change: &OnSuccess,
+) -> Result<(), EndsNotStored> {
+    let Some(agent) = agent else { return Ok(()) };
     let ledger = &context.services().ledger;
     if !ledger.look_up(agent, context.guid_bytes()).await.ownership.may_be_own() {
-        return;
+        return Ok(());
     }
     match change {
         OnSuccess::End(change, _) => ledger.end(agent, change.clone(), EndCause::UnknownOutcome),
@@ -223,9 +229,9 @@ async fn end_if_unclear(context: &RequestContext, agent: Option<AgentId>, change
             ledger.end_by_unclear_sign_in(agent, &SignIn { began: *began, pushes: *pushes, session: None });
         }
     }
-    ledger.share(&[agent]).await;
     context
         .warn_about_events("outcome of a session operation is unknown: the previews that it may have ended are void");
+    ledger.share(&[agent]).await
 }
 
 /// The sign-in with push addresses of the gateway; `None` if it is forwarded unchanged.

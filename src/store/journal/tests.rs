@@ -119,10 +119,10 @@ fn what_is_appended_is_read_again_in_the_files_from_a_rotation_on() {
     let directory = tempfile::tempdir().unwrap();
     let snapshot = directory.path().join("previews");
     let journal = Journal::start(&snapshot, RUN, Arc::new(Metrics::new())).unwrap();
-    assert_eq!(journal.rotate().unwrap(), 1, "without ends there is no file to leave behind");
+    assert_eq!(journal.rotate(Vec::new()).unwrap(), 1, "without ends there is no file to leave behind");
     assert!(files(&snapshot).unwrap().is_empty());
     journal.append(end(101, None, 20));
-    let second = journal.rotate().unwrap();
+    let second = journal.rotate(Vec::new()).unwrap();
     journal.append(end(102, None, 20));
     wait(&journal);
     let ended = |first: u64| Replay::read(&snapshot, first, RUN).unwrap().changes.into_keys().collect::<Vec<_>>();
@@ -144,10 +144,10 @@ fn an_end_that_cannot_be_written_is_kept_until_it_can() {
     let journal = Journal::start(&snapshot, RUN, Arc::new(Metrics::new())).unwrap();
     journal.append(end(101, None, 20));
     wait(&journal);
-    journal.rotate().unwrap_err();
+    journal.rotate(Vec::new()).unwrap_err();
     fs::create_dir(directory.path().join("later")).unwrap();
     // It is older than the new file, which may also hold it: an end can be recorded twice, but not be lost.
-    journal.rotate().unwrap();
+    journal.rotate(Vec::new()).unwrap();
     let replay = Replay::read(&snapshot, 1, RUN).unwrap();
     assert_eq!(replay.changes.into_keys().collect::<Vec<_>>(), [agent(101)]);
 }

@@ -49,13 +49,7 @@ impl Ledger {
                 self.wait_for_journal().await;
                 Ok(Counted::Yes)
             }
-            (Err(_), OnStoreFailure::Local) => {
-                let counted = self.count_here(agent, control_id, call, judge).await?;
-                if counted == Counted::Yes {
-                    self.report_to_store(agent, Change::Called(control_id, call.clone()));
-                }
-                Ok(counted)
-            }
+            (Err(_), OnStoreFailure::Local) => self.count_here(agent, control_id, call, judge).await,
             (Err(_), OnStoreFailure::Reject) => Err(Unavailable::Reject),
             (Err(_), OnStoreFailure::Forward) => Err(Unavailable::Forward),
         }
@@ -84,7 +78,8 @@ impl Ledger {
         let change = Change::CallReturned(control_id, id);
         self.change_here(agent, change.clone());
         self.report_to_store(agent, change);
-        self.share(&[agent]).await;
+        // It ends nothing, so nothing is to be held back.
+        let _ = self.share(&[agent]).await;
     }
 
     async fn count_here(
@@ -96,13 +91,18 @@ impl Ledger {
     ) -> Result<Counted, Unavailable> {
         let number = {
             let _lock = self.lock(agent);
-            let known = self.local.previews(agent).unwrap_or_default();
+            let known = match &self.shared {
+                // What other gateways have shown counts too, as in `look_up`.
+                Some(shared) => Arc::new(shared.own(agent).previews),
+                None => self.local.previews(agent).unwrap_or_default(),
+            };
             if !judge(&known) {
                 return Ok(Counted::Refused);
             }
             let change = Change::Called(control_id, call.clone());
             let at = self.time.now();
             self.apply_to_memory(agent, std::slice::from_ref(&change), at);
+            self.report_to_store(agent, change.clone());
             self.succession.load().as_ref().map(|succession| succession.add(agent, change, at))
         };
         self.wait_for_journal().await;
@@ -112,6 +112,7 @@ impl Ledger {
             CallAnswer::Counted => Ok(Counted::Yes),
             CallAnswer::Used | CallAnswer::Unknown => {
                 self.change_here(agent, Change::CallReturned(control_id, call.id));
+                self.report_to_store(agent, Change::CallReturned(control_id, call.id));
                 if answer == CallAnswer::Used { Ok(Counted::UsedElsewhere) } else { Err(Unavailable::Reject) }
             }
         }
@@ -143,7 +144,8 @@ impl Ledger {
     fn report_to_store(&self, agent: AgentId, change: Change) {
         let Some(shared) = &self.shared else { return };
         let (at, session) = (self.time.now(), SessionRelation::Any);
-        shared.add(agent, [TimedChange { change: Some(change), learnt: None, at, session, late: false }]);
+        let change = Some(change);
+        shared.add(agent, [TimedChange { change, learnt: None, at, seen: at, session, late: false, known_end: None }]);
         shared.share_soon();
     }
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::Ledger;
-use crate::preview::{AgentId, Announcement, Change, Clock, Surplus, Timestamp};
+use crate::preview::{AgentId, Announcement, Change, Clock, ControlId, Surplus, Timestamp};
 use crate::store::journal::Entry;
 use crate::store::moment::Moment;
-use crate::store::recent_ends::{EndCause, MADE_ROOM, RecentEnd};
+use crate::store::recent_ends::{ELSEWHERE, EndCause, MADE_ROOM, RecentEnd};
+use crate::store::redis::{SessionRelation, TimedChange};
 use crate::store::succession::Succession;
 use crate::telemetry::metrics::DropCause;
 
@@ -82,6 +83,32 @@ impl Ledger {
         }
         for preview in ended {
             note(Some(preview.control_id));
+        }
+    }
+
+    /// The shared store says that a preview is over that this gateway has seen: another gateway has seen its end.
+    pub(super) fn end_elsewhere(&self, agent: AgentId, control_id: ControlId) {
+        let _lock = self.lock(agent);
+        // It may have been shown again meanwhile.
+        if self.shared.as_ref().is_none_or(|shared| shared.previews(agent).find(control_id).is_some()) {
+            return;
+        }
+        let at = self.time.now();
+        self.recent_ends.note(agent, RecentEnd { control_id: Some(control_id), cause: ELSEWHERE, at });
+        self.apply_here(agent, &[Change::Cancelled(control_id)], at);
+    }
+
+    /// Ends from the journal of an earlier run, which the shared store may lack. `control_id` is none for all previews.
+    pub(in crate::store) fn share_earlier_ends(
+        &self,
+        ends: impl IntoIterator<Item = (AgentId, Option<ControlId>, Timestamp)>,
+    ) {
+        let Some(shared) = &self.shared else { return };
+        for (agent, control_id, at) in ends {
+            let change = Some(control_id.map_or(Change::Ended, Change::Cancelled));
+            let session = SessionRelation::Any;
+            shared
+                .add(agent, [TimedChange { change, learnt: None, at, seen: at, session, late: true, known_end: None }]);
         }
     }
 }

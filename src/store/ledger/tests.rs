@@ -1,6 +1,7 @@
 //! What events, sign-ins and ends do to the state of the agents.
 
 mod calls;
+mod killed;
 mod model;
 mod takeover;
 
@@ -529,7 +530,7 @@ async fn with_a_journal_ends_and_sessions_outlive_the_process() {
     assert!(!scene.ledger.renew_session(agent(101), b"invented", b"another"));
     scene.poll(101, "newer", scene.ledger.moment(), &[preview(101, 7, 1)]);
     scene.ledger.end(agent(101), Change::Ended, EndCause::Released);
-    scene.ledger.share(&[agent(101)]).await;
+    scene.ledger.share(&[agent(101)]).await.unwrap();
     let written =
         std::fs::read_dir(directory.path()).unwrap().map(|file| std::fs::read_to_string(file.unwrap().path()));
     let written = written.collect::<Result<String, _>>().unwrap();

@@ -1,6 +1,6 @@
 //! Sessions whose sign-in did not name the agent: the first request with their GUID shows whose they are.
 
-use super::Ledger;
+use super::{Ledger, shared_fence};
 use crate::preview::{AgentId, Change};
 use crate::store::moment::Moment;
 use crate::store::recent_ends::EndCause;
@@ -24,7 +24,7 @@ impl Ledger {
         self.fences.set(agent, fence);
         let change = Change::EndedBefore(began.at());
         self.note_ended(agent, &change, EndCause::SignedIn);
-        self.apply(agent, vec![change], SessionRelation::Any);
+        self.apply(agent, vec![change], SessionRelation::Begins(shared_fence(began, began)));
         let learnt = self.sessions.begin(agent, Some(guid));
         self.keep_session(agent, Some(guid), Some(learnt), SessionRelation::Any);
         Some(agent)

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use super::record::{SessionRelation, TimedChange};
-use super::{ATTEMPTS, Failure, SharedStore, Swap};
+use super::record::{Record, SessionRelation, TimedChange};
+use super::writing::{ATTEMPTS, Base, Swap};
+use super::{Failure, SharedStore};
 use crate::preview::{AgentId, AgentPreviews, Change, ControlId, CountedCall};
 use crate::telemetry::metrics::StoreOperation;
 
@@ -31,26 +32,38 @@ impl SharedStore {
         call: &CountedCall,
         judge: &mut (dyn FnMut(&Arc<AgentPreviews>) -> bool + Send),
     ) -> Result<bool, Failure> {
-        let _lock = self.write_lock(agent)?.lock().await;
+        let _lock = self.write_lock(agent).ok_or(Failure::NotConnected)?.lock().await;
         self.flush_locked(agent).await?;
-        let mut stored = self.fetch(agent).await?;
         let (change, at) = (Some(Change::Called(control_id, call.clone())), call.at);
-        let timed = TimedChange { change, learnt: None, at, session: SessionRelation::Any, late: false };
+        let session = SessionRelation::Any;
+        let timed = TimedChange { change, learnt: None, at, seen: at, session, late: false, known_end: None };
+        let mut stored = self.fetch(agent).await?;
         for _ in 0..ATTEMPTS {
-            let known = self.record(&stored)?;
-            let mut record = self.beginning(agent, &stored).unwrap_or(known);
+            let mut record = self.record(&stored)?;
+            record.merge(&self.replica(agent).1);
             // What came since the flush is judged by, and written by whoever brought it.
-            let mut present = record.clone();
-            present.apply_all(&self.outbox.of(agent), self.bounds);
-            if !judge(&Arc::new(present.previews)) {
+            if !judge(&Arc::new(self.judged(&record, stored.seen, agent))) {
                 return Ok(false);
             }
-            record.apply_all(std::slice::from_ref(&timed), self.bounds);
-            match self.replace(agent, &stored, &record, false).await? {
-                Swap::Done => return Ok(true),
+            let base = Base { tag: stored.tag, record, verified: false };
+            match self.swap(agent, &base, std::slice::from_ref(&timed)).await? {
+                Swap::Done(tag, record) => {
+                    self.remember(agent, &tag, &record);
+                    self.note_contact();
+                    return Ok(true);
+                }
                 Swap::Lost(present) => stored = present,
             }
         }
         Err(Failure::Conflict)
+    }
+
+    fn judged(&self, record: &Record, seen: bool, agent: AgentId) -> AgentPreviews {
+        let mut present = record.clone();
+        if self.is_strict() && !seen {
+            present.forget_shown();
+        }
+        present.apply_all(&self.outbox.of(agent), self.bounds);
+        present.previews(self.bounds)
     }
 }

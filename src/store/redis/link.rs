@@ -3,26 +3,33 @@
 //! Without a connection, an operation fails at once, so a Redis that is known to be away delays no request. A heartbeat
 //! finds out that a connection hangs, and the task then gives it up.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
+use ::redis::aio::{MultiplexedConnection, PubSub};
+use ::redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, Value, cmd, from_redis_value};
 use arc_swap::ArcSwapOption;
+use futures_util::future::BoxFuture;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
-use crate::config::{RedisStore, password};
+use crate::config::{RedisStore, Sentinels, password};
+use crate::stream::Stream;
 use crate::tls::{TlsError, provider, roots};
 
 /// Name resolution, TCP, TLS and authentication together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// For one sentinel: the next one may answer.
+const SENTINEL_LIMIT: Duration = Duration::from_millis(500);
 /// Commands that may be under way at once before further ones wait.
 const COMMANDS_AT_ONCE: usize = 1024;
 
@@ -53,6 +60,12 @@ impl Link {
 pub(super) enum LinkError {
     #[error("not connected within {CONNECT_LIMIT:?}")]
     Timeout,
+    #[error("it is a node of a Redis Cluster, which the gateway cannot use: name a single Redis")]
+    Cluster,
+    #[error("no sentinel names a master: {0}")]
+    NoMaster(String),
+    #[error("the subscription to changes has ended")]
+    Subscription,
     #[error("{}: {source}", path.display())]
     Password { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -79,32 +92,152 @@ impl Drop for Driver {
     }
 }
 
-/// Connects and authenticates, within [`CONNECT_LIMIT`]. Reads the password and the CA certificates each time, so that
-/// replaced files are in force for the next connection.
-pub(super) async fn connect(settings: &RedisStore) -> Result<(MultiplexedConnection, Driver), LinkError> {
-    tokio::time::timeout(CONNECT_LIMIT, establish(settings)).await.unwrap_or(Err(LinkError::Timeout))
+/// Opens streams to Redis. TLS and its protocol come on top.
+pub trait DialStore: Send + Sync {
+    /// Opens a stream to `port` of `host`.
+    fn dial<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Stream>>;
 }
 
-async fn establish(settings: &RedisStore) -> Result<(MultiplexedConnection, Driver), LinkError> {
-    let url = &settings.url;
-    let identity = identity(settings)?;
-    let socket = TcpStream::connect((url.host.as_str(), url.port)).await?;
-    socket.set_nodelay(true)?;
+/// Connects and authenticates, within [`CONNECT_LIMIT`]. Reads the password and the CA certificates each time, so that
+/// replaced files are in force for the next connection. Without `dial` it connects over TCP.
+pub(super) async fn connect(
+    settings: &RedisStore,
+    dial: Option<&dyn DialStore>,
+) -> Result<(MultiplexedConnection, Driver), LinkError> {
+    let connected = async {
+        let (mut connection, driver) = multiplexed(&identity(settings)?, open(settings, dial).await?).await?;
+        refuse_cluster(&mut connection).await?;
+        Ok((connection, driver))
+    };
+    tokio::time::timeout(CONNECT_LIMIT, connected).await.unwrap_or(Err(LinkError::Timeout))
+}
+
+/// Connects, authenticates and subscribes, in bounded time.
+pub(super) async fn subscribe(
+    settings: &RedisStore,
+    channel: &str,
+    dial: Option<&dyn DialStore>,
+) -> Result<PubSub, LinkError> {
+    let subscribed = async {
+        let mut subscription = PubSub::new(&identity(settings)?, open(settings, dial).await?).await?;
+        subscription.subscribe(channel).await?;
+        Ok(subscription)
+    };
+    tokio::time::timeout(CONNECT_LIMIT, subscribed).await.unwrap_or(Err(LinkError::Timeout))
+}
+
+async fn multiplexed(
+    identity: &RedisConnectionInfo,
+    socket: Socket,
+) -> Result<(MultiplexedConnection, Driver), LinkError> {
     // Each caller sets its own time limit.
     let config = AsyncConnectionConfig::new().set_response_timeout(None).set_pipeline_buffer_size(COMMANDS_AT_ONCE);
-    if url.tls {
-        let name = ServerName::try_from(url.host.clone()).map_err(|_| TlsError::ServerName(url.host.clone()))?;
-        let stream = connector(settings)?.connect(name, socket).await?;
-        let (connection, work) = MultiplexedConnection::new_with_config(&identity, stream, config).await?;
-        Ok((connection, Driver(tokio::spawn(work))))
-    } else {
-        let (connection, work) = MultiplexedConnection::new_with_config(&identity, socket, config).await?;
-        Ok((connection, Driver(tokio::spawn(work))))
+    let (connection, work) = MultiplexedConnection::new_with_config(identity, socket, config).await?;
+    Ok((connection, Driver(tokio::spawn(work))))
+}
+
+/// What both kinds of connections are on top of.
+type Socket = Pin<Box<dyn Bytes>>;
+
+trait Bytes: AsyncRead + AsyncWrite + Send {}
+impl<S: AsyncRead + AsyncWrite + Send> Bytes for S {}
+
+async fn open(settings: &RedisStore, dial: Option<&dyn DialStore>) -> Result<Socket, LinkError> {
+    let url = &settings.url;
+    match &url.sentinels {
+        None => open_to(settings, &url.host, url.port, dial).await,
+        Some(sentinels) => {
+            let (host, port) = master(settings, sentinels, dial).await?;
+            open_to(settings, &host, port, dial).await
+        }
     }
 }
 
+/// A stream to this host, with TLS if the settings say so.
+async fn open_to(
+    settings: &RedisStore,
+    host: &str,
+    port: u16,
+    dial: Option<&dyn DialStore>,
+) -> Result<Socket, LinkError> {
+    let stream = match dial {
+        Some(dial) => dial.dial(host, port).await?,
+        None => Stream::tcp(TcpStream::connect((host, port)).await?),
+    };
+    if !settings.url.tls {
+        return Ok(Box::pin(stream));
+    }
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::ServerName(host.to_owned()))?;
+    Ok(Box::pin(connector(settings)?.connect(name, stream).await?))
+}
+
+/// The address of the master, from the first sentinel that knows it.
+///
+/// # Errors
+/// [`LinkError::NoMaster`], with what the last sentinel said.
+async fn master(
+    settings: &RedisStore,
+    sentinels: &Sentinels,
+    dial: Option<&dyn DialStore>,
+) -> Result<(String, u16), LinkError> {
+    let mut last = "none is configured".to_owned();
+    for (host, port) in &sentinels.addresses {
+        let asked = ask(settings, host, *port, &sentinels.master, dial);
+        last = match tokio::time::timeout(SENTINEL_LIMIT, asked).await {
+            Ok(Ok(Some(master))) => return Ok(master),
+            Ok(Ok(None)) => format!("{host}:{port} does not know {}", sentinels.master),
+            Ok(Err(error)) => format!("{host}:{port}: {error}"),
+            Err(_) => format!("{host}:{port} does not answer"),
+        };
+    }
+    Err(LinkError::NoMaster(last))
+}
+
+async fn ask(
+    settings: &RedisStore,
+    host: &str,
+    port: u16,
+    master: &str,
+    dial: Option<&dyn DialStore>,
+) -> Result<Option<(String, u16)>, LinkError> {
+    // Most sentinels ask for no password. The others have the one of Redis.
+    let nobody = RedisConnectionInfo::default().set_skip_set_lib_name();
+    match get_master(&nobody, settings, (host, port), master, dial).await {
+        Err(LinkError::Redis(error)) if error.code() == Some("NOAUTH") => {
+            get_master(&credentials(settings)?, settings, (host, port), master, dial).await
+        }
+        answer => answer,
+    }
+}
+
+async fn get_master(
+    identity: &RedisConnectionInfo,
+    settings: &RedisStore,
+    (host, port): (&str, u16),
+    master: &str,
+    dial: Option<&dyn DialStore>,
+) -> Result<Option<(String, u16)>, LinkError> {
+    let socket = open_to(settings, host, port, dial).await?;
+    let (mut connection, _driver) = multiplexed(identity, socket).await?;
+    let mut question = cmd("SENTINEL");
+    question.arg("get-master-addr-by-name").arg(master);
+    Ok(question.query_async(&mut connection).await?)
+}
+
+/// The gateway shares nothing through a cluster: most agents would be kept by other nodes. A version that does not say what it
+/// is, is none.
+async fn refuse_cluster(connection: &mut MultiplexedConnection) -> Result<(), LinkError> {
+    let hello: Result<HashMap<String, Value>, _> = cmd("HELLO").arg(2).query_async(connection).await;
+    let mode = hello.ok().and_then(|mut hello| hello.remove("mode")).and_then(|mode| from_redis_value(mode).ok());
+    if mode.is_some_and(|mode: String| mode == "cluster") { Err(LinkError::Cluster) } else { Ok(()) }
+}
+
 fn identity(settings: &RedisStore) -> Result<RedisConnectionInfo, LinkError> {
-    let mut identity = RedisConnectionInfo::default().set_db(i64::from(settings.url.database)).set_skip_set_lib_name();
+    credentials(settings).map(|identity| identity.set_db(i64::from(settings.url.database)))
+}
+
+fn credentials(settings: &RedisStore) -> Result<RedisConnectionInfo, LinkError> {
+    let mut identity = RedisConnectionInfo::default().set_skip_set_lib_name();
     if let Some(username) = &settings.username {
         identity = identity.set_username(username);
     }

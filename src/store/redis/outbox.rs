@@ -7,8 +7,10 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::record::{SessionRelation, TimedChange};
-use crate::preview::{AgentId, Change};
+use tokio::sync::Notify;
+
+use super::record::{Record, SessionRelation, TimedChange};
+use crate::preview::{AgentId, Change, Timestamp};
 
 /// Changes of one agent. Most have a few, of some hundred bytes each.
 const MAX_CHANGES: usize = 64;
@@ -20,6 +22,8 @@ const MAX_LEARNT: usize = 4;
 pub(super) struct Outbox {
     waiting: Mutex<Waiting>,
     max_agents: usize,
+    /// A batch has been written.
+    written: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -50,25 +54,31 @@ impl Outbox {
     /// Changes of up to `max_agents` agents, and ends of any number: there are fewer than a million agent IDs.
     pub(super) fn new(max_agents: u64) -> Self {
         let max_agents = usize::try_from(max_agents).unwrap_or(usize::MAX);
-        Self { waiting: Mutex::default(), max_agents }
+        Self { waiting: Mutex::default(), max_agents, written: Notify::new() }
     }
 
     /// Adds a change.
     ///
     /// # Errors
     /// [`Full`]; never for an end.
-    pub(super) fn add(&self, agent: AgentId, timed: TimedChange) -> Result<(), Full> {
+    pub(super) fn add(&self, agent: AgentId, mut timed: TimedChange) -> Result<(), Full> {
         let mut waiting = self.lock();
-        let ends = timed.change.as_ref().is_some_and(|change| !matches!(change, Change::Shown(_)));
-        if !ends && waiting.agents.len() >= self.max_agents && !waiting.agents.contains_key(&agent) {
+        if !timed.is_end() && waiting.agents.len() >= self.max_agents && !waiting.agents.contains_key(&agent) {
             return Err(Full);
         }
         waiting.next += 1;
         let number = waiting.next;
         let changes = waiting.agents.entry(agent).or_default();
-        if timed.change == Some(Change::Ended) {
-            // What was learnt about the session stays, unless a new one begins.
-            changes.retain(|waiting| waiting.timed.learnt.is_some() && timed.session != SessionRelation::Begins);
+        if !timed.late
+            && let Some(Numbered { timed: before, .. }) = changes.last()
+        {
+            // The gateway knows the order of its own changes, also within one millisecond. An end includes its own.
+            let next = before.at.0.saturating_add(u64::from(before.is_end()));
+            timed.at = timed.at.max(Timestamp(next));
+        }
+        if let Some(control_id) = timed.shows() {
+            let own = changes.iter().filter_map(|waiting| waiting.timed.end_of(control_id)).max();
+            timed.known_end = timed.known_end.max(own);
         }
         changes.push(Numbered { number, timed });
         if changes.len() > MAX_CHANGES {
@@ -94,6 +104,15 @@ impl Outbox {
         Some(Batch { changes: batch, last })
     }
 
+    /// `record` is about to be written, with the pending changes of this agent. Redis may execute it although the gateway never
+    /// learns of it: the ends in it are then no news to the previews that have outlived them.
+    pub(super) fn attempt(&self, agent: AgentId, record: &Record) {
+        for numbered in self.lock().agents.get_mut(&agent).into_iter().flatten() {
+            let outlived = numbered.timed.shows().and_then(|control_id| record.outlived_by(control_id));
+            numbered.timed.known_end = numbered.timed.known_end.max(outlived);
+        }
+    }
+
     /// A batch has been written. Changes that were added in the meantime stay.
     pub(super) fn finish(&self, agent: AgentId, batch: &Batch) {
         let mut waiting = self.lock();
@@ -103,6 +122,34 @@ impl Outbox {
                 waiting.agents.remove(&agent);
             }
         }
+        drop(waiting);
+        self.written.notify_waiters();
+    }
+
+    /// Whether no end of these agents waits.
+    pub(super) fn has_no_end_of(&self, agents: &[AgentId]) -> bool {
+        let waiting = self.lock();
+        let mut changes = agents.iter().filter_map(|agent| waiting.agents.get(agent)).flatten();
+        !changes.any(|numbered| numbered.timed.is_end())
+    }
+
+    /// Waits until no end of these agents waits.
+    pub(super) async fn without_end_of(&self, agents: &[AgentId]) {
+        loop {
+            let written = self.written.notified();
+            if self.has_no_end_of(agents) {
+                return;
+            }
+            written.await;
+        }
+    }
+
+    /// All ends that wait.
+    pub(super) fn ends(&self) -> Vec<(AgentId, TimedChange)> {
+        let waiting = self.lock();
+        let all =
+            waiting.agents.iter().flat_map(|(agent, changes)| changes.iter().map(|change| (*agent, &change.timed)));
+        all.filter(|(_, timed)| timed.is_end()).map(|(agent, timed)| (agent, timed.clone())).collect()
     }
 
     /// Every agent with changes.
@@ -126,11 +173,13 @@ fn start_afresh(changes: &mut Vec<Numbered>) {
     let Some(end) = older.last().map(|newest| Numbered { timed: ended(&newest.timed), ..newest.clone() }) else {
         return;
     };
-    let begins = older.iter().rposition(|waiting| waiting.timed.session == SessionRelation::Begins);
+    let is_fence =
+        |waiting: &Numbered| matches!(waiting.timed.session, SessionRelation::Begins(_) | SessionRelation::Over(_));
+    let begins = older.iter().rposition(|waiting| matches!(waiting.timed.session, SessionRelation::Begins(_)));
     let session = older
         .into_iter()
         .skip(begins.unwrap_or_default())
-        .filter(|waiting| waiting.timed.learnt.is_some() || waiting.timed.session == SessionRelation::Begins);
+        .filter(|waiting| waiting.timed.learnt.is_some() || is_fence(waiting));
     let mut kept: Vec<_> = session.collect();
     kept.drain(..kept.len().saturating_sub(MAX_LEARNT));
     kept.push(end);
@@ -145,10 +194,18 @@ fn ended(timed: &TimedChange) -> TimedChange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::preview::{Announcement, ControlId, Timestamp};
+    use crate::preview::{Announcement, ControlId};
 
     fn at(at: Timestamp, change: Change) -> TimedChange {
-        TimedChange { change: Some(change), learnt: None, at, session: SessionRelation::Any, late: false }
+        TimedChange {
+            change: Some(change),
+            learnt: None,
+            at,
+            seen: at,
+            session: SessionRelation::Any,
+            late: false,
+            known_end: None,
+        }
     }
 
     fn agent(number: u32) -> AgentId {
@@ -177,11 +234,24 @@ mod tests {
     }
 
     #[test]
-    fn an_end_replaces_what_was_before_it() {
+    fn the_order_of_a_gateways_own_changes_survives_one_millisecond() {
         let outbox = Outbox::new(1000);
-        outbox.add(agent(101), at(Timestamp(1), cancelled(1))).unwrap();
-        outbox.add(agent(101), at(Timestamp(2), Change::Ended)).unwrap();
-        assert_eq!(outbox.begin(agent(101)).unwrap().changes.len(), 1);
+        for change in [cancelled(1), Change::Ended, cancelled(2)] {
+            outbox.add(agent(101), at(Timestamp(5), change)).unwrap();
+        }
+        let times: Vec<_> = outbox.of(agent(101)).iter().map(|timed| timed.at.0).collect();
+        assert_eq!(times, [5, 6, 7]);
+        assert_eq!(outbox.ends().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_ends_waits_until_they_are_written() {
+        let outbox = Outbox::new(1000);
+        outbox.without_end_of(&[agent(101)]).await;
+        outbox.add(agent(101), at(Timestamp(1), Change::Ended)).unwrap();
+        let (agents, batch) = ([agent(101), agent(102)], outbox.begin(agent(101)).unwrap());
+        assert!(!outbox.has_no_end_of(&agents) && outbox.has_no_end_of(&[agent(102)]));
+        tokio::join!(outbox.without_end_of(&agents), async { outbox.finish(agent(101), &batch) });
     }
 
     #[test]

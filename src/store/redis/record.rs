@@ -1,538 +1,472 @@
-//! The record of one agent in Redis, and how changes enter it.
+//! What several gateways know of one agent, and how their knowledge becomes one: pure functions without I/O.
 //!
-//! The rule is `preview::AgentPreviews::apply`; this file only puts the changes in the right order. A change that is
-//! written at once is applied as it comes. A change that is late, because Redis was away, takes the place that its time
-//! gives it: previews shown since then stay, and previews ended since then do not come back.
+//! A [`Record`] is a set of facts: what was shown, what has ended, which GUIDs the session has. [`Record::merge`] unites two
+//! records. It is commutative, associative and idempotent, so gateways can exchange records in any order and any number of
+//! times, and all of them come to the same result. Nothing that has ended comes back, because an end stays in the record for
+//! longer than a preview can live: a *tombstone*.
+//!
+//! A change becomes facts with a time ([`Record::apply`]). A change that is written at once gets a time that is not before
+//! anything in the record: what arrives later is later, whatever the clocks say. A change that is *late*, because Redis was
+//! away, keeps its own time: previews shown since then stay, and previews ended since then do not come back. If another
+//! gateway has ended something meanwhile, a late preview counts only if it is later by more than clocks can differ.
 
-use serde::{Deserialize, Serialize};
+mod calls;
+mod form;
+mod session;
+#[cfg(test)]
+mod tests;
 
-use super::super::guid_key::{GuidHash, KeyId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use self::calls::Calls;
+use self::session::SharedSession;
+use super::super::guid_key::KeyId;
 use super::super::sessions::{Learnt, Session};
 use crate::preview::{
-    AgentPreviews, Bounds, CallCount, Change, ControlId, CountedCall, DialedNumber, Preview, ShownNumber, Timestamp,
+    AgentPreviews, Bounds, CallCount, Change, ControlId, DialedNumber, MAX_NUMBER_BYTES, MAX_NUMBERS, Preview,
+    ShownNumber, ShownRef, Timestamp,
 };
 
-/// Cancellations that are remembered; one agent has few previews at a time.
-const MAX_CANCELLATIONS: usize = 16;
+/// Ends of single previews that are remembered, each for itself. One agent has few previews at a time. If there are more, the
+/// older ones become one end of everything that was shown before them: nothing comes back.
+const MAX_SINGLE_ENDS: usize = 64;
 
-/// The previews of one agent, and the ends that late changes are compared with.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Clocks of gateways differ by less. An end elsewhere and a late preview that are closer than this have no known order, and the
+/// preview is over.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// The facts about one agent. See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Record {
-    /// The numbers that the agent may call.
-    pub(super) previews: AgentPreviews,
-    /// When all of the agent's previews last ended.
-    ended: Option<Timestamp>,
-    /// When single previews ended, the oldest first.
-    cancelled: Vec<(ControlId, Timestamp)>,
-    /// When the agent last signed in. A preview shown by a poll that began earlier was shown to the session before.
-    signed_in: Option<Timestamp>,
-    /// The GUIDs of the agent's session, if they are known.
-    session: Option<SharedSession>,
+    /// What was shown and is not over.
+    shown: BTreeMap<ControlId, Shown>,
+    ends: Ends,
+    session: SharedSession,
+    calls: Calls,
 }
 
-/// A session, as hashes under a key that the gateways share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct SharedSession {
-    key: KeyId,
-    session: Session,
-    /// When the current GUID was learnt.
+/// One preview.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Shown {
+    /// The latest announcement, if that is not over.
+    announced: Option<Sighting>,
+    /// The latest announcement of each number.
+    numbers: BTreeMap<DialedNumber, Sighting>,
+    /// See [`Preview::shown`]. No decision depends on it.
+    references: Vec<ShownRef>,
+}
+
+/// When something was announced, and by what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Sighting {
+    /// Its place in the order of the facts.
     at: Timestamp,
+    origin: Origin,
+    /// The time by the clock: its age counts from here.
+    seen: Timestamp,
+}
+
+/// How an announcement arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Origin {
+    /// In the answer to a poll that began at this time.
+    Polled(Timestamp),
+    /// In a push that arrived at this time.
+    Pushed(Timestamp),
+    Unknown,
+}
+
+/// The tombstones. Each time is exclusive: what was announced *before* it is over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Ends {
+    /// Of everything.
+    all: Option<Timestamp>,
+    /// Of single previews.
+    single: BTreeSet<(Timestamp, ControlId)>,
+    fence: Fence,
+}
+
+/// What belongs to a session that is over: answers to polls that began before `polls`, and pushes that arrived before `pushes`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Fence {
+    pub(crate) polls: Option<Timestamp>,
+    pub(crate) pushes: Option<Timestamp>,
 }
 
 /// Something new about an agent's session, as hashes under the key that the gateways share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SharedLearnt {
     pub(super) key: KeyId,
     pub(super) learnt: Learnt,
 }
 
 /// A change with the time at which this gateway saw it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TimedChange {
     /// What it does to the agent's previews.
     pub(crate) change: Option<Change>,
     /// What it says about the agent's session.
     pub(crate) learnt: Option<SharedLearnt>,
+    /// Its place in the order of the agent's changes: the time, or later.
     pub(crate) at: Timestamp,
-    /// How the change relates to sign-ins.
+    /// The time by the clock.
+    pub(crate) seen: Timestamp,
+    /// How the change relates to sessions of the agent.
     pub(crate) session: SessionRelation,
     /// An earlier attempt to write it failed, or its outcome is unknown.
     pub(crate) late: bool,
+    /// Of a preview: the latest end that may include it and that this gateway knew when it was shown.
+    pub(crate) known_end: Option<Timestamp>,
 }
 
-/// How a change relates to the agent's sign-ins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a change relates to the agent's sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum SessionRelation {
     /// It counts in whatever session the agent is.
     Any,
     /// It was shown by a poll that began at this time.
     PolledSince(Timestamp),
-    /// It is a sign-in.
-    Begins,
+    /// It was shown by a push that arrived at this time.
+    PushedAt(Timestamp),
+    /// It is a sign-in: what belongs to the session before is over.
+    Begins(Fence),
+    /// The session is over, or may be.
+    Over(Fence),
+}
+
+impl TimedChange {
+    /// Whether it ends previews.
+    pub(super) fn is_end(&self) -> bool {
+        self.change.as_ref().is_some_and(Change::is_end)
+    }
+
+    /// The preview that it shows.
+    pub(super) fn shows(&self) -> Option<ControlId> {
+        match &self.change {
+            Some(Change::Shown(announcement)) => Some(announcement.control_id),
+            _ => None,
+        }
+    }
+
+    /// Everything that was shown before this is over, if it may include this preview.
+    pub(super) fn end_of(&self, control_id: ControlId) -> Option<Timestamp> {
+        facts(self, self.at).end_of(control_id)
+    }
 }
 
 impl Record {
-    /// The previews in a gateway's own memory, for a Redis that knows nothing.
-    pub(super) fn of(previews: AgentPreviews) -> Self {
-        Self { previews, ..Self::default() }
+    /// The previews in a gateway's own memory, for an agent of whom no record is known.
+    pub(super) fn of(previews: &AgentPreviews) -> Self {
+        let mut record = Self::default();
+        for preview in previews.iter() {
+            let sighting = |at| Sighting { at, origin: Origin::Unknown, seen: at };
+            let numbers = preview.numbers.iter().map(|shown| (shown.number.clone(), sighting(shown.shown_at)));
+            let announced = Some(sighting(preview.announced_at));
+            let shown = Shown { announced, numbers: numbers.collect(), references: preview.shown.clone() };
+            record.shown.entry(preview.control_id).or_default().merge(&shown);
+            preview.calls.iter().for_each(|call| record.calls.add(preview.control_id, call, call.at));
+        }
+        record
     }
 
-    /// Applies changes in order.
+    /// Unites the facts of two records.
+    pub(super) fn merge(&mut self, other: &Record) {
+        for (control_id, shown) in &other.shown {
+            self.shown.entry(*control_id).or_default().merge(shown);
+        }
+        self.ends.merge(&other.ends);
+        self.session.merge(&other.session);
+        self.calls.merge(&other.calls);
+        self.settle();
+    }
+
+    /// Applies changes in order, and keeps no more than `bounds` allows.
     pub(super) fn apply_all(&mut self, changes: &[TimedChange], bounds: Bounds) {
-        for change in changes {
-            self.apply(change, bounds);
+        let before = self.ends.clone();
+        // An end of the same gateway that counts from now: its own time, and the place after it.
+        let mut own_end: Option<(Timestamp, Timestamp)> = None;
+        for timed in changes {
+            let latest = self.latest();
+            let at = match timed.shows() {
+                _ if !timed.late => latest.map_or(timed.at, |latest| timed.at.max(latest)),
+                Some(control_id) => match before.place(control_id, timed) {
+                    Some(at) => own_end.filter(|(end, _)| *end <= at).map_or(at, |(_, next)| at.max(next)),
+                    None => continue,
+                },
+                None => timed.at,
+            };
+            self.merge(&facts(timed, at));
+            if timed.is_end() && !timed.late {
+                own_end = self.latest().map(|latest| (timed.at, latest));
+            }
         }
+        self.bound(bounds);
     }
 
-    fn apply(&mut self, timed: &TimedChange, bounds: Bounds) {
-        let TimedChange { change, learnt, at, session, late } = timed;
-        let earlier_session = match session {
-            SessionRelation::Any => false,
-            SessionRelation::PolledSince(began) => self.signed_in.is_some_and(|signed_in| *began < signed_in),
-            SessionRelation::Begins => {
-                if self.signed_in.is_none_or(|signed_in| signed_in <= *at) {
-                    self.session = None;
-                }
-                self.signed_in = self.signed_in.max(Some(*at));
-                false
-            }
-        };
-        if earlier_session {
-            return;
-        }
-        if let Some(learnt) = learnt {
-            self.learn(*learnt, *at, *late);
-        }
-        if let Some(change) = change {
-            self.apply_change(change, *at, *late, bounds);
-        }
+    /// The end that a preview which is alive has outlived.
+    pub(super) fn outlived_by(&self, control_id: ControlId) -> Option<Timestamp> {
+        self.end_of(control_id).filter(|_| self.shown.contains_key(&control_id))
     }
 
-    fn apply_change(&mut self, change: &Change, at: Timestamp, late: bool, bounds: Bounds) {
-        if late && self.is_over(change, at) {
-            return;
-        }
-        self.note_end(change, at);
-        // A call that comes late does not change what was shown since.
-        if !late || matches!(change, Change::Called(..) | Change::CallReturned(..)) {
-            self.previews.apply(change.clone(), at, bounds);
-            return;
-        }
-        let (earlier, later) = split(&self.previews, at);
-        let mut previews = restored(earlier, AgentPreviews::default(), bounds);
-        previews.apply(change.clone(), at, bounds);
-        self.previews = restored(later, previews, bounds);
+    /// Everything of this preview that was shown before this is over.
+    pub(super) fn end_of(&self, control_id: ControlId) -> Option<Timestamp> {
+        self.ends.of(control_id)
     }
 
-    /// A GUID that comes late is not the current one if a later one is known.
-    fn learn(&mut self, SharedLearnt { key, learnt }: SharedLearnt, at: Timestamp, late: bool) {
-        let Learnt { guid: Some(guid), begins } = learnt else { return };
-        if late && self.signed_in.is_some_and(|signed_in| at < signed_in) {
-            return;
-        }
-        let known = self.session.filter(|known| known.key == key && !begins);
-        self.session = Some(match known {
-            None => SharedSession { key, session: Session::begin(guid), at },
-            Some(known) if late && at < known.at => {
-                let session = known.session.renew(guid, known.session.current(), at);
-                SharedSession { session, ..known }
-            }
-            Some(known) if known.session.current() == guid => known,
-            Some(known) => {
-                let session = known.session.renew(known.session.current(), guid, at);
-                SharedSession { key, session, at }
-            }
+    /// The latest time of an announcement or end.
+    pub(super) fn latest(&self) -> Option<Timestamp> {
+        let announced = self.shown.values().flat_map(Shown::sightings).map(|sighting| sighting.at);
+        let single = self.ends.single.last().map(|(at, _)| *at);
+        announced.chain(single).chain(self.ends.all).chain(self.calls.latest()).max()
+    }
+
+    /// Drops what is over.
+    fn settle(&mut self) {
+        let Self { shown, ends, session, calls } = self;
+        ends.settle();
+        shown.retain(|control_id, shown| {
+            shown.retain(|sighting| !ends.includes(*control_id, sighting));
+            !shown.is_empty()
         });
+        session.settle();
+        calls.settle(|control_id| ends.of(control_id));
+    }
+
+    /// Drops what is older than `lifetime`: no preview lives that long, so no end is needed for longer.
+    pub(super) fn expire(&mut self, now: Timestamp, lifetime: Duration) {
+        let oldest = Timestamp(now.0.saturating_sub(u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX)));
+        self.ends.single.retain(|(at, _)| *at >= oldest);
+        self.calls.expire(oldest);
+        self.shown.retain(|_, shown| {
+            shown.retain(|sighting| sighting.seen >= oldest);
+            !shown.is_empty()
+        });
+    }
+
+    /// Keeps the newest, whatever another gateway has written.
+    pub(super) fn bound(&mut self, bounds: Bounds) {
+        for shown in self.shown.values_mut() {
+            shown.bound();
+        }
+        let mut by_age: Vec<_> = self.shown.iter().map(|(id, shown)| (shown.latest(), *id, shown.bytes())).collect();
+        by_age.sort_unstable_by(|one, other| other.cmp(one));
+        let mut bytes = 0_usize;
+        for (position, (_, control_id, size)) in by_age.into_iter().enumerate() {
+            bytes = bytes.saturating_add(size);
+            if position >= bounds.per_agent || (position > 0 && bytes > bounds.max_bytes()) {
+                self.shown.remove(&control_id);
+            }
+        }
+    }
+
+    /// What the agent may call.
+    pub(super) fn previews(&self, bounds: Bounds) -> AgentPreviews {
+        let mut previews: Vec<_> = self.shown.iter().collect();
+        previews.sort_by_key(|(_, shown)| shown.latest());
+        let mut restored = AgentPreviews::default();
+        for (control_id, shown) in previews {
+            let calls = self.calls.of(*control_id);
+            restored.restore(Preview { calls, ..shown.preview(*control_id) }, bounds);
+        }
+        restored
     }
 
     /// The session, if its hashes are under this key.
     pub(super) fn session(&self, key: KeyId) -> Option<Session> {
-        self.session.filter(|known| known.key == key).map(|known| known.session)
+        self.session.session(key)
     }
 
-    /// Whether `change` shows or calls a preview that ended after it.
-    fn is_over(&self, change: &Change, at: Timestamp) -> bool {
-        let control_id = match change {
-            Change::Shown(announcement) => announcement.control_id,
-            Change::Called(control_id, _) => *control_id,
-            Change::Cancelled(_) | Change::Ended | Change::EndedBefore(_) | Change::CallReturned(..) => return false,
-        };
-        let cancelled = self.cancelled.iter().any(|(id, when)| *id == control_id && at < *when);
-        cancelled || self.ended.is_some_and(|when| at < when)
+    /// Whether nothing is known.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 
-    fn note_end(&mut self, change: &Change, at: Timestamp) {
-        match change {
-            Change::Shown(_) | Change::Called(..) | Change::CallReturned(..) => {}
-            Change::Cancelled(control_id) => {
-                self.cancelled.retain(|(id, _)| id != control_id);
-                self.cancelled.push((*control_id, at));
-                let surplus = self.cancelled.len().saturating_sub(MAX_CANCELLATIONS);
-                self.cancelled.drain(..surplus);
-            }
-            Change::Ended => self.ended = self.ended.max(Some(at)),
-            Change::EndedBefore(moment) => self.ended = self.ended.max(Some(*moment)),
-        }
+    /// Forgets what was shown before `since`, unless `since` is none.
+    pub(super) fn only_shown_since(&mut self, since: Timestamp) {
+        self.shown.retain(|_, shown| {
+            shown.retain(|sighting| sighting.seen >= since);
+            !shown.is_empty()
+        });
+    }
+
+    /// Forgets what was shown, and nothing else.
+    pub(super) fn forget_shown(&mut self) {
+        self.shown.clear();
     }
 
     /// Whether a preview or number of `earlier` is gone from this record.
     pub(super) fn has_lost_previews(&self, earlier: &Record) -> bool {
-        earlier.previews.iter().any(|preview| match self.previews.find(preview.control_id) {
-            Some(kept) => preview.numbers().any(|number| kept.find(number).is_none()),
+        !self.lost(earlier).is_empty()
+    }
+
+    /// The previews of `earlier` that are gone from this record, wholly or in part.
+    pub(super) fn lost(&self, earlier: &Record) -> Vec<ControlId> {
+        let is_lost = |(id, shown): &(&ControlId, &Shown)| match self.shown.get(id) {
+            Some(kept) => shown.numbers.keys().any(|number| !kept.numbers.contains_key(number)),
             None => true,
-        })
-    }
-
-    /// The form in Redis. Gateways of two versions share one Redis while they are being replaced, so each version must read
-    /// the other's form: new members are optional, and unknown ones are ignored.
-    pub(super) fn to_json(&self) -> Vec<u8> {
-        let written = Written {
-            previews: self.previews.iter().map(WrittenPreview::of).collect(),
-            ended: self.ended.map(|at| at.0),
-            cancelled: self.cancelled.iter().map(|(id, at)| (id.0, at.0)).collect(),
-            signed_in: self.signed_in.map(|at| at.0),
-            session: self.session.as_ref().map(WrittenSession::of),
         };
-        // Integers and text: this cannot fail, and an empty state would be read as a broken one.
-        serde_json::to_vec(&written).unwrap_or_default()
-    }
-
-    /// Reads that form; keeps never more than `bounds` allows, whatever another gateway has written.
-    pub(super) fn from_json(json: &[u8], bounds: Bounds) -> Result<Self, serde_json::Error> {
-        let written: Written = serde_json::from_slice(json)?;
-        let previews = written.previews.into_iter().map(WrittenPreview::preview);
-        Ok(Self {
-            previews: restored(previews, AgentPreviews::default(), bounds),
-            ended: written.ended.map(Timestamp),
-            cancelled: written.cancelled.into_iter().map(|(id, at)| (ControlId(id), Timestamp(at))).collect(),
-            signed_in: written.signed_in.map(Timestamp),
-            // What cannot be read is not known.
-            session: written.session.and_then(|session| session.session()),
-        })
+        earlier.shown.iter().filter(is_lost).map(|(id, _)| *id).collect()
     }
 }
 
-/// Puts each of `previews` back, with its times.
-fn restored(previews: impl IntoIterator<Item = Preview>, mut to: AgentPreviews, bounds: Bounds) -> AgentPreviews {
-    for preview in previews {
-        to.restore(preview, bounds);
-    }
-    to
-}
-
-/// The previews as they were at `at`, and what was announced since.
-fn split(previews: &AgentPreviews, at: Timestamp) -> (Vec<Preview>, Vec<Preview>) {
-    let (mut earlier, mut later) = (Vec::new(), Vec::new());
-    for preview in previews.iter().cloned() {
-        if preview.announced_at <= at {
-            earlier.push(preview);
-            continue;
+/// The facts that a change is, if it happened at `at`.
+fn facts(timed: &TimedChange, at: Timestamp) -> Record {
+    let mut facts = Record::default();
+    let (origin, learnt_at) = match timed.session {
+        SessionRelation::PolledSince(began) => (Origin::Polled(began), began),
+        SessionRelation::PushedAt(arrived) => (Origin::Pushed(arrived), arrived),
+        SessionRelation::Any | SessionRelation::Begins(_) | SessionRelation::Over(_) => (Origin::Unknown, timed.at),
+    };
+    match timed.session {
+        SessionRelation::Begins(fence) => {
+            facts.ends.fence = fence;
+            facts.session = SharedSession::begun(fence.polls.unwrap_or(timed.at));
         }
-        let (mut old, mut new) = (preview.clone(), preview);
-        old.retain_shown(|shown_at| shown_at <= at);
-        new.retain_shown(|shown_at| shown_at > at);
-        (old.calls, new.calls) = std::mem::take(&mut new.calls).split(at);
-        if let Some(announced_at) = old.numbers.iter().map(|shown| shown.shown_at).max() {
-            earlier.push(Preview { announced_at, ..old });
+        SessionRelation::Over(fence) => facts.ends.fence = fence,
+        SessionRelation::Any | SessionRelation::PolledSince(_) | SessionRelation::PushedAt(_) => {}
+    }
+    if let Some(SharedLearnt { key, learnt }) = timed.learnt {
+        facts.session.learn(key, learnt, learnt_at);
+    }
+    // Of one millisecond, an end is later than what its gateway has seen before.
+    let over = Timestamp(at.0.saturating_add(1));
+    match &timed.change {
+        None => {}
+        Some(Change::Shown(announcement)) => {
+            let sighting = Sighting { at, origin, seen: timed.seen };
+            let short = announcement.numbers.iter().filter(|number| number.reveal().len() <= MAX_NUMBER_BYTES);
+            let numbers = short.map(|number| (number.clone(), sighting));
+            let named = |reference: &ShownRef| ShownRef { at: Some(timed.seen), ..*reference };
+            let references = announcement.shown.iter().map(named).collect();
+            let shown = Shown { announced: Some(sighting), numbers: numbers.collect(), references };
+            facts.shown.insert(announcement.control_id, shown);
         }
-        later.push(new);
+        Some(Change::Called(control_id, call)) => facts.calls.add(*control_id, call, at),
+        Some(Change::CallReturned(_, id)) => facts.calls.give_back(*id, at),
+        Some(Change::Cancelled(control_id)) => _ = facts.ends.single.insert((over, *control_id)),
+        Some(Change::Ended) => facts.ends.all = Some(over),
+        Some(Change::EndedBefore(moment)) => facts.ends.all = Some(*moment),
     }
-    (earlier, later)
+    facts
 }
 
-#[derive(Serialize, Deserialize)]
-struct Written {
-    previews: Vec<WrittenPreview>,
-    ended: Option<u64>,
-    cancelled: Vec<(i64, u64)>,
-    #[serde(default)]
-    signed_in: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    session: Option<WrittenSession>,
-}
-
-/// See [`SharedSession`]. Gateways of earlier versions neither write nor read it.
-#[derive(Serialize, Deserialize)]
-struct WrittenSession {
-    key: String,
-    at: u64,
-    current: String,
-    /// GUIDs that were replaced, each with the time up to which it counts.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    replaced: Vec<(String, u64)>,
-}
-
-impl WrittenSession {
-    fn of(SharedSession { key, session, at }: &SharedSession) -> Self {
-        let replaced = session.replaced().map(|(guid, until)| (guid.to_string(), until.0)).collect();
-        Self { key: key.to_string(), at: at.0, current: session.current().to_string(), replaced }
+impl Ends {
+    fn merge(&mut self, other: &Ends) {
+        self.all = self.all.max(other.all);
+        self.single.extend(&other.single);
+        self.fence.polls = self.fence.polls.max(other.fence.polls);
+        self.fence.pushes = self.fence.pushes.max(other.fence.pushes);
     }
 
-    fn session(self) -> Option<SharedSession> {
-        let Self { key, at, current, replaced } = self;
-        let known = |(guid, until): (String, u64)| Some((guid.parse::<GuidHash>().ok()?, Timestamp(until)));
-        let replaced: Vec<_> = replaced.into_iter().filter_map(known).collect();
-        let session = Session::of(current.parse().ok()?, replaced);
-        Some(SharedSession { key: key.parse().ok()?, session, at: Timestamp(at) })
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct WrittenPreview {
-    id: i64,
-    numbers: Vec<String>,
-    at: u64,
-    /// See [`Preview::shown`]. Gateways without it neither write nor read it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    shown: Vec<String>,
-    /// One time for each number; earlier versions have none, and all numbers have the time `at`.
-    #[serde(default)]
-    times: Vec<u64>,
-    /// Number, name and time of each call that counts. Gateways without it drop it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    calls: Vec<(String, String, u64)>,
-}
-
-impl WrittenPreview {
-    fn of(preview: &Preview) -> Self {
-        Self {
-            id: preview.control_id.0,
-            numbers: preview.numbers().map(|number| number.reveal().to_owned()).collect(),
-            at: preview.announced_at.0,
-            shown: preview.shown.iter().map(ToString::to_string).collect(),
-            times: preview.numbers.iter().map(|shown| shown.shown_at.0).collect(),
-            calls: preview.calls.iter().map(written_call).collect(),
+    /// Drops what an end of everything includes, and makes one of those that are too many.
+    fn settle(&mut self) {
+        let all = self.all;
+        self.single.retain(|(at, _)| all.is_none_or(|all| *at > all));
+        while self.single.len() > MAX_SINGLE_ENDS {
+            if let Some((at, _)) = self.single.pop_first() {
+                self.all = self.all.max(Some(at));
+            }
         }
+        let all = self.all;
+        self.single.retain(|(at, _)| all.is_none_or(|all| *at > all));
     }
 
-    fn preview(self) -> Preview {
-        let times = self.times.into_iter().chain(std::iter::repeat(self.at)).map(Timestamp);
-        let numbers = self.numbers.into_iter().map(DialedNumber::new).zip(times);
-        Preview {
-            control_id: ControlId(self.id),
-            numbers: numbers.map(|(number, shown_at)| ShownNumber { number, shown_at }).collect(),
-            announced_at: Timestamp(self.at),
-            shown: self.shown.iter().filter_map(|reference| reference.parse().ok()).collect(),
-            calls: self.calls.into_iter().filter_map(read_call).collect::<CallCount>(),
-        }
-    }
-}
-
-fn written_call(call: &CountedCall) -> (String, String, u64) {
-    (call.number.reveal().to_owned(), call.id.to_string(), call.at.0)
-}
-
-fn read_call((number, id, at): (String, String, u64)) -> Option<CountedCall> {
-    Some(CountedCall { number: DialedNumber::new(number), id: id.parse().ok()?, at: Timestamp(at) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::preview::Announcement;
-
-    const BOUNDS: Bounds = Bounds { per_agent: 4 };
-
-    fn shown(control_id: i64, number: &str) -> Change {
-        Change::Shown(Announcement {
-            control_id: ControlId(control_id),
-            numbers: vec![DialedNumber::new(number)],
-            shown: Vec::new(),
-        })
+    /// The end of this preview.
+    fn of(&self, control_id: ControlId) -> Option<Timestamp> {
+        let single = self.single.iter().filter(|(_, id)| *id == control_id).map(|(at, _)| *at).max();
+        self.all.max(single)
     }
 
-    fn at(millis: u64, change: Change) -> TimedChange {
-        let change = Some(change);
-        TimedChange { change, learnt: None, at: Timestamp(millis), session: SessionRelation::Any, late: false }
+    /// The place of a late announcement; none if it has no known order with an end that its gateway did not know.
+    fn place(&self, control_id: ControlId, timed: &TimedChange) -> Option<Timestamp> {
+        let end = self.of(control_id).filter(|end| Some(*end) > timed.known_end);
+        let is_later = end.is_none_or(|end| timed.at >= end.after(MARGIN));
+        is_later.then_some(timed.at)
     }
 
-    fn late(millis: u64, change: Change) -> TimedChange {
-        TimedChange { late: true, ..at(millis, change) }
-    }
-
-    fn after(changes: &[TimedChange]) -> Record {
-        let mut record = Record::default();
-        record.apply_all(changes, BOUNDS);
-        record
-    }
-
-    fn control_ids(changes: &[TimedChange]) -> Vec<i64> {
-        after(changes).previews.iter().map(|preview| preview.control_id.0).collect()
-    }
-
-    const CANCEL_1: Change = Change::Cancelled(ControlId(1));
-
-    #[test]
-    fn what_was_shown_since_the_moment_of_an_end_stays_whenever_the_end_comes() {
-        let ended_before_5 = || Change::EndedBefore(Timestamp(5));
-        for (changes, expected) in [
-            (vec![at(4, shown(1, "1")), at(5, shown(2, "2")), at(9, ended_before_5())], vec![2]),
-            (
-                vec![at(4, shown(1, "1")), at(5, shown(2, "2")), at(9, shown(3, "3")), late(8, ended_before_5())],
-                vec![2, 3],
-            ),
-            // Shown to the session before, and written when that was over; and shown to the new one.
-            (vec![at(9, ended_before_5()), late(4, shown(1, "1")), late(5, shown(2, "2"))], vec![2]),
-        ] {
-            assert_eq!(control_ids(&changes), expected, "{changes:?}");
-        }
-    }
-
-    #[test]
-    fn what_comes_in_time_is_applied_as_it_comes_whatever_the_clocks_say() {
-        assert_eq!(control_ids(&[at(9, shown(1, "1")), at(5, Change::Ended)]), [] as [i64; 0]);
-        assert_eq!(control_ids(&[at(9, Change::Ended), at(5, shown(1, "1"))]), [1]);
-    }
-
-    #[test]
-    fn what_comes_late_takes_the_place_that_its_time_gives_it() {
-        for (changes, expected) in [
-            // An end undoes what was before it, and nothing else.
-            (vec![at(1, shown(1, "1")), at(9, shown(2, "2")), late(5, Change::Ended)], vec![2]),
-            (vec![at(1, shown(1, "1")), at(9, shown(2, "2")), late(5, CANCEL_1)], vec![2]),
-            (vec![at(9, shown(1, "1")), late(5, CANCEL_1)], vec![1]),
-            // What was ended in the meantime does not come back.
-            (vec![at(9, Change::Ended), late(5, shown(1, "1"))], vec![]),
-            (vec![at(9, CANCEL_1), late(5, shown(1, "1")), late(5, shown(2, "2"))], vec![2]),
-            // One answer that ends a preview and shows the next.
-            (vec![at(1, shown(1, "1")), late(5, Change::Ended), late(5, shown(2, "2"))], vec![2]),
-            (vec![at(9, shown(2, "2")), late(5, shown(1, "1"))], vec![1, 2]),
-        ] {
-            assert_eq!(control_ids(&changes), expected, "{changes:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_applied_twice_is_applied_once() {
-        let changes = [at(1, shown(1, "1")), at(2, Change::Ended), at(2, shown(2, "2")), at(3, shown(3, "3"))];
-        let once = after(&changes);
-        let again = changes.map(|dated| TimedChange { late: true, ..dated });
-        let mut twice = once.clone();
-        twice.apply_all(&again, BOUNDS);
-        assert_eq!(twice, once);
-    }
-
-    #[test]
-    fn numbers_add_up_in_the_order_of_their_times() {
-        let record = after(&[at(9, shown(1, "9")), late(5, shown(1, "5"))]);
-        let preview = record.previews.find(ControlId(1)).unwrap();
-        let numbers: Vec<_> = preview.numbers().map(DialedNumber::reveal).collect();
-        assert_eq!((numbers, preview.announced_at), (vec!["5", "9"], Timestamp(9)));
-    }
-
-    #[test]
-    fn survives_redis() {
-        let record = after(&[at(1, shown(1, "1")), at(2, shown(-7, "00 49,#")), at(3, CANCEL_1), at(0, Change::Ended)]);
-        let record = Record { previews: after(&[at(1, shown(5, "5"))]).previews, ..record };
-        assert_eq!(Record::from_json(&record.to_json(), BOUNDS).unwrap(), record);
-        for broken in ["", "{}", "[]", "{\"previews\":[{\"id\":1}],\"ended\":null,\"cancelled\":[]}"] {
-            assert!(Record::from_json(broken.as_bytes(), BOUNDS).is_err(), "{broken}");
-        }
-    }
-
-    /// Announces the number of this name under control ID 1, in the record of this name.
-    fn recorded(name: u64) -> Change {
-        let Change::Shown(announcement) = shown(1, &name.to_string()) else { panic!() };
-        let reference = format!("{name:016x}-1@2026-11:00000001").parse().unwrap();
-        Change::Shown(Announcement { shown: vec![reference], ..announcement })
-    }
-
-    #[test]
-    fn a_late_announcement_takes_its_place_with_its_record() {
-        let record = after(&[at(1, recorded(1)), at(9, recorded(9)), late(5, recorded(5))]);
-        let preview = record.previews.find(ControlId(1)).unwrap();
-        let names: Vec<_> = preview.shown.iter().map(|shown| shown.record.run).collect();
-        assert_eq!((names, preview.announced_at), (vec![1, 5, 9], Timestamp(9)));
-    }
-
-    #[test]
-    fn a_late_end_ends_the_numbers_shown_before_it_and_leaves_those_shown_since() {
-        for end in [Change::Ended, CANCEL_1, Change::EndedBefore(Timestamp(5))] {
-            let record = after(&[at(1, recorded(1)), at(9, recorded(9)), late(5, end.clone())]);
-            let record = Record::from_json(&record.to_json(), BOUNDS).unwrap();
-            let numbers: Vec<_> = record.previews.find(ControlId(1)).unwrap().numbers().cloned().collect();
-            assert_eq!(numbers, [DialedNumber::new("9")], "{end:?}");
-            let names: Vec<_> =
-                record.previews.iter().flat_map(|preview| &preview.shown).map(|r| r.record.run).collect();
-            assert_eq!(names, [9], "the records of what is over explain nothing any more");
-            assert!(record.has_lost_previews(&after(&[at(1, shown(1, "1"))])));
-        }
-    }
-
-    #[test]
-    fn what_a_poll_shows_that_began_before_a_sign_in_is_dropped_whichever_gateway_saw_the_sign_in() {
-        let polled = |began: u64, change| TimedChange {
-            session: SessionRelation::PolledSince(Timestamp(began)),
-            ..at(9, change)
+    /// Whether an announcement of this preview is over.
+    fn includes(&self, control_id: ControlId, sighting: Sighting) -> bool {
+        let Sighting { at, origin, .. } = sighting;
+        let earlier_session = match origin {
+            Origin::Unknown => false,
+            Origin::Polled(began) => self.fence.polls.is_some_and(|fence| began < fence),
+            Origin::Pushed(arrived) => self.fence.pushes.is_some_and(|fence| arrived < fence),
         };
-        let sign_in = TimedChange { session: SessionRelation::Begins, ..at(5, Change::Ended) };
-        let record = after(&[sign_in, polled(4, shown(1, "1")), polled(5, shown(2, "2")), at(9, shown(3, "3"))]);
-        let record = Record::from_json(&record.to_json(), BOUNDS).unwrap();
-        let ids: Vec<_> = record.previews.iter().map(|preview| preview.control_id.0).collect();
-        assert_eq!(ids, [2, 3]);
+        let single = || self.single.iter().any(|(end, id)| *id == control_id && at < *end);
+        earlier_session || self.all.is_some_and(|end| at < end) || single()
     }
+}
 
-    #[test]
-    fn the_form_of_earlier_versions_is_read() {
-        let json = br#"{"previews":[{"id":1,"numbers":["5","6"],"at":9}],"ended":3,"cancelled":[]}"#;
-        let record = Record::from_json(json, BOUNDS).unwrap();
-        let numbers = &record.previews.find(ControlId(1)).unwrap().numbers;
-        assert!(numbers.len() == 2 && numbers.iter().all(|shown| shown.shown_at == Timestamp(9)), "{record:?}");
-    }
-
-    #[test]
-    fn cancellations_are_bounded() {
-        let changes: Vec<_> = (0..100).map(|id| at(1, Change::Cancelled(ControlId(id)))).collect();
-        assert_eq!(after(&changes).cancelled.len(), MAX_CANCELLATIONS);
-    }
-
-    fn guid(number: u32) -> GuidHash {
-        format!("{number:032x}").parse().unwrap()
-    }
-
-    fn key(number: u32) -> KeyId {
-        format!("{number:08x}").parse().unwrap()
-    }
-
-    fn learnt(millis: u64, number: u32, begins: bool) -> TimedChange {
-        let learnt = SharedLearnt { key: key(1), learnt: Learnt { guid: Some(guid(number)), begins } };
-        TimedChange { change: None, learnt: Some(learnt), ..at(millis, Change::Ended) }
-    }
-
-    /// Whether each of the GUIDs 1, 2 and 3 is one of the session's, under key 1.
-    fn known(changes: &[TimedChange]) -> Option<[bool; 3]> {
-        let record = Record::from_json(&after(changes).to_json(), BOUNDS).unwrap();
-        assert_eq!(record, after(changes));
-        assert_eq!(record.session(key(2)), None);
-        record.session(key(1)).map(|session| [1, 2, 3].map(|number| session.has(guid(number), Timestamp(100))))
-    }
-
-    #[test]
-    fn gateways_learn_guids_from_each_other() {
-        let begins = |millis| TimedChange { session: SessionRelation::Begins, ..at(millis, Change::Ended) };
-        let polled = |began, change| TimedChange { session: SessionRelation::PolledSince(Timestamp(began)), ..change };
-        let late = |change| TimedChange { late: true, ..change };
-        for (changes, expected) in [
-            (vec![], None),
-            (vec![at(1, shown(1, "1"))], None),
-            (vec![begins(5), learnt(5, 1, true)], Some([true, false, false])),
-            (vec![learnt(5, 1, false), learnt(6, 2, false)], Some([true, true, false])),
-            (vec![learnt(5, 1, false), begins(6), learnt(6, 2, true)], Some([false, true, false])),
-            // The answer to the sign-in named no GUID.
-            (vec![learnt(5, 1, false), begins(6)], None),
-            (vec![learnt(5, 1, false), at(6, Change::Ended)], Some([true, false, false])),
-            // Of the session before: a poll that began earlier, and what is written when a new session has begun.
-            (vec![begins(6), learnt(6, 2, true), polled(5, learnt(7, 1, false))], Some([false, true, false])),
-            (vec![begins(6), learnt(6, 2, true), late(learnt(5, 1, false))], Some([false, true, false])),
-            (
-                vec![begins(6), learnt(6, 2, true), late(begins(5)), late(learnt(5, 1, true))],
-                Some([false, true, false]),
-            ),
-            (vec![learnt(6, 2, false), late(learnt(5, 1, false))], Some([true, true, false])),
-        ] {
-            assert_eq!(known(&changes), expected, "{changes:?}");
+impl Shown {
+    fn merge(&mut self, other: &Shown) {
+        self.announced = self.announced.max(other.announced);
+        for (number, sighting) in &other.numbers {
+            let known = self.numbers.entry(number.clone()).or_insert(*sighting);
+            *known = (*known).max(*sighting);
         }
-        let late = after(&[learnt(900_000, 2, false), late(learnt(5, 1, false))]).session(key(1)).unwrap();
-        assert!(late.current() == guid(2) && !late.has(guid(1), Timestamp(900_000)));
+        for reference in &other.references {
+            if self.references.iter().all(|known| known.record != reference.record) {
+                self.references.push(*reference);
+            }
+        }
+        self.references.sort_unstable_by_key(|reference| (reference.at, reference.record));
+    }
+
+    /// Keeps the references to announcements that count: what is over explains no callout.
+    fn retain_references(&mut self) {
+        let times: Vec<_> = self.sightings().map(|sighting| sighting.seen).collect();
+        self.references.retain(|reference| reference.at.is_none_or(|at| times.contains(&at)));
+        let surplus = self.references.len().saturating_sub(MAX_NUMBERS + 1);
+        self.references.drain(..surplus);
+    }
+
+    fn retain(&mut self, keep: impl Fn(Sighting) -> bool) {
+        self.numbers.retain(|_, sighting| keep(*sighting));
+        let latest = self.numbers.values().max().copied();
+        self.announced = self.announced.filter(|sighting| keep(*sighting)).or(latest);
+        self.retain_references();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.announced.is_none() && self.numbers.is_empty()
+    }
+
+    fn sightings(&self) -> impl Iterator<Item = Sighting> {
+        self.numbers.values().copied().chain(self.announced)
+    }
+
+    fn latest(&self) -> Option<Timestamp> {
+        self.sightings().map(|sighting| sighting.at).max()
+    }
+
+    fn bytes(&self) -> usize {
+        self.preview(ControlId(0)).bytes()
+    }
+
+    /// Keeps the newest numbers.
+    fn bound(&mut self) {
+        let surplus = self.numbers.len().saturating_sub(MAX_NUMBERS);
+        if surplus > 0 {
+            let mut by_age: Vec<_> =
+                self.numbers.iter().map(|(number, sighting)| (*sighting, number.clone())).collect();
+            by_age.sort_unstable();
+            for (_, number) in by_age.into_iter().take(surplus) {
+                self.numbers.remove(&number);
+            }
+        }
+    }
+
+    fn preview(&self, control_id: ControlId) -> Preview {
+        let mut numbers: Vec<_> = self.numbers.iter().collect();
+        numbers.sort_by_key(|(_, sighting)| sighting.at);
+        let shown = |(number, sighting): (&DialedNumber, &Sighting)| ShownNumber {
+            number: number.clone(),
+            shown_at: sighting.seen,
+        };
+        let numbers = numbers.into_iter().map(shown).collect();
+        let announced_at = self.sightings().max().map_or(Timestamp(0), |latest| latest.seen);
+        let calls = CallCount::default();
+        Preview { control_id, numbers, announced_at, shown: self.references.clone(), calls }
     }
 }

@@ -14,6 +14,8 @@ const STORE_OPERATIONS: &str = "previewgate_store_operations";
 const STORE_AGENTS_PENDING: &str = "previewgate_store_agents_pending";
 const STORE_UP: &str = "previewgate_store_up";
 const STORE_CLOCK_AHEAD: &str = "previewgate_store_clock_ahead_seconds";
+const STORE_END_TIMEOUTS: &str = "previewgate_store_end_timeouts";
+const STORE_DATA_LOSSES: &str = "previewgate_store_data_losses";
 
 label_enum! {
     /// The operation on Redis.
@@ -46,6 +48,8 @@ pub struct StoreMetrics {
     pending: ScrapedValue,
     up: Gauge,
     clock_ahead: Gauge<f64, AtomicU64>,
+    end_timeouts: Counter,
+    data_losses: Counter,
 }
 
 impl StoreMetrics {
@@ -59,7 +63,22 @@ impl StoreMetrics {
         registry.register(STORE_UP, "1 while the shared store is connected and can be written", up.clone());
         let help = "How far the clock of this gateway is ahead of the shared store's; negative if it is behind";
         registry.register(STORE_CLOCK_AHEAD, help, clock_ahead.clone());
-        Self { operations, pending, up, clock_ahead }
+        let (end_timeouts, data_losses) = (Counter::default(), Counter::default());
+        let help = "Answers that end previews and were not held until the shared store had the end";
+        registry.register(STORE_END_TIMEOUTS, help, end_timeouts.clone());
+        let help = "How often the shared store had lost data, which was then written again";
+        registry.register(STORE_DATA_LOSSES, help, data_losses.clone());
+        Self { operations, pending, up, clock_ahead, end_timeouts, data_losses }
+    }
+
+    /// `previews.store.end_timeout` was over before the shared store had an end.
+    pub fn end_timed_out(&self) {
+        self.end_timeouts.inc();
+    }
+
+    /// The shared store has lost data.
+    pub fn lost_data(&self) {
+        self.data_losses.inc();
     }
 
     /// Whether the shared store can be used.

@@ -25,6 +25,8 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("previewgate_store_agents_pending", "gauge", &[]),
     ("previewgate_store_up", "gauge", &[]),
     ("previewgate_store_clock_ahead_seconds", "gauge", &[]),
+    ("previewgate_store_end_timeouts_total", "counter", &[]),
+    ("previewgate_store_data_losses_total", "counter", &[]),
     ("previewgate_audit_failing", "gauge", &[]),
     ("previewgate_audit_records_total", "counter", &["kind"]),
     ("previewgate_audit_records_lost_total", "counter", &["kind"]),

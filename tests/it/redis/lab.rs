@@ -28,9 +28,14 @@ impl RedisLab {
 
     /// Gateways that may be connected or not.
     pub(crate) async fn unconnected(redis: RedisServer, settings: &[&str]) -> Self {
+        let store = redis.settings();
+        Self::reaching(redis, &store, settings).await
+    }
+
+    /// Gateways that reach a Redis by `store`, their `[previews.store]`.
+    pub(crate) async fn reaching(redis: RedisServer, store: &str, settings: &[&str]) -> Self {
         let site = Setup::plain().lenient().site().await;
         site.write("push.key", [42; 32]);
-        let store = redis.settings();
         let start = |lines: &&str| {
             // Keys of other tables come before the table of the store.
             let other =

@@ -177,7 +177,7 @@ impl Both {
     fn crash(self) -> Result<Self, TestCaseError> {
         let Self { runtime, directory, clock, ledger, file, saved, made, next, .. } = self;
         // What the journal was given is written before an answer goes out.
-        runtime.block_on(ledger.share(&[agent(AGENT)]));
+        runtime.block_on(ledger.share(&[agent(AGENT)])).unwrap();
         drop((ledger, file));
         let (ledger, file) = started(&directory, &clock);
         let mut model = saved;

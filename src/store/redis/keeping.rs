@@ -1,0 +1,173 @@
+//! What must go on whether or not there are requests: the connection, the heartbeat, and what is late.
+
+use std::time::Duration;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{Value, cmd};
+use tokio::time::Instant;
+
+use super::SharedStore;
+use super::broadcast::EndsElsewhere;
+use super::heartbeat::{Beat, beat, refused_commands};
+use super::link::{Driver, LinkError, connect};
+use crate::config::RedisStore;
+use crate::preview::Timestamp;
+use crate::store::guid_key::random_secret;
+
+/// Between two heartbeats, and between two attempts to write what is late.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// A Redis that is silent for longer hangs.
+const HEARTBEAT_LIMIT: Duration = Duration::from_secs(1);
+const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+/// Between two looks at what is left when the gateway ends.
+const LEAVING_PAUSE: Duration = Duration::from_millis(20);
+/// A larger difference between the clocks of this gateway and of Redis is reported.
+const MAX_SKEW: Duration = Duration::from_secs(2);
+
+impl SharedStore {
+    /// Keeps a connection, and writes what is late. Never ends.
+    async fn keep(&self, ends: EndsElsewhere<'_>) {
+        loop {
+            if let Err(error) = self.connect_and_attend(ends).await
+                && self.warnings.allow()
+            {
+                tracing::warn!(target: "previewgate::store", %error, "shared store cannot be used");
+            }
+            self.joining.note_attempt();
+            tokio::time::sleep(RECONNECT_PAUSE).await;
+        }
+    }
+
+    /// Like [`Self::keep`], until `end`; then until everything is written, for what is left of the time that `end` returns.
+    pub(in crate::store) async fn keep_until(&self, end: impl Future<Output = Instant>, ends: EndsElsewhere<'_>) {
+        let leaving = async {
+            let deadline = end.await;
+            let waited = self.outbox.len();
+            (waited, tokio::time::timeout_at(deadline, self.emptied()).await.is_ok())
+        };
+        let (agents, all) = tokio::select! {
+            () = self.keep(ends) => return,
+            outcome = leaving => outcome,
+        };
+        if !all {
+            let agents = self.outbox.len();
+            tracing::warn!(target: "previewgate::store", agents, "changes of agents do not reach the shared store: it is away");
+        } else if agents > 0 {
+            tracing::info!(target: "previewgate::store", agents, "shared store has every change");
+        }
+    }
+
+    /// Waits until nothing is left to be written.
+    async fn emptied(&self) {
+        while self.outbox.len() > 0 {
+            self.link.call.notify_one();
+            tokio::time::sleep(LEAVING_PAUSE).await;
+        }
+    }
+
+    /// One connection, from its beginning to its end. An error if it cannot be used from the beginning.
+    async fn connect_and_attend(&self, ends: EndsElsewhere<'_>) -> Result<(), LinkError> {
+        let (mut connection, driver) = connect(&self.settings, self.dial()).await?;
+        // Before anything is shared, so that what is learnt about sessions can be.
+        self.heartbeat(connection.clone()).await?;
+        let probe = format!("{}agent:0", self.settings.prefix);
+        let refused = refused_commands(&mut connection, probe, self.channel());
+        let mut refused = tokio::time::timeout(HEARTBEAT_LIMIT, refused).await.map_err(|_| LinkError::Timeout)??;
+        let subscription = self.listen().await?;
+        if subscription.is_none() {
+            refused.push("subscribe".to_owned());
+        }
+        self.link.set(Some(connection));
+        self.metrics.store.up(true);
+        self.joining.joined();
+        let pending = self.outbox.len();
+        tracing::info!(target: "previewgate::store", agents_pending = pending, "shared store connected");
+        if !refused.is_empty() {
+            let commands = refused.join(" ");
+            tracing::warn!(
+                target: "previewgate::store",
+                commands,
+                "the user of the shared store has too few rights: previews are not shared as they should be"
+            );
+        }
+        self.heal.notify_one();
+        let why = tokio::select! {
+            why = self.attend(driver) => why,
+            () = self.hear(subscription, ends) => Some(LinkError::Subscription),
+            () = self.heal_when_asked(ends) => None,
+        };
+        self.link.set(None);
+        self.metrics.store.up(false);
+        let error = why.map_or_else(|| "the connection has ended".to_owned(), |error| error.to_string());
+        tracing::warn!(target: "previewgate::store", error, "shared store lost");
+        Ok(())
+    }
+
+    /// Until the connection ends or hangs, or Redis cannot be used any more; then returns why.
+    async fn attend(&self, mut driver: Driver) -> Option<LinkError> {
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        loop {
+            tokio::select! {
+                () = driver.ended() => return None,
+                _ = heartbeat.tick() => {}
+                () = self.link.call.notified() => {}
+            }
+            if let Err(error) = self.heartbeat(self.link.connection()?).await {
+                return Some(error);
+            }
+            self.catch_up().await;
+        }
+    }
+
+    /// Asks whether Redis can be used. Takes the key of GUIDs and the time from it, and finds out whether it lost data.
+    async fn heartbeat(&self, mut connection: MultiplexedConnection) -> Result<(), LinkError> {
+        // With a configured key, nothing secret is written.
+        let proposal = if self.guid_key.is_configured() { None } else { random_secret() };
+        let proposal = proposal.as_ref().map_or(&b"configured"[..], |secret| secret);
+        let name = format!(
+            "{}{}",
+            self.settings.prefix,
+            if self.guid_key.is_configured() { "heartbeat" } else { "session-key" }
+        );
+        let asked = self.clock.own().now();
+        let beat = tokio::time::timeout(HEARTBEAT_LIMIT, beat(&mut connection, name, proposal));
+        let Beat { secret, time, incarnation } = beat.await.map_err(|_| LinkError::Timeout)??;
+        self.guid_key.agree(&secret);
+        if let Some(time) = time {
+            self.compare_clocks(asked, time);
+        }
+        self.note_contact();
+        if let Some(incarnation) = incarnation {
+            self.note_incarnation(incarnation);
+        }
+        Ok(())
+    }
+
+    /// Redis's clock showed `theirs` between `asked` and now. Only what cannot be explained by that is a difference.
+    fn compare_clocks(&self, asked: Timestamp, theirs: Timestamp) {
+        let now = self.clock.own().now();
+        self.clock.measured(asked, theirs, now);
+        let (ahead, behind) = (asked.since(theirs), theirs.since(now));
+        self.metrics.store.clock_ahead(ahead.as_secs_f64() - behind.as_secs_f64());
+        let skew = ahead.max(behind);
+        if skew > MAX_SKEW && self.skew_warnings.allow() {
+            let skew_ms = u64::try_from(skew.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(
+                target: "previewgate::store",
+                skew_ms,
+                "the clocks of this gateway and of the shared store differ: previews are judged by the clock of the store"
+            );
+        }
+    }
+}
+
+/// Connects, authenticates and asks for a sign of life.
+pub(in crate::store) async fn try_once(settings: &RedisStore) -> Result<(), String> {
+    let (mut connection, _driver) = connect(settings, None).await.map_err(|error| error.to_string())?;
+    let ping = cmd("PING");
+    let pong = ping.query_async::<Value>(&mut connection);
+    match tokio::time::timeout(HEARTBEAT_LIMIT, pong).await {
+        Ok(pong) => pong.map(drop).map_err(|error| error.to_string()),
+        Err(_) => Err("it does not answer".to_owned()),
+    }
+}

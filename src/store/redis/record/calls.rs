@@ -1,0 +1,108 @@
+//! The calls that `previews.calls_per_number` counts: facts like the rest of the record. A call that was given back leaves a
+//! tombstone, so that no other record brings it back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::preview::{CallCount, ControlId, CountedCall, DialedNumber, MAX_CALLS, RecordId, Timestamp};
+
+/// The calls of one agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Calls {
+    /// By preview, and by place in the order of the facts.
+    counted: BTreeMap<ControlId, BTreeSet<(Timestamp, Counted)>>,
+    /// Calls that were given back, each with the time of that.
+    returned: BTreeMap<RecordId, Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Counted {
+    id: RecordId,
+    number: DialedNumber,
+    /// The time by the clock.
+    counted_at: Timestamp,
+}
+
+/// A call as it is written: preview, place in the order, name, number, and time by the clock.
+pub(super) type WrittenCall = (i64, u64, String, String, u64);
+
+impl Calls {
+    pub(super) fn add(&mut self, control_id: ControlId, call: &CountedCall, at: Timestamp) {
+        let counted = Counted { id: call.id, number: call.number.clone(), counted_at: call.at };
+        self.counted.entry(control_id).or_default().insert((at, counted));
+    }
+
+    pub(super) fn give_back(&mut self, id: RecordId, at: Timestamp) {
+        self.returned.insert(id, at);
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (control_id, calls) in &other.counted {
+            self.counted.entry(*control_id).or_default().extend(calls.iter().cloned());
+        }
+        for (id, at) in &other.returned {
+            let known = self.returned.entry(*id).or_insert(*at);
+            *known = (*known).max(*at);
+        }
+    }
+
+    /// Drops calls of previews that have ended since (`end` returns the end of a preview), calls that were given back, and
+    /// calls that no count has room for.
+    pub(super) fn settle(&mut self, end: impl Fn(ControlId) -> Option<Timestamp>) {
+        let Self { counted, returned } = self;
+        counted.retain(|control_id, calls| {
+            let end = end(*control_id);
+            calls.retain(|(at, call)| end.is_none_or(|end| *at >= end) && !returned.contains_key(&call.id));
+            while calls.len() > MAX_CALLS {
+                calls.pop_last();
+            }
+            !calls.is_empty()
+        });
+    }
+
+    pub(super) fn expire(&mut self, oldest: Timestamp) {
+        self.returned.retain(|_, at| *at >= oldest);
+        self.counted.retain(|_, calls| {
+            calls.retain(|(_, call)| call.counted_at >= oldest);
+            !calls.is_empty()
+        });
+    }
+
+    pub(super) fn latest(&self) -> Option<Timestamp> {
+        self.counted.values().filter_map(|calls| calls.last()).map(|(at, _)| *at).max()
+    }
+
+    /// The calls of one preview. The same call counts once, however often it was reported.
+    pub(super) fn of(&self, control_id: ControlId) -> CallCount {
+        let calls = self.counted.get(&control_id).into_iter().flatten();
+        let call = |(_, call): &(Timestamp, Counted)| CountedCall {
+            number: call.number.clone(),
+            id: call.id,
+            at: call.counted_at,
+        };
+        calls.map(call).collect()
+    }
+
+    pub(super) fn written(&self) -> Vec<WrittenCall> {
+        let all = self.counted.iter().flat_map(|(control_id, calls)| calls.iter().map(|call| (*control_id, call)));
+        let written = |(control_id, (at, call)): (ControlId, &(Timestamp, Counted))| {
+            (control_id.0, at.0, call.id.to_string(), call.number.reveal().to_owned(), call.counted_at.0)
+        };
+        all.map(written).collect()
+    }
+
+    pub(super) fn written_returns(&self) -> Vec<(String, u64)> {
+        self.returned.iter().map(|(id, at)| (id.to_string(), at.0)).collect()
+    }
+
+    pub(super) fn read(calls: Vec<WrittenCall>, returned: &[(String, u64)]) -> Self {
+        let mut read = Self::default();
+        for (control_id, at, id, number, counted_at) in calls {
+            if let Ok(id) = id.parse() {
+                let call = CountedCall { number: DialedNumber::new(number), id, at: Timestamp(counted_at) };
+                read.add(ControlId(control_id), &call, Timestamp(at));
+            }
+        }
+        read.returned = returned.iter().filter_map(|(id, at)| Some((id.parse().ok()?, Timestamp(*at)))).collect();
+        read
+    }
+}

@@ -1,0 +1,194 @@
+//! What a Redis that has lost something must not bring back, and what it gets back.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use crate::support::{Gateway, Kind, RedisServer, Sentinel, eventually, eventually_async};
+
+use super::{LOCAL, REJECT, RedisLab, Shared};
+
+const KEYS: [&str; 2] = ["previewgate:agent:101", "previewgate:session-key"];
+
+fn command(lab: &RedisLab, words: &[&str]) {
+    redis::cmd(words[0]).arg(&words[1..]).exec(&mut lab.redis.client()).unwrap();
+}
+
+/// The previews in this gateway's own memory.
+async fn own_previews(gateway: &Gateway, agent: u32) -> usize {
+    let page = gateway.admin(&format!("/previews/{agent}")).await;
+    let count = (page.status == 200).then(|| page.json()["previews"].as_array().map_or(0, Vec::len));
+    count.unwrap_or(0)
+}
+
+/// The shortest trace that a model of the protocol finds.
+#[tokio::test]
+async fn what_was_shown_here_and_ended_elsewhere_is_not_forwarded_by_a_redis_that_is_back_and_empty() {
+    let Some(mut lab) = RedisLab::start(&[LOCAL, LOCAL]).await else { return };
+    lab.shown(&lab.gateways[0], 101, 7, "100").await;
+    lab.released(&lab.gateways[1], 101).await;
+    eventually_async("the end to arrive", async || own_previews(&lab.gateways[0], 101).await == 0).await;
+    lab.redis.kill();
+    // Redis is away: the gateway's own memory decides.
+    assert_eq!(lab.gateways[0].call(101, 7, "100").await.verdict(), "store_unavailable");
+    lab.redis.restart();
+    lab.all_well().await;
+    assert_eq!(lab.gateways[0].call(101, 7, "100").await.verdict(), "unknown_preview");
+    let ends = lab.gateways[0].store().recent_ends(crate::support::id(101));
+    assert!(ends.iter().any(|end| end.cause == "elsewhere"), "{ends:?}");
+}
+
+#[tokio::test]
+async fn a_redis_that_lost_its_memory_gets_back_what_was_shown_without_a_new_event() {
+    let Some(mut lab) = RedisLab::start(&[LOCAL, REJECT]).await else { return };
+    lab.shown(&lab.gateways[0], 101, 7, "100").await;
+    lab.redis.kill();
+    eventually("the loss to be noticed", || lab.gateways.iter().all(|gateway| !gateway.is_well())).await;
+    lab.redis.restart();
+    lab.all_well().await;
+    let reject = &lab.gateways[1];
+    eventually_async("the preview to be there", async || reject.call(101, 7, "100").await.verdict() == "ok").await;
+}
+
+/// Nothing breaks a connection: only the epoch shows that everything is gone.
+#[tokio::test]
+async fn a_redis_that_is_flushed_gets_back_what_was_shown_and_what_has_ended() {
+    let Some(lab) = RedisLab::start(&[LOCAL, REJECT, REJECT]).await else { return };
+    lab.shown(&lab.gateways[0], 101, 7, "100").await;
+    lab.shown(&lab.gateways[0], 102, 8, "200").await;
+    lab.released(&lab.gateways[1], 102).await;
+    command(&lab, &["FLUSHALL"]);
+    let reject = &lab.gateways[2];
+    eventually_async("the preview to be there", async || reject.call(101, 7, "100").await.verdict() == "ok").await;
+    assert_eq!(reject.call(102, 8, "200").await.verdict(), "unknown_preview");
+    let losses: f64 = lab.gateways.iter().map(|gateway| gateway.metric("previewgate_store_data_losses_total")).sum();
+    assert!(losses >= 1.0);
+}
+
+/// A replica becomes the master before it has the last writes, behind the same address.
+#[tokio::test]
+async fn an_end_that_a_failover_loses_is_written_again() {
+    let Some(lab) = RedisLab::start(&[LOCAL, REJECT]).await else { return };
+    lab.shown(&lab.gateways[0], 101, 7, "100").await;
+    let mut client = lab.redis.client();
+    let before = KEYS.map(|key| redis::cmd("HGETALL").arg(key).query::<HashMap<String, Vec<u8>>>(&mut client).unwrap());
+    lab.released(&lab.gateways[0], 101).await;
+    let beats = |fields: &HashMap<String, Vec<u8>>| String::from_utf8_lossy(&fields["beats"]).parse::<u64>().unwrap();
+    let counted = beats(&before[1]);
+    eventually("heartbeats of both gateways", || {
+        let now: HashMap<String, Vec<u8>> = redis::cmd("HGETALL").arg(KEYS[1]).query(&mut lab.redis.client()).unwrap();
+        beats(&now) >= counted + 4
+    })
+    .await;
+    for (key, fields) in KEYS.iter().zip(&before) {
+        let mut set = redis::cmd("HSET");
+        set.arg(key);
+        fields.iter().for_each(|(name, value)| _ = set.arg(name).arg(value));
+        set.exec(&mut client).unwrap();
+    }
+    // Each gateway knows the end: a read is merged with what it knows.
+    for gateway in &lab.gateways {
+        assert_ne!(gateway.call(101, 7, "100").await.verdict(), "ok");
+    }
+    eventually("the end to be written again", || {
+        let state: Vec<u8> = redis::cmd("HGET").arg(KEYS[0]).arg("state").query(&mut lab.redis.client()).unwrap();
+        let state: Value = serde_json::from_slice(&state).unwrap();
+        state["previews"].as_array().is_some_and(Vec::is_empty)
+    })
+    .await;
+}
+
+/// While one gateway is being replaced, the other one is of the version before: it writes records without tombstones, and
+/// broadcasts nothing.
+#[tokio::test]
+async fn a_gateway_of_the_version_before_beside_this_one() {
+    let Some(lab) = RedisLab::start(&[LOCAL]).await else { return };
+    let one = &lab.gateways[0];
+    lab.shown(one, 101, 7, "100").await;
+    let mut client = lab.redis.client();
+    let mut rewritten = |change: fn(&mut Value)| {
+        let key = KEYS[0];
+        let state: Vec<u8> = redis::cmd("HGET").arg(key).arg("state").query(&mut client).unwrap();
+        let mut state: Value = serde_json::from_slice(&state).unwrap();
+        for member in ["pushes", "begun"] {
+            state.as_object_mut().unwrap().remove(member);
+        }
+        change(&mut state);
+        let text = state.to_string();
+        redis::cmd("HSET").arg(key).arg(&["tag", "other", "state", &text]).exec(&mut client).unwrap();
+    };
+    // It shows a second preview.
+    rewritten(|state| {
+        let mut second = state["previews"][0].clone();
+        second["id"] = 8.into();
+        second.as_object_mut().unwrap().remove("began");
+        state["previews"].as_array_mut().unwrap().push(second);
+    });
+    assert_eq!(one.call(101, 8, "100").await.verdict(), "ok");
+    assert_eq!(one.call(101, 7, "100").await.verdict(), "ok");
+    // It ends everything, at the time of the latest.
+    rewritten(|state| {
+        let latest = state["previews"][0]["at"].as_u64().unwrap();
+        state["previews"] = Value::Array(Vec::new());
+        state["ended"] = (latest + 1).into();
+    });
+    assert_eq!(one.call(101, 7, "100").await.verdict(), "unknown_preview");
+}
+
+/// An operator who has not read the release notes: the user may not publish and subscribe.
+#[tokio::test]
+async fn rights_that_are_missing_are_named_and_reads_still_show_everything() {
+    let Some(server) = RedisServer::start(Kind::Plain) else { return };
+    let password = server.directory.path().join("narrow.password");
+    std::fs::write(&password, "narrow\n").unwrap();
+    let rights = ["~previewgate:*", "+hmget", "+hget", "+hset", "+hdel", "+pexpire", "+eval", "+ping", "+time"];
+    let mut user = redis::cmd("ACL");
+    user.arg("SETUSER").arg("narrow").arg("on").arg(">narrow").arg(&rights[..]).exec(&mut server.client()).unwrap();
+    let settings = format!("username = \"narrow\"\npassword_file = \"{}\"", password.display());
+    let lab = RedisLab::with(server, &[&settings, &settings]).await;
+    let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
+    let log = one.logged().to_string();
+    assert!(log.contains("too few rights") && log.contains("publish") && log.contains("subscribe"), "{log}");
+    lab.shown(one, 101, 7, "100").await;
+    assert_eq!(other.call(101, 7, "100").await.verdict(), "ok");
+    lab.released(other, 101).await;
+    assert_eq!(one.call(101, 7, "100").await.verdict(), "unknown_preview");
+}
+
+#[tokio::test]
+async fn a_node_of_a_cluster_is_refused_in_words() {
+    let Some(server) = RedisServer::start(Kind::Cluster) else { return };
+    let lab = RedisLab::unconnected(server, &["start_timeout = \"0s\""]).await;
+    eventually("the refusal", || lab.gateways[0].logged().contains("a node of a Redis Cluster")).await;
+    assert!(!lab.gateways[0].is_well());
+}
+
+/// The master dies, and a sentinel makes the replica the master.
+#[tokio::test]
+async fn a_failover_by_sentinel_is_followed_and_ends_stay_ended() {
+    let (Some(master), Some(replica)) = (RedisServer::start(Kind::Plain), RedisServer::start(Kind::Plain)) else {
+        return;
+    };
+    replica.follow(&master);
+    let sentinel = Sentinel::watch(&master);
+    eventually("the sentinel to know the replica", || sentinel.replicas() == Some(1)).await;
+    let mut lab = RedisLab::reaching(master, &sentinel.settings(), &[LOCAL, REJECT]).await;
+    lab.all_well().await;
+    lab.shown(&lab.gateways[0], 101, 7, "100").await;
+    lab.shown(&lab.gateways[0], 102, 8, "200").await;
+    lab.released(&lab.gateways[0], 102).await;
+    lab.redis.kill();
+    let reject = &lab.gateways[1];
+    eventually_async("the new master to be used", async || reject.call(101, 7, "100").await.verdict() == "ok").await;
+    assert_eq!(reject.call(102, 8, "200").await.verdict(), "unknown_preview");
+}
+
+/// Read twice, the time of a cut-off gateway's own clock is over.
+#[tokio::test]
+async fn a_gateway_without_redis_forwards_for_the_grace_time_only() {
+    let Some(mut lab) = RedisLab::start(&["local_grace = \"0s\""]).await else { return };
+    lab.shown(&lab.gateways[0], 101, 7, "100").await;
+    lab.redis.kill();
+    lab.clocks_tick().await;
+    assert_eq!(lab.gateways[0].call(101, 7, "100").await.verdict(), "store_unavailable");
+}

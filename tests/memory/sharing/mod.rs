@@ -1,0 +1,305 @@
+//! A simulation: several whole gateways, one Redis, one platform and many clients, with faults, on paused time.
+//!
+//! A seed chooses what clients do and what fails. [`History`] says afterwards whether what the clients saw is allowed. To
+//! repeat a seed that failed: `SEEDS=17 cargo test --test memory sharing`; for a long search: `SEEDS=0..10000`.
+
+mod history;
+mod one_round_trip;
+mod redis;
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use previewgate::preview::{Clock, Timestamp};
+use previewgate::simulator::{Simulator, SimulatorConfig};
+use tokio::task::LocalSet;
+use tokio::time::{Instant, sleep};
+
+use self::history::{History, Troubles};
+pub(crate) use self::redis::{EPOCH, FakeRedis, Link};
+use crate::support::{MemoryLab, MemorySetup};
+
+const GATEWAYS: usize = 3;
+const AGENTS: [u32; 3] = [101, 102, 103];
+/// Events and calls of each agent.
+const STEPS: usize = 14;
+/// Everything that a fault leaves behind is over after this: reconnecting, comparing, and what was held.
+const AFTERMATH: Duration = Duration::from_secs(8);
+
+/// A preview that a cut-off gateway shows sooner after an end elsewhere is over.
+const UNKNOWN_ORDER: Duration = Duration::from_millis(2100);
+
+/// What a run is about.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    /// No faults at all.
+    Calm,
+    /// `on_store_failure = "local"`, and everything fails.
+    Available,
+    /// `on_store_failure = "reject"`, `on_end_timeout = "fail"`, and everything fails but Redis's disk.
+    Strict,
+}
+
+impl Kind {
+    fn settings(self) -> &'static str {
+        match self {
+            Self::Calm | Self::Available => "on_store_failure = \"local\"\n",
+            Self::Strict => "on_store_failure = \"reject\"\non_end_timeout = \"fail\"\nend_timeout = \"5s\"\n",
+        }
+    }
+}
+
+/// Random numbers from a seed (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) % bound
+    }
+
+    fn gateway(&mut self) -> usize {
+        self.below(GATEWAYS as u64) as usize
+    }
+
+    fn millis(&mut self, bound: u64) -> Duration {
+        Duration::from_millis(self.below(bound))
+    }
+}
+
+/// A gateway's own clock: it follows paused time, and can be set.
+struct SimulatedClock {
+    start: Instant,
+    ahead: AtomicI64,
+}
+
+impl SimulatedClock {
+    fn new(ahead: i64) -> Self {
+        Self { start: Instant::now(), ahead: AtomicI64::new(ahead) }
+    }
+}
+
+impl Clock for SimulatedClock {
+    fn now(&self) -> Timestamp {
+        let now = EPOCH as i64 + self.start.elapsed().as_millis() as i64;
+        Timestamp((now + self.ahead.load(Ordering::Relaxed)) as u64)
+    }
+}
+
+/// Everything of one run.
+struct Scene {
+    gateways: Vec<MemoryLab>,
+    clocks: Vec<Arc<SimulatedClock>>,
+    redis: FakeRedis,
+    kind: Kind,
+    troubles: RefCell<Troubles>,
+    histories: Vec<RefCell<History>>,
+}
+
+impl Scene {
+    async fn start(kind: Kind, random: &mut Random) -> Self {
+        let platform = Arc::new(Simulator::in_memory(SimulatorConfig {
+            lenient_callouts: true,
+            follow_ups: false,
+            ..SimulatorConfig::default()
+        }));
+        let redis = FakeRedis::new(GATEWAYS);
+        let skew =
+            |random: &mut Random| if kind == Kind::Calm { 0 } else { random.below(7_200_000) as i64 - 3_600_000 };
+        let clocks: Vec<_> = (0..GATEWAYS).map(|_| Arc::new(SimulatedClock::new(skew(random)))).collect();
+        let gateways: Vec<_> =
+            (0..GATEWAYS).map(|number| start(&platform, &redis, kind, number, &clocks[number])).collect();
+        let (troubles, histories) = (RefCell::default(), AGENTS.iter().map(|_| RefCell::default()).collect());
+        let scene = Self { gateways, clocks, redis, kind, troubles, histories };
+        scene.healed().await;
+        scene
+    }
+
+    /// Waits until every gateway is connected and Redis has everything.
+    async fn healed(&self) {
+        while self.gateways.iter().any(|gateway| gateway.store().state() != previewgate::store::StoreState::Ok) {
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// What one agent's application does.
+    async fn agent(&self, place: usize, mut random: Random) {
+        let mut control_id = 0;
+        for _ in 0..STEPS {
+            sleep(random.millis(900)).await;
+            let through = random.gateway();
+            let agent = self.gateways[through].agent_from_elsewhere(AGENTS[place]);
+            match random.below(5) {
+                0 | 1 => {
+                    if self.kind != Kind::Calm && self.histories[place].borrow().is_released() {
+                        // Closer together, a gateway that is cut off cannot know their order.
+                        sleep(UNKNOWN_ORDER).await;
+                    }
+                    control_id += 1;
+                    self.histories[place].borrow_mut().begins(Some(control_id));
+                    self.learnt(place, agent.try_shown(control_id, "100").await);
+                }
+                2 => {
+                    self.histories[place].borrow_mut().begins(None);
+                    self.learnt(place, agent.try_released().await);
+                }
+                _ => self.call(place, through, control_id).await,
+            }
+        }
+    }
+
+    fn learnt(&self, place: usize, event: Option<()>) {
+        // An answer that failed may have been the platform's only one: what the client does not know may be either.
+        if event.is_some() {
+            self.histories[place].borrow_mut().is_known();
+        }
+    }
+
+    async fn call(&self, place: usize, through: usize, control_id: i64) {
+        let agent = self.gateways[through].agent_from_elsewhere(AGENTS[place]);
+        let began = Instant::now();
+        let answer = agent.call(control_id, "100").await;
+        self.histories[place].borrow_mut().called(control_id, began, answer.verdict() == "ok", through);
+    }
+
+    /// Something fails, and is mended.
+    async fn fault(&self, random: &mut Random) {
+        let (gateway, lasts, began) = (random.gateway(), random.millis(3000), Instant::now());
+        let up = Link::Up(Duration::from_millis(1));
+        match random.below(if self.kind == Kind::Available { 9 } else { 6 }) {
+            0 => self.during(gateway, Link::Cut, lasts).await,
+            1 => self.during(gateway, Link::Silent, lasts).await,
+            2 => self.during(gateway, Link::Up(Duration::from_millis(50 + random.below(250))), lasts).await,
+            3 => {
+                (0..GATEWAYS).for_each(|gateway| self.redis.link(gateway, Link::Cut));
+                sleep(lasts).await;
+                (0..GATEWAYS).for_each(|gateway| self.redis.link(gateway, up));
+            }
+            4 => self.redis.restart(true),
+            5 => self.clocks[gateway].ahead.store(random.below(7_200_000) as i64 - 3_600_000, Ordering::Relaxed),
+            6 => self.redis.restart(false),
+            7 => self.redis.flush(),
+            _ => {
+                self.redis.replicate();
+                sleep(lasts).await;
+                self.redis.fail_over();
+            }
+        }
+        self.troubles.borrow_mut().add(began, Instant::now());
+    }
+
+    async fn during(&self, gateway: usize, link: Link, lasts: Duration) {
+        self.redis.link(gateway, link);
+        sleep(lasts).await;
+        self.redis.link(gateway, Link::Up(Duration::from_millis(1)));
+    }
+
+    /// What is wrong with what clients saw.
+    fn faults_found(&self) -> Vec<String> {
+        let troubles = self.troubles.borrow();
+        let felt = |began, ended| troubles.touch(began, ended, AFTERMATH);
+        let mut found = Vec::new();
+        for history in &self.histories {
+            let history = history.borrow();
+            found.extend(match self.kind {
+                Kind::Strict => history.wrong_forwards(|_, _| false),
+                Kind::Calm | Kind::Available => history.wrong_forwards(felt),
+            });
+            found.extend(history.wrong_refusals(felt));
+        }
+        let forwarded: usize = self.histories.iter().map(|history| history.borrow().forwarded()).sum();
+        let rung = self.gateways[0].simulator.callouts().len();
+        if rung != forwarded {
+            found.push(format!("{forwarded} callouts were forwarded, and the telephone rang {rung} times"));
+        }
+        found
+    }
+}
+
+fn start(
+    platform: &Arc<Simulator>,
+    redis: &FakeRedis,
+    kind: Kind,
+    number: usize,
+    clock: &Arc<SimulatedClock>,
+) -> MemoryLab {
+    let settings = format!(
+        "log.level = \"error\"\n[previews.store]\nkind = \"redis\"\nurl = \"redis://redis\"\n{}",
+        kind.settings()
+    );
+    let setup = MemorySetup::new().settings(&settings).platform(platform);
+    setup.clock(Arc::clone(clock) as Arc<dyn Clock>).store(redis.dial(number)).start()
+}
+
+/// One run.
+async fn run(kind: Kind, seed: u64) -> Vec<String> {
+    let mut random = Random::new(seed);
+    let scene = Rc::new(Scene::start(kind, &mut random).await);
+    let mut agents = Vec::new();
+    for place in 0..AGENTS.len() {
+        let (scene, random) = (Rc::clone(&scene), Random::new(seed.wrapping_mul(31) + place as u64 + 1));
+        agents.push(tokio::task::spawn_local(async move { scene.agent(place, random).await }));
+    }
+    if kind != Kind::Calm {
+        for _ in 0..2 {
+            sleep(random.millis(4000)).await;
+            scene.fault(&mut random).await;
+        }
+    }
+    for agent in agents {
+        agent.await.unwrap();
+    }
+    // Everything is mended: each gateway must say the same now.
+    scene.healed().await;
+    sleep(AFTERMATH * 2).await;
+    for place in 0..AGENTS.len() {
+        let last = scene.histories[place].borrow().last_shown();
+        for through in 0..GATEWAYS {
+            if let Some(control_id) = last {
+                scene.call(place, through, control_id).await;
+            }
+        }
+    }
+    scene.faults_found()
+}
+
+fn seeds(ordinary: Range<u64>) -> Range<u64> {
+    let Ok(text) = std::env::var("SEEDS") else { return ordinary };
+    match text.split_once("..") {
+        Some((from, to)) => from.parse().unwrap()..to.parse().unwrap(),
+        None => text.parse().map(|seed| seed..seed + 1).unwrap(),
+    }
+}
+
+fn search(kind: Kind, ordinary: Range<u64>) {
+    for seed in seeds(ordinary) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let found = LocalSet::new().block_on(&runtime, run(kind, seed));
+        assert!(found.is_empty(), "{kind:?}, SEEDS={seed}: {found:#?}");
+    }
+}
+
+#[test]
+fn without_faults_every_gateway_forwards_what_was_shown_and_nothing_else() {
+    search(Kind::Calm, 0..20);
+}
+
+#[test]
+fn available_forwards_nothing_wrong_and_refuses_nothing_right_but_for_a_while_after_a_fault() {
+    search(Kind::Available, 0..60);
+}
+
+#[test]
+fn strict_never_forwards_what_a_client_knows_to_have_ended() {
+    search(Kind::Strict, 0..60);
+}
