@@ -227,7 +227,7 @@ impl Writer {
 impl Replayed {
     fn apply(&self, previews: &mut Vec<Preview>) {
         match self {
-            Self::Ended { control_id, until } => {
+            Self::Ended { control_id, until, .. } => {
                 let ended = |time: Timestamp| until.is_none_or(|until| time <= until);
                 let concerned = |id: ControlId| control_id.is_none_or(|ended| ended == id);
                 previews.retain(|preview| !(concerned(preview.control_id) && ended(preview.announced_at)));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::*;
 use crate::preview::{Announcement, ControlId, ManualClock, ShownRef};
 use crate::protocol::parse_events;
-use crate::store::EndScope;
+use crate::store::{EndScope, PreviewSource, StoreState};
 use crate::telemetry::metrics::DropCause;
 
 struct Scene {

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::preview::{Callout, CountedCall, DialedNumber, RecordId, Rule, decide};
+use crate::preview::{AgentPreviews, Callout, CountedCall, DialedNumber, RecordId, Rule, decide};
 use crate::store::Counted;
 use crate::store::snapshot::SnapshotFile;
 
