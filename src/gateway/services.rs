@@ -117,7 +117,6 @@ impl Services {
             let unreadable = |source| ServicesError::SessionKey { path: path.clone(), source };
             ledger.use_session_key(&std::fs::read(path).map_err(unreadable)?);
         }
-        let clock = ledger.clock();
         Ok(Self {
             audit: AuditTrail::default(),
             own_addresses: Vec::new(),

@@ -75,12 +75,6 @@ impl CallCount {
         self.0.retain(|call| call.at >= moment);
     }
 
-    /// The calls up to `moment`, and those after it.
-    pub(crate) fn split(self, moment: Timestamp) -> (Self, Self) {
-        let (earlier, later) = self.0.into_iter().partition(|call| call.at <= moment);
-        (Self(earlier), Self(later))
-    }
-
     /// About the memory that they take.
     pub(super) fn bytes(&self) -> usize {
         self.0.iter().map(|call| CALL_OVERHEAD + call.number.reveal().len()).sum()
@@ -130,16 +124,13 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_divided_by_time() {
-        let count: CallCount = [call("1", 1, 1), call("1", 2, 2), call("1", 3, 3)].into_iter().collect();
+    fn calls_before_a_moment_are_forgotten_and_earlier_ones_join() {
+        let count = |ids: &[u64]| ids.iter().map(|id| call("1", *id, *id)).collect::<CallCount>();
         let ids = |count: &CallCount| count.iter().map(|call| call.id.number).collect::<Vec<_>>();
-        let (earlier, later) = count.clone().split(Timestamp(2));
-        assert_eq!((ids(&earlier), ids(&later)), (vec![1, 2], vec![3]));
-        let mut later = count;
+        let mut later = count(&[1, 2, 3]);
         later.forget_before(Timestamp(2));
         assert_eq!(ids(&later), [2, 3]);
-        let mut joined = later;
-        joined.join(earlier);
-        assert_eq!(ids(&joined), [1, 2, 3]);
+        later.join(count(&[1, 2]));
+        assert_eq!(ids(&later), [1, 2, 3]);
     }
 }

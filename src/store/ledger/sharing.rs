@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Ledger;
 use crate::config::OnStoreFailure;
-use crate::preview::{AgentId, AgentPreviews};
+use crate::preview::{AgentId, AgentPreviews, Clock};
 use crate::store::redis::{DialStore, EndsNotStored, Known, SharedStore};
 use crate::store::sessions::Ownership;
 use crate::store::{PreviewSource, StoreState, Unavailable};
