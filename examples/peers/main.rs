@@ -82,14 +82,23 @@ enum Role {
 
 fn main() {
     let options = Options::parse();
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    raise_limit_of_descriptors();
     match options.role {
         Some(Role::Serve { kind, listen, upstream, workers, directory }) => {
             let kind = if kind == "relay" { bare::Kind::Relay } else { bare::Kind::Validating };
             bare::run(kind, listen, upstream, &read_identity(&directory), workers);
         }
         None => tokio::runtime::Runtime::new().unwrap().block_on(measure(&options)),
+    }
+}
+
+/// A proxy needs two for each held poll. Only root may go beyond the hard limit.
+fn raise_limit_of_descriptors() {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    for wanted in [Some(200_000), hard] {
+        if setrlimit(Resource::Nofile, Rlimit { current: wanted, maximum: hard.max(wanted) }).is_ok() {
+            return;
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpStream;
 
 /// A proxy, or none.
@@ -104,8 +105,11 @@ impl Subject {
             child: Some(child.unwrap_or_else(|error| panic!("{} does not start: {error}", self.name()))),
         };
         while TcpStream::connect(setting.listen).await.is_err() {
-            let ended = running.child.as_mut().unwrap().try_wait().unwrap();
-            assert!(ended.is_none() && begun.elapsed() < Duration::from_secs(10), "{} does not listen", self.name());
+            let ended = running.child.as_mut().unwrap().try_wait().unwrap().is_some();
+            if ended || begun.elapsed() > Duration::from_secs(10) {
+                let errors = fs::read_to_string(setting.directory.join("errors")).unwrap_or_default();
+                panic!("{} does not listen: {errors}", self.name());
+            }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         running.ready_after = begun.elapsed();
@@ -191,8 +195,11 @@ fn nginx(Setting { directory, upstream, listen, workers, .. }: &Setting) -> Stri
 
 fn haproxy(Setting { directory, upstream, listen, workers, .. }: &Setting) -> String {
     let home = directory.display();
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(200_000);
+    // HAProxy does not start if it could not open two descriptors for each, and some more.
+    let connections = (descriptors - 200) / 2;
     format!(
-        "global\n  maxconn 60000\n  nbthread {workers}\n  tune.pool-low-fd-ratio 100\n  tune.pool-high-fd-ratio 100\n\
+        "global\n  maxconn {connections}\n  nbthread {workers}\n  tune.pool-low-fd-ratio 100\n  tune.pool-high-fd-ratio 100\n\
          defaults\n  mode http\n  timeout connect 30s\n  timeout client 600s\n  timeout server 600s\n\
          timeout http-keep-alive 600s\n  http-reuse always\n\
          frontend clients\n  bind {listen} ssl crt {home}/tls.pem backlog 4096\n  default_backend platform\n\
