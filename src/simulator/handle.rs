@@ -100,6 +100,11 @@ impl SimulatorHandle {
         self.journal().into_iter().filter(|entry| entry.is_callout()).collect()
     }
 
+    /// Takes every request out of the journal, in the order of [`SimulatorHandle::journal`].
+    pub fn take_journal(&self) -> Vec<Arc<JournalEntry>> {
+        self.0.journal.take()
+    }
+
     /// Empties the journal; [`SimulatorHandle::requests`] goes on counting.
     pub fn clear_journal(&self) {
         self.0.journal.clear();

@@ -154,6 +154,11 @@ impl Journal {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).entries.iter().cloned().collect()
     }
 
+    /// Takes all entries. No entry is lost between reading and clearing.
+    pub(super) fn take(&self) -> Vec<Arc<JournalEntry>> {
+        std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner)).entries.into()
+    }
+
     pub(super) fn clear(&self) {
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Kept::default();
     }

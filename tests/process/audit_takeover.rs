@@ -7,7 +7,9 @@ use previewgate::simulator::{Fault, Misbehaviour};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::support::{Access, Agent, AuditRecords, Process, Setup, Site, Wire, eventually_async, outcome, within};
+use crate::support::{
+    Access, Agent, Arrivals, AuditRecords, Process, Setup, Site, Wire, eventually_async, outcome, within,
+};
 
 const TAKE_OVER: &str = "exec \"$PREVIEWGATE\" run --takeover --config \"$CONFIG\"";
 const AGENTS: u32 = 4;
@@ -51,7 +53,7 @@ async fn no_decision_is_lost_when_another_process_takes_over() {
         agent.shown(7, "5550101").await;
     }
     let mut calling = load(&access, &agents);
-    let mut arrived = Vec::new();
+    let mut arrivals = Arrivals::default();
     for _ in 0..4 {
         eventually_async("callouts", async || site.handle.callouts().len() > 60).await;
         // One that is on its way while the process changes.
@@ -60,13 +62,13 @@ async fn no_decision_is_lost_when_another_process_takes_over() {
         assert!(gateway.ended().await.success());
         gateway = next;
         assert!(calling.try_join_next().is_none(), "every callout was answered");
-        arrived.extend(site.arrivals());
-        site.handle.clear_journal();
+        arrivals.collect(&site);
     }
     eventually_async("callouts", async || site.handle.callouts().len() > 60).await;
     calling.shutdown().await;
     assert!(gateway.stop().await.success());
-    arrived.extend(site.arrivals());
+    arrivals.collect(&site);
+    let arrived = arrivals.callouts;
 
     let records = AuditRecords::read(&site.path("audit"));
     let decided: HashSet<&str> =

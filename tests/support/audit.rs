@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use previewgate::audit::Digest;
 use previewgate::audit::note::Signer;
+use previewgate::audit::segment::{SegmentName, chains};
 use previewgate::audit::verify::{Request, Verification, verify};
 use serde_json::Value;
 
@@ -27,25 +28,19 @@ impl AuditRecords {
     /// Reads what is there, and checks the chain of each instance: no gap, each line refers to the one before. Lines that
     /// were left behind in a segment that failed do not count.
     pub(crate) fn read(directory: &Path) -> Self {
-        let mut files: Vec<PathBuf> = std::fs::read_dir(directory)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
-            .collect();
-        let instance =
-            |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().split('.').nth(1).unwrap().to_owned();
-        files.sort_by_key(|path| (instance(path), path.clone()));
+        // Not in the order of the files' names: segment 1000 of a day comes after segment 999.
+        let segments = chains([directory]).unwrap().into_values().flat_map(|chain| chain.segments);
         let mut records: Vec<Value> = Vec::new();
         let mut end = (String::new(), 0, String::new());
-        for file in &files {
-            let text = std::fs::read_to_string(file).unwrap();
+        for (SegmentName { instance, .. }, file) in segments {
+            let text = std::fs::read_to_string(&file).unwrap();
             for (position, line) in text.split_inclusive('\n').enumerate() {
                 let Some(line) = line.strip_suffix('\n') else { break };
                 let record: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"));
                 let seq = record["seq"].as_u64().unwrap();
                 if position == 0 {
-                    if end.0 != instance(file) {
-                        end = (instance(file), 0, Digest::ZERO.to_string());
+                    if end.0 != instance {
+                        end = (instance.clone(), 0, Digest::ZERO.to_string());
                     }
                     // Lines of the segment before that do not count.
                     if let Some(before) = record["before"].as_object() {

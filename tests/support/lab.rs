@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use previewgate::config::{self, Config, Files};
 use previewgate::preview::{Clock, SystemClock};
-use previewgate::simulator::{Simulator, SimulatorConfig, SimulatorHandle};
+use previewgate::simulator::{JournalEntry, Simulator, SimulatorConfig, SimulatorHandle};
 use rustls::ClientConfig;
 use tempfile::TempDir;
 
@@ -176,6 +176,32 @@ fn prepare_audit(directory: &Path) {
     std::fs::set_permissions(directory.join("audit.key"), std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
+fn request_id(entry: &JournalEntry) -> String {
+    let id = entry.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("x-request-id")).unwrap();
+    String::from_utf8(id.1.to_vec()).unwrap()
+}
+
+/// The callouts that arrived at the platform over a long time. The journal of the simulator is bounded, so it is emptied
+/// now and then.
+#[derive(Default)]
+pub(crate) struct Arrivals {
+    /// The request IDs, in the order of arrival.
+    pub(crate) callouts: Vec<String>,
+    requests: u64,
+}
+
+impl Arrivals {
+    /// Takes over what has arrived since the last time. Fails if the journal was too small for it: every arrival counts.
+    #[track_caller]
+    pub(crate) fn collect(&mut self, site: &Site) {
+        let before = site.handle.requests();
+        let entries = site.handle.take_journal();
+        self.requests += entries.len() as u64;
+        assert!(self.requests >= before, "{before} requests arrived, and the journal had {}", self.requests);
+        self.callouts.extend(entries.iter().filter(|entry| entry.is_callout()).map(|entry| request_id(entry)));
+    }
+}
+
 /// Everything of a test but its gateways.
 pub(crate) struct Site {
     /// Remote control and evidence of the simulator.
@@ -196,11 +222,7 @@ pub(crate) struct Site {
 impl Site {
     /// The request IDs of the callouts that arrived at the platform.
     pub(crate) fn arrivals(&self) -> Vec<String> {
-        let id = |headers: &[(String, bytes::Bytes)]| {
-            let id = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("x-request-id")).unwrap();
-            String::from_utf8(id.1.to_vec()).unwrap()
-        };
-        self.handle.callouts().iter().map(|entry| id(&entry.headers)).collect()
+        self.handle.callouts().iter().map(|entry| request_id(entry)).collect()
     }
 
     /// Where the gateway of this site listens.

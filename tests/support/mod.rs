@@ -93,7 +93,7 @@ pub(crate) use browser::{Browser, check_accessibility};
 pub(crate) use certificates::{Pki, leaf, trusting, trusting_by};
 pub(crate) use clock::MovableClock;
 pub(crate) use gateway::{Bound, Gateway, record};
-pub(crate) use lab::{AUDIT, Lab, Setup, Site, project};
+pub(crate) use lab::{AUDIT, Arrivals, Lab, Setup, Site, project};
 pub(crate) use log::CapturedLog;
 pub(crate) use memory::{MemoryLab, MemorySetup, PLATFORM, seconds};
 pub(crate) use pipes::Pipes;
