@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::digest::Digest;
 use crate::preview::{
-    AgentId, AgentPreviews, Announcement, ControlId, DialedNumber, Reason, RecordId, Timestamp, Verdict,
+    AgentId, AgentPreviews, Announcement, ControlId, DialedNumber, Reason, RecordId, Rule, Timestamp, Verdict,
 };
 
 /// A decision that is recorded.
@@ -75,8 +75,8 @@ pub struct DecisionFacts<'a> {
     pub previews: Option<&'a AgentPreviews>,
     /// When it was judged.
     pub at: Timestamp,
-    /// `previews.ttl`
-    pub ttl: Duration,
+    /// `previews.ttl` and `previews.calls_per_number`
+    pub rule: Rule,
     /// Where the previews came from; absent if the rule was not applied.
     pub judged_by: Option<&'a str>,
     /// The client's address.

@@ -363,6 +363,9 @@ pub struct Decision<'a> {
     /// With `previews.calls_per_number`: the earlier decisions that count as calls of this number of this preview.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<RecordId>,
+    /// `previews.calls_per_number`; absent if there is no limit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub calls_per_number: u32,
     /// `previews.ttl`
     pub ttl_ms: u64,
     /// Where the previews came from: `memory`, `shared`, `unavailable`; absent if the rule was not applied.
@@ -389,6 +392,11 @@ pub struct Decision<'a> {
     /// The request's trace ID.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<Text<'a>>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A number that a callout asks for.

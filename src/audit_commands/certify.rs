@@ -1,29 +1,28 @@
 //! `previewgate audit certify`: the proof of one call, without the data of any other.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::arguments::Directories;
 use super::error::Error;
 use super::output::public_keys;
 use super::show;
-use super::story::{self, Name, Story};
+use super::story::{CallOptions, Story, decision};
 use crate::audit::certificate::Certificate;
-use crate::audit::record::Kind;
-use crate::audit::verify::Line;
+use crate::audit::record::Record;
+use crate::audit::verify::{Derived, Line};
+use crate::preview::RecordId;
 
 /// The command's options.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     #[command(flatten)]
-    directories: Directories,
-    #[command(flatten)]
-    name: Name,
+    call: CallOptions,
 }
 
 pub(super) fn run(options: &Options, out: &mut impl Write) -> Result<u8, Error> {
-    let directories: &[PathBuf] = &options.directories.directories;
-    let stories = story::find(directories, &options.name)?;
+    let directories: &[PathBuf] = &options.call.directories.directories;
+    let stories = options.call.find()?;
     let [story] = &stories[..] else {
         return Err(Error::Usage(match stories.len() {
             0 => "nothing is recorded about it in these directories".to_owned(),
@@ -54,16 +53,33 @@ pub(super) fn verify(path: &Path, public_key: &Path, out: &mut impl Write) -> Re
         writeln!(out, "result: broken: the certificate holds no decision, or more than one")?;
         return Ok(1);
     };
-    let code = show::tell(&story, None, out)?;
-    if code == 0 {
-        writeln!(out, "result: proved: each record is in a log that the given key signed")?;
-    }
+    let (result, code) = match show::tell(&story, None, out)? {
+        Derived::Same | Derived::NotByRule => ("proved: each record is in a log that the given key signed", 0),
+        Derived::Contradiction(_) => ("broken: the verdict does not follow from these records", 1),
+        Derived::Unknown(_) => (
+            "incomplete: each record is in a log that the given key signed, but records are missing for the verdict",
+            3,
+        ),
+    };
+    writeln!(out, "result: {result}")?;
     Ok(code)
 }
 
+/// The certificate is about the one decision that no other decision in it counts as an earlier call.
 fn as_story(lines: Vec<Line>) -> Option<Story> {
-    let (decisions, others): (Vec<Line>, Vec<Line>) = lines.into_iter().partition(|line| line.kind == Kind::Decision);
-    let (shown, others) = others.into_iter().partition(|line| line.kind == Kind::Shown);
+    let counted = lines.iter().filter_map(decision).flat_map(|decision| decision.calls);
+    let counted: HashSet<RecordId> = counted.collect();
+    let (mut decisions, mut shown, mut earlier, mut others) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for line in lines {
+        let part = match line.record() {
+            Some(Record::Decision(record)) if counted.contains(&record.id) => &mut earlier,
+            Some(Record::Decision(_)) => &mut decisions,
+            Some(Record::Shown(_)) => &mut shown,
+            Some(Record::Outcome(record)) if counted.contains(&record.decision) => &mut earlier,
+            _ => &mut others,
+        };
+        part.push(line);
+    }
     let [decision] = <[Line; 1]>::try_from(decisions).ok()?;
-    Some(Story { decision, shown, others })
+    Some(Story { decision, shown, earlier, others })
 }

@@ -3,11 +3,10 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::arguments::Directories;
 use super::checked::CheckOptions;
 use super::course::Course;
 use super::error::Error;
-use super::story::{self, Name, Story};
+use super::story::{CallOptions, Story};
 use super::words;
 use crate::audit::recipient::RecipientKey;
 use crate::audit::record::{Record, Shown};
@@ -18,9 +17,7 @@ use crate::audit::{Mac, Rfc3339};
 #[derive(Debug, clap::Args)]
 pub struct Options {
     #[command(flatten)]
-    directories: Directories,
-    #[command(flatten)]
-    name: Name,
+    call: CallOptions,
     /// The auditor's private key (`audit.recipient`): numbers are shown whole.
     #[arg(long, value_name = "FILE")]
     private_key: Option<PathBuf>,
@@ -31,9 +28,8 @@ pub struct Options {
 pub(super) fn run(options: &Options, out: &mut impl Write) -> Result<u8, Error> {
     let key = options.private_key.as_deref();
     let key = key.map(|path| RecipientKey::read(path).map_err(|error| Error::about(path, error))).transpose()?;
-    let directories = &options.directories.directories;
-    let checked = options.check.check(directories)?;
-    let stories = story::find(directories, &options.name)?;
+    let checked = options.check.check(&options.call.directories.directories)?;
+    let stories = options.call.find()?;
     let mut code = checked.code();
     if stories.is_empty() {
         writeln!(out, "nothing is recorded about it in these directories")?;
@@ -43,7 +39,8 @@ pub(super) fn run(options: &Options, out: &mut impl Write) -> Result<u8, Error> 
         if position > 0 {
             writeln!(out)?;
         }
-        code = code.max(tell(story, key.as_ref(), out)?);
+        let derived = tell(story, key.as_ref(), out)?;
+        code = code.max(u8::from(matches!(derived, Derived::Contradiction(_))));
     }
     if !stories.is_empty() {
         writeln!(out)?;
@@ -52,11 +49,13 @@ pub(super) fn run(options: &Options, out: &mut impl Write) -> Result<u8, Error> 
     Ok(code)
 }
 
-/// Tells a story; returns the exit code.
-pub(super) fn tell(story: &Story, key: Option<&RecipientKey>, out: &mut impl Write) -> Result<u8, Error> {
+/// Tells a story; returns whether the verdict follows from its records.
+pub(super) fn tell(story: &Story, key: Option<&RecipientKey>, out: &mut impl Write) -> Result<Derived, Error> {
     for line in story.lines() {
         let mut told = words::tell(line).into_iter();
-        writeln!(out, "{}  {}", Rfc3339(line.at), told.next().unwrap_or_default())?;
+        let is_earlier = story.earlier.iter().any(|earlier| std::ptr::eq(earlier, line));
+        let about = if is_earlier { "an earlier call that counts: " } else { "" };
+        writeln!(out, "{}  {about}{}", Rfc3339(line.at), told.next().unwrap_or_default())?;
         let numbers = key.and_then(|key| numbers(story, line, key));
         for detail in told.chain(numbers) {
             writeln!(out, "{:24}    {detail}", "")?;
@@ -68,9 +67,9 @@ pub(super) fn tell(story: &Story, key: Option<&RecipientKey>, out: &mut impl Wri
     if is_open(story) {
         writeln!(out, "no outcome is recorded: a telephone may have rung")?;
     }
-    let derived = derive_again(&story.decision, &story.shown);
+    let derived = derive_again(&story.decision, &story.shown, &story.earlier);
     writeln!(out, "{}", words::derived(&derived))?;
-    Ok(u8::from(matches!(derived, Derived::Contradiction(_))))
+    Ok(derived)
 }
 
 /// The numbers of a line, as the auditor can read them.

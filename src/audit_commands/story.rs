@@ -4,25 +4,42 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::arguments::Directories;
 use super::error::Error;
 use super::keys::hashes_of_number;
-use crate::audit::record::{Decision, KeyedMac, Kind, Record};
+use crate::audit::record::{Decision, Delivered, Ended, KeyedMac, Record};
 use crate::audit::verify::{Line, Scan};
 use crate::preview::RecordId;
 
 /// How the command line names a call.
 #[derive(Clone, Debug, clap::Args)]
 #[group(required = true, multiple = false)]
-pub(super) struct Name {
+struct Name {
     /// The platform's name for the call.
     #[arg(long, value_name = "CALL_ID")]
-    pub(super) call: Option<String>,
+    call: Option<String>,
     /// The ID of a decision, or of the record of a preview.
     #[arg(long, value_name = "ID")]
-    pub(super) id: Option<RecordId>,
+    id: Option<RecordId>,
     /// All callouts of the number on the standard input, found by its hashes under the keys in this directory.
     #[arg(long, value_name = "DIR")]
-    pub(super) number_keys: Option<PathBuf>,
+    number_keys: Option<PathBuf>,
+}
+
+/// Options of commands about one call.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct CallOptions {
+    #[command(flatten)]
+    pub(super) directories: Directories,
+    #[command(flatten)]
+    name: Name,
+}
+
+impl CallOptions {
+    /// The stories of all callouts that match. Reads the log several times.
+    pub(super) fn find(&self) -> Result<Vec<Story>, Error> {
+        find(&self.directories.directories, &self.name)
+    }
 }
 
 /// The records of one callout. Several callouts can have one preview.
@@ -30,6 +47,8 @@ pub(super) struct Story {
     pub(super) decision: Line,
     /// The previews that it was judged by.
     pub(super) shown: Vec<Line>,
+    /// The decisions and outcomes of the earlier calls that it counts (`previews.calls_per_number`).
+    pub(super) earlier: Vec<Line>,
     /// All other records that belong to it, in the order of time.
     pub(super) others: Vec<Line>,
 }
@@ -37,7 +56,8 @@ pub(super) struct Story {
 impl Story {
     /// All its lines in the order of time.
     pub(super) fn lines(&self) -> Vec<&Line> {
-        let mut lines: Vec<&Line> = self.shown.iter().chain([&self.decision]).chain(&self.others).collect();
+        let mut lines: Vec<&Line> =
+            [&self.shown, &self.earlier, &self.others].into_iter().flatten().chain([&self.decision]).collect();
         lines.sort_by_key(|line| (line.at, line.seq));
         lines
     }
@@ -48,15 +68,15 @@ impl Story {
     }
 }
 
-fn decision(line: &Line) -> Option<Decision<'_>> {
+pub(super) fn decision(line: &Line) -> Option<Decision<'_>> {
     match line.record() {
         Some(Record::Decision(decision)) => Some(decision),
         _ => None,
     }
 }
 
-/// Reads the log several times: for the decisions, and then for the records that belong to each of them.
-pub(super) fn find(directories: &[PathBuf], name: &Name) -> Result<Vec<Story>, Error> {
+/// Looks for the decisions first, and then for the records that belong to each of them.
+fn find(directories: &[PathBuf], name: &Name) -> Result<Vec<Story>, Error> {
     let decisions = match (&name.call, name.id, &name.number_keys) {
         (Some(call), ..) => {
             let ids = decisions_of_call(directories, call)?;
@@ -125,29 +145,34 @@ fn references(decision: &Decision<'_>) -> Vec<RecordId> {
 }
 
 fn story(directories: &[PathBuf], line: Line) -> Result<Story, Error> {
-    let (id, references) = decision(&line).map(|decision| (decision.id, references(&decision))).unzip();
-    let references = references.unwrap_or_default();
-    let needles: Vec<String> = references.iter().chain(&id).map(ToString::to_string).collect();
-    let (mut shown, mut others) = (Vec::new(), Vec::new());
+    let Some(record) = decision(&line) else {
+        return Ok(Story { decision: line, shown: Vec::new(), earlier: Vec::new(), others: Vec::new() });
+    };
+    let (id, calls, references) = (record.id, record.calls.clone(), references(&record));
+    let needles: Vec<String> = references.iter().chain(&calls).chain([&id]).map(ToString::to_string).collect();
+    let (mut shown, mut earlier, mut others) = (Vec::new(), Vec::new(), Vec::new());
     Scan { directories, days: None, needles: &needles }.each(|_, line| {
-        let belongs = match line.record() {
-            Some(Record::Shown(record)) => references.contains(&record.id),
-            Some(Record::Delivered(record)) => record.shown.iter().any(|id| references.contains(id)),
-            Some(Record::Ended(record)) => record.shown.iter().any(|id| references.contains(id)),
-            Some(Record::Outcome(record)) => Some(record.decision) == id,
-            Some(Record::Call(record)) => record.decision.is_some() && record.decision == id,
-            _ => false,
+        let part = match line.record() {
+            Some(Record::Shown(record)) if references.contains(&record.id) => Some(&mut shown),
+            Some(Record::Decision(record)) if calls.contains(&record.id) => Some(&mut earlier),
+            Some(Record::Outcome(record)) if calls.contains(&record.decision) => Some(&mut earlier),
+            Some(Record::Delivered(Delivered { shown, .. }) | Record::Ended(Ended { shown, .. }))
+                if shown.iter().any(|id| references.contains(id)) =>
+            {
+                Some(&mut others)
+            }
+            Some(Record::Outcome(record)) if record.decision == id => Some(&mut others),
+            Some(Record::Call(record)) if record.decision == Some(id) => Some(&mut others),
+            _ => None,
         };
-        match (belongs, line.kind) {
-            (true, Kind::Shown) => shown.push(line),
-            (true, _) => others.push(line),
-            (false, _) => {}
+        if let Some(part) = part {
+            part.push(line);
         }
         Ok::<_, Error>(())
     })?;
     others.extend(calls_seen_elsewhere(directories, &others)?);
     others.sort_by_key(|line| (line.at, line.seq));
-    Ok(Story { decision: line, shown, others })
+    Ok(Story { decision: line, shown, earlier, others })
 }
 
 /// The records of other gateways about the call. They know its name, but not the decision that led to it.

@@ -65,7 +65,7 @@ impl Recorder {
             control_id: self.callout.as_ref().map(|callout| callout.control_id),
             previews: basis.and_then(|basis| basis.previews.as_deref()),
             at: basis.map_or_else(|| context.services().clock.now(), |basis| basis.at),
-            ttl: context.config().previews.ttl,
+            rule: context.config().previews.rule(),
             judged_by: basis.map(|basis| basis.judged_by).or(unavailable),
             client: Some(&context.client().text),
             certificate: certificate.and_then(|certificate| Digest::parse(&certificate.sha256)),

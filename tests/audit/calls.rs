@@ -10,6 +10,7 @@ use previewgate::preview::{
     AgentPreviews, Bounds, Callout, Change, Clock, ControlId, CountedCall, DialedNumber, Reason, RecordId, Verdict,
 };
 
+use crate::commands::{audit, text};
 use crate::gateway::{Gateway, Site};
 
 const NUMBER: &str = "88881001";
@@ -60,14 +61,20 @@ fn called(previews: &mut AgentPreviews, id: RecordId, number: &str, scene: &Scen
 }
 
 fn after(record: impl FnOnce(&mut Scene<'_>)) -> Verification {
+    recorded(record).verify(&["a"])
+}
+
+/// What was recorded, in the directory `a`.
+fn recorded(record: impl FnOnce(&mut Scene<'_>)) -> Site {
     let site = Site::new();
     let mut gateway = site.gateway("a");
     gateway.audit.config(ConfigTrigger::Signal, &limited(2));
+    gateway.calls_per_number = 2;
     gateway.show(101, 7, &[NUMBER, "88881002"]);
     site.clock.advance(Duration::from_secs(10));
     record(&mut Scene { site: &site, gateway: &mut gateway });
     gateway.stop();
-    site.verify(&["a"])
+    site
 }
 
 #[track_caller]
@@ -165,6 +172,60 @@ fn calls_that_are_no_calls_of_this_number_do_not_count() {
     });
     let notes: Vec<_> = verification.findings.of(Grade::Note).collect();
     assert!(notes.iter().any(|note| note.message.contains("is not in what was read")), "{notes:#?}");
+}
+
+#[test]
+fn a_limit_that_was_not_in_force_is_found() {
+    let verification = after(|scene| {
+        scene.ok(&[]);
+        scene.gateway.calls_per_number = 3;
+        scene.judged("88881002", &[], Reason::Ok);
+    });
+    assert_broken(&verification, "was judged with previews.calls_per_number = 3, which was not in force");
+}
+
+/// The refusal of a number that was called too often proves itself: with the earlier calls that count, and the limit.
+#[test]
+fn the_certificate_of_a_number_that_was_used_proves_the_refusal_alone() {
+    let mut refused = None;
+    let site = recorded(|scene| {
+        let first = scene.ok(&[]);
+        scene.judged("88881002", &[], Reason::Ok);
+        let second = scene.ok(&[first]);
+        refused = Some(scene.judged(NUMBER, &[(first, NUMBER), (second, NUMBER)], Reason::NumberUsed));
+    });
+    let id = refused.unwrap().to_string();
+    let (code, printed) = audit(&["show", &text(&site.path("a")), "--id", &id]);
+    assert_eq!((code, printed.matches("an earlier call that counts: agent 101 asks for a call").count()), (0, 2));
+    assert_eq!(printed.matches("an earlier call that counts: the platform answers").count(), 2, "{printed}");
+
+    let (code, certificate) = audit(&["certify", &text(&site.path("a")), "--id", &id]);
+    assert_eq!(code, 0, "{certificate}");
+    let verified = |certificate: &serde_json::Value| {
+        std::fs::write(site.path("call.json"), certificate.to_string()).unwrap();
+        let (file, key) = (text(&site.path("call.json")), text(&site.path("audit.key.pub")));
+        audit(&["verify", "--certificate", &file, "--public-key", &key])
+    };
+    let whole: serde_json::Value = serde_json::from_str(&certificate).unwrap();
+    let (code, printed) = verified(&whole);
+    assert!(code == 0 && printed.contains("the gateway refuses the call: number_used"), "{printed}");
+    assert!(printed.contains("gives the same verdict\nresult: proved"), "{printed}");
+    assert!(!printed.contains("a call to ******02"), "a call of another number is no part of it: {printed}");
+
+    // Without one of the earlier calls it does not prove the refusal any more, and says so.
+    let records = whole["records"].as_array().unwrap();
+    let is_earlier = |record: &serde_json::Value| {
+        let line = record["line"].as_str().unwrap();
+        line.contains("\"kind\":\"decision\"") && !line.contains(&format!("\"id\":\"{id}\""))
+    };
+    assert_eq!(records.iter().filter(|record| is_earlier(record)).count(), 2);
+    for left_out in (0..records.len()).filter(|position| is_earlier(&records[*position])) {
+        let mut without = whole.clone();
+        without["records"].as_array_mut().unwrap().remove(left_out);
+        let (code, printed) = verified(&without);
+        assert!(code == 3 && printed.contains("\nresult: incomplete: "), "{printed}");
+        assert!(printed.contains("the rule cannot be applied again: it counts the call "), "{printed}");
+    }
 }
 
 /// `replay`: what another limit would have changed. Each callout that was sent counts, and one that was not does not.

@@ -17,7 +17,7 @@ use previewgate::audit::{
 use previewgate::config::{self, Config, Durability, Files};
 use previewgate::preview::{
     AgentId, AgentPreviews, Announcement, Bounds, Callout, Change, Clock, ControlId, DialedNumber, ManualClock, Reason,
-    RecordId, Refusal, ShownRef, Timestamp, Verdict, decide,
+    RecordId, Refusal, Rule, ShownRef, Timestamp, Verdict, decide,
 };
 use tempfile::TempDir;
 
@@ -57,6 +57,11 @@ impl Site {
 
     /// Starts a gateway that writes to this directory.
     pub(crate) fn gateway(&self, name: &str) -> Gateway {
+        self.gateway_by(name, &self.clock)
+    }
+
+    /// Starts a gateway on a host with a clock of its own.
+    pub(crate) fn gateway_by(&self, name: &str, clock: &Arc<ManualClock>) -> Gateway {
         let settings = Settings {
             directory: self.path(name),
             signing_key: self.path("audit.key"),
@@ -71,15 +76,17 @@ impl Site {
             },
             exit: Duration::from_secs(60),
         };
-        let (audit, guard) = Audit::start(&settings, self.clock.clone()).unwrap();
+        let (audit, guard) = Audit::start(&settings, clock.clone()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let mut gateway = Gateway {
             audit,
             guard: Some(guard),
-            clock: self.clock.clone(),
+            clock: clock.clone(),
             previews: HashMap::new(),
             mode: "enforce",
             tenants: false,
+            judged_by: "memory",
+            calls_per_number: 0,
             directory: self.path(name),
             keeps_all: self.retention >= FIVE_YEARS,
             run: NEXT_RUN.fetch_add(1, Ordering::Relaxed),
@@ -106,6 +113,10 @@ pub(crate) struct Gateway {
     mode: &'static str,
     /// Decisions name a tenant.
     pub(crate) tenants: bool,
+    /// What callouts are judged by.
+    pub(crate) judged_by: &'static str,
+    /// `previews.calls_per_number`; 0: no limit.
+    pub(crate) calls_per_number: u32,
     directory: PathBuf,
     keeps_all: bool,
     run: u64,
@@ -261,8 +272,8 @@ impl Gateway {
             control_id: Some(callout.control_id),
             previews: Some(previews),
             at: self.clock.now(),
-            ttl: TTL,
-            judged_by: Some("memory"),
+            rule: Rule { ttl: TTL, calls_per_number: self.calls_per_number },
+            judged_by: Some(self.judged_by),
             client: Some("192.0.2.1:4711"),
             certificate: None,
             guid: Some(b"guid"),

@@ -40,7 +40,7 @@ fn facts(number: u64, at: Timestamp) -> DecisionFacts<'static> {
         control_id: None,
         previews: None,
         at,
-        ttl: TIMEOUT,
+        rule: TIMEOUT.into(),
         judged_by: None,
         client: None,
         certificate: None,

@@ -56,6 +56,12 @@ impl Calls {
         call.into_iter().for_each(|call| call.not_sent = true);
     }
 
+    /// The records of the calls that a decision counts.
+    pub(super) fn counted_by(&self, decision: &DecisionFact) -> impl Iterator<Item = &Place> {
+        let known = key(decision).and_then(|key| self.previews.get(&key)).map(Vec::as_slice).unwrap_or_default();
+        known.iter().filter(|call| decision.calls.contains(&call.id)).map(|call| &call.place)
+    }
+
     pub(super) fn forget_before(&mut self, oldest: Timestamp) {
         while self.order.front().is_some_and(|(at, ..)| *at < oldest) {
             let Some((_, id, key)) = self.order.pop_front() else { break };
@@ -98,8 +104,10 @@ impl Call {
         if is_same_number(&self.called, &decision.called) == Some(false) {
             return Some((Grade::Broken, format!("counts the call {id}, which is one of another number")));
         }
-        // Two callouts that come at once are counted in one order and may be recorded in the other.
-        let is_later = self.place.at > decision.place.at.after(CLOCK_TOLERANCE);
+        // Two callouts that come at once are counted in one order and may be recorded in the other. The time of another gateway
+        // says how the clocks differ: a name that cannot be guessed is not known before the call.
+        let is_later =
+            self.place.chain == decision.place.chain && self.place.at > decision.place.at.after(CLOCK_TOLERANCE);
         is_later.then(|| (Grade::Broken, format!("counts the call {id}, which is later")))
     }
 

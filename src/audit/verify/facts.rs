@@ -100,7 +100,7 @@ pub(super) struct DecisionFact {
     pub(super) control_id: Option<i64>,
     pub(super) previews: Vec<JudgedPreview>,
     pub(super) ttl_ms: u64,
-    /// The limit in force, if it is known; from the records before this one.
+    /// The limit in force, if it is known: from this record, or from those before.
     pub(super) calls_per_number: Option<u32>,
     /// The earlier calls that it says count.
     pub(super) calls: Vec<RecordId>,
@@ -126,7 +126,7 @@ impl DecisionFact {
             control_id: decision.control_id,
             previews: decision.previews.clone(),
             ttl_ms: decision.ttl_ms,
-            calls_per_number: None,
+            calls_per_number: Some(decision.calls_per_number).filter(|limit| *limit > 0),
             calls: decision.calls.clone(),
             is_shared: decision.judged_by.as_deref() == Some("shared"),
         }

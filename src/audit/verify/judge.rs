@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::calls::Calls;
 use super::chain::Line;
+use super::clocks::Clocks;
 use super::facts::{DecisionFact, EndFact, Place, ShownFact};
 use super::finding::{Findings, Grade};
 use super::in_force::InForce;
-use super::recent::Recent;
+use super::recent::{Over, Recent};
 use super::rule::{self, Derived};
 use crate::audit::record::{Lost, Outcome, Record};
 use crate::audit::time::Rfc3339;
@@ -50,6 +51,9 @@ pub(super) struct Judge {
     later: Vec<DecisionFact>,
     /// What was called, for `previews.calls_per_number`.
     calls: Calls,
+    /// Callouts that were forwarded after the end of their preview. The whole log tells how certain their order is.
+    over: Vec<(DecisionFact, Over)>,
+    clocks: Clocks,
     /// Decisions without outcome.
     open: HashMap<RecordId, OpenDecision>,
     /// The starts of gateways of which announcements were read.
@@ -91,16 +95,20 @@ impl Judge {
                 }
             }
             Some(Record::Decision(decision)) => {
-                let calls_per_number = self.in_force.get(&chain).and_then(InForce::calls_per_number);
-                self.decision(DecisionFact { calls_per_number, ..DecisionFact::new(place, &decision) });
+                let in_force = self.in_force.get(&chain).and_then(InForce::calls_per_number);
+                let fact = DecisionFact::new(place, &decision);
+                check_limit(&fact, in_force, findings);
+                self.decision(DecisionFact { calls_per_number: fact.calls_per_number.or(in_force), ..fact });
             }
             Some(Record::Outcome(outcome)) => self.outcome(&place, &outcome, findings),
+            Some(Record::Call(call)) => self.clocks.reported(&place, &call),
             Some(Record::Lost(lost)) => report_lost(&place, &lost, findings),
             _ => {}
         }
         self.judge_until(Timestamp(line.at.0.saturating_sub(DELAY_MS)), findings);
         let oldest = self.recent.forget(Timestamp(line.at.0.saturating_sub(DELAY_MS)));
         self.calls.forget_before(oldest);
+        self.clocks.forget(line.at);
     }
 
     fn decision(&mut self, decision: DecisionFact) {
@@ -132,7 +140,11 @@ impl Judge {
             }
             _ => self.decisions.failed += 1,
         }
-        if self.open.remove(&outcome.decision).is_none() && !self.may_be_pruned(place) {
+        let decision = self.open.remove(&outcome.decision);
+        if let Some(decision) = &decision {
+            self.clocks.answered(&decision.place, outcome);
+        }
+        if decision.is_none() && !self.may_be_pruned(place) {
             let message = format!("is the outcome of {}, which is not a decision without outcome", outcome.decision);
             findings.broken(&*place.file, place.seq, message);
         }
@@ -158,22 +170,11 @@ impl Judge {
         {
             report(&decision, Grade::Broken, &contradiction, findings);
         }
+        self.compare_clocks(&decision);
         if decision.may_ring()
             && let Some(over) = self.recent.ended_before(&decision)
         {
-            let grade = match decision.verdict {
-                // It was let through although something was wrong with it, and its record says so.
-                Some(Verdict::Unverified) => Grade::Note,
-                _ if over.certain => Grade::Broken,
-                _ => Grade::Incomplete,
-            };
-            let end = &over.end.place;
-            let doubt = if over.certain { "" } else { ", as far as the clocks of two gateways can tell" };
-            let message = format!(
-                "was forwarded after its preview was over ({}, {} seq {}){doubt}",
-                over.end.cause, end.file, end.seq
-            );
-            report(&decision, grade, &message, findings);
+            self.over.push((decision.clone(), over));
         }
         if decision.calls_per_number.is_some_and(|limit| limit > 0) {
             for (grade, message) in self.calls.objections(&decision) {
@@ -186,6 +187,14 @@ impl Judge {
             }
             derived => self.count(&decision, derived, findings),
         }
+    }
+
+    /// A decision was made after the calls that it counts, and after its previews.
+    fn compare_clocks(&mut self, decision: &DecisionFact) {
+        for call in self.calls.counted_by(decision) {
+            self.clocks.follows(call, &decision.place);
+        }
+        self.clocks.compare(decision, |id| self.recent.find(id));
     }
 
     fn count(&mut self, decision: &DecisionFact, derived: Derived, findings: &mut Findings) {
@@ -233,17 +242,34 @@ impl Judge {
         self.later.iter().flat_map(DecisionFact::references).collect()
     }
 
-    /// Judges the remaining decisions with the announcements that have been found since.
-    pub(super) fn judge_later(&mut self, found: &HashMap<RecordId, ShownFact>, findings: &mut Findings) {
+    /// Judges the remaining decisions with the announcements that have been found since, and everything for which the whole
+    /// log must be known.
+    pub(super) fn conclude(&mut self, found: &HashMap<RecordId, ShownFact>, findings: &mut Findings) {
         for decision in std::mem::take(&mut self.later) {
+            self.clocks.compare(&decision, |id| found.get(&id));
             let derived = rule::derive(&decision, |id| found.get(&id));
             self.count(&decision, derived, findings);
         }
+        for (decision, over) in std::mem::take(&mut self.over) {
+            let (grade, message) = over.objection(&decision, &self.clocks);
+            report(&decision, grade, &message, findings);
+        }
+        self.clocks.report(findings);
     }
 }
 
 fn report(decision: &DecisionFact, grade: Grade, message: &str, findings: &mut Findings) {
     findings.add(grade, &*decision.place.file, Some(decision.place.seq), format!("decision {} {message}", decision.id));
+}
+
+/// A decision that names a limit must name the one in force, which changes with a start only.
+fn check_limit(decision: &DecisionFact, in_force: Option<u32>, findings: &mut Findings) {
+    if let (Some(named), Some(limit)) = (decision.calls_per_number, in_force)
+        && named != limit
+    {
+        let message = format!("was judged with previews.calls_per_number = {named}, which was not in force");
+        report(decision, Grade::Broken, &message, findings);
+    }
 }
 
 fn report_lost(place: &Place, lost: &Lost, findings: &mut Findings) {

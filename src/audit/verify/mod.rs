@@ -8,6 +8,7 @@ mod abandoned;
 mod anchors;
 mod calls;
 mod chain;
+mod clocks;
 mod facts;
 mod files;
 mod finding;
@@ -27,6 +28,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 
+use calls::Calls;
 use facts::{DecisionFact, Place, ShownFact};
 
 use super::note::Verifier;
@@ -92,21 +94,38 @@ impl Verification {
     }
 }
 
-/// Derives the verdict of one decision again, from the records of the previews that it refers to.
-pub fn derive_again(decision: &Line, shown: &[Line]) -> Derived {
+/// Derives the verdict of one decision again, from the records of the previews that it refers to, and from the decisions
+/// and outcomes of the earlier calls that it counts (`previews.calls_per_number`).
+pub fn derive_again(decision: &Line, shown: &[Line], earlier: &[Line]) -> Derived {
     let Some(Record::Decision(record)) = decision.record() else {
         return Derived::Unknown("it is no decision".to_owned());
     };
+    let place = |line: &Line| Place::new(usize::from(instance(line) != instance(decision)), line);
     let facts = shown.iter().filter_map(|line| match line.record() {
-        Some(Record::Shown(record)) => {
-            let chain = usize::from(instance(line) != instance(decision));
-            Some((record.id, ShownFact::new(Place::new(chain, line), &record)))
-        }
+        Some(Record::Shown(record)) => Some((record.id, ShownFact::new(place(line), &record))),
         _ => None,
     });
     let facts: HashMap<RecordId, ShownFact> = facts.collect();
-    // The limit of calls is not among these records.
-    rule::derive(&DecisionFact::new(Place::new(0, decision), &record), |id| facts.get(&id))
+    let fact = DecisionFact::new(place(decision), &record);
+    let mut calls = Calls::default();
+    for line in earlier {
+        match line.record() {
+            Some(Record::Decision(record)) => calls.note(&DecisionFact::new(place(line), &record)),
+            Some(Record::Outcome(outcome)) if outcome.result == "not_sent" => calls.not_sent(outcome.decision),
+            _ => {}
+        }
+    }
+    let mut missing = None;
+    for (grade, message) in calls.objections(&fact) {
+        match grade {
+            Grade::Broken => return Derived::Contradiction(message),
+            Grade::Incomplete | Grade::Note => missing = Some(Derived::Unknown(format!("it {message}"))),
+        }
+    }
+    match rule::derive(&fact, |id| facts.get(&id)) {
+        Derived::Same => missing.unwrap_or(Derived::Same),
+        derived => derived,
+    }
 }
 
 fn instance(line: &Line) -> &str {
@@ -140,7 +159,7 @@ fn verify_once(request: &Request<'_>) -> io::Result<Verification> {
         judge.read(chain, &line, &mut findings);
     }
     let wanted = judge.finish(&mut findings);
-    judge.judge_later(&log::find_shown(request.directories, &wanted)?, &mut findings);
+    judge.conclude(&log::find_shown(request.directories, &wanted)?, &mut findings);
     let chains = log.summaries().cloned().collect();
     Ok(Verification { chains, decisions: judge.decisions, findings })
 }

@@ -3,10 +3,12 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::facts::{DecisionFact, EndFact, ShownFact};
+use super::clocks::Clocks;
+use super::facts::{DecisionFact, EndFact, Place, ShownFact};
+use super::finding::Grade;
 use super::rule::CLOCK_TOLERANCE;
 use crate::audit::record::{Ended, Shown};
-use crate::preview::{RecordId, Timestamp};
+use crate::preview::{RecordId, Timestamp, Verdict};
 
 /// Kept beyond the longest validity of a preview.
 const MARGIN_MS: u64 = 60 * 60 * 1000;
@@ -87,7 +89,7 @@ impl Recent {
     }
 
     /// The end of the preview that a callout was forwarded by, if it was over before.
-    pub(super) fn ended_before(&self, decision: &DecisionFact) -> Option<Over<'_>> {
+    pub(super) fn ended_before(&self, decision: &DecisionFact) -> Option<Over> {
         let basis = decision.previews.iter().filter(|preview| Some(preview.control_id) == decision.control_id);
         let listing = basis.flat_map(|preview| &preview.shown).filter_map(|id| Some((*id, self.find(*id)?)));
         let (id, shown) = listing
@@ -96,17 +98,50 @@ impl Recent {
         let of_agent = self.agents.get(&shown.agent).into_iter().flatten().filter(|end| end.ends_elsewhere(shown));
         let ends = self.ends.get(&id).into_iter().chain(of_agent);
         let first = ends.filter(|end| end.place.at < decision.place.at).min_by_key(|end| end.place.at)?;
-        let after_shown = first.place.at.since(shown.place.at);
-        let before_call = decision.place.at.since(first.place.at);
-        let same_clock = first.place.chain == decision.place.chain && first.place.chain == shown.place.chain;
-        let certain = same_clock || (before_call > CLOCK_TOLERANCE && after_shown > CLOCK_TOLERANCE);
-        Some(Over { end: first, certain })
+        Some(Over { end: first.place.clone(), cause: first.cause.clone(), shown: shown.place.clone() })
     }
 }
 
-/// A preview that was over when it was called.
-pub(super) struct Over<'r> {
-    pub(super) end: &'r EndFact,
-    /// The clocks of two gateways leave no doubt.
-    pub(super) certain: bool,
+/// The end of a preview that was called later.
+#[derive(Debug)]
+pub(super) struct Over {
+    /// Its record.
+    end: Place,
+    cause: String,
+    /// The announcement of the preview.
+    shown: Place,
+}
+
+impl Over {
+    /// What is wrong with a callout that was forwarded after this end, and how certain it is.
+    pub(super) fn objection(&self, decision: &DecisionFact, clocks: &Clocks) -> (Grade, String) {
+        let doubt = self.doubt(decision, clocks);
+        let grade = match (decision.verdict, doubt) {
+            // It was let through although something was wrong with it, and its record says so.
+            (Some(Verdict::Unverified), _) => Grade::Note,
+            (_, None) => Grade::Broken,
+            (_, Some(_)) => Grade::Incomplete,
+        };
+        let Self { end, cause, .. } = self;
+        let doubt = doubt.map_or(String::new(), |doubt| format!(", as far as {doubt}"));
+        (grade, format!("was forwarded after its preview was over ({cause}, {} seq {}){doubt}", end.file, end.seq))
+    }
+
+    /// Why the times of the records do not prove the order of announcement, end and callout; `None` if they do.
+    fn doubt(&self, decision: &DecisionFact, clocks: &Clocks) -> Option<&'static str> {
+        let (called, ended) = (&decision.place, &self.end);
+        let is_own = called.chain == ended.chain;
+        let before_call = called.at.since(ended.at);
+        let after_shown = ended.at.since(self.shown.at);
+        if is_own && decision.is_shared && before_call <= CLOCK_TOLERANCE {
+            // The end is recorded at once. The store, which the callout is judged by, learns of it a moment later.
+            Some("the shared store knew of the end already")
+        } else if (!is_own && before_call <= clocks.doubt(called, ended))
+            || (ended.chain != self.shown.chain && after_shown <= clocks.doubt(ended, &self.shown))
+        {
+            Some("the clocks of two gateways can tell")
+        } else {
+            None
+        }
+    }
 }

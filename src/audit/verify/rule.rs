@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::facts::{DecisionFact, ShownFact};
+use crate::audit::record::JudgedPreview;
 use crate::preview::{
     AgentPreviews, Announcement, Bounds, Callout, Change, ControlId, CountedCall, DialedNumber, Reason, Refusal, Rule,
     Timestamp, Verdict, decide, millis,
@@ -41,17 +42,23 @@ pub(super) fn derive<'s>(
     let Some(recorded) = decision.reason.and_then(by_rule) else { return Derived::NotByRule };
     let mut previews = Vec::new();
     for judged in &decision.previews {
+        let begin = previews.len();
         if judged.shown.is_empty() {
             return Derived::Unknown("its preview was not recorded when it was shown".to_owned());
         }
         for id in &judged.shown {
             match shown(*id) {
                 Some(fact) => match check_reference(decision, judged.control_id, fact) {
-                    Ok(()) => previews.push(fact),
+                    Ok(()) => previews.push((fact, fact.place.at)),
                     Err(contradiction) => return Derived::Contradiction(contradiction),
                 },
                 None => return Derived::Unknown(format!("its preview {id} {NOT_THERE}")),
             }
+        }
+        let of_preview = previews.get_mut(begin..).unwrap_or_default();
+        if let Some(skew) = clock_skew(decision, judged, of_preview.iter().map(|(fact, _)| *fact)) {
+            let foreign = of_preview.iter_mut().filter(|(fact, _)| fact.place.chain != decision.place.chain);
+            foreign.for_each(|(_, at)| *at = skew.by_own_clock(*at));
         }
     }
     if decision.reason == Some(Reason::NumberUsed) && decision.calls_per_number.is_none() {
@@ -99,12 +106,50 @@ fn check_reference(decision: &DecisionFact, control_id: i64, shown: &ShownFact) 
     if shown.control_id != control_id {
         return Err(format!("refers to a preview with another control ID ({})", name()));
     }
-    let is_later =
-        if before.chain == place.chain { before.seq > place.seq } else { before.at > place.at.after(CLOCK_TOLERANCE) };
+    // The record of another gateway must have been there too, because its name cannot be guessed. Its time may be a later one:
+    // then the clocks of the two differ.
+    let is_later = before.chain == place.chain && before.seq > place.seq;
     if is_later { Err(format!("refers to what was shown later ({})", name())) } else { Ok(()) }
 }
 
-fn compare(decision: &DecisionFact, recorded: Reason, shown: &[&ShownFact]) -> Derived {
+/// By how much the clock of another gateway differs from that of the gateway that made a decision.
+pub(super) struct ClockSkew<'s> {
+    /// The announcement that shows it.
+    pub(super) shown: &'s ShownFact,
+    /// What must be added to the times of that gateway, in milliseconds.
+    correction_ms: i64,
+}
+
+impl ClockSkew<'_> {
+    pub(super) fn by(&self) -> Duration {
+        Duration::from_millis(self.correction_ms.unsigned_abs())
+    }
+
+    fn by_own_clock(&self, at: Timestamp) -> Timestamp {
+        Timestamp(at.0.saturating_add_signed(self.correction_ms))
+    }
+}
+
+/// Compares an age in a decision with the times in the log, if another gateway recorded the announcement. Ages and times come
+/// from different clocks then. A difference of more than an hour is not taken for one of clocks.
+pub(super) fn clock_skew<'s>(
+    decision: &DecisionFact,
+    judged: &JudgedPreview,
+    shown: impl Iterator<Item = &'s ShownFact> + Clone,
+) -> Option<ClockSkew<'s>> {
+    const MAX_SKEW_MS: u64 = 60 * 60 * 1000;
+    let latest = shown.clone().max_by_key(|fact| fact.place.at).map(|fact| (fact, judged.age_ms));
+    let listing = shown.filter(|fact| fact.lists(&decision.called) == Some(true)).max_by_key(|fact| fact.place.at);
+    let listing = listing.zip(judged.number_age_ms);
+    let is_foreign = |(fact, _): &(&ShownFact, u64)| fact.place.chain != decision.place.chain;
+    let (shown, age_ms) = latest.filter(is_foreign).or_else(|| listing.filter(is_foreign))?;
+    let signed = |ms: u64| i64::try_from(ms).ok();
+    let correction_ms = signed(decision.place.at.0)? - signed(shown.place.at.0.checked_add(age_ms)?)?;
+    let is_skew = (millis(CLOCK_TOLERANCE) + 1..=MAX_SKEW_MS).contains(&correction_ms.unsigned_abs());
+    is_skew.then_some(ClockSkew { shown, correction_ms })
+}
+
+fn compare(decision: &DecisionFact, recorded: Reason, shown: &[(&ShownFact, Timestamp)]) -> Derived {
     let Some(control_id) = decision.control_id else {
         return Derived::Contradiction("was judged without a control ID".to_owned());
     };
@@ -138,13 +183,13 @@ const CALLED: &str = "called";
 
 /// The agent's previews as the gateway had them. A number is represented by its key and hash. The number that is called is
 /// represented by [`CALLED`], because it may be listed under the keys of two months.
-fn previews_of(decision: &DecisionFact, shown: &[&ShownFact]) -> Option<AgentPreviews> {
+fn previews_of(decision: &DecisionFact, shown: &[(&ShownFact, Timestamp)]) -> Option<AgentPreviews> {
     let mut previews = AgentPreviews::default();
     // The representations are longer than numbers, so the bound is larger: it must not drop what the gateway kept.
     let bounds = Bounds { per_agent: shown.len().saturating_mul(16).max(1) };
     let mut in_order = shown.to_vec();
-    in_order.sort_by_key(|fact| fact.place.at);
-    for fact in in_order {
+    in_order.sort_by_key(|(_, at)| *at);
+    for (fact, at) in in_order {
         let is_relevant = Some(fact.control_id) == decision.control_id && !fact.numbers.is_empty();
         let called = decision.called.iter().find(|called| called.key == fact.key);
         if is_relevant && called.is_none() {
@@ -156,15 +201,15 @@ fn previews_of(decision: &DecisionFact, shown: &[&ShownFact]) -> Option<AgentPre
         };
         let numbers = fact.numbers.iter().copied().map(number).collect();
         let announcement = Announcement { control_id: ControlId(fact.control_id), numbers, shown: Vec::new() };
-        previews.apply(Change::Shown(announcement), fact.place.at, bounds);
+        previews.apply(Change::Shown(announcement), at, bounds);
     }
     Some(previews)
 }
 
 /// The ages in the record must be those that follow from the times of the announcements.
-fn check_ages(decision: &DecisionFact, shown: &[&ShownFact]) -> Derived {
+fn check_ages(decision: &DecisionFact, shown: &[(&ShownFact, Timestamp)]) -> Derived {
     for judged in &decision.previews {
-        let latest = shown.iter().filter(|fact| fact.control_id == judged.control_id).map(|fact| fact.place.at).max();
+        let latest = shown.iter().filter(|(fact, _)| fact.control_id == judged.control_id).map(|(_, at)| *at).max();
         let age = latest.map(|latest| millis(decision.place.at.since(latest)));
         let tolerance = millis(CLOCK_TOLERANCE);
         if age.is_some_and(|age| age.abs_diff(judged.age_ms) > tolerance) {
