@@ -1,8 +1,8 @@
-//! The audit log as requests use it. Without `[audit]` nothing here does anything.
+//! The audit log as requests use it. Without `[audit]` every function here does nothing.
 //!
-//! In the life of a callout: [`AuditTrail::events`] before the client gets a preview, `audited_callout` before the callout
-//! is sent and after its answer. The calls that followed are remembered for a while, so that what the platform reports on
-//! them is recorded too.
+//! In the life of a callout, [`AuditTrail::events`] runs before the client gets a preview, and `audited_callout` runs
+//! before the callout is sent and after its answer. The calls that follow are remembered for some hours, so that the
+//! platform's reports on them are recorded too.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,8 +21,9 @@ use crate::protocol::{CallReport, Delivery, Event, Events};
 use crate::store::{EndObserver, EndScope, Ledger, StoreState};
 use crate::telemetry::Metrics;
 
-/// Calls that are remembered, and for how long: longer than a call lasts.
+/// Maximum number of calls that are remembered.
 const MAX_CALLS: usize = 100_000;
+/// The time for which a call is remembered: no call lasts longer.
 const LONGEST_CALL: Duration = Duration::from_secs(4 * 60 * 60);
 
 /// The audit log, if there is one.
@@ -32,23 +33,23 @@ pub struct AuditTrail(Option<Trail>);
 struct Trail {
     audit: Arc<Audit>,
     refusals: RefusalBudget,
-    /// The decision that led to each call, by the platform's name for it.
+    /// The decision that led to each call, by the platform's call ID.
     calls: Recent<Arc<str>, RecordId>,
-    /// Agents who made a callout lately. What the platform reports on other agents' calls is not recorded.
+    /// Agents who made a callout recently. Reports on calls of other agents are not recorded.
     callers: Recent<AgentId, ()>,
     clock: Arc<dyn Clock>,
-    /// The state of the shared store, and since when; `None` if other gateways do not share the previews of this one.
+    /// The state of the shared store, and its beginning; `None` if there is no shared store.
     store: Mutex<Option<(StoreState, Timestamp)>>,
 }
 
-/// Where events come from, for their records.
+/// The source of events, for their records.
 #[derive(Clone, Copy)]
 pub(super) struct EventSource<'a> {
     pub(super) meant_for: Option<AgentId>,
     pub(super) delivery: Delivery,
     pub(super) guid: Option<&'a [u8]>,
     pub(super) at: Timestamp,
-    /// What is kept of the `callData` of a preview.
+    /// The members of `callData` that are kept with a preview.
     pub(super) evidence: &'a dyn Fn(ControlId) -> BTreeMap<String, Evidence>,
 }
 
@@ -83,14 +84,14 @@ impl AuditTrail {
         self.log().is_some_and(Audit::is_failing)
     }
 
-    /// Names this log as the source of its metrics.
+    /// Makes this log the source of the audit metrics.
     pub fn report_to(&self, metrics: &Metrics) {
         let Some(trail) = &self.0 else { return };
         let (audit, failing) = (Arc::clone(&trail.audit), Arc::clone(&trail.audit));
         metrics.audit.read_from(move || records(&audit.status()), move || failing.is_failing());
     }
 
-    /// Who records the ends of previews.
+    /// The observer that records the ends of previews.
     pub fn end_observer(&self) -> Option<Arc<dyn EndObserver>> {
         let trail = self.0.as_ref()?;
         Some(Arc::new(EndRecords(Arc::clone(&trail.audit))))
@@ -128,14 +129,14 @@ impl AuditTrail {
         shown
     }
 
-    /// What became of the answer or push with these previews.
+    /// Records whether the answer or push with these previews reached the application.
     pub(super) fn delivered(&self, shown: &[ShownRef], result: &'static str) {
         if let Some(audit) = self.log() {
             audit.delivered(shown, result);
         }
     }
 
-    /// Records a callout that was refused, or counts it if this client was refused too often.
+    /// Records a callout that was refused. If this client has too many refusals, it is only counted.
     pub(super) fn refused(&self, facts: &DecisionFacts<'_>, client: IpAddr) -> Option<DecisionRef> {
         let trail = self.0.as_ref()?;
         trail.refusals.allow(client, facts.reason, facts.at).then(|| trail.audit.note_decision(facts))?
@@ -162,7 +163,7 @@ impl AuditTrail {
         }
     }
 
-    /// Records what was counted, and whether the shared store was lost or is back. Called now and then.
+    /// Records the counted refusals, and a change of the shared store's state. Called periodically.
     pub fn maintain(&self, ledger: &Ledger, now: Timestamp) {
         if let Some(trail) = &self.0 {
             trail.store(ledger.state(), now);
@@ -172,7 +173,7 @@ impl AuditTrail {
         }
     }
 
-    /// Records what was counted so far, before the log ends.
+    /// Records the refusals that were counted so far, before the log ends.
     pub fn finish(&self, now: Timestamp) {
         if let Some(trail) = &self.0 {
             trail.record(&trail.refusals.rest(now));
@@ -245,13 +246,13 @@ impl Trail {
     }
 }
 
-/// Each kind of record, how many were taken, and how many were lost.
+/// For each kind of record: its name, the number taken, and the number lost.
 fn records(status: &Status) -> Vec<(&'static str, u64, u64)> {
     let lost = |kind| status.lost.iter().find(|(of, _)| *of == kind).map_or(0, |(_, count)| *count);
     status.taken.iter().map(|(kind, taken)| (kind.as_str(), *taken, lost(*kind))).collect()
 }
 
-/// Records ends of previews. Previews that were shown without a record leave none when they end.
+/// Records ends of previews. A preview without a record of its showing gets no record of its end.
 struct EndRecords(Arc<Audit>);
 
 impl EndObserver for EndRecords {

@@ -183,7 +183,7 @@ fn client_behind_proxies(
         tracing::warn!(
             target: "previewgate::server",
             proxy = %connection.client.ip,
-            "X-Forwarded-For and Forwarded name different clients; neither is believed"
+            "X-Forwarded-For and Forwarded name different clients: both are ignored"
         );
     }
     chain.client.map(ClientAddress::from)

@@ -1,11 +1,11 @@
 //! The last decisions on callouts, for operators who ask what just happened and why.
 //!
-//! Each decision is kept with what was known of the agent at that moment, so that a refusal can be explained although
-//! the previews have changed since. Numbers are masked before they are kept, and formatted when an operator asks. The log
-//! and the audit are the records that last; this one is bounded in entries and in bytes, and ends with the process.
+//! Each decision is kept with the agent's previews of that moment, so that a refusal can be explained although the
+//! previews have changed since. Numbers are masked before they are kept, and formatted when an operator asks. The log and
+//! the audit log are the lasting records. This one is bounded in entries and in bytes, and ends with the process.
 //!
-//! Only callouts come here. A decision is built before the lock is taken, and what makes room for it is dropped after the
-//! lock is released, so that workers hardly ever wait for each other.
+//! A decision is built before the lock is taken, and evicted decisions are freed after the lock is released, so that
+//! workers seldom wait for each other.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
@@ -25,11 +25,11 @@ use crate::telemetry::{DecisionRecord, sanitized};
 
 /// Decisions that are kept.
 pub const MAX_DECISIONS: usize = 1000;
-/// Memory for all of them. One takes about 600 bytes; one whose agent has many previews takes some KiB.
+/// Memory for all of them, in bytes. A decision takes about 600 bytes, and some KiB if its agent has many previews.
 const MAX_BYTES: usize = 4 << 20;
-/// One client may fill this part of the callouts that were not forwarded, as soon as there is no room left.
+/// When there is no room left, one client may have one part in this many of the callouts that were not forwarded.
 const CLIENT_SHARE: usize = 4;
-/// Previews that are kept with a decision: the newest, and the one that the callout names.
+/// Previews that are kept with a decision: the newest ones, and also the one that the callout names.
 const MAX_PREVIEWS: usize = 8;
 /// Numbers that are kept of one preview.
 const MAX_NUMBERS: usize = 8;
@@ -37,7 +37,7 @@ const MAX_NUMBERS: usize = 8;
 const MAX_NUMBER: usize = 32;
 /// Characters that are kept of text that a client or the upstream chose.
 const MAX_TEXT: usize = 128;
-/// Minutes that are counted.
+/// Minutes for which decisions are counted.
 const MINUTES: usize = 60;
 const MINUTE: u64 = 60;
 
@@ -86,7 +86,7 @@ pub struct Decision {
     pub previews: Vec<SeenPreview>,
     /// Further previews that the agent had.
     pub more_previews: usize,
-    /// What had ended earlier previews, the newest first.
+    /// Recent ends of earlier previews, the newest first.
     pub ended: Vec<SeenEnd>,
 }
 
@@ -130,14 +130,14 @@ pub struct SeenEnd {
     pub age: Duration,
 }
 
-/// What was known of the agent when the callout was evaluated.
+/// The agent's previews, and their recent ends, when the callout was evaluated.
 pub(super) struct Evidence<'a> {
     pub(super) previews: Option<&'a AgentPreviews>,
     pub(super) ended: &'a [RecentEnd],
     pub(super) at: Timestamp,
 }
 
-/// The names in a decision that others keep too, so that they are shared instead of copied.
+/// Texts of a decision that are shared with their owners instead of copied.
 pub(super) struct Names<'a> {
     pub(super) id: RequestId,
     pub(super) client: &'a Arc<str>,
@@ -173,7 +173,7 @@ impl Decision {
         }
     }
 
-    /// The memory that it takes, about.
+    /// The approximate memory that it takes.
     fn bytes(&self) -> usize {
         let texts = [&self.retcode, &self.call_id].into_iter().flatten().map(|text| text.len()).sum::<usize>();
         let previews = self.previews.iter().map(SeenPreview::bytes).sum::<usize>();
@@ -194,7 +194,7 @@ impl Evidence<'_> {
         (previews, more)
     }
 
-    /// Ends that came after the evaluation did not decide about it.
+    /// Ends after the evaluation are left out: they had no effect on it.
     fn ended(&self) -> Vec<SeenEnd> {
         let before = self.ended.iter().filter(|end| end.at <= self.at);
         before.map(|end| SeenEnd { control_id: end.control_id, cause: end.cause, age: self.at.since(end.at) }).collect()
@@ -218,7 +218,7 @@ impl SeenPreview {
 }
 
 fn shortened(text: &str) -> Box<str> {
-    // The common case is copied once.
+    // Fast path: printable ASCII that is short enough is copied once.
     if text.len() <= MAX_TEXT && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return text.into();
     }
@@ -236,7 +236,7 @@ struct Kept {
     forwarded: Queue,
     /// Refused or unverified.
     others: Queue,
-    /// By client, how many of `others` there are.
+    /// The number of entries in `others`, by client.
     clients: HashMap<IpAddr, usize>,
     minutes: VecDeque<Minute>,
 }
@@ -254,7 +254,7 @@ struct Entry {
     decision: Arc<Decision>,
 }
 
-/// How many decisions of each kind there were in one minute.
+/// The number of decisions of each kind in one minute.
 #[derive(Clone, Debug)]
 pub struct Minute {
     /// Minutes since the start of the process.
@@ -308,7 +308,7 @@ impl FlightRecorder {
         kept.count(minute, &entry.decision);
         let dropped = kept.push(entry);
         drop(kept);
-        // Without the lock: freeing memory takes as long as making the entry.
+        // After the lock: freeing an entry takes as long as building one.
         drop(dropped);
     }
 
@@ -347,7 +347,7 @@ impl FlightRecorder {
 
 impl Kept {
     fn count(&mut self, minute: u64, decision: &Decision) {
-        // Two workers may come in either order at the turn of a minute.
+        // At the turn of a minute, a worker may count for the earlier minute after another has begun the next one.
         if self.minutes.back().is_none_or(|last| last.number < minute) {
             if self.minutes.len() == MINUTES {
                 self.minutes.pop_front();
@@ -359,7 +359,7 @@ impl Kept {
         }
     }
 
-    /// Adds an entry, and returns what had to make room.
+    /// Adds an entry, and returns the entries that were evicted for it.
     fn push(&mut self, entry: Entry) -> Vec<Entry> {
         let client = entry.client;
         if entry.decision.verdict == Verdict::Forwarded {
@@ -383,8 +383,8 @@ impl Kept {
         count > MAX_DECISIONS || self.forwarded.bytes + self.others.bytes > MAX_BYTES
     }
 
-    /// The larger kind makes room, so that a flood of refusals never takes more than half of the place from callouts that
-    /// were forwarded. Among the others, a client above its share makes room for itself.
+    /// Evicts from the larger queue, so that a flood of refusals cannot take more than half of the room from forwarded
+    /// callouts. Among the others, a client above its share loses an entry of its own.
     fn evict(&mut self, client: IpAddr) -> Option<Entry> {
         let over_count = self.forwarded.entries.len() + self.others.entries.len() > MAX_DECISIONS;
         let size = |queue: &Queue| if over_count { queue.entries.len() } else { queue.bytes };
@@ -418,7 +418,7 @@ impl Queue {
         Some(entry)
     }
 
-    /// The oldest of one client.
+    /// Removes the oldest entry of one client.
     fn pop_of(&mut self, client: IpAddr) -> Option<Entry> {
         let position = self.entries.iter().position(|entry| entry.client == client)?;
         let entry = self.entries.remove(position)?;

@@ -1,7 +1,8 @@
-//! What is learnt of a request on its way, and written when it ends.
+//! The facts that are learnt about a request on its way, and the lines that are written from them at its end.
 //!
-//! Each request owns one [`Recorder`]. The decision line is written when it is known what the client gets, the metrics
-//! and the access line when the recorder is dropped: with the last byte of the response, or when the client leaves.
+//! Each request owns one [`Recorder`]. It writes the decision line as soon as the response to the client is known. It
+//! writes the metrics and the access line when it is dropped: with the last byte of the response, or when the client
+//! leaves.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -26,13 +27,13 @@ use crate::telemetry::{AccessRecord, AuditRef, Caller, DecisionRecord};
 pub(super) struct Recorder {
     context: Arc<RequestContext>,
     commitment: Commitment,
-    /// What the callout asks for, once its body was parsed.
+    /// The number and the control ID in the body, once it was parsed.
     pub(super) callout: Option<Callout>,
     /// The age of the preview that the callout names.
     pub(super) preview_age: Option<Duration>,
     /// The preview for which the callout counts (`previews.calls_per_number`).
     pub(super) counted: Option<(AgentId, ControlId)>,
-    /// What the callout was evaluated by.
+    /// The previews against which the callout was evaluated.
     pub(super) basis: Option<Basis>,
     /// `retcode` and `result` that the client gets.
     pub(super) envelope: Envelope,
@@ -42,11 +43,11 @@ pub(super) struct Recorder {
     pub(super) audited: Audited,
     /// The audit records of the previews in the response.
     pub(super) shown: Vec<ShownRef>,
-    /// Whose fault it was, and the word for it.
+    /// Who caused a failure, and the word for the cause.
     pub(super) blame: Option<(Blame, &'static str)>,
     decision: Option<(Verdict, Reason)>,
     decision_written: bool,
-    /// The client has used up its lines: it gets no access line for this refusal either.
+    /// This refusal exceeds `log.refusals_per_minute` of the client: it gets no access line either.
     line_suppressed: bool,
     upstream_duration: Option<Duration>,
     /// The time in which the gateway waited for the upstream or for an application.
@@ -105,12 +106,12 @@ impl Recorder {
         self.permit = Some(permit);
     }
 
-    /// From here on the request goes on for a moment after its client has left.
+    /// From now on the request continues for a short time after its client has left.
     pub(super) fn keep(&self) {
         self.commitment.keep();
     }
 
-    /// From here on the request is finished although the client may leave.
+    /// From now on the request is finished even if its client leaves.
     pub(super) fn must_finish(&self) {
         self.commitment.must_finish();
     }
@@ -143,12 +144,12 @@ impl Recorder {
         self.upstream_duration = Some(duration);
     }
 
-    /// An endpoint may have received the request: whoever investigates must know which one.
+    /// An endpoint may have received the request: an investigation needs its name.
     pub(super) fn upstream_unclear(&mut self, name: &Arc<str>) {
         self.endpoint = Some(Arc::clone(name));
     }
 
-    /// The response body is at its end, or will not get there: records whether its previews reach the client.
+    /// The response body is complete, or was abandoned: records whether its previews reached the client.
     pub(super) fn delivered(&mut self, complete: bool) {
         let shown = std::mem::take(&mut self.shown);
         if shown.is_empty() {
@@ -251,7 +252,7 @@ impl Recorder {
             judged_by: "memory",
             session: "unknown",
         };
-        // After a defect nothing is looked up: it may happen again.
+        // After a panic nothing is looked up: the same lookup could panic again.
         let nothing = || Basis { previews: None, at: Timestamp(0), judged_by: "memory", session: "unknown" };
         let after_defect = record.reason == Reason::InternalError;
         let basis = self.basis.clone().unwrap_or_else(|| if after_defect { nothing() } else { present() });
@@ -261,7 +262,7 @@ impl Recorder {
         Decision::new(record, &names, &Evidence { previews: basis.previews.as_deref(), ended: &ended, at: basis.at })
     }
 
-    /// A client that is refused again and again must not fill the log.
+    /// Limits the lines for one client, so that repeated refusals do not fill the log.
     fn may_log_refusal(&self) -> bool {
         let client = self.context.client().ip;
         self.context.services().refusal_lines.allow(client, self.context.config().log.refusals_per_minute)
@@ -292,7 +293,7 @@ impl Recorder {
     }
 }
 
-/// Who sent the request, and under which names.
+/// The sender of the request, and the IDs of the request.
 fn caller(context: &RequestContext) -> Caller<'_> {
     let certificate = context.connection.certificate.as_ref();
     Caller {

@@ -1,4 +1,4 @@
-//! What is kept, and what makes room.
+//! Which decisions are kept, and which are evicted.
 
 use std::net::Ipv4Addr;
 
@@ -48,7 +48,7 @@ fn kept(recorder: &FlightRecorder, prefix: &str) -> usize {
 }
 
 #[test]
-fn the_last_thousand_stay_the_newest_first() {
+fn the_last_thousand_decisions_are_kept_with_the_newest_first() {
     let recorder = FlightRecorder::default();
     for number in 0..MAX_DECISIONS + 200 {
         keep(&recorder, 1, Verdict::Forwarded, &format!("f{number}"));
@@ -60,7 +60,7 @@ fn the_last_thousand_stay_the_newest_first() {
 }
 
 #[test]
-fn a_flood_of_refusals_leaves_callouts_that_were_forwarded_and_refusals_of_other_clients() {
+fn a_flood_of_refusals_evicts_neither_forwarded_callouts_nor_refusals_of_other_clients() {
     let recorder = FlightRecorder::default();
     for number in 0..400 {
         keep(&recorder, 1, Verdict::Forwarded, &format!("f{number}"));
@@ -77,7 +77,7 @@ fn a_flood_of_refusals_leaves_callouts_that_were_forwarded_and_refusals_of_other
 }
 
 #[test]
-fn neither_kind_takes_more_than_half_from_the_other() {
+fn neither_queue_can_push_the_other_below_half_of_the_room() {
     let recorder = FlightRecorder::default();
     for number in 0..2000 {
         keep(&recorder, 1, Verdict::Forwarded, &format!("a{number}"));
@@ -129,7 +129,7 @@ fn the_preview_that_the_callout_names_is_kept_with_the_newest() {
     assert_eq!(decision.more_previews, 11);
     assert_eq!(decision.previews[0].numbers[0].to_string(), "******39");
     assert_eq!(decision.previews[0].age, Duration::from_millis(100));
-    // The other one ended after the callout was evaluated.
+    // The end of preview 3 came after the evaluation.
     let [end] = &decision.ended[..] else { panic!("{:?}", decision.ended) };
     assert_eq!((end.control_id, end.age), (None, Duration::from_millis(50)));
 }
@@ -152,7 +152,7 @@ async fn decisions_are_counted_by_the_minute() {
     tokio::time::advance(Duration::from_secs(60)).await;
     let hour = recorder.last_hour();
     assert_eq!((hour.len(), hour[0].with_verdict(Verdict::Rejected)), (60, 2));
-    // An hour later, nothing is left of it.
+    // An hour later, these minutes are gone.
     tokio::time::advance(Duration::from_secs(60 * 60)).await;
     keep(&recorder, 1, Verdict::Forwarded, "d");
     assert_eq!(forwarded(&recorder.last_hour()).iter().sum::<u64>(), 1);
