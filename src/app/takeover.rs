@@ -13,12 +13,12 @@
 //!                                               accepts no more, drains
 //!                                          ←    released: the snapshot belongs to the new process
 //!   number of a change that it has,        →
-//!   or "N used" for one call too many
+//!   or "N used" for a call above the limit
 //!                                          ←    end of the stream: it has ended
 //! ```
 //!
-//! Until the new process says that it serves, the running one continues to serve. From then on both have the same sockets
-//! and, for a moment, the same previews.
+//! The running process serves until the new one reports that it serves. From then on both have the same sockets and, for a
+//! short time, the same previews.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -45,9 +45,9 @@ const HELLO: &str = "previewgate takeover 1";
 const READY: &str = "ready";
 const SERVING: &str = "serving";
 const RELEASED: &str = "released";
-/// Follows the number of a call that is one too many.
+/// Follows the number of a call that exceeds `previews.calls_per_number`.
 const USED: &str = " used";
-/// Maximum wait for the other process, which may be reading large files.
+/// Maximum wait for the other process, which may be busy with large files.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Maximum size of the state, in bytes: about a million agents.
 const MAX_STATE: u64 = 1 << 30;
@@ -110,7 +110,7 @@ impl Predecessor {
         Ok((self, since))
     }
 
-    /// Reports that this process serves, and applies what the earlier one hands on until that one has ended. Sends on
+    /// Reports that this process serves, and applies the changes from the earlier one until that one has ended. Sends on
     /// `released` when the snapshot belongs to this process.
     pub(super) async fn follow(self, services: &Services, since: Moment, released: oneshot::Sender<()>) {
         let mut released = Some(released);
@@ -119,7 +119,7 @@ impl Predecessor {
         match outcome {
             Ok(()) => tracing::info!(target: "previewgate", "the earlier process has ended"),
             Err(error) => {
-                tracing::warn!(target: "previewgate", %error, "the earlier process cannot be followed to its end");
+                tracing::warn!(target: "previewgate", %error, "the connection to the earlier process failed before that process ended");
             }
         }
     }
@@ -173,12 +173,13 @@ fn announced_state(line: &str) -> Option<(u64, Vec<u8>)> {
     Some((length, bytes(key)?))
 }
 
-/// What a running process offers to one that takes over.
+/// The sockets and the state that a running process offers to its successor.
 pub(super) struct Offer {
     listener: tokio::net::UnixListener,
     /// The listeners of the workers, the admin listener, and the socket of this offer; in this order.
     sockets: Vec<OwnedFd>,
-    /// The file of the Unix socket for operators: no descriptor of it is passed, because the new process may want another.
+    /// The file of the Unix socket for operators. Its descriptor is not passed, because the new configuration may name
+    /// another file.
     admin_socket: Option<SocketFile>,
     services: Arc<Services>,
 }
@@ -207,7 +208,7 @@ impl Offer {
         Ok(Self { listener: tokio::net::UnixListener::from_std(offer)?, sockets, admin_socket, services })
     }
 
-    /// Waits until another process has taken over. An attempt that fails is logged, and the next one may come.
+    /// Waits until another process has taken over. A failed attempt is logged, and the next one is awaited.
     pub(super) async fn taken(&self) -> Successor {
         loop {
             let outcome = match self.listener.accept().await {
@@ -218,7 +219,7 @@ impl Offer {
                 Ok(successor) => return successor,
                 Err(error) => {
                     self.services.ledger.hand_on(None);
-                    tracing::warn!(target: "previewgate", %error, "another process wanted to take over and failed: serving on");
+                    tracing::warn!(target: "previewgate", %error, "a takeover by another process failed: this process continues to serve");
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }
@@ -232,7 +233,7 @@ impl Offer {
         let (read, mut write) = stream.into_split();
         let mut lines = tokio::io::BufReader::new(read).lines();
         expect(&mut lines, HELLO).await?;
-        tracing::info!(target: "previewgate", "another process wants to take over");
+        tracing::info!(target: "previewgate", "another process begins to take over");
         let stream: &tokio::net::UnixStream = write.as_ref();
         stream.async_io(Interest::WRITABLE, || socket_passing::send(stream, &self.sockets)).await?;
         write.write_all(socket_file_line(self.admin_socket).as_bytes()).await?;
@@ -250,7 +251,7 @@ impl Offer {
 async fn expect(lines: &mut Lines<tokio::io::BufReader<OwnedReadHalf>>, expected: &str) -> io::Result<()> {
     match tokio::time::timeout(PATIENCE, lines.next_line()).await?? {
         Some(line) if line == expected => Ok(()),
-        Some(_) => Err(io::Error::other("it speaks another language")),
+        Some(_) => Err(io::Error::other("its message is not part of this protocol")),
         None => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
@@ -302,7 +303,7 @@ impl Successor {
             Some(number) => (number, true),
             None => (line, false),
         };
-        let number = number.parse().map_err(|_| io::Error::other("it speaks another language"))?;
+        let number = number.parse().map_err(|_| io::Error::other("its message is not part of this protocol"))?;
         self.acknowledge.send_modify(|known| known.note(number, used));
         Ok(())
     }
@@ -336,7 +337,7 @@ mod tests {
     async fn ask_for_state(path: &Path) -> UnixStream {
         let mut stream = UnixStream::connect(path).await.unwrap();
         stream.write_all(format!("{HELLO}\n{READY}\n").as_bytes()).await.unwrap();
-        // Alone: a read ends at the sockets, and tokio takes a read that does not fill its buffer for the last one.
+        // One byte alone: a read ends at the byte that carries the sockets, and tokio takes a short read for the last one.
         assert_eq!(stream.read_u8().await.unwrap(), b's');
         let mut no_socket = vec![0; socket_file_line(None).len()];
         stream.read_exact(&mut no_socket).await.unwrap();
@@ -364,7 +365,7 @@ mod tests {
         let processes = async {
             let mut stuck = ask_for_state(&path).await;
             stuck.read_exact(&mut [0; "state".len()]).await.unwrap();
-            // The patience ends at once. The second process then has the whole patience again.
+            // The time for the first process ends at once. The second process has the whole time again.
             tokio::time::pause();
             tokio::time::advance(PATIENCE).await;
             tokio::time::resume();

@@ -110,7 +110,7 @@ async fn a_new_process_that_fails_leaves_the_old_one_serving() {
             stream.read_exact(&mut [0]).unwrap();
         }
         drop(stream);
-        old.says("failed: serving on").await;
+        old.says("failed: this process continues to serve").await;
         assert_eq!(agent.call(7, "5550101").await.verdict(), "ok", "{words}");
     }
 
