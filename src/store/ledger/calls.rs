@@ -1,5 +1,5 @@
-//! `previews.calls_per_number`: a callout is judged and counted in one step, so that of two callouts that come at once, here
-//! or at two gateways that share the previews, only one can be the last that is permitted.
+//! `previews.calls_per_number`: a callout is judged and counted in one step. Two callouts may come at once, at one gateway
+//! or at two that share the previews; only one of them can be the last permitted call.
 
 use std::sync::Arc;
 
@@ -13,25 +13,26 @@ use crate::store::succession::CallAnswer;
 /// Whether a callout counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
-    /// It does, and may be forwarded.
+    /// It counts, and may be forwarded.
     Yes,
     /// The judge refused it.
     Refused,
-    /// The process that takes over from this one has used up the number meanwhile.
+    /// The process that takes over from this one has already forwarded the last permitted call.
     UsedElsewhere,
 }
 
-/// What decides whether a callout is forwarded. It may be asked more than once, with previews that changed meanwhile; the
-/// last answer counts.
+/// Decides whether a callout is forwarded. It may be called more than once, because previews can change in between. The
+/// last result counts.
 type Judge<'j> = dyn FnMut(&Arc<AgentPreviews>) -> bool + Send + 'j;
 
 impl Ledger {
-    /// Has `judge` decide by the agent's previews of this instant, and counts the call if it agrees. The count is where it
-    /// outlives a crash when this returns.
+    /// Lets `judge` decide by the agent's previews of this instant, and counts the call if it agrees. When this returns,
+    /// the count survives a crash.
     ///
     /// # Errors
-    /// When the shared store did not answer in time and `on_store_failure` is not "local". Whoever forwards the callout
-    /// nevertheless counts it with [`Self::count_unjudged`], whoever does not gives it back with [`Self::return_call`].
+    /// The shared store did not answer in time, and `on_store_failure` is not "local". A caller that forwards the callout
+    /// nevertheless must count it with [`Self::count_unjudged`]; any other caller must give it back with
+    /// [`Self::return_call`].
     pub async fn count_call(
         &self,
         agent: AgentId,
@@ -44,7 +45,7 @@ impl Ledger {
         match (Box::pin(shared.count(agent, control_id, call, judge)).await, shared.on_failure()) {
             (Ok(false), _) => Ok(Counted::Refused),
             (Ok(true), _) => {
-                // Redis has counted it; this gateway's own memory is for times without Redis.
+                // Redis has counted it. It is also counted in memory, for times without Redis.
                 self.change_here(agent, Change::Called(control_id, call.clone()));
                 self.wait_for_journal().await;
                 Ok(Counted::Yes)
@@ -55,7 +56,7 @@ impl Ledger {
         }
     }
 
-    /// Counts a callout that is forwarded although no previews could be asked for.
+    /// Counts a callout that is forwarded although the previews could not be read.
     pub async fn count_unjudged(&self, agent: AgentId, control_id: ControlId, call: &CountedCall) {
         self.note_call(agent, control_id, call);
         self.wait_for_journal().await;
@@ -68,7 +69,7 @@ impl Ledger {
         self.report_to_store(agent, change);
     }
 
-    /// With the ledger's own time, which keeps its order with the ends of sessions.
+    /// The call with the time of the ledger's clock, so that its order among the ends of sessions is right.
     fn dated(&self, call: &CountedCall) -> CountedCall {
         CountedCall { at: self.time.now(), ..call.clone() }
     }
@@ -120,7 +121,7 @@ impl Ledger {
 
     /// Whether the process that takes over must refuse this call of the earlier one. The caller holds the agent's lock.
     pub(super) fn is_one_too_many(&self, agent: AgentId, control_id: ControlId, call: &CountedCall) -> bool {
-        // With Redis, Redis has decided.
+        // With Redis, the decision was made there.
         if self.shared.is_some() {
             return false;
         }
@@ -129,7 +130,7 @@ impl Ledger {
         preview.is_some_and(|preview| preview.calls.is_used(&call.number, self.calls_per_number))
     }
 
-    /// Waits until what was appended to the journal outlives this process, but not long.
+    /// Waits, for a limited time, until the appended entries of the journal survive this process.
     pub(super) async fn wait_for_journal(&self) {
         if let Some(journal) = self.journal.get() {
             journal.written().await;
