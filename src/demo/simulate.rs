@@ -19,16 +19,16 @@ use crate::standard_output::StandardOutput;
 /// With dynamic authentication, a new GUID is issued after this number of polls and handshakes.
 const RENEWED_EVERY: u32 = 5;
 
-/// What kind of CC-Gateway to be.
+/// The properties of the simulated CC-Gateway.
 #[derive(Args, Debug)]
 pub struct SimulateOptions {
-    /// Where to listen; port 0 for any.
+    /// Address to listen on; port 0 for any port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8043")]
     address: SocketAddr,
-    /// HTTPS with a certificate made on the spot (the default).
+    /// Use HTTPS with a certificate that is made at the start (the default).
     #[arg(long, conflicts_with = "plain")]
     tls: bool,
-    /// Plain HTTP.
+    /// Use plain HTTP.
     #[arg(long)]
     plain: bool,
     /// Write the authority that clients must trust to this file (PEM).
@@ -37,13 +37,14 @@ pub struct SimulateOptions {
     /// How long a poll waits for an event.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     poll_wait: Duration,
-    /// Whether a GUID lasts as long as its session, or is renewed now and then.
+    /// "static": a GUID lasts as long as its session. "dynamic": it is renewed after every few polls.
     #[arg(long, value_enum, default_value_t = Auth::Static)]
     auth: Auth,
     /// How long the telephone rings before a call is answered.
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
     ring: Duration,
-    /// How calls go: until the agent ends them, until the customer hangs up after 20 s, or not at all.
+    /// "talks": calls last until the agent ends them. "hangs-up": the customer hangs up after 20 s. "fails": calls are not
+    /// answered.
     #[arg(long, value_enum, default_value_t = Calls::Talks)]
     calls: Calls,
     /// Show the contacts of this campaign to its agents as soon as they sign in.
@@ -88,10 +89,10 @@ pub fn simulate(options: &SimulateOptions) -> Result<(), DemoError> {
 
 async fn serve(options: &SimulateOptions, out: &mut dyn Write) -> Result<(), DemoError> {
     let mut signals = Signals::register()?;
-    let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", options.address));
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", options.address));
     let config = options.simulator_config()?;
     let campaign = config.campaign.clone();
-    let simulator = Simulator::start(config).await.map_err(told)?;
+    let simulator = Simulator::start(config).await.map_err(named)?;
     // For the first commands to try. The agents of a campaign are signed in by their applications.
     let agent = AgentId::try_from(AGENT).map_err(io::Error::other)?;
     let served = campaign.as_ref().is_some_and(|campaign| campaign.agents.contains(&agent));

@@ -17,7 +17,7 @@ use super::telephone::{Call, Caused, Telephone};
 use crate::config::CallPlan;
 use crate::preview::AgentId;
 
-/// Where a session wants its events.
+/// The way in which a session gets its events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// The application polls.
@@ -37,7 +37,7 @@ pub enum Delivery {
 }
 
 impl Delivery {
-    /// For people.
+    /// The text on the page and in the control interface.
     pub(super) fn word(&self) -> &'static str {
         match self {
             Self::Poll => "polls",
@@ -85,13 +85,13 @@ struct Session {
     shown: Vec<(String, Vec<String>)>,
     delivery: Delivery,
     telephone: Telephone,
-    /// How the agent's next calls go, if it was said.
+    /// The course of the agent's next calls; `None` for that of the simulator.
     plan: Option<CallPlan>,
     /// The contact that a campaign offers.
     offer: Option<Offer>,
 }
 
-/// What an agent does at the moment.
+/// The calls and the state of an agent.
 pub(super) struct Activity {
     pub(super) calls: Vec<Call>,
     pub(super) busy: bool,
@@ -123,7 +123,8 @@ impl Agents {
         }
     }
 
-    /// Opens a session. Events that were injected before the sign-in stay queued, those of a session that it replaces do not.
+    /// Opens a session. Events that were injected before any session stay queued. Events of a session that it replaces are
+    /// dropped.
     pub(super) fn sign_in(&self, agent: AgentId, force: bool, delivery: Delivery) -> Result<Opened, Failure> {
         let mut book = self.live(agent);
         let agent = book.entry(agent).or_default();
@@ -252,7 +253,7 @@ impl Agents {
         }
     }
 
-    /// What this agent was shown in its session: control IDs and numbers.
+    /// The previews that this agent was shown in its session: control IDs and numbers.
     pub(super) fn previews(&self, agent: AgentId) -> Vec<(String, Vec<String>)> {
         let book = self.lock();
         let session = book.get(&agent).and_then(|agent| agent.session.as_ref());
@@ -300,19 +301,19 @@ impl Agents {
         Ok(value)
     }
 
-    /// What this agent does; `None` when it is not signed in.
+    /// The calls and the state of this agent; `None` when it is not signed in.
     pub(super) fn activity(&self, agent: AgentId) -> Option<Activity> {
         let book = self.lock();
         let telephone = &book.get(&agent)?.session.as_ref()?.telephone;
         Some(Activity { calls: telephone.calls().to_vec(), busy: telephone.is_busy() })
     }
 
-    /// How the next call of this agent goes, if it was said.
+    /// The course of the next calls of this agent, if one was set.
     pub(super) fn plan(&self, agent: AgentId) -> Option<CallPlan> {
         self.lock().get(&agent)?.session.as_ref()?.plan
     }
 
-    /// Says how the next calls of this agent go. Returns false if it is not signed in.
+    /// Sets the course of the next calls of this agent. Returns false if it is not signed in.
     pub(super) fn set_plan(&self, agent: AgentId, plan: CallPlan) -> bool {
         self.with_session(agent, |session| session.plan = Some(plan)).is_some()
     }
@@ -335,7 +336,7 @@ impl Agents {
         self.activity(agent).is_some_and(|activity| activity.calls.is_empty() && !activity.busy)
     }
 
-    /// Waits until this holds. Asked again whenever a session, a call or an offer changes.
+    /// Waits until the condition holds. It is checked again whenever a session, a call or an offer changes.
     pub(super) async fn until(&self, condition: impl Fn(&Self) -> bool) {
         let mut changes = self.changes.subscribe();
         while !condition(self) && changes.changed().await.is_ok() {}
@@ -359,7 +360,7 @@ impl Agents {
         agent.session.as_ref().map(|session| session.guid.clone())
     }
 
-    /// How the present session wants its events.
+    /// The way in which the present session gets its events.
     pub(super) fn delivery(&self, agent: AgentId) -> Option<Delivery> {
         self.lock().get(&agent)?.session.as_ref().map(|session| session.delivery.clone())
     }

@@ -2,12 +2,12 @@
 //!
 //! | request | effect |
 //! |---|---|
-//! | `PUT voicecall/{id}/answer` | takes the call that rings |
-//! | `POST voicecall/{id}/hold`, `POST voicecall/{id}/gethold?callid=…` | holds the call, and takes it back |
+//! | `PUT voicecall/{id}/answer` | answers the ringing call |
+//! | `POST voicecall/{id}/hold`, `POST voicecall/{id}/gethold?callid=…` | puts the call on hold, and takes it back |
 //! | `DELETE voicecall/{id}/release`, `DELETE voicecall/{id}` | ends the call |
-//! | `POST voicecall/{id}/transfer` | gives the call away; another agent's telephone rings if `address` is one |
-//! | `POST onlineagent/{id}/saybusy?reason=…`, `POST onlineagent/{id}/sayfree` | busy, and not any more |
-//! | `GET onlineagent/{id}/agentstatus` | what the agent does |
+//! | `POST voicecall/{id}/transfer` | gives the call away; if `address` is an agent, the telephone of that agent rings |
+//! | `POST onlineagent/{id}/saybusy?reason=…`, `POST onlineagent/{id}/sayfree` | makes the agent busy, and ends that state |
+//! | `GET onlineagent/{id}/agentstatus` | returns the state of the agent |
 
 use std::sync::Arc;
 
@@ -98,7 +98,7 @@ fn transfer(shared: &Shared, request: &Request, agent: AgentId) -> Result<(), Fa
     let call = shared.agents.with_telephone(agent, |telephone| telephone.transfer(mode == REPORTED))?;
     let receiver = address.parse().ok().filter(|receiver: &AgentId| device == AGENT_DEVICE && *receiver != agent);
     if let Some(receiver) = receiver {
-        // An agent who is not there, or who is in a call, does not get it: it is gone, as it is at any other address.
+        // If that agent is not signed in or is in a call, the call ends here, as it does for any other address.
         let _ = shared.agents.with_telephone(receiver, |telephone| Ok(((), telephone.ring(&call.id, &call.number)?)));
     }
     Ok(())

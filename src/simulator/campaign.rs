@@ -1,4 +1,4 @@
-//! A campaign that runs by itself: contacts are shown to agents, one after the other, and their calls go as planned.
+//! A campaign that runs by itself: it shows contacts to agents, one after the other, and plans the calls.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::shared::Shared;
 use crate::config::{Campaign, Contact};
 use crate::preview::{AgentId, ControlId};
 
-/// Starts the campaign: each of its agents is served as soon as it is there.
+/// Starts the campaign: each of its agents is served as soon as it is signed in.
 pub(super) fn start(shared: &Arc<Shared>) {
     let Some(running) = &shared.campaign else { return };
     for agent in running.campaign.agents.iter().copied() {
@@ -31,7 +31,8 @@ async fn serve(shared: Arc<Shared>, running: Arc<Contacts>, agent: AgentId) {
     }
 }
 
-/// Shows one contact, and waits until it is over: called, given back, not called in time, or the session has ended.
+/// Shows one contact, and waits until it is over. A contact is over when it was called, was given back, or was not called
+/// in time, and when the session ends.
 async fn show(shared: &Shared, campaign: &Campaign, agent: AgentId, contact: &Contact, control_id: ControlId) {
     let numbers = contact.numbers.split(',').count();
     let offer = Offer::new(control_id.to_string(), numbers);

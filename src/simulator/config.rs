@@ -12,7 +12,7 @@ use crate::config::{CallPlan, Campaign};
 /// The wait of a long poll as documented: 100 x 100 ms.
 const DOCUMENTED_POLL_WAIT: Duration = Duration::from_secs(10);
 
-/// How GUIDs live (docs/protocol.md 2).
+/// How long GUIDs are valid (docs/protocol.md 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMode {
     /// A GUID lasts as long as its session.
@@ -41,7 +41,7 @@ impl PushRetry {
 /// What kind of CC-Gateway to be.
 #[derive(Clone, Debug)]
 pub struct SimulatorConfig {
-    /// Where to listen; port 0 for any.
+    /// The address to listen on; port 0 for any port.
     pub address: SocketAddr,
     /// Absent: plain HTTP.
     pub tls: Option<Arc<ServerConfig>>,
@@ -51,17 +51,17 @@ pub struct SimulatorConfig {
     pub idle_sign_out: Duration,
     /// The node's name, at the end of each GUID.
     pub node: String,
-    /// How GUIDs live.
+    /// How long GUIDs are valid.
     pub auth: AuthMode,
     /// How preview events are spelled.
     pub events: EventShape,
     /// Whether a callout is followed by PhoneAlerting, PhoneOffhook and Talking.
     pub follow_ups: bool,
-    /// How calls go. Only a strict simulator has calls with a state.
+    /// The course of calls. Only a strict simulator has calls with a state.
     pub call: CallPlan,
     /// Whether failed pushes are repeated. Absent: never, so that a test sees each attempt once.
     pub push_retry: Option<PushRetry>,
-    /// Contacts that are shown by themselves. Its calls need a strict simulator.
+    /// A campaign that shows contacts by itself. Its calls need a strict simulator.
     pub campaign: Option<Campaign>,
     /// Whether every callout succeeds, so that every refusal comes from the gateway.
     pub lenient_callouts: bool,
@@ -70,7 +70,7 @@ pub struct SimulatorConfig {
     pub strict: bool,
     /// Whether `/simulator/` is served.
     pub control: bool,
-    /// How many requests the journal keeps.
+    /// Maximum number of requests in the journal.
     pub journal_entries: usize,
 }
 

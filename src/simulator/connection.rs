@@ -17,7 +17,7 @@ use super::shared::{Open, Shared};
 use super::{control, vendor};
 use crate::stream::Stream;
 
-/// How much of a request body is kept; the rest is counted.
+/// Bytes of a request body that are kept; the rest is only counted.
 const KEPT_BODY: usize = 256 * 1024;
 /// How long a peer may take to close after an orderly end.
 const LINGER: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! The contacts of a campaign: which are still to be shown, and how far it has come.
+//! The contacts of a campaign that are still to be shown, and its progress.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::config::{Campaign, Contact};
 use crate::preview::{AgentId, ControlId};
 
-/// How far a campaign has come.
+/// The progress of a campaign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CampaignProgress {
     /// Contacts of the campaign.
     pub contacts: usize,
-    /// How many were shown, in all rounds.
+    /// Contacts that were shown, in all rounds.
     pub shown: u64,
-    /// How many of those are over.
+    /// Shown contacts that are over.
     pub over: u64,
 }
 
@@ -56,7 +56,7 @@ impl Contacts {
         Some((contact, control_id))
     }
 
-    /// A contact that was shown is over.
+    /// Counts a shown contact as over.
     pub(super) fn one_is_over(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).progress.over += 1;
     }

@@ -8,11 +8,11 @@
 //! | `POST /simulator/agents/{id}/sign-out` | ends the session; no client is notified |
 //! | `POST /simulator/agents/{id}/events` | queues the event object in the body |
 //! | `POST /simulator/agents/{id}/preview` | `{"controlid": 11776, "dialeddigits": "100,101"}` becomes a preview; `"eventType": "AgentEvent_Preview"` chooses the event, `"callData"` its data |
-//! | `POST /simulator/agents/{id}/calls` | how the agent's next calls go: `{"outcome": "fails", "ring": "2s"}`; outcomes are `talks`, `hangs_up` (after `"talk"`) and `fails` |
+//! | `POST /simulator/agents/{id}/calls` | sets the course of the agent's next calls: `{"outcome": "fails", "ring": "2s"}`; outcomes are `talks`, `hangs_up` (after `"talk"`) and `fails` |
 //! | `POST /simulator/agents/{id}/hang-up` | the customer of the present call hangs up |
-//! | `POST /simulator/agents/{id}/release` | the agent's preview is over |
-//! | `GET /simulator/campaign` | how far the campaign has come; null without one |
-//! | `GET /simulator/journal` | what arrived, credentials redacted; `?newest=50` limits it; `DELETE` empties it |
+//! | `POST /simulator/agents/{id}/release` | ends the agent's preview |
+//! | `GET /simulator/campaign` | the progress of the campaign; null without one |
+//! | `GET /simulator/journal` | the requests that arrived, credentials redacted; `?newest=50` limits it; `DELETE` empties it |
 //! | `POST /simulator/misbehave` | a [`Misbehaviour`]: `{"fault": "break", "at": "after_request", "how": "reset", "path": "previewCallout", "agent": "101", "times": 2}`; `DELETE` clears all |
 //!
 //! Requests to the control interface are not in the journal, and no fault applies to them.

@@ -41,7 +41,7 @@ impl EventShape {
         self.preview_of(agent, control_id, numbers, None, &self.call_data)
     }
 
-    /// The same, as this event and with this `callData`.
+    /// A preview with this `callData`, as the given event or as the one for its numbers.
     pub fn preview_of(
         &self,
         agent: AgentId,

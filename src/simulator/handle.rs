@@ -70,7 +70,7 @@ impl SimulatorHandle {
         self.0.agents.guid(agent)
     }
 
-    /// How the agent's session wants its events.
+    /// The way in which the agent's session gets its events.
     pub fn delivery(&self, agent: AgentId) -> Option<Delivery> {
         self.0.agents.delivery(agent)
     }
@@ -85,12 +85,12 @@ impl SimulatorHandle {
         self.0.rules.clear();
     }
 
-    /// How far the campaign has come; `None` without one.
+    /// The progress of the campaign; `None` without one.
     pub fn campaign(&self) -> Option<CampaignProgress> {
         self.0.campaign.as_ref().map(|campaign| campaign.progress())
     }
 
-    /// Every request that arrived, in the order in which they had been read; the newest when there were too many.
+    /// The requests that arrived, in the order in which they were read. If there were too many, only the newest.
     pub fn journal(&self) -> Vec<Arc<JournalEntry>> {
         self.0.journal.entries()
     }

@@ -56,7 +56,7 @@ use shared::{Open, Shared};
 
 use crate::stream::Stream;
 
-/// Enough for ten thousand clients that all connect at once.
+/// Clients that may connect at once before the simulator accepts them.
 const BACKLOG: u32 = 8192;
 /// Bytes that wait in each direction of an in-memory connection.
 const PIPE: usize = 64 * 1024;

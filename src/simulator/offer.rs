@@ -2,7 +2,7 @@
 
 use super::telephone::{Call, Caused};
 
-/// One contact, as far as it has come.
+/// One contact and its state.
 #[derive(Debug)]
 pub(super) struct Offer {
     control_id: String,
@@ -14,7 +14,7 @@ pub(super) struct Offer {
 }
 
 impl Offer {
-    /// A contact with so many numbers.
+    /// A contact with this number of telephone numbers.
     pub(super) fn new(control_id: String, numbers: usize) -> Self {
         Self { control_id, untried: numbers, calling: false, over: false }
     }

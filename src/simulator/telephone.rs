@@ -48,10 +48,10 @@ pub(super) struct Call {
     pub(super) id: String,
     /// The number at the other end.
     pub(super) number: String,
-    /// The preview that it follows from.
+    /// The control ID of the preview that it follows from.
     pub(super) control_id: Option<String>,
     pub(super) state: CallState,
-    /// When it came into this state.
+    /// The time at which it entered this state.
     pub(super) since: Instant,
 }
 
@@ -76,7 +76,7 @@ impl Call {
     }
 }
 
-/// What an agent's telephone does.
+/// The calls of an agent's telephone, and whether the agent is busy.
 #[derive(Debug, Default)]
 pub(super) struct Telephone {
     calls: Vec<Call>,
@@ -121,19 +121,19 @@ impl Telephone {
         Ok(vec![(event, content)])
     }
 
-    /// The agent takes the call that rings.
+    /// The agent answers the ringing call.
     pub(super) fn answer(&mut self) -> Result<Caused, Failure> {
         let call = self.active().filter(|call| call.state == CallState::Alerting);
         call.map(connected).ok_or(Failure::NothingToAnswer)
     }
 
-    /// The call has rung long enough, and is answered. Nothing happens if it is over, or was answered before.
+    /// The called person answers. No event if the call is over or was answered before.
     pub(super) fn connect(&mut self, id: &str) -> Caused {
         let call = self.active().filter(|call| call.id == id && call.state == CallState::Alerting);
         call.map(connected).unwrap_or_default()
     }
 
-    /// The call has rung long enough, and nobody answers.
+    /// The called person does not answer: the call ends.
     pub(super) fn fail(&mut self, id: &str) -> Caused {
         let rings = |call: &Call| call.id == id && call.state == CallState::Alerting;
         self.remove(rings).map_or_else(Vec::new, |call| self.after(vec![(CALL_OUT_FAIL, call.content())], &call))
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_answers_or_the_customer_hangs_up() {
+    fn a_call_ends_without_an_answer_or_when_the_customer_hangs_up() {
         let mut telephone = Telephone::default();
         telephone.dial("c-1", "100", None).unwrap();
         let failed = telephone.fail("c-1");
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_call_there_is_nothing_to_do() {
+    fn without_a_call_each_control_fails_with_its_own_code() {
         let mut telephone = Telephone::default();
         assert_eq!(code(telephone.answer()), "200-002");
         assert_eq!(code(telephone.hold()), "200-013");

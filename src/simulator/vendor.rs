@@ -16,8 +16,7 @@ use crate::preview::AgentId;
 
 type Outcome = Result<Answer, Failure>;
 
-/// Answers a request below `/agentgateway/`. If a poll's future is dropped while it waits, it
-/// takes no event.
+/// Answers a request below `/agentgateway/`. A poll whose future is dropped while it waits takes no event.
 pub(super) async fn answer(shared: &Arc<Shared>, request: &Request) -> Answer {
     if request.head.method == "OPTIONS" {
         return preflight(request);
@@ -120,7 +119,7 @@ async fn poll(shared: &Shared, request: &Request, id: &str) -> Outcome {
     let mut held = None;
     let deadline = Instant::now() + shared.config.poll_wait;
     loop {
-        // It listens before it looks, so that an event that comes in between wakes this poll too.
+        // The wait begins before the look-up, so that an event that comes in between wakes this poll too.
         let mut woken = std::pin::pin!(wake.notified());
         woken.as_mut().enable();
         shared.agents.check(agent, request.guid())?;

@@ -80,7 +80,7 @@ async fn an_agent_controls_a_call_from_the_first_ring_to_the_end() {
 }
 
 #[tokio::test]
-async fn a_busy_agent_says_so_and_the_status_tells() {
+async fn an_agent_becomes_busy_and_ready_and_its_status_follows() {
     let (_simulator, _, mut client, guid) = shown(CallPlan::AT_ONCE).await;
     let status = format!("{BASE}/onlineagent/101/agentstatus");
     assert_eq!(client.ask("GET", &status, &guid, "").await["result"]["agentState"], 4);
@@ -158,7 +158,7 @@ async fn a_transferred_call_rings_at_the_other_agent() {
 }
 
 #[tokio::test]
-async fn a_preview_is_shown_by_the_event_of_choice() {
+async fn a_preview_is_shown_as_the_requested_event() {
     let (_simulator, _, mut client, guid) = shown(CallPlan::AT_ONCE).await;
     for event in ["AgentEvent_Preview", "AgentEvent_Preview_CallOut", "AgentEvent_Preview_CallOut_Ex"] {
         let body = json!({"controlid": 9, "dialeddigits": "100", "eventType": event, "callData": "d"}).to_string();
@@ -221,7 +221,7 @@ async fn a_campaign_shows_its_contacts_one_after_the_other() {
     assert_eq!(handle.campaign().map(|campaign| campaign.shown), Some(3));
 }
 
-/// As docs/protocol.md 6.3 has it: again after a pause, and in the end the agent is signed out.
+/// docs/protocol.md 6.3: repeated after a pause; in the end the agent is signed out.
 #[tokio::test]
 async fn a_push_that_fails_is_repeated_until_the_platform_gives_up() {
     let (application, received) = with(SimulatorConfig::default()).await;

@@ -373,7 +373,7 @@ async fn events_are_pushed_in_order_to_sessions_that_asked_for_it() {
     let guid = guid_in(&client.read().await.0);
     handle.preview(agent(), ControlId(5), "100");
     handle.wait_for_pushes(1).await;
-    // This comes first: it fails clearly if the name cannot be resolved.
+    // This assertion is first: if the name cannot be resolved, it says so.
     let answer = handle.pushes()[0].answer.clone().unwrap();
     assert_eq!(answer.0, 200);
     let pushed = &received.journal()[0];
