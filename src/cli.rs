@@ -43,14 +43,14 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve, until SIGTERM or SIGINT.
+    /// Run the gateway until SIGTERM or SIGINT.
     #[command(after_help = help::RUN)]
     Run {
         /// The configuration file (TOML).
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Take over from the gateway that listens on the same address: it passes its sockets and its previews, finishes
-        /// its requests and ends. Without such a gateway, start as usual.
+        /// Take over from the running gateway that listens on the same address. The running gateway passes on its sockets
+        /// and its previews, finishes its requests and ends. Without such a gateway, start as usual.
         #[arg(long)]
         takeover: bool,
     },
@@ -64,7 +64,7 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
-    /// Serve a simulated CC-Gateway alone, until SIGTERM or SIGINT.
+    /// Run a simulated CC-Gateway alone, until SIGTERM or SIGINT.
     #[command(after_help = help::SIMULATE)]
     Simulate(SimulateOptions),
     /// Explain what the gateway would decide about a request after these events, step by step, offline.
@@ -229,7 +229,7 @@ fn check(options: &check::Options, out: &mut impl Write) -> Result<(), Failure> 
 }
 
 fn run(path: &Path, takeover: bool) -> Result<(), Failure> {
-    // This comes first: it changes the environment while no other thread can read it.
+    // This must come first: it changes the environment, which is safe only before there is another thread.
     let inherited = Inherited::from_environment().map_err(other)?;
     let signals = Signals::register().map_err(other)?;
     let notifier = Notifier::from_environment();

@@ -4,7 +4,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Limits;
 
-/// Descriptors that are not for clients and requests: files, listeners, the admin listener and the log.
+/// Descriptors for everything except clients and requests: files, listeners, the admin listener and the log.
 const OTHERS: u64 = 128;
 
 /// Raises the soft limit as far as the process may.

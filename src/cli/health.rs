@@ -15,7 +15,7 @@ const MAX_ANSWER: usize = 4096;
 /// Characters of an answer that are printed.
 const MAX_SHOWN: usize = 200;
 
-/// Whom to ask.
+/// Which gateway to ask, and how long to wait.
 #[derive(clap::Args)]
 pub(super) struct Options {
     /// The configuration file of the gateway: its admin.address is asked.
@@ -32,7 +32,7 @@ pub(super) struct Options {
     timeout: Duration,
 }
 
-/// Where a gateway is asked.
+/// The address or the socket at which the gateway is asked.
 #[derive(Clone, Debug)]
 enum Place {
     Address(SocketAddr),

@@ -14,12 +14,12 @@ Examples:
   previewgate run --config /etc/previewgate/previewgate.toml
 
 Signals:
-  TERM, INT  stop: not ready, drain, end; the second one cuts open connections at once
+  TERM, INT  stop: report not ready, finish open requests, end; a second one cuts open connections at once
   HUP        read the configuration again; a bad one changes nothing
   USR1, ...  ignored: there is no log file to reopen
 
 Exit codes:
-  0   ended in order
+  0   stopped as asked
   1   an address cannot be bound, or another failure
   2   wrong usage
   78  the configuration is refused";
@@ -42,7 +42,7 @@ Examples:
 
 Exit codes:
   0  every step ended as expected
-  1  a step did not, or the demo cannot start
+  1  a step ended differently, or the demo cannot start
   2  wrong usage";
 
 pub(super) const SIMULATE: &str = "\
@@ -63,9 +63,9 @@ Examples:
   previewgate explain --events events.jsonl --request callout.json --agent 1001
 
 Exit codes:
-  0   explained, whatever the decision is
+  0   explained (the decision itself can be a refusal)
   1   a file cannot be read, or another failure
-  2   wrong usage, or nothing names the agent
+  2   wrong usage, or the agent is not named anywhere
   78  the configuration is refused";
 
 pub(super) const AUDIT: &str = "\
@@ -77,7 +77,7 @@ Examples:
 
 Exit codes:
   0  done; `verify`: proved
-  1  a failure; `verify`, `show`, `report`, `reconcile`: the log was changed, or a verdict does not follow;
+  1  a failure; `verify`, `show`, `report`, `reconcile`: the log was changed, or a verdict contradicts the rule;
      `reconcile`: there are differences; `show`: nothing is recorded about the call
   2  wrong usage
   3  `verify`: something is missing, and a crash or a full disk explains it
@@ -91,7 +91,7 @@ Examples:
   previewgate replay --audit gateway-1 --audit gateway-2 --config stricter.toml --summary
 
 Exit codes:
-  0   done; also if callouts would be decided differently
+  0   done (callouts that would be decided differently are no failure)
   1   a file cannot be read, or another failure
   2   wrong usage
   78  the configuration is refused";

@@ -1,4 +1,4 @@
-//! Signals. Their handlers are registered before the configuration is read, so that no signal ends a gateway that starts.
+//! Signals. Their handlers are registered before the configuration is read, so that no signal can end a starting gateway.
 //!
 //! | signal | effect |
 //! |---|---|
@@ -68,7 +68,7 @@ impl Signals {
         Ok(Self { orders, cutter, stop })
     }
 
-    /// Returns a callback that makes [`Signals::obey`] return, for when another process has taken over.
+    /// Returns a callback that makes [`Signals::obey`] return. It is called when another process has taken over.
     pub(super) fn stopper(&self) -> HandedOver {
         let stop = self.stop.clone();
         Box::new(move || {

@@ -1,6 +1,6 @@
 //! `previewgate report`: what decision logs say about monitor mode, and what to enforce next.
 //!
-//! It reads JSON lines, rotated and compressed ones too, or the directories of audit logs. [`lines`] and [`audit`] find the
+//! It reads log files with JSON lines, rotated and compressed ones too, or the directories of audit logs. [`lines`] and [`audit`] find the
 //! decisions, [`tally`] counts them, [`advice`] says for each reason whether to enforce it, [`text`] prints.
 
 mod advice;

@@ -26,7 +26,7 @@ pub(super) struct Decided {
     pub(super) reason: Reason,
     pub(super) agent: Option<u32>,
     pub(super) preview_age: Option<Duration>,
-    /// How many like this: refusals may be recorded as a number only.
+    /// The number of such decisions: an audit log can hold refusals as a number only.
     pub(super) times: u64,
 }
 
@@ -53,7 +53,7 @@ impl Line {
 pub(super) struct Tally {
     /// Lines of all kinds.
     pub(super) lines: u64,
-    /// They are those of an audit log.
+    /// Whether the lines are those of an audit log.
     pub(super) from_audit: bool,
     /// Lines that are not JSON.
     pub(super) unreadable: u64,
@@ -155,7 +155,7 @@ impl Tally {
 
 /// `2026-11-22T10`
 fn hour(at: SystemTime) -> String {
-    // Times before 1970 cannot be written, and no gateway recorded any.
+    // Times before 1970 cannot be formatted. No gateway has recorded any.
     humantime::format_rfc3339_seconds(at.max(UNIX_EPOCH)).to_string().chars().take("2026-11-22T10".len()).collect()
 }
 

@@ -110,19 +110,19 @@ fn recommendation(out: &mut String, tally: &Tally) -> std::fmt::Result {
     if waiting.is_empty() {
         writeln!(out, "\nRecommendation: set validation.mode = \"enforce\" and reload.")?;
     } else {
-        writeln!(out, "\nRecommendation: enforce all but what needs a look first.\n")?;
+        writeln!(out, "\nRecommendation: enforce everything except the reasons below, which need a look first.\n")?;
         writeln!(out, "[validation]\nmode = \"enforce\"\n\n[validation.reasons]")?;
         for reason in &waiting {
             writeln!(out, "{reason} = \"monitor\"")?;
         }
     }
     if tally.reasons.contains_key(Reason::ForeignSession.as_str()) {
-        writeln!(out, "\nforeign_session is decided by validation.session.")?;
+        writeln!(out, "\nfor foreign_session, validation.session decides between enforce and monitor.")?;
     }
     Ok(())
 }
 
-/// Reasons that should not be enforced yet.
+/// The reasons that should not be enforced yet.
 fn waiting(tally: &Tally) -> Vec<&'static str> {
     let waits = |counts: &&OfReason| advice(counts, tally).is_some_and(|advice| !advice.enforce);
     tally.reasons.values().filter(waits).map(|counts| counts.reason.as_str()).collect()
