@@ -94,7 +94,7 @@ fn paths_inside_code_and_macros_count_like_imports() {
 }
 
 #[test]
-fn a_parent_that_only_hands_its_children_on_is_in_no_circle() {
+fn a_parent_that_only_reexports_its_children_is_in_no_circle() {
     assert_no_circle(&[
         ("lib.rs", "mod p;"),
         ("p/mod.rs", "mod a; mod b; pub use a::A; pub use b::B; pub struct P;"),
@@ -104,7 +104,7 @@ fn a_parent_that_only_hands_its_children_on_is_in_no_circle() {
 }
 
 #[test]
-fn a_parent_that_works_with_what_it_hands_on_is_in_a_circle() {
+fn a_parent_that_uses_its_reexports_is_in_a_circle() {
     for text in ["pub use a::A; fn f(_: A) {}", "use a::A; fn f(_: A) {}", "fn f() { a::A::new() }"] {
         assert_circle(
             &[
@@ -146,7 +146,7 @@ fn items_that_a_macro_makes_and_exported_macros_have_a_file() {
 }
 
 #[test]
-fn what_only_tests_use_does_not_count() {
+fn imports_of_tests_do_not_count() {
     assert_no_circle(&[
         ("lib.rs", "mod a; mod b; #[cfg(test)] mod only_tests;"),
         ("a.rs", "pub struct A; #[cfg(test)] mod tests { use crate::b::B; }"),

@@ -158,7 +158,7 @@ fn a_call_that_is_left_out_is_found() {
 }
 
 #[test]
-fn calls_that_are_no_calls_of_this_number_do_not_count() {
+fn a_call_of_another_number_is_found_and_an_unknown_call_is_noted() {
     let other_number = after(|scene| {
         let first = scene.ok(&[]);
         let other = scene.judged("88881002", &[], Reason::Ok);

@@ -230,7 +230,7 @@ fn reconcile(site: &Site, cdr: &str, more: &[&str]) -> (i32, String) {
 }
 
 #[test]
-fn calls_that_went_round_the_gateway_are_found() {
+fn calls_that_bypassed_the_gateway_are_found() {
     let site = Site::new();
     three_days(&site, "a");
     let numbers = text(&site.path("numbers"));

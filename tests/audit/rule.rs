@@ -70,7 +70,7 @@ fn each_verdict_that_does_not_follow_is_named() {
 }
 
 #[test]
-fn what_another_agent_was_shown_is_no_reason() {
+fn a_preview_of_another_agent_permits_no_call() {
     let verification = after(|_, gateway| {
         let previews = gateway.previews(101);
         let decision = gateway.record(102, &callout(7, "88881001"), &previews, Verdict::Forwarded, Reason::Ok);
@@ -80,7 +80,7 @@ fn what_another_agent_was_shown_is_no_reason() {
 }
 
 #[test]
-fn a_preview_that_expired_is_no_reason() {
+fn an_expired_preview_permits_no_call() {
     let verification = after(|site, gateway| {
         let previews = gateway.previews(101);
         site.clock.advance(Duration::from_secs(1800));

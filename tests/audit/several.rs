@@ -43,7 +43,7 @@ fn every_kind_of_end_that_another_gateway_recorded_is_compared() {
 }
 
 #[test]
-fn a_callout_that_was_let_through_although_is_only_noted() {
+fn an_end_at_another_gateway_is_only_noted_for_an_unverified_callout() {
     let site = Site::new();
     let (mut a, mut b) = (site.gateway("a"), site.gateway("b"));
     b.configure(ConfigTrigger::Signal, "monitor");
@@ -65,7 +65,7 @@ fn a_callout_that_was_let_through_although_is_only_noted() {
 }
 
 #[test]
-fn an_end_of_another_preview_of_which_a_gateway_knows_one_is_compared() {
+fn an_end_at_a_gateway_with_a_preview_of_its_own_is_compared() {
     let verification = forwarded_after(|a| {
         // It knows a preview of its own, under the same control ID or another one, and ends all.
         a.show(101, 8, &["88881001"]);

@@ -59,7 +59,7 @@ async fn a_proxy_that_ends_tls_says_how_the_client_has_connected() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_no_trusted_proxy_names_nobody_else() {
+async fn a_client_that_is_no_trusted_proxy_cannot_name_another_client() {
     let lab = Setup::plain().settings("listener.trusted_proxies = [\"10.0.0.6\"]").start().await;
     let claims = [("X-Forwarded-For", "6.6.6.6"), ("Forwarded", "for=6.6.6.6"), ("X-Forwarded-Proto", "https")];
     assert!(logged_client(&lab, "a", &claims).await.starts_with("127.0.0.1:"));

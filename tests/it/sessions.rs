@@ -413,7 +413,7 @@ async fn a_stranger_cannot_have_a_guid_taken_for_the_agents_own() {
 
 /// The platform ends a held poll of the earlier session when a new one begins.
 #[tokio::test]
-async fn a_poll_of_the_earlier_session_does_not_bring_its_guid_back() {
+async fn a_poll_of_the_earlier_session_does_not_make_its_guid_valid_again() {
     let lab = Setup::plain().settings("validation.session = \"enforce\"").lenient().start().await;
     let earlier = lab.agent(101).await;
     let held = lab.simulator.requests() + 1;

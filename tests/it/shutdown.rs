@@ -34,7 +34,7 @@ async fn a_stopping_gateway_is_not_ready_but_still_serves() {
 }
 
 #[tokio::test]
-async fn what_was_begun_is_finished_and_no_client_is_refused_before() {
+async fn open_requests_are_finished_and_no_client_is_refused_before_the_end() {
     for setup in [Setup::plain(), Setup::encrypted()] {
         // A follow-up event of the callout would be the answer to the held poll.
         let setup = setup.lenient().simulator(|simulator| simulator.poll_wait = LONG);
@@ -175,7 +175,7 @@ async fn a_client_that_was_accepted_before_the_drain_gets_an_answer() {
 }
 
 #[tokio::test]
-async fn clients_in_the_backlog_get_an_answer_although_the_gateway_is_about_to_end() {
+async fn clients_in_the_backlog_get_an_answer_while_the_gateway_ends() {
     let (app, _site) = Setup::plain().config(|config| config.shutdown.drain = LONG).bind().await;
     // More than tokio lets a task accept in one go. They have sent their requests already: a client that is slow to do
     // so once the drain has begun is not waited for.

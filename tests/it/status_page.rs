@@ -135,7 +135,7 @@ async fn what_needs_attention_is_at_the_top() {
 /// The endpoint is unproven until something reaches it; the snapshot has an age; the audit log has a head, a checkpoint and
 /// open decisions.
 #[tokio::test]
-async fn what_is_kept_and_what_is_proved_is_shown() {
+async fn the_status_page_shows_the_state_of_snapshot_and_audit_log() {
     let settings = "previews.snapshot = \"previews.snapshot\"\nupstream.probe.kind = \"none\"";
     let lab = Setup::plain().lenient().audited().settings(settings).start().await;
     let before = page(&lab, "").await;

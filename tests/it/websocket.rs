@@ -37,7 +37,7 @@ async fn read_head(socket: &mut TcpStream) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_allowed_is_carried_both_ways_and_counted() {
+async fn an_allowed_websocket_is_carried_both_ways_and_counted() {
     let (platform, mut heads) = echoing_platform().await;
     let lab =
         Setup::plain().upstreams(&[platform]).config(|config| config.validation.allow_websocket = true).start().await;

@@ -87,7 +87,7 @@ async fn no_decision_is_lost_when_another_process_takes_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_old_process_still_answers_is_in_its_own_chain() {
+async fn answers_of_the_old_process_are_in_its_own_chain() {
     let site = Setup::plain().lenient().audited().settings("shutdown.drain = \"1h\"").site().await;
     let mut old = site.run().await;
     let agent = old.agent(101).await;

@@ -140,7 +140,7 @@ async fn a_snapshot_that_others_can_write_is_not_used() {
 
 /// Ownership of GUIDs outlives both an orderly end and a crash, and no GUID is in any file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whose_a_guid_is_is_known_again_after_a_restart() {
+async fn the_owner_of_a_guid_is_known_after_a_restart() {
     let settings = format!(
         "previews.snapshot = \"{SNAPSHOT}\"\npreviews.snapshot_interval = \"1h\"\nvalidation.session = \"enforce\""
     );

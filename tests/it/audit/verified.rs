@@ -55,7 +55,7 @@ async fn sign_in_again(lab: &Lab, number: u32) {
 
 /// Decisions, previews and ends are in order by one clock: here it stands still, and each sign-in moves it on.
 #[tokio::test]
-async fn what_happens_within_one_millisecond_is_proved() {
+async fn events_of_one_millisecond_are_proved() {
     let clock = Arc::new(ManualClock::new(SystemClock::new().now()));
     let lab = Setup::plain().audited().clock(clock).start().await;
     let agents = [lab.agent(101).await, lab.agent(102).await, lab.agent(103).await];

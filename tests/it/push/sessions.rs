@@ -151,7 +151,7 @@ async fn an_address_dies_with_its_session_and_the_next_session_has_its_own() {
 
 /// What does not end a session does not end its push address either.
 #[tokio::test]
-async fn an_address_outlives_what_ends_no_session() {
+async fn a_push_address_survives_requests_that_end_no_session() {
     let site = PushSite::new().await;
     let gateway = site.start();
     succeeds(&site, sign_in(site.push_url_sign_in())).await;

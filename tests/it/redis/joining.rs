@@ -18,7 +18,7 @@ async fn readiness(lab: &RedisLab) -> u16 {
 }
 
 #[tokio::test]
-async fn a_gateway_that_has_not_reached_redis_yet_is_not_ready_and_judges_nothing() {
+async fn a_gateway_that_has_not_reached_redis_is_not_ready_and_its_callouts_wait() {
     let Some(mut server) = RedisServer::start(Kind::Plain) else { return };
     server.kill();
     let mut lab = RedisLab::unconnected(server, &[&format!("{REJECT}start_timeout = \"60s\"")]).await;

@@ -92,7 +92,7 @@ async fn what_is_pushed_through_one_gateway_counts_at_the_other_before_the_appli
 }
 
 #[tokio::test]
-async fn a_snapshot_is_of_what_this_gateway_saw_and_stands_in_for_a_redis_that_knows_nothing() {
+async fn a_snapshot_holds_the_previews_of_this_gateway_and_is_used_while_redis_is_empty() {
     let Some(server) = RedisServer::start(Kind::Plain) else { return };
     let file = server.directory.path().join("previews.snapshot");
     let mut lab = RedisLab::with(server, &[LOCAL, LOCAL]).await;
