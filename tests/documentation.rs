@@ -154,7 +154,7 @@ fn reference() -> String {
     table
 }
 
-/// `UPDATE_DOCS=1 cargo test --test documentation reference` writes the table anew.
+/// `UPDATE_DOCS=1 cargo test --test documentation reference` writes the table again.
 #[test]
 fn the_reference_of_all_keys_is_the_one_of_the_code() {
     const MARK: &str = "<!-- generated from the keys -->\n";

@@ -59,8 +59,8 @@ impl User {
         named.filter_map(|named| self.objection(&named).or_else(|| self.foreign_file(&named))).collect()
     }
 
-    /// A file of the audit log that somebody else has made, such as root by a start by hand: the gateway then begins
-    /// another chain, or has no key.
+    /// A file of the audit log that another user has made, such as root when it started the gateway by hand: the gateway
+    /// then begins another chain, or has no key.
     fn foreign_file(&self, NamedPath { key, path, access }: &NamedPath) -> Option<String> {
         if *access != PathAccess::Write || !key.starts_with("audit.") {
             return None;

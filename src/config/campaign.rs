@@ -84,7 +84,7 @@ label_enum! {
         Talks = "talks",
         /// The customer answers, and ends the call after a while.
         HangsUp = "hangs_up",
-        /// The call cannot be made, or nobody answers: `AgentEvent_Call_Out_Fail`.
+        /// The call cannot be made, or is not answered: `AgentEvent_Call_Out_Fail`.
         Fails = "fails",
     }
 }
@@ -152,7 +152,7 @@ impl Campaign {
     }
 }
 
-/// `[[contacts]]`. A contact may be there twice: somebody may be called again.
+/// `[[contacts]]`. A contact may be listed twice, because a person may be called again.
 struct Contacts(CallPlan);
 
 impl Kind for Contacts {

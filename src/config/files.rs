@@ -32,7 +32,7 @@ pub(super) enum FileContent {
     Password,
     /// At least 32 bytes.
     PushKey,
-    /// An Ed25519 key, PEM. Other users must not be able to read it: whoever has it can forge records.
+    /// An Ed25519 key, PEM. Other users must not be able to read it: with it, records can be forged.
     SigningKey,
     /// The public key of an auditor.
     Recipient,

@@ -44,7 +44,7 @@ pub(super) async fn prove(
 ) -> io::Result<Vec<String>> {
     let mut wrong = Vec::new();
     let heading = |out: &mut dyn Write, text: &str| writeln!(out, "\n{}", style.paint(Colour::Bold, text));
-    heading(out, "The audit log: proof for somebody who does not trust this gateway")?;
+    heading(out, "The audit log: proof for a reader who does not trust this gateway")?;
     writeln!(
         out,
         "Each record holds the digest of the one before, and signed checkpoints seal them. The verifier applies the rule"
@@ -66,7 +66,7 @@ pub(super) async fn prove(
             wrong.push("the audit log does not tell a call".to_owned());
         }
     }
-    heading(out, "A copy of it, in which somebody made the refusal of step 6 a permitted call")?;
+    heading(out, "A copy of it, in which the refusal of step 6 was changed into a permitted call")?;
     tamper(scratch)?;
     let found = run(scratch, &verify_arguments(COPY))?;
     let is_fault = |line: &str| line.starts_with("broken") || line.starts_with("result");

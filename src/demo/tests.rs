@@ -37,7 +37,7 @@ async fn every_step_ends_as_expected() {
     ] {
         assert!(words.contains(proof), "{proof}\n{printed}");
     }
-    // Readable where it is read, and nobody's number in the log.
+    // Readable on the terminal, and no whole number in the log.
     assert!(printed.lines().all(|line| line.chars().count() <= 120), "{printed}");
     let (_, log) = printed.split_once("Decision log").unwrap();
     let callouts = SCRIPT.iter().filter(|step| step.expected.decision.is_some()).count();

@@ -83,7 +83,7 @@ impl Walk<'_> {
     fn evaluation(&mut self, agent: AgentId) -> Result<Evaluation, GatewayError> {
         let Some(body) = &self.request.body else {
             self.report.line(
-                "the body is shorter than its Content-Length (or lacks its last chunk): the gateway waits in vain",
+                "the body is shorter than its Content-Length (or lacks its last chunk): the gateway waits until limits.callout_body_timeout",
             );
             return Err(GatewayError::BodyTimeout);
         };

@@ -61,7 +61,7 @@ impl Admission {
 
 impl Accepted {
     /// Counts the connection for its client, unless `limits.connections_per_client` is reached. The connection of a
-    /// trusted proxy counts for nobody: its requests count for their own clients.
+    /// trusted proxy counts for no client: its requests count for their own clients.
     pub(super) fn identify(self, client: IpAddr, generation: &Generation) -> Option<Admitted> {
         let (config, services) = (&generation.config, &generation.services);
         if config.listener.trusts(client) {

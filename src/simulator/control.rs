@@ -148,7 +148,7 @@ fn hang_up(shared: &Shared, id: &str) -> Result<Value, String> {
     });
     match hung_up {
         Ok(true) => Ok(Value::Null),
-        Ok(false) => Err("nobody is connected to the agent".to_owned()),
+        Ok(false) => Err("the agent is not connected to a customer".to_owned()),
         Err(failure) => Err(failure.message().to_owned()),
     }
 }

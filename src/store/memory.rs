@@ -22,7 +22,7 @@ const LOCKS: usize = 64;
 /// an expired preview is refused as expired and not as unknown.
 pub struct MemoryStore {
     agents: Cache<AgentId, Arc<AgentPreviews>>,
-    /// One for several agents each: whoever changes an agent's previews holds it.
+    /// One for several agents each. A change of an agent's previews is made while it is held.
     locks: [Mutex<()>; LOCKS],
     bounds: Bounds,
     cached: Arc<AtomicU64>,

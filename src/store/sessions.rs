@@ -1,6 +1,6 @@
 //! Whose a GUID is.
 //!
-//! Anybody can send a request about any agent, and what CC-Gateway answers to the wrong GUID is not public
+//! Any client can send a request about any agent, and CC-Gateway's answer to a wrong GUID is not public
 //! (docs/protocol.md 2). So the gateway learns which GUID belongs to which agent, from the platform alone: from the
 //! answer to a sign-in, from a renewed GUID, from a poll that succeeded, and from a push. [`Ownership`] is the result,
 //! and every effect that a request has on an agent's state asks it. A GUID of which nothing is known is never the

@@ -198,7 +198,7 @@ async fn once_a_day_the_log_says_which_certificates_end_soon() {
         (DAY + DAY / 24, true, false),
         (DAY - DAY / 24, false, false),
         (DAY / 24, true, false),
-        // A gateway that nobody looked at for a week.
+        // A gateway whose files were not replaced for a week.
         (DAY * 7, true, false),
         (DAY * 22, false, true),
         (DAY / 2, false, false),

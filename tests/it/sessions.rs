@@ -329,7 +329,7 @@ async fn an_unknown_outcome_ends_previews_unless_the_guid_is_a_strangers() {
     // Who signs another agent out is not that agent.
     let by_another = Request::post(format!("{API}/qualitycontrol/102/forcelogout/101"));
     assert!(survives(&polled, &by_another.clone().guid("invented.node"), &unreadable[0]).await);
-    // What the platform has confirmed is believed, whoever asked for it.
+    // A confirmation of the platform counts, whatever GUID the request had.
     for request in kinds_of_request().into_iter().skip(1).take(4).chain([by_another]) {
         assert!(!survives(&polled, &request.clone().guid("invented.node"), &coded("0")).await, "{request:?}");
     }

@@ -56,7 +56,7 @@ async fn open_requests_are_finished_and_no_client_is_refused_before_the_end() {
         says(&lab, "draining").await;
         idle.closed().await;
         unused.closed().await;
-        // Nobody is refused. Polls are answered without the platform, which would hold them.
+        // No client is refused. Polls are answered without the platform, which would hold them.
         let answer = agent.poll().await;
         assert_eq!((answer.status, answer.text().as_str()), (200, r#"{"message":"","retcode":"0"}"#));
         assert_eq!(answer.header("connection"), "close");

@@ -1,4 +1,4 @@
-//! An agent who polls without pauses is answered slowly and not refused, and nobody else notices.
+//! An agent who polls without pauses is answered slowly and not refused, and no other client is delayed.
 
 use std::time::Duration;
 

@@ -44,7 +44,7 @@ async fn load(gateway: &Process, agents: &[Agent], round: usize) -> JoinSet<()> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[allow(clippy::print_stdout, reason = "whoever kills it thousands of times wants the numbers")]
+#[allow(clippy::print_stdout, reason = "a long run of kills prints its numbers")]
 async fn no_call_arrives_without_a_decision_before_it_however_often_the_gateway_is_killed() {
     let rounds: usize = std::env::var(ROUNDS).ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(24);
     // A machine that is busy with something else must not be taken for a disk that fails.

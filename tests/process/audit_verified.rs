@@ -1,5 +1,5 @@
 //! The log of the real program, as an auditor verifies it: `audit verify` after an orderly end, after `kill -9`, after a
-//! restart with a snapshot, and after somebody changed it.
+//! restart with a snapshot, and after it was changed.
 
 use std::path::PathBuf;
 use std::process::Output;

@@ -155,7 +155,7 @@ fn requests_that_are_not_callouts_or_not_http() {
     assert_says(&text(&good), &["forwarded, reason ok"]);
     assert_says(&text(&good.replace("26\r\n", "26;x\r\n")), &["chunked coding", "the connection is closed"]);
     let short = format!("{head}Content-Length: 99\r\n\r\n{body}");
-    assert_says(&text(&short), &["waits in vain", "status 408", "reason malformed_body"]);
+    assert_says(&text(&short), &["waits until limits.callout_body_timeout", "status 408", "reason malformed_body"]);
     let long = format!("{head}Content-Length: {}\r\n\r\n{body}\r\n", body.len());
     assert_says(&text(&long), &["2 bytes at the end of the file", "forwarded, reason ok"]);
     let upgrade = format!("{head}Upgrade: websocket\r\n\r\n");

@@ -145,7 +145,7 @@ pub(crate) fn eventually_async(
 }
 
 /// A program is missing that a test needs: prints so, and fails in CI, where it must be there.
-#[allow(clippy::print_stderr, reason = "whoever runs the tests must see what was not tested")]
+#[allow(clippy::print_stderr, reason = "the output must name what was not tested")]
 pub(crate) fn skip(reason: &str) {
     let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
     assert!(!in_ci, "CI must have it: {reason}");

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpSocket};
 ///
 /// - Connections are refused as long as nothing listens.
 /// - A server that sets `SO_REUSEADDR` (all do) can listen on the same address, end, and listen again: the system gives
-///   the port to nobody else in the meantime.
+///   the port to no other process in the meantime.
 pub(crate) struct Port {
     pub(crate) address: SocketAddr,
     socket: TcpSocket,

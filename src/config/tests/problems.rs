@@ -81,7 +81,7 @@ configuration: 2 problems
 }
 
 #[test]
-fn a_proxy_header_needs_somebody_who_may_send_it() {
+fn a_required_proxy_header_needs_trusted_proxies() {
     let found = problems(&document("listener", "proxy_protocol = \"required\""));
     assert_eq!((found.len(), found[0].key.as_str(), found[0].line), (1, "listener.proxy_protocol", Some(4)));
     assert!(skip(&document("listener", "proxy_protocol = \"required\"\ntrusted_proxies = [\"10.0.0.5\"]")).is_ok());

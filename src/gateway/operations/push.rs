@@ -6,7 +6,7 @@
 //!
 //! **How it can be abused.** Push addresses are on the listener that applications use, and the gateway believes whatever
 //! is posted to one with a valid signature. The signature is sent to CC-Gateway only: the application that asked for the
-//! push never sees it, and no log holds it. Whoever steals it can show one agent false previews, and post to one address
+//! push never sees it, and no log holds it. A person who steals it can show one agent false previews, and post to one address
 //! that is still allowed, until the session that the address was issued for ends. A new `push.key` ends it at once.
 
 use std::borrow::Cow;

@@ -1,4 +1,4 @@
-//! An answer that quotes the gateway's push address never reaches a client: whoever holds the address can show an agent
+//! An answer that quotes the gateway's push address never reaches a client: a client that has the address can show an agent
 //! false previews.
 
 use std::io::Write;
