@@ -3,9 +3,10 @@
 //! No value can end its line or begin another field: both formats escape the same characters in the same way, and no
 //! value is longer than [`MAX_VALUE`].
 
+use std::cell::Cell;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use tracing::field::{Field, Visit};
@@ -18,6 +19,9 @@ use super::redact::is_unprintable;
 /// Approximate maximum bytes of one value in a line. A longer value is cut and ends in `…`. Values of the gateway itself
 /// are much shorter.
 pub(super) const MAX_VALUE: usize = 8 << 10;
+
+/// Nearly every line fits into so many bytes.
+const USUAL_LENGTH: usize = 1024;
 
 /// Appends the line of `event`, line feed included.
 pub(super) fn append_event(line: &mut Vec<u8>, style: LineStyle, at: SystemTime, event: &Event<'_>) {
@@ -51,9 +55,15 @@ pub(super) fn drop_notice(style: LineStyle, at: SystemTime, dropped: u64) -> Vec
 }
 
 fn start_json(line: &mut Vec<u8>, at: SystemTime, level: Level, kind: LineKind) {
+    line.reserve(USUAL_LENGTH);
     line.extend_from_slice(b"{\"ts\":\"");
     append_time(line, at);
-    let _ = write!(line, r#"","level":"{level}","kind":"{kind}","schema":{LOG_SCHEMA_VERSION}"#);
+    line.extend_from_slice(b"\",\"level\":\"");
+    line.extend_from_slice(level.as_str().as_bytes());
+    line.extend_from_slice(b"\",\"kind\":\"");
+    line.extend_from_slice(kind.as_str().as_bytes());
+    line.extend_from_slice(b"\",\"schema\":");
+    append_number(line, LOG_SCHEMA_VERSION);
 }
 
 fn start_text(line: &mut Vec<u8>, style: LineStyle, at: SystemTime, level: Level) {
@@ -81,9 +91,34 @@ fn colour_of(level: Level) -> &'static str {
     }
 }
 
-/// RFC 3339, UTC, milliseconds. `humantime` panics on times before 1970, which a machine without a clock can have.
+/// RFC 3339, UTC, milliseconds. A thread formats each second once: many lines are written in it.
 fn append_time(line: &mut Vec<u8>, at: SystemTime) {
-    let _ = write!(line, "{}", humantime::format_rfc3339_millis(at.max(UNIX_EPOCH)));
+    thread_local!(static SECOND: Cell<Option<(u64, [u8; SECOND_LENGTH])>> = const { Cell::new(None) });
+    // A machine without a clock can be before 1970.
+    let since_1970 = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (second, millis) = (since_1970.as_secs(), since_1970.subsec_millis());
+    let known = SECOND.get().filter(|(known, _)| *known == second);
+    let text = known.map_or_else(|| second_text(second), |(_, text)| text);
+    SECOND.set(Some((second, text)));
+    line.extend_from_slice(&text);
+    let digit = |divisor| b'0' + u8::try_from(millis / divisor % 10).unwrap_or_default();
+    line.extend_from_slice(&[b'.', digit(100), digit(10), digit(1), b'Z']);
+}
+
+/// The length of `2026-11-22T09:20:37`.
+const SECOND_LENGTH: usize = 19;
+
+fn second_text(second: u64) -> [u8; SECOND_LENGTH] {
+    // `humantime` panics on times after the year 9999.
+    const LAST: u64 = 253_402_300_799;
+    let at = UNIX_EPOCH + Duration::from_secs(second.min(LAST));
+    let text = humantime::format_rfc3339_seconds(at).to_string();
+    text.as_bytes().first_chunk().copied().unwrap_or([b'-'; SECOND_LENGTH])
+}
+
+/// A number or boolean. A value that JSON does not have (NaN) becomes `null`.
+fn append_number(line: &mut Vec<u8>, number: impl Serialize) {
+    let _ = serde_json::to_writer(line, &number);
 }
 
 /// Fields as members of a JSON object. `tracing` records the message first.
@@ -94,7 +129,7 @@ struct JsonFields<'a> {
 impl FieldSink for JsonFields<'_> {
     fn number(&mut self, field: &Field, number: impl Serialize) {
         self.name(field);
-        let _ = serde_json::to_writer(&mut *self.line, &number);
+        append_number(self.line, number);
     }
 
     fn text(&mut self, field: &Field, text: impl FnOnce(&mut Escaping<'_>) -> fmt::Result) {
@@ -106,11 +141,10 @@ impl FieldSink for JsonFields<'_> {
 
     fn string(&mut self, field: &Field, value: &str) {
         // The common case: nothing to escape.
-        if value.len() > MAX_VALUE || classes(value) & ODD != 0 {
+        if value.len() > MAX_VALUE || is_odd(value) {
             return self.text(field, |out| out.write_str(value));
         }
         self.name(field);
-        self.line.reserve(value.len() + 2);
         self.line.push(b'"');
         self.line.extend_from_slice(value.as_bytes());
         self.line.push(b'"');
@@ -141,7 +175,7 @@ impl FieldSink for TextFields<'_> {
             return;
         }
         self.name(field);
-        let _ = serde_json::to_writer(&mut *self.line, &number);
+        append_number(self.line, number);
     }
 
     fn text(&mut self, field: &Field, text: impl FnOnce(&mut Escaping<'_>) -> fmt::Result) {
@@ -277,13 +311,12 @@ impl Escaping<'_> {
 
 impl fmt::Write for Escaping<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let classes = classes(text);
-        if classes & SEPARATOR != 0 {
+        if ends_value(text) {
             self.extent = Extent::NeedsQuotes;
         }
         // The common case: printable ASCII that fits.
         let fits = self.line.len().saturating_add(text.len()) <= self.end;
-        if fits && classes & ODD == 0 {
+        if fits && !is_odd(text) {
             self.line.extend_from_slice(text.as_bytes());
             return Ok(());
         }
@@ -299,21 +332,17 @@ impl fmt::Write for Escaping<'_> {
     }
 }
 
-/// Ends a value in a line for people.
-const SEPARATOR: u8 = 1;
-/// Has to be looked at: not printable ASCII, or escaped.
-const ODD: u8 = 2;
-
-fn class_of(byte: u8) -> u8 {
-    match byte {
-        b' ' | b'=' => SEPARATOR,
-        b'"' | b'\\' => ODD,
-        b'!'..=b'~' => 0,
-        _ => ODD,
-    }
+/// Whether the text would end a value in a line for people.
+fn ends_value(text: &str) -> bool {
+    any_byte(text, |byte| (byte == b' ') | (byte == b'='))
 }
 
-/// The classes of the bytes of `text`, all together.
-fn classes(text: &str) -> u8 {
-    text.bytes().fold(0, |found, byte| found | class_of(byte))
+/// Whether the text must be looked at: it is not printable ASCII, or some of it is escaped.
+fn is_odd(text: &str) -> bool {
+    any_byte(text, |byte| !(b' '..=b'~').contains(&byte) | (byte == b'"') | (byte == b'\\'))
+}
+
+/// Looks at all bytes: without an early end, the compiler takes many at a time.
+fn any_byte(text: &str, is: impl Fn(u8) -> bool) -> bool {
+    text.bytes().fold(false, |found, byte| found | is(byte))
 }

@@ -120,7 +120,7 @@ pub fn sanitized<T: fmt::Display>(text: T, max: usize) -> LogText<T> {
 
 /// The same as text. It is the text itself if that is short and printable, as nearly every text is.
 pub(super) fn bounded(text: &str, max: usize) -> Cow<'_, str> {
-    if text.len() <= max && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+    if text.len() <= max && is_printable_ascii(text) {
         return Cow::Borrowed(text);
     }
     Cow::Owned(sanitized(text, max).to_string())
@@ -149,7 +149,7 @@ struct Bounded<'a, 'b> {
 impl Write for Bounded<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         // The common case: printable ASCII that fits.
-        if text.len() <= self.left && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        if text.len() <= self.left && is_printable_ascii(text) {
             self.left -= text.len();
             return self.out.write_str(text);
         }
@@ -168,6 +168,11 @@ impl Write for Bounded<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// Whether the text can stay as it is. Looks at all bytes: without an early end, the compiler takes many at a time.
+pub(crate) fn is_printable_ascii(text: &str) -> bool {
+    text.bytes().fold(true, |printable, byte| printable & (b' '..=b'~').contains(&byte))
 }
 
 /// Control characters (C0, DEL, C1), line and paragraph separators, and characters that change the direction of text.
