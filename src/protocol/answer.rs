@@ -3,6 +3,8 @@
 //! The reader keeps only the members that matter, and bounds each: short scalars, [`MAX_NUMBERS`] numbers for a preview,
 //! each of at most [`MAX_NUMBER`] bytes. So an answer may have any size and depth. See `event` for what the events mean.
 
+use std::borrow::Cow;
+
 use super::event::{Content, Draft, Event, EventError, Events, NumberList, trim_padding};
 use super::json_lexer::{Container, Handler, LeadBytes, Lexer, trim_bom};
 use crate::bounded_text::BoundedText;
@@ -130,7 +132,10 @@ impl AnswerReader {
     pub(super) fn finish(self) -> Option<Answer> {
         let others = match self.charset {
             Charset::Other(others) => others,
-            Charset::Ascii | Charset::Undecided { .. } | Charset::Utf8 => Vec::new(),
+            // The common case: one reading, which is not moved about.
+            Charset::Ascii | Charset::Undecided { .. } | Charset::Utf8 => {
+                return self.main.is_complete().then_some(self.main.answer);
+            }
         };
         let complete = std::iter::once(self.main).chain(others).filter(Reading::is_complete);
         complete
@@ -179,6 +184,20 @@ enum OneAgent {
     Unnamed,
     Is(AgentId),
     Unclear,
+}
+
+/// A scalar as text: control characters become spaces, NUL excepted, and bytes that are not UTF-8 are replaced.
+fn readable(scalar: &[u8]) -> Cow<'_, str> {
+    // The common case. Without an early end, the compiler takes many bytes at a time.
+    let is_plain = scalar.iter().fold(true, |plain, byte| plain & (b' '..=b'~').contains(byte));
+    if is_plain && let Ok(text) = str::from_utf8(scalar) {
+        return Cow::Borrowed(text);
+    }
+    let is_odd = |c: char| c.is_control() && c != '\0';
+    match String::from_utf8_lossy(scalar) {
+        text if text.contains(is_odd) => Cow::Owned(text.replace(is_odd, " ")),
+        text => text,
+    }
 }
 
 /// The events of one member.
@@ -331,7 +350,7 @@ impl Handler for Answer {
         }
         self.forget_value();
         self.scalar.clear();
-        true
+        self.matters()
     }
 
     fn text(&mut self, piece: &[u8]) {
@@ -343,20 +362,16 @@ impl Handler for Answer {
     }
 
     fn end_text(&mut self) {
-        if self.ignored > 0 {
+        if self.ignored > 0 || !self.matters() {
             return;
         }
         if self.is_number_list() {
             self.content.numbers.end();
             return;
         }
-        let is_odd = |c: char| c.is_control() && c != '\0';
         let scalar = std::mem::take(&mut self.scalar);
         if scalar.len() <= MAX_SCALAR {
-            match String::from_utf8_lossy(scalar.as_bytes()) {
-                text if text.contains(is_odd) => self.scalar(&text.replace(is_odd, " ")),
-                text => self.scalar(&text),
-            }
+            self.scalar(&readable(scalar.as_bytes()));
         } else {
             self.scalar("");
         }
@@ -444,6 +459,11 @@ impl Answer {
             Place::Event => Some(&mut self.event),
             Place::Result | Place::List | Place::Content => None,
         }
+    }
+
+    /// Whether the value of the present member, or the present item of a list, changes anything.
+    fn matters(&self) -> bool {
+        self.member != Member::Other || self.path.last() == Some(Place::List)
     }
 
     fn is_number_list(&self) -> bool {

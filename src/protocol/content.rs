@@ -91,8 +91,13 @@ fn charset_of(content_type: &str) -> &'static Encoding {
         .skip(1)
         .filter_map(|parameter| parameter.split_once('='))
         .find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))
-        .and_then(|(_, value)| Encoding::for_label(value.trim().trim_matches('"').as_bytes()))
+        .and_then(|(_, value)| encoding_of(value.trim().trim_matches('"')))
         .unwrap_or(UTF_8)
+}
+
+fn encoding_of(label: &str) -> Option<&'static Encoding> {
+    // The table of all labels is searched only for the others.
+    if label.eq_ignore_ascii_case("utf-8") { Some(UTF_8) } else { Encoding::for_label(label.as_bytes()) }
 }
 
 #[cfg(test)]

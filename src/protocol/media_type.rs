@@ -27,7 +27,9 @@ fn only_field(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn is_json(value: &str) -> bool {
-    parameters(value).is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json"))
+    // The common case.
+    value == "application/json"
+        || parameters(value).is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json"))
 }
 
 /// The media type, if all parameters behind it have one reading and none declares another charset than UTF-8.
