@@ -259,7 +259,7 @@ impl<S: AsyncRead + Unpin> ClientIo<S> {
         let Some((deadline, timeout)) = self.read_deadline() else {
             // hyper does not poll again when it has written the answer; only the timer wakes it. Before this time the
             // connection cannot have been idle for too long.
-            self.timer.is_overdue(Instant::now() + self.timeouts.idle, cx);
+            self.timer.wake_within(self.timeouts.idle, self.clocks.moved, cx);
             return Poll::Pending;
         };
         if self.timer.is_overdue(deadline, cx) { Poll::Ready(self.expire(timeout)) } else { Poll::Pending }
@@ -325,6 +325,12 @@ impl Abort for Stream {
 /// In-memory pipes (tests) keep nothing after they are dropped.
 impl Abort for DuplexStream {
     fn abort(&self) {}
+}
+
+impl<S: Abort> Abort for Box<S> {
+    fn abort(&self) {
+        S::abort(self);
+    }
 }
 
 impl<S: Abort> Abort for TlsStream<S> {

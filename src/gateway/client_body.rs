@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::Request;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -15,6 +16,25 @@ use super::error::GatewayError;
 use super::read_whole::{Unread, read_whole};
 use crate::config::Limits;
 use crate::upstream::{RequestBody, StreamedBody};
+
+/// A client's request until its operation takes it. The futures on the way refer to it: each that held it itself would
+/// be larger by its size.
+pub(super) struct ClientRequest(Option<Request<ClientBody>>);
+
+impl ClientRequest {
+    /// A request that has just arrived.
+    pub(super) fn new(request: Request<Incoming>, context: &Arc<RequestContext>) -> Self {
+        Self(Some(request.map(|incoming| ClientBody { incoming, context: Arc::clone(context) })))
+    }
+
+    /// The request, for the one operation that handles it.
+    ///
+    /// # Errors
+    /// It was taken before, which is a defect.
+    pub(super) fn take(&mut self) -> Result<Request<ClientBody>, GatewayError> {
+        self.0.take().ok_or(GatewayError::Internal)
+    }
+}
 
 /// A body after an attempt to read it whole.
 pub(super) enum BodyRead {
@@ -31,10 +51,6 @@ pub(super) struct ClientBody {
 }
 
 impl ClientBody {
-    pub(super) fn new(incoming: Incoming, context: &Arc<RequestContext>) -> Self {
-        Self { incoming, context: Arc::clone(context) }
-    }
-
     /// The same body for the upstream, forwarded as it arrives.
     pub(super) fn streamed(self) -> RequestBody {
         if self.is_end_stream() { RequestBody::Whole(Bytes::new()) } else { RequestBody::Streamed(self.boxed()) }

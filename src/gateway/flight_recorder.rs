@@ -299,9 +299,9 @@ impl Default for FlightRecorder {
 }
 
 impl FlightRecorder {
-    /// Keeps a decision on a callout of `client`.
-    pub(super) fn keep(&self, client: IpAddr, decision: Decision) {
-        let minute = self.minute();
+    /// Keeps a decision of `now` on a callout of `client`.
+    pub(super) fn keep(&self, client: IpAddr, decision: Decision, now: Instant) {
+        let minute = self.minute(now);
         let decision = Decision { number: self.number.fetch_add(1, Ordering::Relaxed), ..decision };
         let entry = Entry { client, bytes: decision.bytes(), decision: Arc::new(decision) };
         let mut kept = self.lock();
@@ -324,7 +324,7 @@ impl FlightRecorder {
 
     /// The last 60 minutes, the present one last.
     pub fn last_hour(&self) -> Vec<Minute> {
-        let now = self.minute();
+        let now = self.minute(Instant::now());
         let counted = self.lock().minutes.clone();
         let first = (now + 1).saturating_sub(MINUTES as u64);
         let of = |number| counted.iter().find(|minute| minute.number == number).cloned();
@@ -336,8 +336,8 @@ impl FlightRecorder {
         self.started.elapsed()
     }
 
-    fn minute(&self) -> u64 {
-        self.started.elapsed().as_secs() / MINUTE
+    fn minute(&self, now: Instant) -> u64 {
+        now.duration_since(self.started).as_secs() / MINUTE
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {

@@ -59,17 +59,18 @@ pub(super) async fn send(
     let key = RoutingKey::new(context.agent(), context.guid.as_ref());
     let sent = Instant::now();
     let answer = if context.classified.operation.is_long_poll() {
-        client.send_patiently(unsent, key, context.services().drain.until(DrainStage::Draining)).await
+        client.send_patiently(unsent, key, || context.services().drain.until(DrainStage::Draining)).await
     } else {
         client.send(unsent, client.upstream().route(key)).await
     };
-    record.waited(sent.elapsed());
+    let took = sent.elapsed();
+    record.waited(took);
     if let Err(Failure::MaybeSent(cause)) = &answer {
         record.upstream_unclear(&cause.endpoint);
     }
     let UpstreamResponse { response, endpoint } = answer?;
     if let Some(endpoint) = client.upstream().endpoints().get(endpoint) {
-        record.upstream_answered(&endpoint.name, sent.elapsed());
+        record.upstream_answered(&endpoint.name, took);
     }
     Ok(response)
 }
@@ -88,12 +89,18 @@ pub(super) fn resumed(head: response::Parts, beginning: Bytes, body: UpstreamBod
 }
 
 /// Reads a response whole if its body is not longer than `max` bytes.
-pub(super) async fn buffer(response: Response<UpstreamBody>, max: usize) -> Result<Buffered, GatewayError> {
+pub(super) fn buffer(
+    response: Response<UpstreamBody>,
+    max: usize,
+) -> impl Future<Output = Result<Buffered, GatewayError>> {
+    // Head and body have one place in the future that way, instead of two.
     let (head, mut body) = response.into_parts();
-    match read_whole(&mut body, max).await {
-        Ok(bytes) => Ok(Buffered::Whole(head, bytes)),
-        Err(Unread::TooLarge(beginning)) => Ok(Buffered::TooLarge(head, beginning, body)),
-        Err(Unread::Broken(error)) => Err(broken(&body, error)),
+    async move {
+        match read_whole(&mut body, max).await {
+            Ok(bytes) => Ok(Buffered::Whole(head, bytes)),
+            Err(Unread::TooLarge(beginning)) => Ok(Buffered::TooLarge(head, beginning, body)),
+            Err(Unread::Broken(error)) => Err(broken(&body, error)),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::StatusCode;
+use tokio::time::Instant;
 
 use super::audited::{Audited, Basis};
 use super::context::RequestContext;
@@ -178,12 +179,13 @@ impl Recorder {
         if !self.commitment.is_detached() {
             self.status = Some(status);
         }
-        let own = self.context.started.elapsed().saturating_sub(self.waited);
+        let now = Instant::now();
+        let own = now.duration_since(self.context.started).saturating_sub(self.waited);
         self.context.services().metrics.requests.own_part(self.context.classified.name(), own);
-        self.write_decision();
+        self.write_decision(now);
     }
 
-    fn write_decision(&mut self) {
+    fn write_decision(&mut self, now: Instant) {
         if !self.context.classified.is_guarded() || std::mem::replace(&mut self.decision_written, true) {
             return;
         }
@@ -199,16 +201,16 @@ impl Recorder {
         if let Some(age) = self.preview_age {
             callouts.preview_age(age);
         }
-        let record = self.decision_record(verdict, reason);
+        let record = self.decision_record(verdict, reason, now);
         let suppressed = record.is_refusal() && !self.may_log_refusal();
         if !suppressed {
             record.emit(&services.redactor);
         }
-        services.flight_recorder.keep(context.client().ip, self.explained(&record));
+        services.flight_recorder.keep(context.client().ip, self.explained(&record), now);
         self.line_suppressed = suppressed;
     }
 
-    fn decision_record(&self, verdict: Verdict, reason: Reason) -> DecisionRecord<'_> {
+    fn decision_record(&self, verdict: Verdict, reason: Reason, now: Instant) -> DecisionRecord<'_> {
         let context = &*self.context;
         DecisionRecord {
             agent_id: context.agent(),
@@ -223,7 +225,7 @@ impl Recorder {
             call_id: self.envelope.result.as_deref(),
             upstream: self.endpoint.as_deref(),
             status: self.status.map(|status| status.as_u16()),
-            duration: context.started.elapsed(),
+            duration: now.duration_since(context.started),
             upstream_duration: self.upstream_duration,
             caller: caller(context),
             audit: self
@@ -309,9 +311,10 @@ fn caller(context: &RequestContext) -> Caller<'_> {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        self.write_decision();
+        let now = Instant::now();
+        self.write_decision(now);
         let context = &*self.context;
-        let duration = context.started.elapsed();
+        let duration = now.duration_since(context.started);
         let status = self.status.map(|status| status.as_u16());
         context.services().metrics.requests.finished(context.classified.name(), status, duration);
         let wanted = match context.config().log.access {

@@ -5,7 +5,7 @@
 //! character that some parser ignores. If a guarded word appears then, the path is refused. Otherwise the path passes
 //! unchanged, because no server can read a guarded operation in it.
 //!
-//! Whoever decodes more does not find more: an odd form that means a letter to one server is dropped by another, or ends
+//! More decoding does not find more: an odd form that means a letter to one server is dropped by another, or ends
 //! what that one reads. So a text with such forms is decoded in two ways: see [`each_decoding`].
 //!
 //! Each text is decoded once and searched once, whatever the question. The work for each byte is bounded: a client that
@@ -17,7 +17,7 @@ use super::folded::{Folded, each_compatible, work};
 
 const CALLOUT: &[u8] = b"previewcallout";
 
-/// A path, and its readings once somebody has asked for them.
+/// A path, and its readings, which are computed when they are first needed.
 pub(super) struct Path<'a> {
     /// As the client spelled it.
     pub(super) text: &'a str,
@@ -439,7 +439,7 @@ mod tests {
         "%F4%90%80%80",
         "%25c1%25b0",
     ];
-    /// Escapes to whoever takes the last character for a digit. Others may stop there.
+    /// Escapes for a decoder that takes the last character for a digit. Other decoders may stop there.
     const ENDS: [&str; 4] = ["%a㏂", "%7⒋", "%u006①", "%%36①"];
 
     #[test]

@@ -137,7 +137,7 @@ impl Resource {
             (Self::CancelCallout(agent), "PUT") => Operation::CancelPreviewCallout { agent },
             (Self::Events(agent), "GET") => Operation::PollEvents { agent },
             (Self::AllEvents, "GET") => Operation::PollAllEvents,
-            // A JAX-RS server answers HEAD by running the GET: the event would be gone, unseen by anybody.
+            // A JAX-RS server answers HEAD by running the GET: the event would be taken, and no client would get it.
             (Self::Events(_) | Self::AllEvents, "HEAD") => return Err(Unclassified::MethodNotAllowed),
             (Self::Session(agent, name @ (Login | ForceLogin | LoginEx)), "PUT") => Operation::SignIn { agent, name },
             (Self::Session(agent, name @ (Logout | ForceLogout)), "DELETE") => {

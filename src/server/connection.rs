@@ -61,11 +61,12 @@ impl Worker {
         let handshake =
             self.handshakes.run(acceptor.tls().accept_with(stream, |tls| tls.set_buffer_limit(Some(MAX_ENCRYPTED))));
         // Boxed, because the state of the handshake would otherwise stay allocated as long as the connection.
-        match Box::pin(tokio::time::timeout(patience, handshake)).await {
+        match Box::pin(tokio::time::timeout(patience, async { handshake.await.map(Box::new) })).await {
+            // The stream is boxed too: each future that it passes through would keep a place of its size.
             Ok(Ok(stream)) => {
                 let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
                 let connection = connection.identified_by(chain.first().map(ClientCertificate::new));
-                let revoked = Arc::clone(self).revoked(client, acceptor.clients().clone(), chain);
+                let revoked = Box::pin(Arc::clone(self).revoked(client, acceptor.clients().clone(), chain));
                 self.drive(stream, Arc::new(connection), state, revoked).await;
             }
             Ok(Err(error)) => {

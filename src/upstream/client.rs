@@ -2,12 +2,14 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use tokio::time::Instant;
 
 use super::connect::{Sender, connect};
@@ -122,9 +124,10 @@ impl Client {
             let host = client_host.unwrap_or(&endpoint.authority).clone();
             request.headers_mut().insert(header::HOST, host);
         }
+        let now = Instant::now();
         // A pooled connection that turns out to be closed gives the request back. The next one may be good.
-        while let Some(sender) = pool.take() {
-            match self.exchange(Place { position, endpoint, pool, kept: true }, sender, unsent).await {
+        while let Some(sender) = pool.take(now) {
+            match self.exchange(Place { position, endpoint, pool, kept: true }, sender, unsent, now).await {
                 Outcome::NotSent(_) => {}
                 done => return done,
             }
@@ -135,20 +138,20 @@ impl Client {
         // Boxed, because the state of a handshake would otherwise be part of every request's future, even of a held
         // poll.
         match Box::pin(connect(&self.upstream, endpoint)).await {
-            Ok(sender) => self.exchange(Place { position, endpoint, pool, kept: false }, sender, unsent).await,
+            Ok(sender) => {
+                self.exchange(Place { position, endpoint, pool, kept: false }, sender, unsent, Instant::now()).await
+            }
             Err(cause) => Outcome::NotSent(cause),
         }
     }
 
-    async fn exchange(&self, place: Place<'_>, mut sender: Sender, unsent: &mut Unsent) -> Outcome {
+    /// Sends the request over one connection at `now`.
+    async fn exchange(&self, place: Place<'_>, mut sender: Sender, unsent: &mut Unsent, now: Instant) -> Outcome {
         let settings = &self.upstream.settings;
         let Some(request) = unsent.request.take() else { return Outcome::NotSent(no_endpoint()) };
-        // Only WebSocket handshakes that are allowed still have this header.
-        let may_switch = request.headers().contains_key(header::UPGRADE);
-        let request = request.map(TrackedBody::new);
-        let progress = request.body().progress();
-        let answer = sender.http.try_send_request(request);
-        match answer_within(settings.response_timeout, &mut sender.timer, progress.as_deref(), answer).await {
+        let Sent { answer, progress, may_switch } = send_over(&mut sender, request);
+        let (answer, patience) = (pin!(answer), Patience { since: now, span: settings.response_timeout });
+        match answer_within(patience, &mut sender.timer, progress.as_deref(), answer).await {
             Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch => {
                 Outcome::MaybeSent(place.broke_off(FailureKind::Protocol, None))
             }
@@ -219,21 +222,47 @@ fn no_endpoint() -> Cause {
     Cause { kind: FailureKind::Resolve, endpoint: "no endpoint".into(), source: None }
 }
 
-/// Waits for a response until the upstream has the whole request, and for `patience` after that.
+/// A request that a connection has taken.
+struct Sent<F> {
+    answer: F,
+    progress: Option<Arc<SendProgress>>,
+    /// Whether the response may be a switch of protocols.
+    may_switch: bool,
+}
+
+/// Hands a request to a connection. This is no part of [`Client::exchange`], so that its future has no place for the
+/// request.
+fn send_over(sender: &mut Sender, request: Request<RequestBody>) -> Sent<impl Future<Output = Answer> + use<>> {
+    // Only WebSocket handshakes that are allowed still have this header.
+    let may_switch = request.headers().contains_key(header::UPGRADE);
+    let request = request.map(TrackedBody::new);
+    let progress = request.body().progress();
+    Sent { answer: sender.http.try_send_request(request), progress, may_switch }
+}
+
+/// What hyper says about a request in the end.
+type Answer = Result<Response<Incoming>, TrySendError<Request<TrackedBody>>>;
+
+/// The time for a response.
+struct Patience {
+    since: Instant,
+    span: Duration,
+}
+
+/// Waits for a response until the upstream has the whole request, and for the time of `patience` after that.
 async fn answer_within<T>(
-    patience: Duration,
+    patience: Patience,
     timer: &mut LazyTimer,
     body: Option<&SendProgress>,
-    answer: impl Future<Output = T>,
+    mut answer: Pin<&mut impl Future<Output = T>>,
 ) -> Option<T> {
-    let mut answer = pin!(answer);
-    let mut deadline = Instant::now() + patience;
+    let mut deadline = patience.since + patience.span;
     poll_fn(|cx| {
         if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
             return Poll::Ready(Some(answer));
         }
         while timer.is_overdue(deadline, cx) {
-            let later = body.map(|body| body.deadline(patience));
+            let later = body.map(|body| body.deadline(patience.span));
             match later.filter(|later| *later > Instant::now()) {
                 Some(later) => deadline = later,
                 None => return Poll::Ready(None),

@@ -19,16 +19,16 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::send`].
-    pub async fn send_patiently(
+    pub async fn send_patiently<E: Future<Output = ()>>(
         &self,
         unsent: &mut Unsent,
         key: RoutingKey<'_>,
-        ending: impl Future<Output = ()>,
+        ending: impl FnOnce() -> E,
     ) -> Result<UpstreamResponse, Failure> {
         let began = Instant::now();
         match self.send(unsent, self.upstream().route(key)).await {
             // Boxed, so that a held poll is not larger for it.
-            Err(Failure::NotSent(cause)) => Box::pin(self.try_again(unsent, key, ending, (cause, began))).await,
+            Err(Failure::NotSent(cause)) => Box::pin(self.try_again(unsent, key, ending(), (cause, began))).await,
             answer => answer,
         }
     }

@@ -31,13 +31,12 @@ impl Pool {
         Arc::new(Self { idle: Mutex::new(Vec::new()), retired: AtomicBool::new(false), max_idle, idle_timeout })
     }
 
-    /// The most recently used connection that can take a request. It looks only at the newest few, however many there
+    /// The most recently used connection that can take a request at `now`. It looks only at the newest few, however many there
     /// are: if two thousand polls end together, each must not search two thousand connections.
     ///
     /// A connection is given back when its last response has been read. hyper may need a moment longer to make it ready
     /// for the next request; until then it is skipped.
-    pub(super) fn take(&self) -> Option<Sender> {
-        let now = Instant::now();
+    pub(super) fn take(&self, now: Instant) -> Option<Sender> {
         let mut idle = self.lock();
         let mut skipped = 0;
         while skipped < MAX_SKIPPED {

@@ -40,7 +40,7 @@ fn decision(record: &DecisionRecord<'_>, evidence: &Evidence<'_>) -> Decision {
 }
 
 fn keep(recorder: &FlightRecorder, from: u8, verdict: Verdict, request_id: &str) {
-    recorder.keep(client(from), decision(&record(verdict, request_id), &NOTHING));
+    recorder.keep(client(from), decision(&record(verdict, request_id), &NOTHING), Instant::now());
 }
 
 fn kept(recorder: &FlightRecorder, prefix: &str) -> usize {
@@ -103,7 +103,7 @@ fn the_memory_is_bounded_in_bytes() {
     for number in 0..3000 {
         let decision = decision(&record(Verdict::Rejected, &long), &evidence);
         assert!(decision.bytes() < 16 << 10, "{}", decision.bytes());
-        recorder.keep(client(u8::try_from(number % 7).unwrap()), decision);
+        recorder.keep(client(u8::try_from(number % 7).unwrap()), decision, Instant::now());
     }
     let kept = recorder.lock();
     assert!(kept.others.bytes <= MAX_BYTES, "{}", kept.others.bytes);

@@ -1,12 +1,12 @@
 //! A `previewCallout`: read, evaluated, and forwarded or refused. A body that some reader could read in another way is
 //! forwarded in a spelling that has one reading (`protocol::callout`).
 
-use http::{Request, Response, request};
+use http::{Response, request};
 
 use super::call_count::{count, give_back};
 use crate::gateway::audited::Basis;
 use crate::gateway::audited_callout::record_decision;
-use crate::gateway::client_body::{BodyRead, ClientBody};
+use crate::gateway::client_body::{BodyRead, ClientRequest};
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
 use crate::gateway::forward::{Buffered, buffer, forward, prepare, read_envelope, resumed};
@@ -26,10 +26,10 @@ pub(in crate::gateway) async fn handle(
     context: &RequestContext,
     record: &mut Recorder,
     client: &Client,
-    request: Request<ClientBody>,
+    request: &mut ClientRequest,
     agent: AgentId,
 ) -> Result<Response<ResponseBody>, GatewayError> {
-    let (mut head, body) = request.into_parts();
+    let (mut head, body) = request.take()?.into_parts();
     let limits = context.limits();
     let (evaluation, session, mut body) = match body.read(limits.callout_body, limits).await? {
         BodyRead::Whole(bytes) => {
@@ -51,7 +51,7 @@ pub(in crate::gateway) async fn handle(
         verdict = Box::pin(count(context, record, agent, session, verdict)).await?;
     }
     record.decide(verdict);
-    call(context, record, client, prepare(context, head, body)).await
+    call(context, record, client, &mut prepare(context, head, body)).await
 }
 
 /// Forwards a request that may be a callout but has no clear reading, in monitor mode.
@@ -59,10 +59,10 @@ pub(in crate::gateway) async fn forward_unverified(
     context: &RequestContext,
     record: &mut Recorder,
     client: &Client,
-    request: Request<ClientBody>,
+    request: &mut ClientRequest,
 ) -> Result<Response<ResponseBody>, GatewayError> {
-    let (head, body) = request.into_parts();
-    call(context, record, client, prepare(context, head, body.streamed())).await
+    let (head, body) = request.take()?.into_parts();
+    call(context, record, client, &mut prepare(context, head, body.streamed())).await
 }
 
 /// The rule, applied to the previews of this instant. A release that arrives a moment later does not revoke it, just as
@@ -92,9 +92,10 @@ async fn evaluated(
         Err(unavailable) => return (Evaluation::refused(parsed, Objection::Unknowable(unavailable)), ownership),
     };
     let none = AgentPreviews::default();
+    let known = previews.as_deref().unwrap_or(&none);
     let state = AgentState {
-        previews: previews.as_deref().unwrap_or(&none),
-        signed_out: services.ledger.is_signed_out(agent),
+        previews: known,
+        signed_out: known.is_empty() && services.ledger.is_signed_out(agent),
         session: ownership,
         away,
     };
@@ -117,7 +118,7 @@ async fn call(
     context: &RequestContext,
     record: &mut Recorder,
     client: &Client,
-    mut unsent: Unsent,
+    unsent: &mut Unsent,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     // From here on the telephone may ring: the outcome is recorded although the client may not wait for it.
     record.must_finish();
@@ -126,7 +127,7 @@ async fn call(
         give_back(context, record).await;
         return Err(error);
     }
-    let response = match forward(context, record, client, &mut unsent).await {
+    let response = match forward(context, record, client, unsent).await {
         Ok(response) => response,
         Err(error) => {
             if matches!(error, GatewayError::Upstream(Failure::NotSent(_))) {

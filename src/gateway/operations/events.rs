@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 
-use crate::gateway::client_body::ClientBody;
+use crate::gateway::client_body::ClientRequest;
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
 use crate::gateway::event_record::{Arrival, record_body};
@@ -21,17 +21,17 @@ use crate::gateway::response_body::ResponseBody;
 use crate::gateway::set_guid::{follow_renewal, issued_guid};
 use crate::gateway::signed_out::share_if_signed_out;
 use crate::protocol::Delivery;
-use crate::upstream::{Client, Unsent, UpstreamBody};
+use crate::upstream::{Client, Unsent};
 
 /// An event poll, of one agent or of all.
 pub(in crate::gateway) async fn poll(
     context: &Arc<RequestContext>,
     record: &mut Recorder,
     client: &Client,
-    request: Request<ClientBody>,
+    request: &mut ClientRequest,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     if context.services().drain.has_begun() {
-        drop(request);
+        drop(request.take());
         context.services().drain.park().await;
         return Ok(empty_poll(context));
     }
@@ -40,27 +40,28 @@ pub(in crate::gateway) async fn poll(
     let arrival = Arrival { meant_for, delivery, began: context.services().ledger.moment() };
     // The answer may be on its way when the client leaves.
     record.keep();
-    let response = forward(context, record, client, &mut readable(context, request)).await?;
+    let response = forward(context, record, client, &mut readable(context, request)?).await?;
     // The response has begun, so the platform counts the event as delivered: it must be recorded.
     record.must_finish();
-    pass_on(context, record, response, arrival).await
+    let buffered = buffer(response, context.limits().event_body).await?;
+    pass_on(context, record, buffered, arrival).await
 }
 
 /// The request as it is sent: its answer must be readable here.
-fn readable(context: &RequestContext, request: Request<ClientBody>) -> Unsent {
-    let (mut head, body) = request.into_parts();
+fn readable(context: &RequestContext, request: &mut ClientRequest) -> Result<Unsent, GatewayError> {
+    let (mut head, body) = request.take()?.into_parts();
     ask_for_readable(&mut head.headers);
-    prepare(context, head, body.streamed())
+    Ok(prepare(context, head, body.streamed()))
 }
 
 /// Records the events of an answer and passes it on.
 async fn pass_on(
     context: &Arc<RequestContext>,
     record: &mut Recorder,
-    response: Response<UpstreamBody>,
+    answer: Buffered,
     arrival: Arrival,
 ) -> Result<Response<ResponseBody>, GatewayError> {
-    match buffer(response, context.limits().event_body).await? {
+    match answer {
         Buffered::Whole(head, bytes) => {
             if head.status == StatusCode::OK {
                 let mut recorded = record_body(context, &head.headers, &bytes, arrival);

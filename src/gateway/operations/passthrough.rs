@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::Response;
 
-use crate::gateway::client_body::ClientBody;
+use crate::gateway::client_body::ClientRequest;
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
 use crate::gateway::forward::{forward, prepare};
@@ -18,9 +18,9 @@ pub(in crate::gateway) async fn forward_streamed(
     context: &Arc<RequestContext>,
     record: &mut Recorder,
     client: &Client,
-    request: Request<ClientBody>,
+    request: &mut ClientRequest,
 ) -> Result<Response<ResponseBody>, GatewayError> {
-    let (head, body) = request.into_parts();
+    let (head, body) = request.take()?.into_parts();
     let mut unsent = prepare(context, head, body.streamed());
     let (head, body) = forward(context, record, client, &mut unsent).await?.into_parts();
     let body = if SessionWatch::applies(context, &head.headers, &body) {

@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use http::{Request, Response, request};
 use tokio::time::Instant;
 
-use crate::gateway::client_body::{BodyRead, ClientBody};
+use crate::gateway::client_body::{BodyRead, ClientRequest};
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
 use crate::gateway::event_record::{Arrival, RecordedEvents, record_body};
@@ -45,7 +45,7 @@ struct Admitted {
 pub(in crate::gateway) async fn relay(
     context: &RequestContext,
     record: &mut Recorder,
-    request: Request<ClientBody>,
+    request: &mut ClientRequest,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let outcome = match admit(context, request).await {
         Ok(push) => {
@@ -70,8 +70,8 @@ pub(in crate::gateway) async fn relay(
 
 /// Checks source, signature, target and session before a byte of the body is read. The target is checked against the
 /// configuration in force: the allowed targets may have changed since the address was issued.
-async fn admit(context: &RequestContext, request: Request<ClientBody>) -> Result<Admitted, GatewayError> {
-    let (head, body) = request.into_parts();
+async fn admit(context: &RequestContext, request: &mut ClientRequest) -> Result<Admitted, GatewayError> {
+    let (head, body) = request.take()?.into_parts();
     let relay = context.generation.push.relay().ok_or(PushFault::Signature)?;
     if !relay.accepts(context.client().ip) {
         return Err(PushFault::Source.into());

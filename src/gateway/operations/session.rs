@@ -4,10 +4,10 @@
 //! asks for push gets the gateway's own push addresses in place of the application's.
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header, request};
+use http::{HeaderMap, Response, header, request};
 
 use crate::config::Mode;
-use crate::gateway::client_body::{BodyRead, ClientBody};
+use crate::gateway::client_body::{BodyRead, ClientRequest};
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
 use crate::gateway::forward::{Buffered, buffer, forward, prepare, resumed};
@@ -32,10 +32,10 @@ pub(in crate::gateway) async fn sign_in(
     context: &RequestContext,
     record: &mut Recorder,
     client: &Client,
-    request: Request<ClientBody>,
+    request: &mut ClientRequest,
     agent: Option<AgentId>,
 ) -> Result<Response<ResponseBody>, GatewayError> {
-    let (mut head, body) = request.into_parts();
+    let (mut head, body) = request.take()?.into_parts();
     let services = context.services();
     let began = services.ledger.moment_of_sign_in();
     let issued = services.ledger.issue_time();
@@ -67,10 +67,10 @@ pub(in crate::gateway) async fn sign_out(
     context: &RequestContext,
     record: &mut Recorder,
     client: &Client,
-    request: Request<ClientBody>,
+    request: &mut ClientRequest,
     agent: AgentId,
 ) -> Result<Response<ResponseBody>, GatewayError> {
-    let (head, body) = request.into_parts();
+    let (head, body) = request.take()?.into_parts();
     let change = OnSuccess::End(Change::Ended, EndCause::SignedOut);
     forward_and_apply(context, record, client, (head, body.streamed()), Some(agent), change).await
 }
@@ -80,10 +80,10 @@ pub(in crate::gateway) async fn cancel(
     context: &RequestContext,
     record: &mut Recorder,
     client: &Client,
-    request: Request<ClientBody>,
+    request: &mut ClientRequest,
     agent: AgentId,
 ) -> Result<Response<ResponseBody>, GatewayError> {
-    let (mut head, body) = request.into_parts();
+    let (mut head, body) = request.take()?.into_parts();
     let limits = context.limits();
     // If it is unclear which preview the upstream ends, all previews of the agent end.
     let (change, body) = match body.read(limits.callout_body, limits).await? {

@@ -10,7 +10,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use crate::gateway::client_body::ClientBody;
+use crate::gateway::client_body::ClientRequest;
 use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
 use crate::gateway::forward::{prepare_request, send};
@@ -40,8 +40,9 @@ pub(in crate::gateway) async fn open(
     context: &RequestContext,
     record: &mut Recorder,
     client: &Client,
-    mut request: Request<ClientBody>,
+    request: &mut ClientRequest,
 ) -> Result<(Response<ResponseBody>, Option<Tunnel>), GatewayError> {
+    let mut request = request.take()?;
     let from_client = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
     prepare_request(&mut head, context);

@@ -258,7 +258,7 @@ impl Reader {
             }
             _ => match self.bare()?.as_str() {
                 "null" => Some(Value::Null),
-                // Numbers and words are text to whoever asks for text.
+                // A reader that asks for text gets numbers and words as text.
                 word => Some(Value::Text(word.to_owned())),
             },
         }

@@ -41,7 +41,7 @@ pub struct LogMetrics {
 
 impl LogMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let help = "Log lines that nobody will read";
+        let help = "Log lines that were dropped and will not be written";
         let dropped = ScrapedValue::register(registry, ScrapedKind::Counter, LOG_LINES_DROPPED, help);
         let (dropped_by_class, refusals_suppressed) = (DroppedByClass::default(), Counter::default());
         registry.register_collector(Box::new(dropped_by_class.clone()));
