@@ -112,7 +112,7 @@ pub(super) fn dial(
     control_id: Option<&str>,
 ) -> Result<String, Failure> {
     let id = shared.new_call_id();
-    let plan = shared.agents.plan(agent).unwrap_or(shared.config.call);
+    let plan = shared.next_calls(agent);
     shared.agents.with_telephone(agent, |telephone| Ok(((), telephone.dial(&id, number, control_id)?)))?;
     if plan.ring.is_zero() && plan.outcome == CallOutcome::Talks {
         shared.agents.with_telephone(agent, |telephone| Ok(((), telephone.connect(&id))))?;

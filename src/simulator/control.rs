@@ -8,7 +8,7 @@
 //! | `POST /simulator/agents/{id}/sign-out` | ends the session; no client is notified |
 //! | `POST /simulator/agents/{id}/events` | queues the event object in the body |
 //! | `POST /simulator/agents/{id}/preview` | `{"controlid": 11776, "dialeddigits": "100,101"}` becomes a preview; `"eventType": "AgentEvent_Preview"` chooses the event, `"callData"` its data |
-//! | `POST /simulator/agents/{id}/calls` | sets the course of the agent's next calls: `{"outcome": "fails", "ring": "2s"}`; outcomes are `talks`, `hangs_up` (after `"talk"`) and `fails` |
+//! | `POST /simulator/agents/{id}/calls` | sets the course of the agent's next calls: `{"outcome": "fails", "ring": "2s"}`; outcomes are `talks`, `hangs_up` (after `"talk"`) and `fails`. Absent members stay as they are |
 //! | `POST /simulator/agents/{id}/hang-up` | the customer of the present call hangs up |
 //! | `POST /simulator/agents/{id}/release` | ends the agent's preview |
 //! | `GET /simulator/campaign` | the progress of the campaign; null without one |
@@ -26,7 +26,7 @@ use super::events::text;
 use super::misbehaviour::Misbehaviour;
 use super::request::Request;
 use super::shared::Shared;
-use crate::config::{CallOutcome, PreviewEvent};
+use crate::config::{CallOutcome, CallPlan, PreviewEvent};
 use crate::preview::AgentId;
 
 const MISBEHAVIOUR_KEYS: [&str; 11] =
@@ -90,6 +90,7 @@ fn agents(shared: &Shared) -> Value {
             "delivery": shared.agents.delivery(*id).map(|delivery| delivery.word()),
             "state": activity(shared.agents.activity(*id).as_ref()),
             "calls": calls(shared.agents.activity(*id).as_ref()),
+            "next_calls": next_calls(shared.next_calls(*id)),
             "shown": previews.map(|(id, numbers)| json!({"controlid": id, "numbers": numbers})).collect::<Vec<_>>(),
             "waiting": shared.agents.waiting(*id),
         })
@@ -114,6 +115,11 @@ fn calls(activity: Option<&Activity>) -> Value {
     shown.collect()
 }
 
+fn next_calls(CallPlan { ring, outcome, talk }: CallPlan) -> Value {
+    let text = |duration| humantime::format_duration(duration).to_string();
+    json!({"outcome": outcome.as_str(), "ring": text(ring), "talk": text(talk)})
+}
+
 fn campaign(shared: &Shared) -> Value {
     let progress = shared.campaign.as_ref().map(|campaign| campaign.progress());
     progress.map_or(
@@ -124,7 +130,7 @@ fn campaign(shared: &Shared) -> Value {
 
 fn plan(shared: &Shared, request: &Request, id: &str) -> Result<Value, String> {
     let (agent, body) = (agent(id)?, body(request)?);
-    let mut plan = shared.config.call;
+    let mut plan = shared.next_calls(agent);
     for (name, value) in body.as_object().ok_or("an object is needed")? {
         let text = value.as_str().ok_or_else(|| format!("{name}: a string is needed"))?;
         let time = || humantime::parse_duration(text).map_err(|error| format!("{name}: {error}"));

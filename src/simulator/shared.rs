@@ -12,6 +12,8 @@ use super::config::SimulatorConfig;
 use super::contacts::Contacts;
 use super::journal::{Journal, PushDelivery};
 use super::misbehaviour::Rules;
+use crate::config::CallPlan;
+use crate::preview::AgentId;
 
 pub(super) struct Shared {
     pub(super) config: SimulatorConfig,
@@ -52,6 +54,11 @@ impl Shared {
     pub(super) fn new_call_id(&self) -> String {
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         format!("{seconds}-{}", self.calls.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The course of the agent's next calls: its own, or that of the simulator.
+    pub(super) fn next_calls(&self, agent: AgentId) -> CallPlan {
+        self.agents.plan(agent).unwrap_or(self.config.call)
     }
 
     /// Runs a task that ends with the simulator.

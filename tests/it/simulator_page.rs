@@ -1,10 +1,33 @@
 //! The page of the simulator, in a real browser.
 
+use previewgate::config::{CallOutcome, CallPlan};
 use previewgate::preview::ControlId;
 use previewgate::simulator::{Simulator, SimulatorConfig};
 use serde_json::json;
 
 use crate::support::{API, Browser, Request, Wire, check_accessibility, id};
+
+/// The choice is that of the simulator, whether the command line, another client or the page has set it.
+#[tokio::test]
+async fn the_page_shows_the_course_of_the_next_calls_that_is_in_force() {
+    let Some(mut browser) = Browser::start().await else { return };
+    let call = CallPlan { outcome: CallOutcome::Fails, ..CallPlan::AT_ONCE };
+    let config = SimulatorConfig { strict: true, call, ..Default::default() };
+    let simulator = Simulator::start(config).await.unwrap();
+    simulator.handle().sign_in_directly(id(1001));
+    browser.open(&format!("http://{}/simulator/", simulator.address())).await;
+    let shows = |text: &str| {
+        format!("document.querySelector('#agents select')?.selectedOptions[0].textContent === '{text}'")
+    };
+    browser.until(&shows("are not answered")).await;
+    let mut wire = Wire::plain(simulator.address()).await.unwrap();
+    let set = Request::post("/simulator/agents/1001/calls".to_owned());
+    wire.send(&set.clone().json(&json!({"outcome": "hangs_up", "talk": "30s"}))).await;
+    browser.until(&shows("end after 30s")).await;
+    wire.send(&set.json(&json!({"outcome": "talks"}))).await;
+    browser.until(&shows("are answered")).await;
+    assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
+}
 
 #[tokio::test]
 async fn a_developer_shows_a_preview_and_sees_the_callout_arrive() {

@@ -134,6 +134,31 @@ async fn a_call_rings_and_is_answered_by_hand_by_itself_or_not_at_all() {
     assert_eq!(client.call(&guid, "101").await, "100-006");
 }
 
+/// The course of an agent's next calls is the simulator's, then the one that was set, then that of each contact.
+#[tokio::test(start_paused = true)]
+async fn the_list_of_agents_has_the_course_of_their_next_calls() {
+    let with_talk = CallPlan { outcome: CallOutcome::HangsUp, talk: Duration::from_secs(30), ..CallPlan::AT_ONCE };
+    let contacts = vec![Contact { plan: with_talk, ..contact("100", None, CallOutcome::HangsUp) }];
+    let campaign = Campaign { pace: Duration::from_secs(5), contacts, ..a_campaign() };
+    let call = CallPlan { outcome: CallOutcome::Fails, ring: Duration::from_secs(3), ..CallPlan::AT_ONCE };
+    let config = SimulatorConfig { strict: true, call, campaign: Some(campaign), ..Default::default() };
+    let (_simulator, handle, mut client) = in_memory(config);
+    let guid = handle.sign_in_directly(agent());
+    let next = async |client: &mut Client| {
+        client.ask("GET", "/simulator/agents", "", "").await["result"][0]["next_calls"].clone()
+    };
+    assert_eq!(next(&mut client).await, json!({"outcome": "fails", "ring": "3s", "talk": "20s"}));
+    for (change, expected) in [
+        (r#"{"outcome": "hangs_up"}"#, json!({"outcome": "hangs_up", "ring": "3s", "talk": "20s"})),
+        (r#"{"talk": "1m"}"#, json!({"outcome": "hangs_up", "ring": "3s", "talk": "1m"})),
+    ] {
+        assert_eq!(client.ask("POST", "/simulator/agents/101/calls", "", change).await["ok"], true);
+        assert_eq!(next(&mut client).await, expected);
+    }
+    client.events(&guid, 1).await;
+    assert_eq!(next(&mut client).await, json!({"outcome": "hangs_up", "ring": "0s", "talk": "30s"}));
+}
+
 #[tokio::test]
 async fn a_transferred_call_rings_at_the_other_agent() {
     let (_simulator, handle, mut client, guid) = shown(CallPlan::AT_ONCE).await;
@@ -179,6 +204,18 @@ fn contact(numbers: &str, agent: Option<&str>, outcome: CallOutcome) -> Contact 
     }
 }
 
+fn a_campaign() -> Campaign {
+    Campaign {
+        agents: vec![agent(), "102".parse().unwrap()],
+        pace: Duration::from_secs(5),
+        preview_time: Duration::from_secs(60),
+        first_control_id: 7,
+        event: None,
+        repeat: false,
+        contacts: Vec::new(),
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_campaign_shows_its_contacts_one_after_the_other() {
     let contacts = vec![
@@ -187,15 +224,7 @@ async fn a_campaign_shows_its_contacts_one_after_the_other() {
         contact("102", None, CallOutcome::HangsUp),
         contact("103", None, CallOutcome::Talks),
     ];
-    let campaign = Campaign {
-        agents: vec![agent(), "102".parse().unwrap()],
-        pace: Duration::from_secs(5),
-        preview_time: Duration::from_secs(60),
-        first_control_id: 7,
-        event: None,
-        repeat: false,
-        contacts,
-    };
+    let campaign = Campaign { contacts, ..a_campaign() };
     let config = SimulatorConfig { strict: true, campaign: Some(campaign), ..Default::default() };
     let (_simulator, handle, mut client) = in_memory(config);
     let guid = handle.sign_in_directly(agent());

@@ -280,7 +280,8 @@ async fn the_control_interface_does_what_the_handle_does() {
     assert_eq!(client.ask("POST", "/simulator/agents/101/release", "", "").await["ok"], true);
     let agents = client.ask("GET", "/simulator/agents", "", "").await;
     let expected = json!([{
-        "agent": "101", "guid": guid, "delivery": "polls", "state": "ready", "calls": [], "shown": [], "waiting": 2
+        "agent": "101", "guid": guid, "delivery": "polls", "state": "ready", "calls": [],
+        "next_calls": {"outcome": "talks", "ring": "0s", "talk": "20s"}, "shown": [], "waiting": 2
     }]);
     assert_eq!(agents["result"], expected);
     let rule = r#"{"fault": "break", "at": "after_request", "how": "close", "path": "agentevent", "agent": 101}"#;
