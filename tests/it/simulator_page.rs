@@ -16,9 +16,8 @@ async fn the_page_shows_the_course_of_the_next_calls_that_is_in_force() {
     let simulator = Simulator::start(config).await.unwrap();
     simulator.handle().sign_in_directly(id(1001));
     browser.open(&format!("http://{}/simulator/", simulator.address())).await;
-    let shows = |text: &str| {
-        format!("document.querySelector('#agents select')?.selectedOptions[0].textContent === '{text}'")
-    };
+    let shows =
+        |text: &str| format!("document.querySelector('#agents select')?.selectedOptions[0].textContent === '{text}'");
     browser.until(&shows("are not answered")).await;
     let mut wire = Wire::plain(simulator.address()).await.unwrap();
     let set = Request::post("/simulator/agents/1001/calls".to_owned());
