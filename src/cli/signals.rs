@@ -30,8 +30,8 @@ const IGNORED: [(SignalKind, &str); 9] = [
     (SignalKind::from_raw(27), "SIGPROF"),
     (SignalKind::from_raw(30), "SIGPWR"),
 ];
-/// The real-time signals that glibc leaves to programs.
-const REAL_TIME: std::ops::Range<i32> = 34..64;
+/// The real-time signals that the C library leaves to programs. musl keeps one more than glibc, and refuses a handler for it.
+const REAL_TIME: std::ops::Range<i32> = if cfg!(target_env = "musl") { 35..64 } else { 34..64 };
 
 /// Exit code when a signal ends the process before its shutdown is complete.
 const ABANDONED: i32 = 1;
