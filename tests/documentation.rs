@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use previewgate::config::{KeyDescription, Presence, Reload, describe_keys};
+use previewgate::config::{self, Files, KeyDescription, Presence, Reload, describe_keys};
 use previewgate::preview::Reason;
 
 fn root() -> PathBuf {
@@ -71,6 +71,25 @@ fn every_relative_link_leads_to_a_file_and_a_heading() {
         }
     }
     assert!(checked > 30, "only {checked} links were found");
+}
+
+#[test]
+fn the_index_lists_every_page() {
+    let index = text(&root().join("docs/README.md"));
+    for page in files("docs", ".md") {
+        let name = page.file_name().unwrap().to_str().unwrap();
+        assert!(name == "README.md" || links(&index).contains(&name), "docs/README.md does not list {name}");
+    }
+}
+
+#[test]
+fn the_configuration_for_kubernetes_loads() {
+    let manifest = text(&root().join("deploy/kubernetes/previewgate.yaml"));
+    let (_, rest) = manifest.split_once("\n  previewgate.toml: |\n").unwrap();
+    let lines = rest.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
+    let configuration: String = lines.map(|line| line.strip_prefix("    ").unwrap_or(line).to_owned() + "\n").collect();
+    let config = config::parse(&configuration, Path::new("/etc/previewgate/config"), Files::Skip).unwrap();
+    assert_eq!(config.upstream.endpoints.len(), 2, "{configuration}");
 }
 
 /// What stands between backticks.
