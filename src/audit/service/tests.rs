@@ -70,9 +70,12 @@ async fn a_disk_that_stands_still_is_waited_for_once_and_forgotten_when_it_moves
     assert_eq!(second.unwrap_err().id, None);
 
     let thread = thread::spawn(move || writer.run());
-    while audit.is_failing() {
-        tokio::task::yield_now().await;
-    }
+    let recovered = async {
+        while audit.is_failing() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), recovered).await.expect("the writer recovers");
     let third = audit.decision(&facts(3, clock.now()), Duration::from_secs(3600)).await.unwrap();
     let status = audit.status();
     let chain = status.chain.unwrap();

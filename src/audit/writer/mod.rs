@@ -82,6 +82,22 @@ const START: &str = "start";
 const ROTATION: &str = "rotation";
 const RECOVERY: &str = "recovery";
 
+/// Whether a signed checkpoint of all lines follows the lines that are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sealing {
+    Sealed,
+    Unsealed,
+}
+
+/// Why a segment is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Another segment follows.
+    Rotation,
+    /// The gateway ends.
+    Stop,
+}
+
 impl Writer {
     pub(super) fn new(
         directory: &Path,
@@ -134,7 +150,7 @@ impl Writer {
             }
             self.report_losses();
             if let Work::End = work {
-                self.close(true);
+                self.close(Ending::Stop);
                 break;
             }
             if Instant::now() >= self.next_checkpoint {
@@ -192,10 +208,11 @@ impl Writer {
         self.ensure_open()?;
         // After a failure, the disk is well only when it takes the lines.
         let is_awaited = self.queue.is_failing() || batch.entries.iter().any(|entry| entry.waiter.is_some());
-        let synced = self.settings.durability == Durability::Synced && is_awaited;
+        let durability = if is_awaited { self.settings.durability } else { Durability::Written };
         // Records that waited for a disk are sealed at once: their times may span more than the interval.
-        let sealed = !batch.entries.is_empty() && Instant::now() >= self.next_checkpoint;
-        let first = self.write(batch.bodies(), synced, sealed).map_err(|unwritten| match unwritten {
+        let is_due = !batch.entries.is_empty() && Instant::now() >= self.next_checkpoint;
+        let sealing = if is_due { Sealing::Sealed } else { Sealing::Unsealed };
+        let first = self.write(batch.bodies(), durability, sealing).map_err(|unwritten| match unwritten {
             Unwritten::NotNow(error) => error,
             Unwritten::SegmentLost(error) => {
                 self.leave_segment();
@@ -208,17 +225,19 @@ impl Writer {
         Ok(first)
     }
 
-    /// Writes the lines of `bodies` to the open segment, and a signed checkpoint of all lines if they are to be sealed. Returns
-    /// the sequence number of the first.
+    /// Writes the lines of `bodies` to the open segment. Returns the sequence number of the first.
     fn write<'b>(
         &mut self,
         bodies: impl Iterator<Item = &'b [u8]>,
-        synced: bool,
-        sealed: bool,
+        durability: Durability,
+        sealing: Sealing,
     ) -> Result<u64, Unwritten> {
         let segment = self.segment.as_mut().ok_or_else(|| Unwritten::NotNow(ErrorKind::NotFound.into()))?;
-        let seal = sealed.then(|| Seal { signer: &self.signer, at: self.clock.now() });
-        let Written { first, checkpoint } = segment.write(bodies, synced, seal)?;
+        let seal = match sealing {
+            Sealing::Sealed => Some(Seal { signer: &self.signer, at: self.clock.now() }),
+            Sealing::Unsealed => None,
+        };
+        let Written { first, checkpoint } = segment.write(bodies, durability, seal)?;
         if let Some(checkpoint) = checkpoint {
             self.next_checkpoint = Instant::now() + self.settings.checkpoint_interval;
             self.queue.count(Kind::Checkpoint);
@@ -282,7 +301,7 @@ impl Writer {
         chain.latest = Some(name.clone());
         let usage = if chain.cause == RECOVERY { Usage::Begun(None) } else { Usage::Used };
         self.segment = Some(OpenSegment::new(file, name, period(now, self.settings.segment), (seq, head), usage));
-        let begun = self.write(bodies.iter().map(Vec::as_slice), false, true);
+        let begun = self.write(bodies.iter().map(Vec::as_slice), Durability::Written, Sealing::Sealed);
         begun.map_err(|(Unwritten::NotNow(error) | Unwritten::SegmentLost(error))| {
             // Nothing of it counts yet; the next attempt begins another file.
             if let Some(segment) = self.segment.take() {
@@ -310,7 +329,8 @@ impl Writer {
             self.rotate();
             let mut nothing = Batch::default();
             self.commit(&mut nothing);
-        } else if unsealed && let Err(unwritten) = self.write(std::iter::empty(), false, true) {
+        } else if unsealed && let Err(unwritten) = self.write(std::iter::empty(), Durability::Written, Sealing::Sealed)
+        {
             self.give_up_sealing(unwritten);
         }
     }
@@ -329,7 +349,7 @@ impl Writer {
         let Some(losses) = self.queue.take_losses() else { return };
         let records = losses.records.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
         let body = body_of(self.clock.now(), &Record::Lost(Lost { since: losses.since, records }));
-        match self.write(std::iter::once(&body[..]), false, false) {
+        match self.write(std::iter::once(&body[..]), Durability::Written, Sealing::Unsealed) {
             Ok(_) => {
                 self.queue.count(Kind::Lost);
                 self.segment.iter_mut().for_each(OpenSegment::note_use);
@@ -349,14 +369,14 @@ impl Writer {
 
     /// Ends the segment. The next record opens another.
     fn rotate(&mut self) {
-        self.close(false);
+        self.close(Ending::Rotation);
         self.storage.prune(self.clock.now(), self.settings.retention);
     }
 
-    fn close(&mut self, stop: bool) {
-        let body = body_of(self.clock.now(), &Record::Close(Close { stop }));
-        // In one write: whoever reads meanwhile sees neither line or both.
-        match self.write(std::iter::once(&body[..]), true, true) {
+    fn close(&mut self, ending: Ending) {
+        let body = body_of(self.clock.now(), &Record::Close(Close { stop: ending == Ending::Stop }));
+        // In one write, so that a reader sees neither line or both.
+        match self.write(std::iter::once(&body[..]), Durability::Synced, Sealing::Sealed) {
             Ok(_) => {
                 self.queue.count(Kind::Close);
                 self.segment.iter_mut().for_each(OpenSegment::note_use);

@@ -9,6 +9,7 @@ use crate::audit::note::{Checkpoint, Signer};
 use crate::audit::progress::Sealed;
 use crate::audit::record::{Record, SignedCheckpoint, Tail, append_body, append_line};
 use crate::audit::segment::SegmentName;
+use crate::config::Durability;
 use crate::preview::Timestamp;
 
 /// The open segment.
@@ -136,11 +137,11 @@ impl OpenSegment {
     pub(super) fn write<'b>(
         &mut self,
         bodies: impl Iterator<Item = &'b [u8]>,
-        synced: bool,
+        durability: Durability,
         seal: Option<Seal<'_>>,
     ) -> Result<Written, Unwritten> {
         let mut pending = self.pending.take().unwrap_or_else(|| self.prepare(bodies, seal));
-        let outcome = self.put(&mut pending, synced);
+        let outcome = self.put(&mut pending, durability);
         if let Err(unwritten) = outcome {
             self.pending = Some(pending);
             return Err(unwritten);
@@ -160,7 +161,7 @@ impl OpenSegment {
         Pending { lines, written: 0, after, checkpoint }
     }
 
-    fn put(&mut self, pending: &mut Pending, synced: bool) -> Result<(), Unwritten> {
+    fn put(&mut self, pending: &mut Pending, durability: Durability) -> Result<(), Unwritten> {
         while let Some(rest) = pending.lines.get(pending.written..).filter(|rest| !rest.is_empty()) {
             match self.file.write(rest) {
                 Ok(0) => return Err(Unwritten::NotNow(ErrorKind::WriteZero.into())),
@@ -170,8 +171,8 @@ impl OpenSegment {
                 Err(error) => return Err(Unwritten::SegmentLost(error)),
             }
         }
-        if synced {
-            // After an error nobody knows which pages are on the disk: the lines are written again elsewhere.
+        if durability == Durability::Synced {
+            // After an error it is unknown which pages are on the disk, so the lines are written again elsewhere.
             self.file.sync().map_err(Unwritten::SegmentLost)?;
         }
         if self.file.is_there().map_err(Unwritten::SegmentLost)? {

@@ -113,6 +113,15 @@ struct Running {
 }
 
 impl Running {
+    /// Waits until records are written again.
+    fn recovers(&self) {
+        let begun = Instant::now();
+        while self.queue.is_failing() {
+            assert!(begun.elapsed() < PATIENCE, "the writer does not recover");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn start(durability: Durability, segment_bytes: u64) -> Self {
         Self::start_on(TestStorage::default(), durability, segment_bytes)
     }
@@ -352,9 +361,7 @@ fn callouts_that_wait_learn_soon_that_the_disk_fails() {
     let waiting = running.queue.push_and_wait(running.clock.now(), &store(1)).unwrap();
     assert!(waiting.blocking_recv().is_err(), "not confirmed");
     // Its record is written all the same.
-    while running.queue.is_failing() {
-        thread::yield_now();
-    }
+    running.recovers();
     let [lines] = &running.end()[..] else { panic!() };
     assert_eq!(kinds(lines), ["open", "checkpoint", "store", "close", "checkpoint"]);
 }
@@ -368,9 +375,7 @@ fn a_disk_that_fails_for_long_is_not_filled_with_segments() {
     running.disk.0.lock().unwrap().syncs.extend(fails);
     let waiting = running.queue.push_and_wait(running.clock.now(), &store(2)).unwrap();
     assert!(waiting.blocking_recv().is_err(), "not confirmed");
-    while running.queue.is_failing() {
-        thread::yield_now();
-    }
+    running.recovers();
     let names: Vec<_> = running.disk.0.lock().unwrap().files.iter().map(|(name, _)| name.number).collect();
     assert_eq!(names, [1, 7], "the first, and the one that could be written; five were begun and are gone");
     let [old, new] = &running.end()[..] else { panic!() };
