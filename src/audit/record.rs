@@ -51,7 +51,7 @@ label_enum! {
     }
 }
 
-/// What every line begins with.
+/// The members that every line begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct Header<'a> {
     /// The position in the instance's chain, from 1, without gaps.
@@ -118,12 +118,12 @@ impl Kind {
 /// Appends a record without `seq` and `prev`, which only the writer knows, and without a line feed.
 pub(super) fn append_body(body: &mut Vec<u8>, at: Timestamp, record: &Record<'_>) {
     // Writing into a vector cannot fail, and every key of a record is a string.
-    let _ = write!(body, "\"at\":\"{}\",", time::Rfc3339(at));
+    let _ = write!(body, "\"at\":\"{}\"", time::Rfc3339(at));
     let start = body.len();
     let _ = serde_json::to_writer(&mut *body, record);
-    // The members follow those of the header: the object's own brace goes.
-    if body.get(start) == Some(&b'{') {
-        body.remove(start);
+    // The members follow those of the header, so the object's own brace becomes a comma.
+    if let Some(brace) = body.get_mut(start) {
+        *brace = b',';
     }
 }
 
@@ -258,7 +258,7 @@ pub struct Number<'a> {
     pub hmac: Mac,
 }
 
-/// An agent is about to be shown a preview. Recorded before the client gets it.
+/// An agent is about to be shown a preview. The record is made before the client gets the preview.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Shown<'a> {
     /// The record's own name.
@@ -317,7 +317,7 @@ pub struct Ended<'a> {
     pub control_id: Option<i64>,
     /// Its announcements, as far as this gateway knows them.
     pub shown: Vec<RecordId>,
-    /// Only what was shown before this time is over.
+    /// Only previews that were shown before this time are over.
     #[serde(with = "time::optional", default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Timestamp>,
     /// The reason, as in the log: `released`, `shut_down`, `cancelled`, `signed_in`, `signed_out`, `no_session`,
@@ -327,7 +327,7 @@ pub struct Ended<'a> {
     pub cause: Text<'a>,
 }
 
-/// A callout was judged. Recorded before its first byte goes upstream.
+/// A callout was judged. The record is made before the first byte of the callout goes upstream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision<'a> {
     /// The record's own name: the gateway's own `id` of the request, as in the log.
@@ -380,7 +380,7 @@ pub struct Decision<'a> {
     /// The keyed hash of the session's GUID, under the key of the current month.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Mac>,
-    /// What was known about that GUID and the agent: `own`, `foreign` or `unknown`.
+    /// The relation of that GUID to the agent: `own`, `foreign` or `unknown`.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub session_match: Option<Text<'a>>,
     /// The callout was sent although this record was not written yet (`audit.on_failure`).
@@ -428,7 +428,7 @@ pub struct JudgedPreview {
     pub control_id: i64,
     /// The time since its latest announcement.
     pub age_ms: u64,
-    /// The time since the called number was announced, if the preview has that number: what `ttl_ms` is compared with.
+    /// The time since the called number was announced, if the preview has that number. It is compared with `ttl_ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number_age_ms: Option<u64>,
     /// Its announcements. Empty: they were not recorded.

@@ -1,7 +1,7 @@
-//! The audit log as the gateway uses it: one method for each thing that happens.
+//! The audit log as the gateway uses it: one method for each kind of record.
 //!
-//! Only [`Audit::decision`] waits, and only for as long as `audit.timeout` allows. Everything else copies its record into
-//! the queue of the [`writer`](super::writer) and returns.
+//! Only [`Audit::decision`] waits, for at most `audit.timeout`. All other methods copy their record into the queue of the
+//! [`writer`](super::writer) and return.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ use crate::preview::{
     AgentId, AgentPreviews, Clock, ControlId, DialedNumber, Preview, Reason, RecordId, ShownRef, Timestamp, Verdict,
     millis,
 };
-use crate::telemetry::sanitized;
+use crate::telemetry::{bounded, sanitized};
 
 /// Longest text in a record that a client or the upstream chose.
 const MAX_TEXT: usize = 128;
@@ -44,7 +44,7 @@ const OPEN: Duration = Duration::from_secs(5);
 /// How long the end of the process waits for the last records.
 const EXIT: Duration = Duration::from_secs(5);
 
-/// What the audit log needs to start.
+/// The settings of an audit log.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where the segments are.
@@ -150,7 +150,7 @@ pub struct Audit {
     open: AtomicU64,
 }
 
-/// Ends the audit log when dropped: writes what there is, closes the segment and signs it.
+/// Ends the audit log when dropped: writes the records that wait, closes the segment and signs it.
 #[derive(Debug)]
 #[must_use = "dropping the guard ends the audit log"]
 pub struct AuditGuard {
@@ -245,7 +245,7 @@ impl Audit {
         self.queue.push(at, &record).then(|| ShownRef { record: id, key: key.id(), at: None })
     }
 
-    /// What became of the answer or push that shows these previews.
+    /// Records whether the answer or push that shows these previews reached the client.
     pub fn delivered(&self, shown: &[ShownRef], result: &str) {
         if !shown.is_empty() {
             self.push(&Record::Delivered(Delivered { shown: names(shown), result: result.into() }));
@@ -324,7 +324,7 @@ impl Audit {
         let called = facts.called.map(|number| Called {
             masked: masked(number).into(),
             hmacs: self.hashes(number, &relevant, current.as_deref()),
-            // What an agent was shown is encrypted there.
+            // A number of a preview is already encrypted in the record of the preview.
             sealed: if relevant.iter().any(|preview| preview.find(number).is_some()) {
                 None
             } else {
@@ -360,7 +360,7 @@ impl Audit {
             session: current.and_then(|key| session(facts.guid, &key)),
             session_match: facts.session_match.map(Into::into),
             unconfirmed: facts.unconfirmed,
-            request_id: sanitized(facts.request_id, MAX_TEXT).to_string().into(),
+            request_id: bounded(facts.request_id, MAX_TEXT),
             trace_id: facts.trace_id.map(|id| id.to_string().into()),
         }
     }
@@ -399,7 +399,7 @@ impl Audit {
         hashes
     }
 
-    /// The result of a callout. A decision whose outcome finds no room stays open.
+    /// Records the result of a callout. If the queue is full, the decision stays without outcome.
     pub fn outcome(&self, decision: RecordId, facts: &OutcomeFacts<'_>) {
         let record = Record::Outcome(Outcome {
             decision,
@@ -407,8 +407,8 @@ impl Audit {
             reason: facts.reason.map(|reason| reason.as_str().into()),
             unconfirmed: facts.unconfirmed,
             status: facts.status,
-            retcode: facts.retcode.map(|text| sanitized(text, MAX_TEXT).to_string().into()),
-            call_id: facts.call_id.map(|text| sanitized(text, MAX_TEXT).to_string().into()),
+            retcode: facts.retcode.map(|text| bounded(text, MAX_TEXT)),
+            call_id: facts.call_id.map(|text| bounded(text, MAX_TEXT)),
             upstream: facts.upstream.map(Into::into),
             upstream_ms: facts.upstream_duration.map(millis),
         });
@@ -422,9 +422,9 @@ impl Audit {
     pub fn call(&self, facts: &CallFacts<'_>, decision: Option<RecordId>) {
         self.push(&Record::Call(Call {
             agent: facts.agent.as_u32(),
-            call_id: sanitized(facts.call_id, MAX_TEXT).to_string().into(),
+            call_id: bounded(facts.call_id, MAX_TEXT),
             decision,
-            event_type: sanitized(facts.event_type, MAX_TEXT).to_string().into(),
+            event_type: bounded(facts.event_type, MAX_TEXT),
             phase: facts.phase.into(),
             event: facts.event,
             generated_at: facts.generated_at,
@@ -453,7 +453,7 @@ impl Audit {
         self.queue.push(self.clock.now(), record);
     }
 
-    /// How the log is.
+    /// The state of the log.
     pub fn status(&self) -> Status {
         let each = |count: &dyn Fn(Kind) -> u64| Kind::ALL.iter().map(|kind| (*kind, count(*kind))).collect();
         Status {
@@ -487,7 +487,7 @@ impl Drop for AuditGuard {
     }
 }
 
-/// Shares the guard among those who may end the log; the first one ends it.
+/// A guard with several owners. The first one that calls [`SharedGuard::end`] ends the log.
 #[derive(Clone, Debug)]
 pub struct SharedGuard(Arc<Mutex<Option<AuditGuard>>>);
 
@@ -526,7 +526,7 @@ fn names(shown: &[ShownRef]) -> Vec<RecordId> {
     shown.iter().map(|shown| shown.record).collect()
 }
 
-/// The preview that the callout names, or the newest if it names none of them: what the verdict follows from.
+/// The previews that the verdict follows from: the one that the callout names, or the newest ones if it names none.
 fn relevant(previews: &AgentPreviews, control_id: Option<ControlId>) -> Vec<&Preview> {
     match control_id.and_then(|control_id| previews.find(control_id)) {
         Some(named) => vec![named],

@@ -118,8 +118,8 @@ pub fn sanitized<T: fmt::Display>(text: T, max: usize) -> LogText<T> {
     LogText { text, max }
 }
 
-/// The same as text. It is the text itself if that is short and printable, as nearly every text is.
-pub(super) fn bounded(text: &str, max: usize) -> Cow<'_, str> {
+/// [`sanitized`] text. It is borrowed if it is short and printable, as nearly every text is.
+pub fn bounded(text: &str, max: usize) -> Cow<'_, str> {
     if text.len() <= max && is_printable_ascii(text) {
         return Cow::Borrowed(text);
     }
