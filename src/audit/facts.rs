@@ -1,4 +1,4 @@
-//! What the gateway tells the audit log: the content of a record before it is hashed and bounded.
+//! The input of the audit log: the content of a record before it is hashed and bounded.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -23,7 +23,7 @@ pub struct DecisionRef {
 pub struct ShownFacts<'a> {
     /// The agent.
     pub agent: AgentId,
-    /// What is shown.
+    /// The control ID and the numbers that the event shows.
     pub announcement: &'a Announcement,
     /// The platform's name for the event.
     pub event_type: &'a str,
@@ -37,7 +37,7 @@ pub struct ShownFacts<'a> {
     pub generated_at: Option<u64>,
     /// The session's GUID.
     pub guid: Option<&'a [u8]>,
-    /// What is kept of `callData`.
+    /// The members of `callData` that are kept.
     pub evidence: &'a BTreeMap<String, Evidence>,
 }
 
@@ -85,7 +85,7 @@ pub struct DecisionFacts<'a> {
     pub certificate: Option<Digest>,
     /// The session's GUID.
     pub guid: Option<&'a [u8]>,
-    /// What is known about that GUID and the agent.
+    /// The relation of that GUID to the agent: `own`, `foreign` or `unknown`.
     pub session_match: Option<&'a str>,
     /// The callout is sent although its record is not written yet.
     pub unconfirmed: bool,
@@ -116,7 +116,7 @@ pub struct OutcomeFacts<'a> {
     pub upstream_duration: Option<Duration>,
 }
 
-/// What the platform reports on a call.
+/// A report of the platform on a call.
 #[derive(Clone, Copy, Debug)]
 pub struct CallFacts<'a> {
     /// The agent.

@@ -1,4 +1,4 @@
-//! Whether a log can be believed, before a command says what is in it.
+//! Verifies a log before a command reports on its content.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ pub(super) struct Checked {
     pub(super) result: &'static str,
     /// The signatures were checked.
     pub(super) signatures: bool,
-    /// Faults and gaps, all of them.
+    /// The number of all faults and gaps.
     pub(super) findings: u64,
     /// The first of them.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,7 +90,7 @@ impl Checked {
         }
     }
 
-    /// The exit code, if the command has found nothing worse itself: 1 for a broken log, 4 for none.
+    /// The exit code that the verification alone leads to: 1 for a broken log, 4 if there is no log.
     pub(super) fn code(&self) -> u8 {
         match self.result {
             "broken" => 1,

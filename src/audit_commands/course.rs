@@ -1,4 +1,4 @@
-//! The course of one call, from what the platform reported on it: how it went, and for how long.
+//! The course of one call: how it ended and how long it took, by the reports of the platform.
 
 use crate::audit::record::Call;
 use crate::preview::Timestamp;
@@ -41,7 +41,7 @@ struct Start {
 }
 
 impl Start {
-    /// From the platform's clock, if it says both times.
+    /// By the platform's clock if both reports have its time, otherwise by the gateway's.
     fn until(self, later: Self) -> u64 {
         match (self.generated, later.generated) {
             (Some(from), Some(to)) => to.saturating_sub(from),
@@ -50,7 +50,7 @@ impl Start {
     }
 }
 
-/// What the platform reported on one call. The reports come in any order.
+/// The reports of the platform on one call. They may come in any order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Course {
     alerting: Option<Start>,
@@ -61,7 +61,7 @@ pub(super) struct Course {
 }
 
 impl Course {
-    /// Takes one report into account. Of several reports of one phase the first one counts: both ends of a call hang up.
+    /// Adds one report. Of several reports of one phase the first one counts: both ends of a call hang up.
     pub(super) fn add(&mut self, at: Timestamp, call: &Call<'_>) {
         self.note_last(at, &call.phase);
         let start = Start { recorded: at, generated: call.generated_at };
@@ -74,7 +74,7 @@ impl Course {
         }
     }
 
-    /// Takes what another gateway recorded into account.
+    /// Adds the reports that another gateway recorded.
     pub(super) fn merge(&mut self, other: &Self) {
         keep_first(&mut self.alerting, other.alerting);
         keep_first(&mut self.talking, other.talking);
@@ -168,7 +168,7 @@ mod tests {
             ("alerting@10 alerting@15 talking@30 released@90 released@99", Some(Talked), Some(20), Some(60)),
             // Another gateway recorded the beginning, and its log is read later.
             ("released@90 talking@30 alerting@10", Some(Talked), Some(20), Some(60)),
-            // Only the platform knows how long it took: its events wait for a poll.
+            // Its length is known by the platform's clock only: events wait for a poll.
             ("talking@30/1000 released@90/8000", Some(Talked), None, Some(7000)),
             ("talking@30/1000 released@90", Some(Talked), None, Some(60)),
             ("another@1", None, None, None),

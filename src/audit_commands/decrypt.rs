@@ -29,7 +29,7 @@ pub struct Options {
     day: Option<String>,
 }
 
-/// What an agent was shown, as the auditor reads it.
+/// The numbers of a preview in clear, for the auditor.
 struct Opened {
     key: NumberKeyId,
     numbers: Vec<(Mac, String)>,

@@ -22,7 +22,7 @@ pub struct KeygenOptions {
     /// Make the keys of the numbers here, one file for each month, beginning with this month; files that exist stay.
     #[arg(long, value_name = "DIR")]
     number_keys: Option<PathBuf>,
-    /// Make an auditor's key here, with which he reads the numbers, and its public half (`audit.recipient`) beside it.
+    /// Make an auditor's key here, and its public half (`audit.recipient`) beside it. The auditor reads the numbers with it.
     #[arg(long, value_name = "FILE")]
     recipient: Option<PathBuf>,
     /// The number of months.
@@ -73,7 +73,7 @@ fn no_random_numbers() -> Error {
 /// Writes a private key for its owner only, and its public half beside it.
 fn write_pair(path: &Path, private: &str, public: &str, out: &mut impl Write) -> Result<(), Error> {
     let about = |error: std::io::Error| Error::about(path, error);
-    // An existing key must stay: without it, what it was used for cannot be continued or read.
+    // An existing key must stay. Without it, the log cannot be continued, or its numbers cannot be read.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(about)?;
     file.write_all(private.as_bytes()).map_err(about)?;
     let beside = PathBuf::from(format!("{}.pub", path.display()));

@@ -1,5 +1,5 @@
-//! `previewgate audit …`: the offline half of the audit log. Everything here reads the directory and the keys that it is
-//! given; only `replay` needs a configuration, and none needs a running gateway.
+//! `previewgate audit …`: the offline half of the audit log. The commands read the directories and keys that they are given.
+//! Only `replay` needs a configuration, and no command needs a running gateway.
 
 mod anchor;
 mod arguments;
@@ -31,12 +31,12 @@ pub enum Command {
     Verify(verify::Options),
     /// Print the latest signed note of each chain, to keep it where the gateway's host cannot change it.
     Anchor(anchor::Options),
-    /// Tell what happened to one call: shown, delivered, decided, answered, talked. Exit code 1: nothing is recorded about it,
+    /// Print the story of one call: shown, delivered, decided, answered, talked. Exit code 1: nothing is recorded about it,
     /// or its verdict does not follow.
     Show(show::Options),
     /// Print a certificate of one call: its records, each with its proof, and no other data.
     Certify(certify::Options),
-    /// Report on one day: calls, refusals, what was not verified and why, what has no outcome.
+    /// Report on one day: calls, refusals, unverified callouts and their reasons, callouts without outcome.
     Report(report::Options),
     /// Compare the platform's own call records with the log. Exit code 1: there are differences.
     Reconcile(reconcile::Options),

@@ -1,4 +1,4 @@
-//! What several commands print.
+//! Output and input that several commands share.
 
 use std::path::Path;
 

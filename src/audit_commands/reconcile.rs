@@ -31,7 +31,7 @@ pub struct Options {
     /// The character between columns.
     #[arg(long, default_value_t = ',', value_name = "CHAR")]
     delimiter: char,
-    /// The keys of the numbers: numbers are compared whole. Without them only their length and last two digits are.
+    /// The keys of the numbers. With them numbers are compared whole, without them only their length and last two digits.
     #[arg(long, value_name = "DIR")]
     number_keys: Option<PathBuf>,
     /// Only decisions of this day (UTC) must have a call record.
@@ -188,7 +188,7 @@ impl Sent {
     }
 }
 
-/// What a call record says otherwise than the decision.
+/// The difference between a call record and the decision.
 fn compare(row: &Row, sent: &Sent, keys: Option<&NumberKeys>) -> Option<String> {
     if let (Some(theirs), Some(ours)) = (&row.agent, sent.agent)
         && theirs.trim() != ours.to_string()

@@ -112,7 +112,7 @@ fn summarise(
     Ok(())
 }
 
-/// Calls are no previews: no bound concerns them.
+/// No bound: it limits previews, and a call adds none.
 const UNBOUNDED: Bounds = Bounds { per_agent: usize::MAX };
 
 /// The state of all agents at a moment of the past.
@@ -133,7 +133,7 @@ impl Replay {
     fn agent(&mut self, agent: u32, at: Timestamp) -> &mut Agent {
         let forgotten_after = self.config.previews.ttl.saturating_mul(2);
         let state = self.agents.entry(agent).or_default();
-        // The store forgets an agent whose previews did not change for so long.
+        // The store forgets an agent whose previews have not changed for this long.
         if state.changed.is_some_and(|changed| at.since(changed) > forgotten_after) {
             *state = Agent::default();
         }
@@ -158,7 +158,7 @@ impl Replay {
     }
 
     fn end(&mut self, at: Timestamp, ended: &Ended<'_>) {
-        // What a store forgets depends on its configuration; this replay forgets by the other one.
+        // The configuration decides what a store forgets. This replay forgets by the other configuration.
         if is_only_forgotten(ended) {
             return;
         }
@@ -178,7 +178,7 @@ impl Replay {
         }
     }
 
-    /// A callout that was sent counts, whatever the other configuration would have said.
+    /// A callout that was sent counts, even if the other configuration would have refused it.
     fn call(&mut self, at: Timestamp, decision: &Decision<'_>) {
         let (Some(agent), Some(control_id), Some(called)) = (decision.agent, decision.control_id, &decision.called)
         else {
@@ -204,7 +204,7 @@ impl Replay {
         }
     }
 
-    /// The verdict under the other configuration; `None` if the records do not tell.
+    /// The verdict under the other configuration; `None` if it cannot be derived from the records.
     fn decide(&mut self, at: Timestamp, decision: &Decision<'_>) -> Option<Outcome> {
         let recorded = Reason::ALL.iter().copied().find(|reason| reason.as_str() == decision.reason)?;
         let outcome = match recorded {
@@ -232,8 +232,8 @@ impl Replay {
         Some(self.apply_policy(outcome, warming_up))
     }
 
-    /// What the other configuration does with callouts while its store is away. `None` if it then goes by the gateway's own
-    /// memory: the records do not tell what that memory held.
+    /// The treatment of callouts under the other configuration while its store is away. `None` if the gateway's own memory
+    /// decides then: its content is not recorded.
     fn on_store_failure(&self) -> Option<Unavailable> {
         let StoreKind::Redis(redis) = &self.config.previews.store else { return None };
         match redis.on_store_failure {

@@ -18,7 +18,7 @@ use crate::audit::{Mac, Rfc3339};
 pub struct Options {
     #[command(flatten)]
     call: CallOptions,
-    /// The auditor's private key (`audit.recipient`): numbers are shown whole.
+    /// The auditor's private key (`audit.recipient`). With it numbers are shown whole.
     #[arg(long, value_name = "FILE")]
     private_key: Option<PathBuf>,
     #[command(flatten)]
@@ -49,7 +49,7 @@ pub(super) fn run(options: &Options, out: &mut impl Write) -> Result<u8, Error> 
     Ok(code)
 }
 
-/// Tells a story; returns whether the verdict follows from its records.
+/// Prints a story. Returns whether the verdict follows from its records.
 pub(super) fn tell(story: &Story, key: Option<&RecipientKey>, out: &mut impl Write) -> Result<Derived, Error> {
     for line in story.lines() {
         let mut told = words::tell(line).into_iter();
@@ -105,7 +105,7 @@ fn number_with_hash(shown: &Shown<'_>, hmac: Mac, key: &RecipientKey) -> Option<
     key.open(shown.id, shown.sealed.as_ref()?)?.into_iter().nth(position)
 }
 
-/// What the platform reported on the call.
+/// The course of the call, by the platform's reports.
 fn course(story: &Story) -> Course {
     let mut course = Course::default();
     for line in &story.others {

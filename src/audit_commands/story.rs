@@ -1,4 +1,4 @@
-//! Everything that the log says about one call: shown, delivered, decided, answered, and the platform's own events.
+//! All records of one call: shown, delivered, decided, answered, and the platform's own events.
 
 use std::collections::BTreeSet;
 use std::io::Read;

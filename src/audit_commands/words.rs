@@ -55,7 +55,7 @@ fn ended(record: &Ended<'_>) -> String {
 }
 
 fn decision(record: &Decision<'_>) -> Vec<String> {
-    let agent = record.agent.map_or("somebody".to_owned(), |agent| format!("agent {agent}"));
+    let agent = record.agent.map_or("an unknown agent".to_owned(), |agent| format!("agent {agent}"));
     let number = record.called.as_ref().map_or("an unreadable number".to_owned(), |called| called.masked.to_string());
     let control = record.control_id.map_or(String::new(), |id| format!(", control ID {id}"));
     let verdict = match &*record.verdict {

@@ -1,21 +1,21 @@
-//! Whether to enforce a reason, judged by what the log says of it.
+//! The advice whether to enforce a reason, from the decisions in the log.
 
 use super::tally::{OfReason, Tally};
 use crate::config::ReasonModes;
 use crate::preview::Reason;
 
-/// So few of all callouts do not stop the work of a campaign: one in a thousand.
+/// A share of callouts that does not disturb a campaign: one in a thousand.
 const FEW: f64 = 0.001;
-/// Agents that make most of the objections can be talked to.
+/// If this few agents cause most objections, a supervisor can ask them.
 const A_FEW_AGENTS: usize = 3;
 const MOST: f64 = 0.8;
 
-/// What to do about a reason.
+/// The recommended action for a reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Advice {
     /// Enforce it now.
     pub(super) enforce: bool,
-    /// Why, and what to look at.
+    /// The cause, and what to examine.
     pub(super) text: String,
 }
 
@@ -35,7 +35,7 @@ pub(super) fn advice(counts: &OfReason, tally: &Tally) -> Option<Advice> {
     Some(Advice { enforce: false, text: format!("Not yet. {}{}", concentration(counts), cause(counts)) })
 }
 
-/// Whether few agents make most of the objections.
+/// A sentence if few agents cause most objections, otherwise nothing.
 fn concentration(counts: &OfReason) -> String {
     let mut agents: Vec<_> = counts.agents.iter().collect();
     agents.sort_by_key(|(_, number)| std::cmp::Reverse(**number));

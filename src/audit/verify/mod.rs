@@ -1,4 +1,4 @@
-//! The verifier of the audit log: reads directories of one or more gateways in bounded memory and says what they prove.
+//! The verifier of the audit log: reads directories of one or more gateways in bounded memory and reports what they prove.
 //!
 //! Two verdicts are kept apart. *Integrity*: nothing was changed, removed or added ([`chain`] and its parts). *The rule*:
 //! each verdict follows from what the agent was shown ([`judge`], [`rule`]). What is missing for a proof without a sign of

@@ -1,5 +1,5 @@
-//! What the log says about previews that can still be called: a log of any length takes the memory of the time for which
-//! previews are valid.
+//! The previews that can still be called, and their ends. Older ones are forgotten, so the memory depends on the validity of
+//! previews and not on the length of the log.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -12,16 +12,16 @@ use crate::preview::{RecordId, Timestamp, Verdict};
 
 /// Kept beyond the longest validity of a preview.
 const MARGIN_MS: u64 = 60 * 60 * 1000;
-/// As long as no configuration was read.
+/// The TTL until a configuration was read.
 const DEFAULT_TTL_MS: u64 = 30 * 60 * 1000;
 
-/// Announcements and ends of the last time.
+/// Recent announcements and ends.
 #[derive(Debug)]
 pub(super) struct Recent {
     shown: HashMap<RecordId, ShownFact>,
     ends: HashMap<RecordId, EndFact>,
     order: VecDeque<(Timestamp, RecordId)>,
-    /// Ends of each agent's previews: they count for what other gateways showed, too.
+    /// Ends of each agent's previews. They also end previews that other gateways showed.
     agents: HashMap<u32, Vec<EndFact>>,
     ended_agents: VecDeque<(Timestamp, u32)>,
     ttl_ms: u64,
@@ -60,7 +60,7 @@ impl Recent {
         self.agents.entry(ended.agent).or_default().push(fact.clone());
     }
 
-    /// Forgets what is too old to matter at `now`; returns before which time that is.
+    /// Forgets records that are too old to matter at `now`. Returns the time before which records are forgotten.
     pub(super) fn forget(&mut self, now: Timestamp) -> Timestamp {
         let oldest = Timestamp(now.0.saturating_sub(self.ttl_ms.saturating_add(MARGIN_MS)));
         while self.order.front().is_some_and(|(at, _)| *at < oldest) {
@@ -113,11 +113,11 @@ pub(super) struct Over {
 }
 
 impl Over {
-    /// What is wrong with a callout that was forwarded after this end, and how certain it is.
+    /// The finding about a callout that was forwarded after this end. Its grade depends on how certain the order is.
     pub(super) fn objection(&self, decision: &DecisionFact, clocks: &Clocks) -> (Grade, String) {
         let doubt = self.doubt(decision, clocks);
         let grade = match (decision.verdict, doubt) {
-            // It was let through although something was wrong with it, and its record says so.
+            // The record of the callout says that it was forwarded without a valid preview.
             (Some(Verdict::Unverified), _) => Grade::Note,
             (_, None) => Grade::Broken,
             (_, Some(_)) => Grade::Incomplete,

@@ -1,4 +1,4 @@
-//! Looks for records without checking the chain: for questions about some of them.
+//! Looks for records without checking the chain. Commands that ask about a few records use it.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,9 +14,9 @@ use crate::audit::segment::SegmentName;
 pub struct Scan<'s> {
     /// The directories.
     pub directories: &'s [PathBuf],
-    /// Days as in the names of segments: the first and the last whose records are wanted.
+    /// The first and the last day whose records are wanted, spelled as in the names of segments.
     pub days: Option<(&'s str, &'s str)>,
-    /// Only lines that contain one of these; all lines if there is none.
+    /// Only lines that contain one of these texts are read. If the list is empty, all lines are.
     pub needles: &'s [String],
 }
 
@@ -73,7 +73,8 @@ impl Scan<'_> {
     }
 }
 
-/// The last line that counts, if a later segment says that it follows this one: lines after it were written again there.
+/// The last line that counts, if a later segment says that it follows this one. Lines after it were written again in that
+/// segment.
 fn end(segment: &files::Segment, later: &[files::Segment]) -> Option<u64> {
     let name = segment.name.to_string();
     later.iter().find_map(|later| match &later.opening {

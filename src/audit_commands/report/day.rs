@@ -1,4 +1,4 @@
-//! What the records of one day say.
+//! The content of a report: the records of one day.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -61,7 +61,7 @@ pub(super) struct Day {
     /// Calls by how they went, as far as the platform reported it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) dispositions: BTreeMap<String, u64>,
-    /// Times in which a gateway only watched.
+    /// Times of monitor mode.
     pub(super) monitor: Vec<Period>,
     /// Records that could not be written.
     pub(super) lost: Vec<Lost>,
@@ -167,7 +167,7 @@ struct Reader {
     modes: BTreeMap<usize, (String, String, Timestamp)>,
 }
 
-/// The courses of calls. Another gateway than the one that forwarded the callout knows the call's name only.
+/// The courses of calls. A gateway that did not forward the callout knows only the call's name.
 #[derive(Default)]
 struct Courses {
     by_decision: HashMap<RecordId, Course>,
@@ -277,7 +277,7 @@ impl Reader {
         self.modes.insert(chain, (instance(line), config.mode.to_string(), line.at));
     }
 
-    /// The mode of a chain ends: by another one, or with the gateway.
+    /// The mode of a chain ends, because another mode begins or the gateway ends.
     fn end_mode(&mut self, chain: usize, at: Timestamp) {
         let Some((instance, mode, since)) = self.modes.remove(&chain) else { return };
         let (from, to) = (since.max(self.start), at.min(self.end));

@@ -65,7 +65,7 @@ fn tiles(day: &Day, body: &mut String) {
     body.push_str("</ul>\n");
 }
 
-/// What a supervisor must look at.
+/// The callouts that a supervisor must look at.
 fn attention(day: &Day, body: &mut String) {
     let mut points = Vec::new();
     for period in &day.monitor {

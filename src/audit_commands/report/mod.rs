@@ -46,7 +46,7 @@ pub(super) fn run(options: &Options, out: &mut impl Write) -> Result<u8, Error> 
     match options.format {
         Format::Text => out.write_all(text::page(&day).as_bytes())?,
         Format::Csv => {
-            // Other programs read the table; whoever calls them must not miss this.
+            // Other programs read the table. A person reads the result of the verification on standard error.
             let _ = writeln!(std::io::stderr(), "audit log: {}", checked.sentence());
             table::csv(&day, out)?;
         }

@@ -66,7 +66,7 @@ fn row(callout: &Callout) -> [String; 20] {
     ]
 }
 
-/// Everything.
+/// The whole day as one JSON object.
 pub(super) fn json(day: &Day, out: &mut impl Write) -> Result<(), Error> {
     serde_json::to_writer_pretty(&mut *out, day).map_err(io::Error::from)?;
     Ok(writeln!(out)?)
