@@ -73,11 +73,15 @@ async fn a_valid_certificate_is_never_replaced_by_one_that_is_not() {
         write(&site, &good);
         let gateway = site.start(SERVER_TLS);
         write(&site, &issue(&authority, bad));
-        for _ in 0..3 {
-            gateway.check_certificate_files();
-        }
+        gateway.check_certificate_files();
+        // The check at the start may have found one half of the pair.
+        let refusals = || gateway.logged().matches("new certificates cannot be used yet").count();
+        let once = refusals();
+        assert!((1..=2).contains(&once), "{once}");
+        gateway.check_certificate_files();
+        gateway.check_certificate_files();
         assert_eq!(shown(&gateway, &authority).await, leaf(&good));
-        assert_eq!(gateway.logged().matches("new certificates cannot be used yet").count(), 1);
+        assert_eq!(refusals(), once);
 
         // A reload with other changes is refused whole.
         site.configure(&format!("validation.mode = \"monitor\"\n{SERVER_TLS}"));
