@@ -15,6 +15,8 @@ mod form;
 mod session;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -25,7 +25,27 @@ struct Counted {
 /// A call as it is written: preview, place in the order, name, number, and time by the clock.
 pub(super) type WrittenCall = (i64, u64, String, String, u64);
 
+/// A call as it is written with its preview: number, name, and time by the clock.
+pub(super) type PreviewCall = (String, String, u64);
+
+/// The form of a call beside its preview.
+pub(super) fn of_preview(call: &CountedCall) -> PreviewCall {
+    (call.number.reveal().to_owned(), call.id.to_string(), call.at.0)
+}
+
 impl Calls {
+    /// Adds calls that are written with their preview and not otherwise: a version without tombstones has counted them.
+    pub(super) fn add_unknown(&mut self, control_id: ControlId, calls: &[PreviewCall]) {
+        for (number, id, at) in calls {
+            let Ok(id) = id.parse() else { continue };
+            let is_known = self.counted.get(&control_id).into_iter().flatten().any(|(_, known)| known.id == id);
+            if !is_known {
+                let (number, at) = (DialedNumber::new(number.as_str()), Timestamp(*at));
+                self.add(control_id, &CountedCall { number, id, at }, at);
+            }
+        }
+    }
+
     pub(super) fn add(&mut self, control_id: ControlId, call: &CountedCall, at: Timestamp) {
         let counted = Counted { id: call.id, number: call.number.clone(), counted_at: call.at };
         self.counted.entry(control_id).or_default().insert((at, counted));

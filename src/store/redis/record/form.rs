@@ -10,15 +10,16 @@ use serde::{Deserialize, Serialize};
 
 use super::super::super::guid_key::{GuidHash, KeyId};
 use super::super::super::sessions::OVERLAP;
-use super::calls::{Calls, WrittenCall};
+use super::calls::{Calls, PreviewCall, WrittenCall, of_preview};
 use super::session::SharedSession;
 use super::{Ends, Fence, Origin, Record, Shown, Sighting};
-use crate::preview::{Bounds, ControlId, DialedNumber, Timestamp};
+use crate::preview::{Bounds, CallCount, ControlId, DialedNumber, Timestamp};
 
 impl Record {
     /// The form in Redis.
     pub(in crate::store::redis) fn to_json(&self) -> Vec<u8> {
-        let mut previews: Vec<_> = self.shown.iter().map(|(id, shown)| WrittenPreview::of(*id, shown)).collect();
+        let written = |(id, shown): (&ControlId, &Shown)| WrittenPreview::of(*id, shown, self.calls.of(*id));
+        let mut previews: Vec<_> = self.shown.iter().map(written).collect();
         // Earlier versions take the order of the file for that of the announcements.
         previews.sort_by_key(|preview| preview.at);
         let Ends { all, single, fence } = &self.ends;
@@ -40,8 +41,10 @@ impl Record {
     /// Reads that form; keeps never more than `bounds` allows, whatever another gateway has written.
     pub(in crate::store::redis) fn from_json(json: &[u8], bounds: Bounds) -> Result<Self, serde_json::Error> {
         let written: Written = serde_json::from_slice(json)?;
+        let mut calls = Calls::read(written.calls, &written.returned);
         let mut shown: BTreeMap<ControlId, Shown> = BTreeMap::new();
         for preview in written.previews {
+            calls.add_unknown(ControlId(preview.id), &preview.calls);
             let (control_id, preview) = preview.shown();
             shown.entry(control_id).or_default().merge(&preview);
         }
@@ -56,7 +59,6 @@ impl Record {
         // What cannot be read is not known.
         let guids = written.session.map(WrittenSession::guids).unwrap_or_default();
         let session = SharedSession { begun, guids };
-        let calls = Calls::read(written.calls, &written.returned);
         let mut record = Self { shown, ends, session, calls };
         record.settle();
         record.bound(bounds);
@@ -80,7 +82,7 @@ struct Written {
     begun: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     session: Option<WrittenSession>,
-    /// What `previews.calls_per_number` counts. Gateways without it drop it.
+    /// What `previews.calls_per_number` counts. Versions without tombstones drop it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     calls: Vec<WrittenCall>,
     /// Calls that were given back.
@@ -106,10 +108,13 @@ struct WrittenPreview {
     /// The same for the time by the clock, where it differs from the place in the order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     seen: Vec<u64>,
+    /// What `previews.calls_per_number` counts, for versions without tombstones, and as they write it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    calls: Vec<PreviewCall>,
 }
 
 impl WrittenPreview {
-    fn of(control_id: ControlId, shown: &Shown) -> Self {
+    fn of(control_id: ControlId, shown: &Shown, calls: CallCount) -> Self {
         let mut numbers: Vec<_> = shown.numbers.iter().collect();
         numbers.sort_by_key(|(_, sighting)| sighting.at);
         let latest = shown.sightings().max();
@@ -126,6 +131,7 @@ impl WrittenPreview {
             times: numbers.iter().map(|(_, sighting)| sighting.at.0).collect(),
             began: if began.iter().all(|origin| *origin == 0) { Vec::new() } else { began },
             seen,
+            calls: calls.iter().map(of_preview).collect(),
         }
     }
 
