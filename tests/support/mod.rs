@@ -14,6 +14,8 @@
 //! | [`Application`] | an application that is pushed to |
 //! | [`Browser`] | a real Chromium: opens pages, waits for what they show, presses keys |
 //! | [`RedisServer`] | a real Redis: killed, stalled, filled, restarted |
+//! | [`Relay`] | what lies between a gateway and a server: slow, silent, cut |
+//! | [`History`] | what clients saw of events and calls, and whether that is allowed |
 //! | [`AuditRecords`] | the audit log of a gateway: its lines, the chain checked |
 //! | [`CapturedLog`] | the gateway's log, and a way to wait for a line |
 //! | [`MovableClock`] | the time by which previews are judged, moved by the test: [`Setup::clock`] |
@@ -67,6 +69,7 @@ mod browser;
 mod certificates;
 mod clock;
 mod gateway;
+mod history;
 mod lab;
 mod log;
 mod memory;
@@ -74,6 +77,7 @@ mod pipes;
 mod port;
 mod process;
 mod redis;
+mod relay;
 mod request;
 mod schema;
 mod upstream;
@@ -93,6 +97,7 @@ pub(crate) use browser::{Browser, check_accessibility};
 pub(crate) use certificates::{Pki, leaf, trusting, trusting_by};
 pub(crate) use clock::MovableClock;
 pub(crate) use gateway::{Bound, Gateway, record};
+pub(crate) use history::{History, Troubles};
 pub(crate) use lab::{AUDIT, Arrivals, Lab, Setup, Site, project};
 pub(crate) use log::CapturedLog;
 pub(crate) use memory::{MemoryLab, MemorySetup, PLATFORM, seconds};
@@ -100,6 +105,7 @@ pub(crate) use pipes::Pipes;
 pub(crate) use port::Port;
 pub(crate) use process::{Process, RUN, outcome, signal};
 pub(crate) use redis::{Kind, RedisServer, SECRET, Sentinel};
+pub(crate) use relay::{Passage, Relay};
 pub(crate) use request::Request;
 pub(crate) use schema::violation;
 pub(crate) use upstream::{Peer, Scripted, Seen, Upstream};

@@ -21,12 +21,15 @@ pub(crate) enum Kind {
     Protected,
     /// A node of a cluster, without slots.
     Cluster,
+    /// Like [`Kind::Plain`]. What it has answered is on the disk.
+    Durable,
 }
 
 /// A child process; killed when dropped.
 pub(crate) struct RedisServer {
     /// Its files, and those that gateways need to reach it.
     pub(crate) directory: TempDir,
+    program: &'static str,
     kind: Kind,
     /// Stays reserved when the server ends: it comes back at the same address.
     port: Port,
@@ -38,13 +41,28 @@ pub(crate) struct RedisServer {
 impl RedisServer {
     /// Starts one; nothing, and a message, where there is none. In CI there must be one.
     pub(crate) fn start(kind: Kind) -> Option<Self> {
-        if Command::new("redis-server").arg("--version").output().is_err() {
+        if !is_installed("redis-server") {
             skip("no redis-server in the PATH");
             return None;
         }
+        Self::run("redis-server", kind)
+    }
+
+    /// A Valkey instead; nothing, and a message, where there is none. Not each Debian has it, so CI need not.
+    #[allow(clippy::print_stderr, reason = "whoever runs the tests must see what was not tested")]
+    pub(crate) fn valkey(kind: Kind) -> Option<Self> {
+        if !is_installed("valkey-server") {
+            eprintln!("SKIPPED: no valkey-server in the PATH");
+            return None;
+        }
+        Self::run("valkey-server", kind)
+    }
+
+    fn run(program: &'static str, kind: Kind) -> Option<Self> {
         let (port, bus, directory) = (Port::reserve(), Port::reserve(), tempfile::tempdir().unwrap());
         configure(&directory, kind, [port.address.port(), bus.address.port()]);
-        let mut server = Self { child: spawn(&directory), directory, kind, port, _bus: bus };
+        let child = spawn(program, &directory);
+        let mut server = Self { child, directory, program, kind, port, _bus: bus };
         if !server.is_ready() {
             assert!(server.log().contains("without TLS support"), "redis-server does not start: {}", server.log());
             skip("this redis-server speaks no TLS");
@@ -57,7 +75,7 @@ impl RedisServer {
     pub(crate) fn settings(&self) -> String {
         let (address, port, directory) = (self.address(), self.address().port(), self.directory.path().display());
         let store = match self.kind {
-            Kind::Plain | Kind::Cluster => format!("kind = \"redis\"\nurl = \"redis://{address}\"\n"),
+            Kind::Plain | Kind::Cluster | Kind::Durable => format!("kind = \"redis\"\nurl = \"redis://{address}\"\n"),
             Kind::Protected => format!(
                 "kind = \"redis\"\nurl = \"rediss://localhost:{port}\"\nusername = \"previewgate\"\n\
                  password_file = \"{directory}/redis.password\"\nca = \"{directory}/redis-ca.crt\"\n"
@@ -66,7 +84,7 @@ impl RedisServer {
         format!("[previews.store]\n{store}")
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.port.address
     }
 
@@ -75,16 +93,35 @@ impl RedisServer {
         redis::Client::open(format!("redis://{}", self.address())).unwrap().get_connection().unwrap()
     }
 
-    /// Ends it at once. Everything in it is lost.
+    /// Ends it at once. Everything in it is lost, unless it is durable.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Starts it again, at the same address and empty.
+    /// Starts it again, at the same address, with what is on its disk: nothing, unless it is durable.
     pub(crate) fn restart(&mut self) {
-        self.child = spawn(&self.directory);
+        self.child = spawn(self.program, &self.directory);
         assert!(self.is_ready(), "{}", self.log());
+    }
+
+    /// Saves what it has, and ends. After the next start it loads that until [`Self::loads_fast`].
+    pub(crate) fn end_and_load_slowly(&mut self) {
+        let mut client = self.client();
+        let fill = "for i = 1, 20000 do redis.call('SET', 'filler:' .. i, string.rep('x', 100)) end";
+        redis::cmd("EVAL").arg(fill).arg(0).exec(&mut client).unwrap();
+        redis::cmd("SAVE").exec(&mut client).unwrap();
+        self.kill();
+        let file = self.directory.path().join("redis.conf");
+        // A pause of 2 ms for each key; a look at connections for each few of them.
+        let slow = "key-load-delay 2000\nloading-process-events-interval-bytes 1024\n";
+        fs::write(&file, fs::read_to_string(&file).unwrap() + slow).unwrap();
+    }
+
+    /// Loads the rest at once. Works while it loads.
+    pub(crate) fn loads_fast(&self) {
+        let set = || redis::cmd("CONFIG").arg("SET").arg("key-load-delay").arg("0").exec(&mut self.client());
+        set().unwrap();
     }
 
     /// From now on it accepts connections and answers nothing.
@@ -200,11 +237,19 @@ impl Drop for RedisServer {
     }
 }
 
+fn is_installed(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok()
+}
+
 fn configure(directory: &TempDir, kind: Kind, [port, bus]: [u16; 2]) {
     let mut text = "bind 127.0.0.1\nsave \"\"\nappendonly no\nmaxmemory-policy noeviction\n".to_owned();
     let write = |name: &str, content: &str| fs::write(directory.path().join(name), content).unwrap();
     match kind {
         Kind::Plain => text.push_str(&format!("port {port}\n")),
+        Kind::Durable => {
+            text = text.replace("appendonly no", "appendonly yes");
+            text.push_str(&format!("port {port}\nappendfsync always\n"));
+        }
         Kind::Cluster => text.push_str(&format!("port {port}\ncluster-enabled yes\ncluster-port {bus}\n")),
         Kind::Protected => {
             let identity = self_signed(&["localhost"]).unwrap();
@@ -231,9 +276,9 @@ fn documented_rights() -> String {
     quoted.find(|text| text.starts_with("~previewgate:")).expect("the rights of the ACL user").to_owned()
 }
 
-fn spawn(directory: &TempDir) -> Child {
+fn spawn(program: &str, directory: &TempDir) -> Child {
     let log = fs::File::create(directory.path().join("redis.log")).unwrap();
-    Command::new("redis-server")
+    Command::new(program)
         .arg("redis.conf")
         .current_dir(directory.path())
         .stdin(Stdio::null())

@@ -68,11 +68,11 @@ impl SharedStore {
     /// One connection, from its beginning to its end. An error if it cannot be used from the beginning.
     async fn connect_and_attend(&self, ends: EndsElsewhere<'_>) -> Result<(), LinkError> {
         let (mut connection, driver) = connect(&self.settings, self.dial()).await?;
-        // Before anything is shared, so that what is learnt about sessions can be.
-        self.heartbeat(connection.clone()).await?;
         let probe = format!("{}agent:0", self.settings.prefix);
         let refused = refused_commands(&mut connection, probe, self.channel());
         let mut refused = tokio::time::timeout(HEARTBEAT_LIMIT, refused).await.map_err(|_| LinkError::Timeout)??;
+        // Before anything is shared, so that what is learnt about sessions can be.
+        self.heartbeat(connection.clone()).await.map_err(|error| because_of(&refused, error))?;
         let subscription = self.listen().await?;
         if subscription.is_none() {
             refused.push("subscribe".to_owned());
@@ -158,6 +158,14 @@ impl SharedStore {
                 "the clocks of this gateway and of the shared store differ: previews are judged by the clock of the store"
             );
         }
+    }
+}
+
+/// Redis does not always name the command that the user may not use.
+fn because_of(refused: &[String], error: LinkError) -> LinkError {
+    match error {
+        LinkError::Redis(source) if !refused.is_empty() => LinkError::Rights { commands: refused.join(" "), source },
+        error => error,
     }
 }
 

@@ -64,6 +64,8 @@ pub(super) enum LinkError {
     Cluster,
     #[error("no sentinel names a master: {0}")]
     NoMaster(String),
+    #[error("its user may not use {commands}: {source}")]
+    Rights { commands: String, source: RedisError },
     #[error("the subscription to changes has ended")]
     Subscription,
     #[error("{}: {source}", path.display())]

@@ -3,12 +3,14 @@
 use previewgate::simulator::Delivery;
 use serde_json::{Value, json};
 
-use crate::support::{API, Access, Agent, Answer, Gateway, Kind, RedisServer, Request, Setup, Site, eventually, id};
+use crate::support::{
+    API, Access, Agent, Answer, Gateway, Kind, RedisServer, Relay, Request, Setup, Site, eventually, id,
+};
 
-/// Everything of one test.
-pub(crate) struct RedisLab {
+/// Everything of one test. `R` is the server; a test that needs to handle it apart has it elsewhere.
+pub(crate) struct RedisLab<R = RedisServer> {
     pub(crate) gateways: Vec<Gateway>,
-    pub(crate) redis: RedisServer,
+    pub(crate) redis: R,
     _site: Site,
 }
 
@@ -34,9 +36,23 @@ impl RedisLab {
 
     /// Gateways that reach a Redis by `store`, their `[previews.store]`.
     pub(crate) async fn reaching(redis: RedisServer, store: &str, settings: &[&str]) -> Self {
+        Self::reaching_each(redis, &vec![store.to_owned(); settings.len()], settings).await
+    }
+}
+
+impl<R> RedisLab<R> {
+    /// Gateways that reach Redis through a relay each. They may be connected or not.
+    pub(crate) async fn through(redis: R, relays: &[Relay], settings: &[&str]) -> Self {
+        let store =
+            |relay: &Relay| format!("[previews.store]\nkind = \"redis\"\nurl = \"redis://{}\"\n", relay.address());
+        let stores: Vec<_> = relays.iter().map(store).collect();
+        Self::reaching_each(redis, &stores, settings).await
+    }
+
+    async fn reaching_each(redis: R, stores: &[String], settings: &[&str]) -> Self {
         let site = Setup::plain().lenient().site().await;
         site.write("push.key", [42; 32]);
-        let start = |lines: &&str| {
+        let start = |(store, lines): (&String, &&str)| {
             // Keys of other tables come before the table of the store.
             let other =
                 |line: &&str| ["previews.", "shutdown.", "upstream."].iter().any(|table| line.starts_with(table));
@@ -44,7 +60,7 @@ impl RedisLab {
             let rest: Vec<_> = lines.lines().skip(first.len()).collect();
             site.start_another(&format!("previews.per_agent = 128\n{}\n{store}{}", first.join("\n"), rest.join("\n")))
         };
-        let gateways = settings.iter().map(start).collect();
+        let gateways = stores.iter().zip(settings).map(start).collect();
         Self { gateways, redis, _site: site }
     }
 

@@ -135,26 +135,6 @@ async fn a_gateway_of_the_version_before_beside_this_one() {
     assert_eq!(one.call(101, 7, "100").await.verdict(), "unknown_preview");
 }
 
-/// An operator who has not read the release notes: the user may not publish and subscribe.
-#[tokio::test]
-async fn rights_that_are_missing_are_named_and_reads_still_show_everything() {
-    let Some(server) = RedisServer::start(Kind::Plain) else { return };
-    let password = server.directory.path().join("narrow.password");
-    std::fs::write(&password, "narrow\n").unwrap();
-    let rights = ["~previewgate:*", "+hmget", "+hget", "+hset", "+hdel", "+pexpire", "+eval", "+ping", "+time"];
-    let mut user = redis::cmd("ACL");
-    user.arg("SETUSER").arg("narrow").arg("on").arg(">narrow").arg(&rights[..]).exec(&mut server.client()).unwrap();
-    let settings = format!("username = \"narrow\"\npassword_file = \"{}\"", password.display());
-    let lab = RedisLab::with(server, &[&settings, &settings]).await;
-    let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
-    let log = one.logged().to_string();
-    assert!(log.contains("too few rights") && log.contains("publish") && log.contains("subscribe"), "{log}");
-    lab.shown(one, 101, 7, "100").await;
-    assert_eq!(other.call(101, 7, "100").await.verdict(), "ok");
-    lab.released(other, 101).await;
-    assert_eq!(one.call(101, 7, "100").await.verdict(), "unknown_preview");
-}
-
 #[tokio::test]
 async fn a_node_of_a_cluster_is_refused_in_words() {
     let Some(server) = RedisServer::start(Kind::Cluster) else { return };

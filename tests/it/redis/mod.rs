@@ -5,9 +5,12 @@
 
 mod audit;
 mod calls;
+mod chaos;
 mod joining;
 mod lab;
 mod losses;
+mod network;
+mod rights;
 mod strict;
 
 use std::time::Duration;

@@ -3,7 +3,6 @@
 //! A seed chooses what clients do and what fails. [`History`] says afterwards whether what the clients saw is allowed. To
 //! repeat a seed that failed: `SEEDS=17 cargo test --test memory sharing`; for a long search: `SEEDS=0..10000`.
 
-mod history;
 mod one_round_trip;
 mod redis;
 
@@ -19,9 +18,8 @@ use previewgate::simulator::{Simulator, SimulatorConfig};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 
-use self::history::{History, Troubles};
 pub(crate) use self::redis::{EPOCH, FakeRedis, Link};
-use crate::support::{MemoryLab, MemorySetup};
+use crate::support::{History, MemoryLab, MemorySetup, Troubles};
 
 const GATEWAYS: usize = 3;
 const AGENTS: [u32; 3] = [101, 102, 103];
