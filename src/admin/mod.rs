@@ -44,11 +44,12 @@ use self::stack::stack;
 use self::status::{Surroundings, status};
 use self::token::Unauthorized;
 
-use crate::config::OnAuditFailure;
+use crate::config::{OnAuditFailure, OnStoreFailure};
 use crate::gateway::Generation;
 use crate::preview::{AgentId, Preview, Rule};
 use crate::reload::{Reloader, Trigger};
 use crate::server::{ActiveGeneration, Phase, PhaseWatch};
+use crate::store::{Ledger, StoreCondition};
 use crate::telemetry::Metrics;
 use crate::upstream::{Condition, Endpoint, Upstream};
 
@@ -172,6 +173,7 @@ impl Admin {
             "/readyz" => self.readiness(),
             "/metrics" => metrics(&generation.services.metrics, request.headers()),
             "/config" => answer(StatusCode::OK, "application/toml", generation.config.to_toml()),
+            "/store" => store(&generation.services.ledger),
             "/upstreams" => upstreams(&generation.upstream),
             "/decisions" => decisions(&generation, request.uri().query()),
             path => match path.strip_prefix("/previews/") {
@@ -275,6 +277,29 @@ fn upstreams(upstream: &Upstream) -> Response<Full<Bytes>> {
     };
     let endpoints: Vec<_> = seen.iter().map(shown).collect();
     answer(StatusCode::OK, JSON, format!("{}\n", json!({ "upstreams": endpoints })))
+}
+
+fn store(ledger: &Ledger) -> Response<Full<Bytes>> {
+    let body = match ledger.store_condition() {
+        None => json!({ "kind": "memory" }),
+        Some(StoreCondition { on_failure, node, last_answer, agents_pending, agents_known }) => json!({
+            "kind": "redis",
+            "guarantee": match on_failure {
+                OnStoreFailure::Local => Some("available"),
+                OnStoreFailure::Reject => Some("strict"),
+                OnStoreFailure::Forward => None,
+            },
+            "state": ledger.state().as_str(),
+            "node": node.as_ref().map(|node| node.address.as_str()),
+            "server": node.as_ref().and_then(|node| node.server.as_deref()),
+            "version": node.as_ref().and_then(|node| node.version.as_deref()),
+            "role": node.as_ref().and_then(|node| node.role.as_deref()),
+            "last_answer_ms": u64::try_from(last_answer.as_millis()).unwrap_or(u64::MAX),
+            "agents_pending": agents_pending,
+            "agents_known": agents_known,
+        }),
+    };
+    answer(StatusCode::OK, JSON, format!("{body}\n"))
 }
 
 fn decisions(generation: &Generation, query: Option<&str>) -> Response<Full<Bytes>> {

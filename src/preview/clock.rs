@@ -1,7 +1,9 @@
 //! Time, injected.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,11 +27,13 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
 }
 
-/// The machine's clock: read once at the start, carried on by the monotonic clock, so that a step of the wall clock
-/// (NTP, an operator) can neither revive nor expire a preview.
+/// The machine's clock: read once at the start, carried on by the time since boot, so that a step of the wall clock (NTP, an
+/// operator) can neither revive nor expire a preview. The time since boot goes on while the machine is suspended: a preview
+/// that was shown before is as old afterwards as it is to the agent.
 #[derive(Debug)]
 pub struct SystemClock {
-    started: Instant,
+    /// Since boot.
+    started: Duration,
     started_at: Timestamp,
 }
 
@@ -37,7 +41,13 @@ impl SystemClock {
     /// Anchors the clock at the present.
     pub fn new() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { started: Instant::now(), started_at: Timestamp(millis(since_epoch)) }
+        Self { started: since_boot(), started_at: Timestamp(millis(since_epoch)) }
+    }
+}
+
+impl SystemClock {
+    fn at(&self, since_boot: Duration) -> Timestamp {
+        self.started_at.after(since_boot.saturating_sub(self.started))
     }
 }
 
@@ -49,8 +59,15 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        self.started_at.after(self.started.elapsed())
+        self.at(since_boot())
     }
+}
+
+/// The time since the machine was booted, in which suspended time counts.
+fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
 }
 
 /// A clock that moves only when told to, for tests and for `explain`.
@@ -97,6 +114,18 @@ mod tests {
         clock.set(Timestamp(3));
         assert_eq!((clock.now(), clock.now().since(Timestamp(12))), (Timestamp(3), Duration::ZERO));
         assert_eq!(Timestamp(u64::MAX).after(Duration::MAX), Timestamp(u64::MAX));
+    }
+
+    /// A preview of before is an hour old, although the processor has stood still.
+    #[test]
+    fn an_hour_in_which_the_machine_was_suspended_counts() {
+        let clock = SystemClock { started: Duration::from_secs(50), started_at: Timestamp(7_000) };
+        assert_eq!(clock.at(Duration::from_secs(51)), Timestamp(8_000));
+        assert_eq!(clock.at(Duration::from_secs(51 + 3600)), Timestamp(8_000 + 3_600_000));
+        assert_eq!(clock.at(Duration::ZERO), Timestamp(7_000));
+        // That is what the system's time since boot does, and its monotonic time does not.
+        let awake = clock_gettime(ClockId::Monotonic);
+        assert!(i128::from(awake.tv_sec) <= i128::from(since_boot().as_secs()));
     }
 
     #[test]

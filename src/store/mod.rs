@@ -32,7 +32,7 @@ pub use memory::MemoryStore;
 pub use moment::Moment;
 pub use preview_ends::{EndObserver, EndScope};
 pub use recent_ends::{EndCause, RecentEnd};
-pub use redis::{DialStore, EndsNotStored};
+pub use redis::{DialStore, EndsNotStored, Node, StoreCondition};
 pub use sessions::Ownership;
 pub use sign_in::SignIn;
 pub use state_files::StateFileError;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::Ledger;
 use crate::config::OnStoreFailure;
 use crate::preview::{AgentId, AgentPreviews, Clock};
-use crate::store::redis::{DialStore, EndsNotStored, Known, SharedStore};
+use crate::store::redis::{DialStore, EndsNotStored, Known, SharedStore, StoreCondition};
 use crate::store::sessions::Ownership;
 use crate::store::{PreviewSource, StoreState, Unavailable};
 
@@ -120,6 +120,11 @@ impl Ledger {
     /// The state of the shared store.
     pub fn state(&self) -> StoreState {
         if self.shared.as_ref().is_none_or(SharedStore::is_well) { StoreState::Ok } else { StoreState::Failing }
+    }
+
+    /// The shared store, as operators see it; none if there is none.
+    pub fn store_condition(&self) -> Option<StoreCondition> {
+        self.shared.as_ref().map(SharedStore::condition)
     }
 
     /// The previews of `agent` that all gateways share, as far as this one knows; none if it shares none.

@@ -67,7 +67,7 @@ impl SharedStore {
 
     /// One connection, from its beginning to its end. An error if it cannot be used from the beginning.
     async fn connect_and_attend(&self, ends: EndsElsewhere<'_>) -> Result<(), LinkError> {
-        let (mut connection, driver) = connect(&self.settings, self.dial()).await?;
+        let (mut connection, driver, node) = connect(&self.settings, self.dial()).await?;
         let probe = format!("{}agent:0", self.settings.prefix);
         let refused = refused_commands(&mut connection, probe, self.channel());
         let mut refused = tokio::time::timeout(HEARTBEAT_LIMIT, refused).await.map_err(|_| LinkError::Timeout)??;
@@ -77,7 +77,7 @@ impl SharedStore {
         if subscription.is_none() {
             refused.push("subscribe".to_owned());
         }
-        self.link.set(Some(connection));
+        self.link.set(connection, node);
         self.metrics.store.up(true);
         self.joining.joined();
         let pending = self.outbox.len();
@@ -96,7 +96,7 @@ impl SharedStore {
             () = self.hear(subscription, ends) => Some(LinkError::Subscription),
             () = self.heal_when_asked(ends) => None,
         };
-        self.link.set(None);
+        self.link.clear();
         self.metrics.store.up(false);
         let error = why.map_or_else(|| "the connection has ended".to_owned(), |error| error.to_string());
         tracing::warn!(target: "previewgate::store", error, "shared store lost");
@@ -171,7 +171,7 @@ fn because_of(refused: &[String], error: LinkError) -> LinkError {
 
 /// Connects, authenticates and asks for a sign of life.
 pub(in crate::store) async fn try_once(settings: &RedisStore) -> Result<(), String> {
-    let (mut connection, _driver) = connect(settings, None).await.map_err(|error| error.to_string())?;
+    let (mut connection, _driver, _node) = connect(settings, None).await.map_err(|error| error.to_string())?;
     let ping = cmd("PING");
     let pong = ping.query_async::<Value>(&mut connection);
     match tokio::time::timeout(HEARTBEAT_LIMIT, pong).await {

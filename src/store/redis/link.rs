@@ -37,6 +37,7 @@ const COMMANDS_AT_ONCE: usize = 1024;
 #[derive(Default)]
 pub(super) struct Link {
     present: ArcSwapOption<MultiplexedConnection>,
+    node: ArcSwapOption<Node>,
     /// Wakes the task before its next heartbeat: changes wait to be written, or an operation has failed.
     pub(super) call: Notify,
 }
@@ -50,9 +51,33 @@ impl Link {
         self.present.load().is_some()
     }
 
-    pub(super) fn set(&self, connection: Option<MultiplexedConnection>) {
-        self.present.store(connection.map(Arc::new));
+    pub(super) fn set(&self, connection: MultiplexedConnection, node: Node) {
+        self.node.store(Some(Arc::new(node)));
+        self.present.store(Some(Arc::new(connection)));
     }
+
+    pub(super) fn clear(&self) {
+        self.present.store(None);
+        self.node.store(None);
+    }
+
+    /// What the connection leads to.
+    pub(super) fn node(&self) -> Option<Arc<Node>> {
+        self.node.load_full()
+    }
+}
+
+/// The server that a connection leads to, as it describes itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Host and port.
+    pub address: String,
+    /// "redis", or the name of another server that speaks its protocol.
+    pub server: Option<String>,
+    /// Its version.
+    pub version: Option<String>,
+    /// "master" for one that can be used.
+    pub role: Option<String>,
 }
 
 /// Why there is no connection.
@@ -105,11 +130,13 @@ pub trait DialStore: Send + Sync {
 pub(super) async fn connect(
     settings: &RedisStore,
     dial: Option<&dyn DialStore>,
-) -> Result<(MultiplexedConnection, Driver), LinkError> {
+) -> Result<(MultiplexedConnection, Driver, Node), LinkError> {
     let connected = async {
-        let (mut connection, driver) = multiplexed(&identity(settings)?, open(settings, dial).await?).await?;
-        refuse_cluster(&mut connection).await?;
-        Ok((connection, driver))
+        let (host, port) = address(settings, dial).await?;
+        let socket = open_to(settings, &host, port, dial).await?;
+        let (mut connection, driver) = multiplexed(&identity(settings)?, socket).await?;
+        let node = describe(&mut connection, format!("{host}:{port}")).await?;
+        Ok((connection, driver, node))
     };
     tokio::time::timeout(CONNECT_LIMIT, connected).await.unwrap_or(Err(LinkError::Timeout))
 }
@@ -121,7 +148,9 @@ pub(super) async fn subscribe(
     dial: Option<&dyn DialStore>,
 ) -> Result<PubSub, LinkError> {
     let subscribed = async {
-        let mut subscription = PubSub::new(&identity(settings)?, open(settings, dial).await?).await?;
+        let (host, port) = address(settings, dial).await?;
+        let socket = open_to(settings, &host, port, dial).await?;
+        let mut subscription = PubSub::new(&identity(settings)?, socket).await?;
         subscription.subscribe(channel).await?;
         Ok(subscription)
     };
@@ -144,14 +173,12 @@ type Socket = Pin<Box<dyn Bytes>>;
 trait Bytes: AsyncRead + AsyncWrite + Send {}
 impl<S: AsyncRead + AsyncWrite + Send> Bytes for S {}
 
-async fn open(settings: &RedisStore, dial: Option<&dyn DialStore>) -> Result<Socket, LinkError> {
+/// Host and port of the Redis to use at present.
+async fn address(settings: &RedisStore, dial: Option<&dyn DialStore>) -> Result<(String, u16), LinkError> {
     let url = &settings.url;
     match &url.sentinels {
-        None => open_to(settings, &url.host, url.port, dial).await,
-        Some(sentinels) => {
-            let (host, port) = master(settings, sentinels, dial).await?;
-            open_to(settings, &host, port, dial).await
-        }
+        None => Ok((url.host.clone(), url.port)),
+        Some(sentinels) => master(settings, sentinels, dial).await,
     }
 }
 
@@ -226,12 +253,16 @@ async fn get_master(
     Ok(question.query_async(&mut connection).await?)
 }
 
-/// The gateway shares nothing through a cluster: most agents would be kept by other nodes. A version that does not say what it
-/// is, is none.
-async fn refuse_cluster(connection: &mut MultiplexedConnection) -> Result<(), LinkError> {
+/// What the server says that it is. The gateway shares nothing through a cluster: most agents would be kept by other nodes. A
+/// version that does not say what it is, is none.
+async fn describe(connection: &mut MultiplexedConnection, address: String) -> Result<Node, LinkError> {
     let hello: Result<HashMap<String, Value>, _> = cmd("HELLO").arg(2).query_async(connection).await;
-    let mode = hello.ok().and_then(|mut hello| hello.remove("mode")).and_then(|mode| from_redis_value(mode).ok());
-    if mode.is_some_and(|mode: String| mode == "cluster") { Err(LinkError::Cluster) } else { Ok(()) }
+    let mut hello = hello.unwrap_or_default();
+    let mut word = |name: &str| hello.remove(name).and_then(|word| from_redis_value::<String>(word).ok());
+    if word("mode").is_some_and(|mode| mode == "cluster") {
+        return Err(LinkError::Cluster);
+    }
+    Ok(Node { address, server: word("server"), version: word("version"), role: word("role") })
 }
 
 fn identity(settings: &RedisStore) -> Result<RedisConnectionInfo, LinkError> {

@@ -41,6 +41,7 @@ use self::joining::Joining;
 pub(super) use self::keeping::try_once;
 pub use self::link::DialStore;
 use self::link::Link;
+pub use self::link::Node;
 use self::outbox::Outbox;
 pub(super) use self::record::{Fence, SessionRelation, TimedChange};
 use self::record::{Record, SharedLearnt};
@@ -94,6 +95,21 @@ pub(super) struct Known {
     pub(super) session: Option<Session>,
     /// Redis has seen the agent. Without that mark it has lost its memory, or never knew.
     pub(super) seen: bool,
+}
+
+/// The shared store, as operators see it.
+#[derive(Clone, Debug)]
+pub struct StoreCondition {
+    /// What happens while it is away, which names the guarantee.
+    pub on_failure: OnStoreFailure,
+    /// The Redis that is connected.
+    pub node: Option<Arc<Node>>,
+    /// How long ago it answered. Before the first answer: how long ago the gateway started.
+    pub last_answer: Duration,
+    /// Agents with changes that it does not have.
+    pub agents_pending: usize,
+    /// Agents of whom this gateway knows what all gateways share.
+    pub agents_known: u64,
 }
 
 /// Why Redis was of no use.
@@ -175,6 +191,18 @@ impl SharedStore {
     /// Whether callouts are judged by Redis or not at all. Then an end counts from when it is in Redis.
     fn is_strict(&self) -> bool {
         self.settings.on_store_failure == OnStoreFailure::Reject
+    }
+
+    /// What operators see of it.
+    pub(super) fn condition(&self) -> StoreCondition {
+        let contact = *self.contact.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        StoreCondition {
+            on_failure: self.settings.on_store_failure,
+            node: self.link.node(),
+            last_answer: self.clock.now().since(contact),
+            agents_pending: self.outbox.len(),
+            agents_known: self.replicas.len(),
+        }
     }
 
     /// Connected, and nothing waits to be written.

@@ -70,6 +70,11 @@ impl Replicas {
         self.agents.iter().map(|(agent, _)| *agent).collect()
     }
 
+    /// The number of agents, as of the last housekeeping.
+    pub(super) fn len(&self) -> u64 {
+        self.agents.entry_count()
+    }
+
     /// Does the cache's pending housekeeping.
     pub(super) fn maintain(&self) {
         self.agents.run_pending_tasks();

@@ -92,9 +92,16 @@ async fn clocks_that_differ_are_reported() {
     let ahead = |lab: &Lab| lab.metric("previewgate_store_clock_ahead_seconds");
     eventually("a heartbeat", || lab.is_well()).await;
     assert!(ahead(&lab).abs() < 2.0, "{}", ahead(&lab));
+    let agent = lab.agent(101).await;
+    agent.shown(7, "100").await;
     clock.advance(Duration::from_secs(3600));
     eventually("the difference to be measured", || ahead(&lab) > 3590.0).await;
     eventually("a warning", || lab.logged().contains("clocks of this gateway and of the shared store differ")).await;
+    // The next heartbeat knows Redis's time again: the preview is as old as it was.
+    eventually_async("the preview to count", async || agent.call(7, "100").await.verdict() == "ok").await;
+    let later = lab.agent(102).await;
+    later.shown(8, "100").await;
+    assert_eq!(later.call(8, "100").await.verdict(), "ok");
 }
 
 /// What ended while Redis was away is written before the process ends.

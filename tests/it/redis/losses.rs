@@ -163,6 +163,38 @@ async fn a_failover_by_sentinel_is_followed_and_ends_stay_ended() {
     assert_eq!(reject.call(102, 8, "200").await.verdict(), "unknown_preview");
 }
 
+/// What this gateway has seen itself, what all gateways share, and which Redis that is.
+#[tokio::test]
+async fn operators_see_both_views_of_an_agent_and_which_redis_is_used() {
+    let Some(mut lab) = RedisLab::start(&[LOCAL, REJECT]).await else { return };
+    let (one, other) = (&lab.gateways[0], &lab.gateways[1]);
+    lab.shown(one, 101, 7, "13800001111").await;
+    lab.shown(other, 101, 8, "13800002222").await;
+    assert_eq!(one.call(101, 8, "13800002222").await.verdict(), "ok");
+    let page: Value = one.admin("/previews/101").await.json();
+    let control_ids = |view: &str| {
+        let shown = page[view].as_array().unwrap().iter();
+        shown.map(|preview| preview["control_id"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!((control_ids("previews"), control_ids("shared")), (vec![7], vec![7, 8]));
+    assert!(!page.to_string().contains("1380000"), "{page}");
+
+    for (gateway, guarantee) in [(one, "available"), (other, "strict")] {
+        let store: Value = gateway.admin("/store").await.json();
+        assert_eq!(store["node"], lab.redis.address().to_string(), "{store}");
+        let words = ["kind", "guarantee", "state", "role", "server"].map(|name| store[name].as_str().unwrap());
+        assert_eq!(words, ["redis", guarantee, "ok", "master", "redis"]);
+        assert!(store["version"].as_str().unwrap().contains('.') && store["agents_pending"] == 0, "{store}");
+    }
+    lab.redis.kill();
+    let one = &lab.gateways[0];
+    eventually("the loss to be noticed", || !one.is_well()).await;
+    lab.shown(one, 102, 9, "100").await;
+    let store: Value = one.admin("/store").await.json();
+    assert_eq!((&store["state"], &store["role"], &store["node"]), (&"failing".into(), &Value::Null, &Value::Null));
+    assert_eq!(store["agents_pending"], 1);
+}
+
 /// Read twice, the time of a cut-off gateway's own clock is over.
 #[tokio::test]
 async fn a_gateway_without_redis_forwards_for_the_grace_time_only() {
