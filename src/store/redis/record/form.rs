@@ -18,7 +18,7 @@ use crate::preview::{Bounds, CallCount, ControlId, DialedNumber, Timestamp};
 impl Record {
     /// The form in Redis.
     pub(in crate::store::redis) fn to_json(&self) -> Vec<u8> {
-        let written = |(id, shown): (&ControlId, &Shown)| WrittenPreview::of(*id, shown, self.calls.of(*id));
+        let written = |(id, shown): (&ControlId, &Shown)| WrittenPreview::of(*id, shown, &self.calls.of(*id));
         let mut previews: Vec<_> = self.shown.iter().map(written).collect();
         // Earlier versions take the order of the file for that of the announcements.
         previews.sort_by_key(|preview| preview.at);
@@ -114,7 +114,7 @@ struct WrittenPreview {
 }
 
 impl WrittenPreview {
-    fn of(control_id: ControlId, shown: &Shown, calls: CallCount) -> Self {
+    fn of(control_id: ControlId, shown: &Shown, calls: &CallCount) -> Self {
         let mut numbers: Vec<_> = shown.numbers.iter().collect();
         numbers.sort_by_key(|(_, sighting)| sighting.at);
         let latest = shown.sightings().max();

@@ -45,6 +45,9 @@ struct SessionBefore {
     replaced: Vec<(String, u64)>,
 }
 
+/// Control ID, and each number with how often it was called.
+type Callable<'c> = (i64, &'c [(&'c str, usize)]);
+
 fn before(json: &[u8]) -> WrittenBefore {
     serde_json::from_slice(json).unwrap()
 }
@@ -65,7 +68,7 @@ fn callable(record: &Record) -> Vec<(i64, Vec<(String, usize)>)> {
 
 #[test]
 fn records_of_the_version_before_are_read_as_it_meant_them() {
-    let expected: [&[(i64, &[(&str, usize)])]; 7] = [
+    let expected: [&[Callable<'_>]; 7] = [
         &[(7, &[("100", 0)])],
         &[(7, &[("100", 0)]), (8, &[("200", 0)])],
         &[(8, &[("200", 0)])],
@@ -77,7 +80,7 @@ fn records_of_the_version_before_are_read_as_it_meant_them() {
     assert_eq!(BEFORE.lines().count(), expected.len());
     for (line, expected) in BEFORE.lines().zip(expected) {
         let (record, written) = (read(line.as_bytes()), before(line.as_bytes()));
-        let owned = |(id, numbers): &(i64, &[(&str, usize)])| {
+        let owned = |(id, numbers): &Callable<'_>| {
             (*id, numbers.iter().map(|(number, calls)| ((*number).to_owned(), *calls)).collect::<Vec<_>>())
         };
         assert_eq!(callable(&record), expected.iter().map(owned).collect::<Vec<_>>(), "{line}");
