@@ -3,6 +3,7 @@
 //!
 //! - [`modules`] reads the files into a tree of modules with the names that each one binds;
 //! - [`imports`] resolves every path to the file that defines the item;
+//! - [`mutation_copy`] looks for what the mutation tests leave out;
 //! - [`rules`] looks for what the project forbids;
 //! - [`rust_version`] checks the oldest Rust that `Cargo.toml` promises.
 //!
@@ -12,6 +13,7 @@
 
 mod imports;
 mod modules;
+mod mutation_copy;
 mod rules;
 mod rust_version;
 mod self_tests;
@@ -69,4 +71,11 @@ fn files_and_functions_are_short() {
     let files = product();
     assert_none(&rules::long_files(&files));
     assert_none(&rules::long_functions(&modules::read(&files)));
+}
+
+#[test]
+fn the_mutation_tests_copy_everything_that_they_compile() {
+    let read = |file: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let own = read("tests/mutants/Cargo.toml");
+    assert_none(&mutation_copy::missing(&product(), &read("tests/mutants/run"), &own, &read("Cargo.toml")));
 }
