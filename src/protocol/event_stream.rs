@@ -4,7 +4,7 @@
 
 use std::io::{self, Write};
 
-use encoding_rs::{Decoder, UTF_8};
+use encoding_rs::{Decoder, Encoding, UTF_8};
 use http::header::HeaderMap;
 
 use super::answer::AnswerReader;
@@ -24,9 +24,10 @@ impl EventStream {
         let charset = charset(headers);
         // UTF-8 is also what is declared by default: the reader finds out whether it is true.
         let decoder = (charset != UTF_8).then(|| charset.new_decoder());
+        let start = decoder.is_none().then(Vec::new);
         Self(coding(headers).map(|coding| {
             let left = if coding == Coding::Identity { usize::MAX } else { MAX_DECOMPRESSED };
-            ContentStream::new(coding, Text { decoder, reader: AnswerReader::new(), left })
+            ContentStream::new(coding, Text { decoder, start, reader: AnswerReader::new(), left })
         }))
     }
 
@@ -48,16 +49,33 @@ impl EventStream {
     }
 }
 
+/// Byte order marks of UTF-8 and UTF-16. A mark counts more than what is declared, as in a whole body.
+const MARKS: [&[u8]; 3] = [b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"];
+
 /// The text without content coding.
 struct Text {
-    /// For a declared charset that is not UTF-8.
+    /// For a charset that is not UTF-8, declared or shown by its mark.
     decoder: Option<Decoder>,
+    /// The first bytes, as long as they may become a mark.
+    start: Option<Vec<u8>>,
     reader: AnswerReader,
     left: usize,
 }
 
 impl Text {
     fn read(&mut self, piece: &[u8], last: bool) {
+        let Some(mut start) = self.start.take() else { return self.decode(piece, last) };
+        start.extend_from_slice(piece);
+        if !last && MARKS.iter().any(|mark| mark.len() > start.len() && mark.starts_with(&start)) {
+            self.start = Some(start);
+            return;
+        }
+        let marked = Encoding::for_bom(&start).filter(|(charset, _)| *charset != UTF_8);
+        self.decoder = marked.map(|(charset, _)| charset.new_decoder());
+        self.decode(&start, last);
+    }
+
+    fn decode(&mut self, piece: &[u8], last: bool) {
         let Some(decoder) = &mut self.decoder else { return self.reader.feed(piece) };
         let room = decoder.max_utf8_buffer_length(piece.len()).unwrap_or_default();
         let mut text = String::with_capacity(room);
@@ -144,6 +162,27 @@ mod tests {
         assert!(read(&[(CONTENT_ENCODING, "gzip")], &gzip[..gzip.len() / 2], 1000).is_err());
         assert!(read(&[(CONTENT_ENCODING, "br")], &gzip, 1000).is_err());
         assert!(read(&[], &text.as_bytes()[..1000], 100).is_err());
+    }
+
+    #[test]
+    fn a_byte_order_mark_counts_however_it_is_cut() {
+        let text = r#"{"retcode":"0","event":{"eventType":"AgentEvent_Release_Preview","workNo":"101"}}"#;
+        let whole = super::super::answer::parse_events(text.as_bytes()).unwrap();
+        let marked = format!("\u{feff}{text}");
+        let utf_16 = |unit: fn(u16) -> [u8; 2]| marked.encode_utf16().flat_map(unit).collect::<Vec<u8>>();
+        for body in [marked.clone().into_bytes(), utf_16(u16::to_le_bytes), utf_16(u16::to_be_bytes)] {
+            for piece in [1, 2, 3, 4, usize::MAX] {
+                for fields in [&[][..], &[(CONTENT_TYPE, "application/json;charset=utf-8")]] {
+                    assert_eq!(read(fields, &body, piece).as_ref(), Ok(&whole), "{fields:?} {piece} {body:x?}");
+                }
+            }
+        }
+        // What only begins like a mark is text.
+        for cut in [&b"\xef"[..], b"\xef\xbb", b"\xff", b"\xfe", b"\xef\xbb{}", b"\xff{}"] {
+            assert!(read(&[], cut, 1).is_err(), "{cut:x?}");
+        }
+        assert_eq!(read(&[], b"{}", 1), Ok(Events::default()));
+        assert!(read(&[], b"", 1).is_err());
     }
 
     #[test]
