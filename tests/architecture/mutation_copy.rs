@@ -46,7 +46,8 @@ fn dependencies(manifest: &str) -> BTreeSet<String> {
 fn uses_crate(text: &str, name: &str) -> bool {
     // Names within other names, and in text.
     let is_other = |c: char| c.is_alphanumeric() || "_:\"`".contains(c);
-    text.match_indices(&format!("{name}::")).any(|(at, _)| !text[..at].ends_with(is_other))
+    text.match_indices(&format!("{name}::"))
+        .any(|(at, _)| text.get(..at).is_some_and(|before| !before.ends_with(is_other)))
 }
 
 /// What is missing in the copies.

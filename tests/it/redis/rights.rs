@@ -53,7 +53,7 @@ async fn each_right_that_is_missing_is_named_in_the_log() {
             let refused = line.contains("cannot be used") && line.contains("'eval'");
             line.contains(&may_not) || line.contains(&warning) || (command == "eval" && refused)
         };
-        eventually(format!("{command} to be named"), || gateway.logged().to_string().lines().any(names)).await;
+        eventually(format!("{command} to be named"), || gateway.logged().lines().any(names)).await;
         lab.shown(gateway, number, 7, "100").await;
         assert_eq!(gateway.call(number, 7, "100").await.verdict(), "ok", "{command}");
         assert_ne!(gateway.call(number, 7, "200").await.verdict(), "ok", "{command}");
