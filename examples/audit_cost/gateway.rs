@@ -13,6 +13,9 @@ use previewgate::audit::note::Signer;
 use previewgate::simulator::SelfSigned;
 use serde_json::Value;
 
+use crate::cpu_time::cpu_time;
+use crate::program::built_beside;
+
 /// How a gateway records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Durability {
@@ -51,12 +54,7 @@ impl Gateway {
         workers: usize,
     ) -> Self {
         configure(durability, &home, upstream, identity, workers);
-        let mut program = std::env::current_exe().unwrap();
-        program.pop(); // examples/
-        program.pop();
-        program.push("previewgate");
-        assert!(program.exists(), "{} is missing: cargo build it, with the same profile", program.display());
-        let mut command = Command::new(program);
+        let mut command = Command::new(built_beside());
         command.args(["run", "--config"]).arg(home.join("previewgate.toml")).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut log = BufReader::new(child.stdout.take().unwrap());
@@ -78,12 +76,7 @@ impl Gateway {
 
     /// CPU time of all its threads so far.
     pub(crate) fn cpu(&self) -> Duration {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        let nanoseconds = |task: fs::DirEntry| {
-            let schedstat = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-            schedstat.split(' ').next().and_then(|time| time.parse::<u64>().ok()).unwrap_or_default()
-        };
-        Duration::from_nanos(tasks.map(|task| nanoseconds(task.unwrap())).sum())
+        cpu_time(self.child.id())
     }
 
     /// Bytes of all segments.

@@ -18,7 +18,11 @@
 )]
 
 mod agent;
+#[path = "../support/cpu_time.rs"]
+mod cpu_time;
 mod gateway;
+#[path = "../support/program.rs"]
+mod program;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

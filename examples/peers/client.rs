@@ -35,17 +35,17 @@ impl Agent {
 
     /// A poll that the platform answers at once, with a preview.
     pub(crate) async fn poll(&mut self) -> io::Result<()> {
-        self.get("", "").await
+        self.get("").await
     }
 
     /// A poll that the platform holds.
     pub(crate) async fn poll_held(&mut self) -> io::Result<()> {
-        self.get("", &format!("{HOLD}: 1\r\n")).await
+        self.get(&format!("{HOLD}: 1\r\n")).await
     }
 
-    async fn get(&mut self, query: &str, fields: &str) -> io::Result<()> {
+    async fn get(&mut self, fields: &str) -> io::Result<()> {
         let (number, guid) = (self.number, self.guid());
-        let request = format!("GET {API}/agentevent/{number}{query} HTTP/1.1\r\n{FIELDS}{guid}{fields}\r\n");
+        let request = format!("GET {API}/agentevent/{number} HTTP/1.1\r\n{FIELDS}{guid}{fields}\r\n");
         self.exchange(request.as_bytes()).await
     }
 

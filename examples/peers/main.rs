@@ -19,8 +19,12 @@
 
 mod bare;
 mod client;
+#[path = "../support/cpu_time.rs"]
+mod cpu_time;
 mod measure;
 mod platform;
+#[path = "../support/program.rs"]
+mod program;
 mod subject;
 
 use std::fs;
@@ -34,6 +38,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use measure::{Amounts, Bench, Figure, Part};
 use platform::Platform;
+use program::built_beside;
 use subject::{Setting, Subject};
 
 /// What to measure.
@@ -138,15 +143,6 @@ async fn measure(options: &Options) {
         }
     }
     print(&options.subjects, &found);
-}
-
-fn built_beside() -> PathBuf {
-    let mut program = std::env::current_exe().unwrap();
-    program.pop(); // examples/
-    program.pop();
-    program.push("previewgate");
-    assert!(program.exists(), "{} is missing: cargo build it, with the same profile", program.display());
-    program
 }
 
 fn write_identity(directory: &Path, identity: &SelfSigned) {

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpStream;
 
+use crate::cpu_time::cpu_time;
+
 /// A proxy, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Subject {
@@ -120,11 +122,7 @@ impl Subject {
 impl Running {
     /// CPU time of all threads of all its processes so far.
     pub(crate) fn cpu(&self) -> Duration {
-        let time = |process: u32| {
-            let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten();
-            tasks.map(|task| run_time(&task.unwrap().path())).sum::<u64>()
-        };
-        Duration::from_nanos(self.processes().into_iter().map(time).sum())
+        self.processes().into_iter().map(cpu_time).sum()
     }
 
     /// Resident memory of all its processes, in KiB.
@@ -167,12 +165,6 @@ impl Drop for Running {
         let _ = child.kill();
         let _ = child.wait();
     }
-}
-
-/// Nanoseconds on a processor, by the scheduler's own clock.
-fn run_time(task: &Path) -> u64 {
-    let schedstat = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
-    schedstat.split(' ').next().and_then(|time| time.parse().ok()).unwrap_or_default()
 }
 
 fn nginx(Setting { directory, upstream, listen, workers, .. }: &Setting) -> String {

@@ -14,6 +14,8 @@ use tokio::net::UnixDatagram;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use crate::program::built_beside;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What systemd does: the socket is descriptor 3, and meant for this process.
 const RUN: &str = "exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" run --config \"$1\"";
@@ -102,11 +104,7 @@ impl Gateway {
 }
 
 fn spawn(listener: &TcpListener, directory: &TempDir) -> Child {
-    let mut program: PathBuf = std::env::current_exe().unwrap();
-    program.pop(); // examples/
-    program.pop();
-    program.push("previewgate");
-    assert!(program.exists(), "{} is missing: cargo build it, with the same profile", program.display());
+    let program = built_beside();
     Command::new("sh")
         .args(["-c", RUN])
         .arg(program)

@@ -19,6 +19,8 @@
 mod agent;
 mod gateway;
 mod ledger;
+#[path = "../support/program.rs"]
+mod program;
 mod proof;
 
 use std::process::ExitCode;

@@ -46,7 +46,7 @@ use self::token::Unauthorized;
 
 use crate::config::{OnAuditFailure, OnStoreFailure};
 use crate::gateway::Generation;
-use crate::preview::{AgentId, Preview, Rule};
+use crate::preview::{AgentId, Preview, Rule, millis};
 use crate::reload::{Reloader, Trigger};
 use crate::server::{ActiveGeneration, Phase, PhaseWatch};
 use crate::store::{Ledger, StoreCondition};
@@ -272,7 +272,7 @@ fn upstreams(upstream: &Upstream) -> Response<Full<Bytes>> {
             "since": humantime::format_rfc3339_seconds(condition.since).to_string(),
             "why": condition.why,
             "failures_in_a_row": condition.failures_in_a_row,
-            "next_try_ms": condition.next_try_in.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            "next_try_ms": condition.next_try_in.map(millis),
         })
     };
     let endpoints: Vec<_> = seen.iter().map(shown).collect();
@@ -294,7 +294,7 @@ fn store(ledger: &Ledger) -> Response<Full<Bytes>> {
             "server": node.as_ref().and_then(|node| node.server.as_deref()),
             "version": node.as_ref().and_then(|node| node.version.as_deref()),
             "role": node.as_ref().and_then(|node| node.role.as_deref()),
-            "last_answer_ms": u64::try_from(last_answer.as_millis()).unwrap_or(u64::MAX),
+            "last_answer_ms": millis(last_answer),
             "agents_pending": agents_pending,
             "agents_known": agents_known,
         }),
@@ -325,7 +325,7 @@ fn previews(generation: &Generation, agent: &str) -> Response<Full<Bytes>> {
         let mut shown = json!({
             "control_id": preview.control_id.0,
             "numbers": numbers,
-            "age_ms": u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+            "age_ms": millis(age),
             "expired": age > ttl,
         });
         if let (1.., Some(members)) = (calls_per_number, shown.as_object_mut()) {

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::downstream::network_of;
-use crate::preview::{Reason, Timestamp};
+use crate::preview::{Reason, Timestamp, millis};
 
 /// Refusals of one client that are recorded.
 const CLIENT: Rate = Rate { burst: 300, per_second: 5 };
@@ -41,7 +41,7 @@ impl Bucket {
     }
 
     fn refill(&mut self, rate: Rate, now: Timestamp) {
-        let elapsed = u64::try_from(now.since(self.at).as_millis()).unwrap_or(u64::MAX);
+        let elapsed = millis(now.since(self.at));
         let tokens = self.thousandths.saturating_add(elapsed.saturating_mul(rate.per_second));
         self.thousandths = tokens.min(rate.burst * 1000);
         self.at = now;

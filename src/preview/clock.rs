@@ -19,6 +19,11 @@ impl Timestamp {
     pub fn after(self, duration: Duration) -> Timestamp {
         Timestamp(self.0.saturating_add(millis(duration)))
     }
+
+    /// So much earlier; the epoch at the earliest.
+    pub fn before(self, duration: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_sub(millis(duration)))
+    }
 }
 
 /// Where the current time comes from.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::advice::{Advice, advice, ratio};
 use super::tally::{OfReason, Tally};
 use crate::config::ReasonModes;
-use crate::preview::Reason;
+use crate::preview::{Reason, millis};
 
 /// Maximum number of agents in the text. The JSON has all.
 const MAX_AGENTS: usize = 20;
@@ -138,7 +138,7 @@ pub(super) fn json(tally: &Tally) -> Value {
             "would_be_refused": counts.unverified,
             "refused": counts.rejected,
             "agents": counts.agents,
-            "oldest_preview_ms": counts.oldest.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+            "oldest_preview_ms": counts.oldest.map(millis),
             "enforce": advice.as_ref().map(|advice| advice.enforce),
             "advice": advice.map(|advice| advice.text),
         })

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::config::PreviewEvent;
-use crate::preview::{AgentId, ControlId};
+use crate::preview::{AgentId, ControlId, millis};
 use crate::protocol::EventType;
 
 /// How preview events are spelled. All these spellings occur in production.
@@ -69,7 +69,7 @@ impl EventShape {
         let mut event = json!({"eventType": event_type, "workNo": agent.to_string(), "content": content});
         if let Some(object) = event.as_object_mut().filter(|_| self.generation_time) {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            object.insert("eventGenTime".into(), json!(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)));
+            object.insert("eventGenTime".into(), json!(millis(now)));
         }
         event
     }

@@ -406,16 +406,7 @@ impl Ledger {
     fn apply_at(&self, agent: AgentId, changes: Vec<Change>, session: SessionRelation, at: Timestamp) -> Vec<Surplus> {
         let surplus = self.apply_here(agent, &changes, at);
         if let Some(shared) = &self.shared {
-            let timed = |change| TimedChange {
-                change: Some(change),
-                learnt: None,
-                at,
-                seen: at,
-                session,
-                late: false,
-                known_end: None,
-            };
-            shared.add(agent, changes.into_iter().map(timed));
+            shared.add(agent, changes.into_iter().map(|change| TimedChange::new(change, at, session)));
         }
         surplus
     }

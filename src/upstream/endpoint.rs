@@ -12,6 +12,7 @@ use super::failure::Cause;
 use super::health::{FailureMode, Health, HealthTracker, Recovery};
 use super::route::Candidate;
 use crate::config;
+use crate::preview::millis;
 use crate::telemetry::metrics::{EndpointMetrics, UpstreamMetrics};
 use crate::tls::{CertificateNotice, Period, TlsError};
 
@@ -201,7 +202,7 @@ impl Endpoint {
                 endpoint = &*self.name,
                 error = %cause,
                 failures_in_a_row = state.failures,
-                next_try_ms = u64::try_from(next_try.as_millis()).unwrap_or(u64::MAX),
+                next_try_ms = millis(next_try),
                 "endpoint is passed over: requests go to another one, if one is available"
             );
         }

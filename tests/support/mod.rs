@@ -16,6 +16,7 @@
 //! | [`RedisServer`] | a real Redis: killed, stalled, filled, restarted |
 //! | [`Relay`] | what lies between a gateway and a server: slow, silent, cut |
 //! | [`History`] | what clients saw of events and calls, and whether that is allowed |
+//! | [`Random`] | random numbers from a seed |
 //! | [`AuditRecords`] | the audit log of a gateway: its lines, the chain checked |
 //! | [`CapturedLog`] | the gateway's log, and a way to wait for a line |
 //! | [`MovableClock`] | the time by which previews are judged, moved by the test: [`Setup::clock`] |
@@ -76,6 +77,7 @@ mod memory;
 mod pipes;
 mod port;
 mod process;
+mod random;
 mod redis;
 mod relay;
 mod request;
@@ -104,6 +106,7 @@ pub(crate) use memory::{MemoryLab, MemorySetup, PLATFORM, seconds};
 pub(crate) use pipes::Pipes;
 pub(crate) use port::Port;
 pub(crate) use process::{Process, RUN, outcome, signal};
+pub(crate) use random::Random;
 pub(crate) use redis::{Kind, RedisServer, SECRET, Sentinel};
 pub(crate) use relay::{Passage, Relay};
 pub(crate) use request::Request;

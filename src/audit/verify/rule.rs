@@ -167,7 +167,7 @@ fn compare(decision: &DecisionFact, recorded: Reason, shown: &[(&ShownFact, Time
     }
     // The gateway judged by its own clock a moment before it made the record.
     let now = decision.place.at;
-    let earlier = Timestamp(now.0.saturating_sub(u64::try_from(CLOCK_TOLERANCE.as_millis()).unwrap_or_default()));
+    let earlier = now.before(CLOCK_TOLERANCE);
     let ttl = Duration::from_millis(decision.ttl_ms);
     let rule = Rule { ttl, calls_per_number: decision.calls_per_number.unwrap_or_default() };
     let reason = |now| decide(&callout, &previews, now, rule).map_or_else(Refusal::reason, |_| Reason::Ok);

@@ -144,9 +144,7 @@ impl Ledger {
 
     fn report_to_store(&self, agent: AgentId, change: Change) {
         let Some(shared) = &self.shared else { return };
-        let (at, session) = (self.time.now(), SessionRelation::Any);
-        let change = Some(change);
-        shared.add(agent, [TimedChange { change, learnt: None, at, seen: at, session, late: false, known_end: None }]);
+        shared.add(agent, [TimedChange::new(change, self.time.now(), SessionRelation::Any)]);
         shared.share_soon();
     }
 }

@@ -105,10 +105,8 @@ impl Ledger {
     ) {
         let Some(shared) = &self.shared else { return };
         for (agent, control_id, at) in ends {
-            let change = Some(control_id.map_or(Change::Ended, Change::Cancelled));
-            let session = SessionRelation::Any;
-            shared
-                .add(agent, [TimedChange { change, learnt: None, at, seen: at, session, late: true, known_end: None }]);
+            let end = control_id.map_or(Change::Ended, Change::Cancelled);
+            shared.add(agent, [TimedChange { late: true, ..TimedChange::new(end, at, SessionRelation::Any) }]);
         }
     }
 }

@@ -63,11 +63,8 @@ impl SharedStore {
             return;
         }
         // What cannot be read here is found when it is read in Redis.
-        let Ok(mut record) = Record::from_json(state.as_bytes(), self.bounds) else { return };
-        if self.replicas.of(agent).is_none() {
-            record.merge(&self.replica(agent).1);
-        }
-        self.remember(agent, tag, &record);
+        let Ok(record) = Record::from_json(state.as_bytes(), self.bounds) else { return };
+        self.learn(agent, tag, record);
         self.report_ends(agent, ends);
     }
 

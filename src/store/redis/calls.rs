@@ -34,9 +34,7 @@ impl SharedStore {
     ) -> Result<bool, Failure> {
         let _lock = self.write_lock(agent).ok_or(Failure::NotConnected)?.lock().await;
         self.flush_locked(agent).await?;
-        let (change, at) = (Some(Change::Called(control_id, call.clone())), call.at);
-        let session = SessionRelation::Any;
-        let timed = TimedChange { change, learnt: None, at, seen: at, session, late: false, known_end: None };
+        let timed = TimedChange::new(Change::Called(control_id, call.clone()), call.at, SessionRelation::Any);
         let mut stored = self.fetch(agent).await?;
         for _ in 0..ATTEMPTS {
             let mut record = self.record(&stored)?;

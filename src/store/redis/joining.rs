@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::preview::millis;
+
 /// See the module.
 pub(crate) struct Joining {
     joined: watch::Sender<bool>,
@@ -50,7 +52,7 @@ impl Joining {
             return;
         }
         self.reported.call_once(|| {
-            let start_timeout_ms = u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX);
+            let start_timeout_ms = millis(self.timeout);
             tracing::warn!(
                 target: "previewgate::store",
                 start_timeout_ms,

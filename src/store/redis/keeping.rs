@@ -11,7 +11,7 @@ use super::broadcast::EndsElsewhere;
 use super::heartbeat::{Beat, beat, refused_commands};
 use super::link::{Driver, LinkError, connect};
 use crate::config::RedisStore;
-use crate::preview::Timestamp;
+use crate::preview::{Timestamp, millis};
 use crate::store::guid_key::random_secret;
 
 /// Between two heartbeats, and between two attempts to write what is late.
@@ -122,13 +122,10 @@ impl SharedStore {
     /// Asks whether Redis can be used. Takes the key of GUIDs and the time from it, and finds out whether it lost data.
     async fn heartbeat(&self, mut connection: MultiplexedConnection) -> Result<(), LinkError> {
         // With a configured key, nothing secret is written.
-        let proposal = if self.guid_key.is_configured() { None } else { random_secret() };
+        let (name, proposal) =
+            if self.guid_key.is_configured() { ("heartbeat", None) } else { ("session-key", random_secret()) };
+        let name = format!("{}{name}", self.settings.prefix);
         let proposal = proposal.as_ref().map_or(&b"configured"[..], |secret| secret);
-        let name = format!(
-            "{}{}",
-            self.settings.prefix,
-            if self.guid_key.is_configured() { "heartbeat" } else { "session-key" }
-        );
         let asked = self.clock.own().now();
         let beat = tokio::time::timeout(HEARTBEAT_LIMIT, beat(&mut connection, name, proposal));
         let Beat { secret, time, incarnation } = beat.await.map_err(|_| LinkError::Timeout)??;
@@ -151,7 +148,7 @@ impl SharedStore {
         self.metrics.store.clock_ahead(ahead.as_secs_f64() - behind.as_secs_f64());
         let skew = ahead.max(behind);
         if skew > MAX_SKEW && self.skew_warnings.allow() {
-            let skew_ms = u64::try_from(skew.as_millis()).unwrap_or(u64::MAX);
+            let skew_ms = millis(skew);
             tracing::warn!(
                 target: "previewgate::store",
                 skew_ms,

@@ -195,11 +195,10 @@ impl SharedStore {
 
     /// What operators see of it.
     pub(super) fn condition(&self) -> StoreCondition {
-        let contact = *self.contact.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         StoreCondition {
             on_failure: self.settings.on_store_failure,
             node: self.link.node(),
-            last_answer: self.clock.now().since(contact),
+            last_answer: self.clock.now().since(self.last_contact()),
             agents_pending: self.outbox.len(),
             agents_known: self.replicas.len(),
         }
@@ -219,7 +218,7 @@ impl SharedStore {
         let pending = self.outbox.of(agent);
         let fetched = tokio::time::timeout(self.settings.timeout, self.fetch(agent)).await;
         let known = fetched.unwrap_or(Err(Failure::Timeout)).and_then(|stored| {
-            let mut record = self.learn(agent, &stored)?.record.clone();
+            let mut record = self.learn(agent, &stored.tag, self.record(&stored)?).record.clone();
             if self.is_strict() && !stored.seen {
                 record.forget_shown();
             }
@@ -234,11 +233,9 @@ impl SharedStore {
     /// it was shown or Redis last answered: it may have ended through another gateway since.
     pub(super) fn own(&self, agent: AgentId) -> Known {
         let mut record = self.view(agent);
-        let contact = *self.contact.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let now = self.clock.now();
-        if now.since(contact) > self.settings.local_grace {
-            let grace = u64::try_from(self.settings.local_grace.as_millis()).unwrap_or(u64::MAX);
-            record.only_shown_since(Timestamp(now.0.saturating_sub(grace)));
+        let (now, grace) = (self.clock.now(), self.settings.local_grace);
+        if now.since(self.last_contact()) > grace {
+            record.only_shown_since(now.before(grace));
         }
         self.known(&record, false)
     }
@@ -274,13 +271,12 @@ impl SharedStore {
         }
     }
 
-    /// Redis has this state: the replica knows it from now on.
-    fn learn(&self, agent: AgentId, stored: &Stored) -> Result<Arc<Replica>, Failure> {
-        let mut record = self.record(stored)?;
+    /// Redis has this state: the replica knows it from now on, and a new one also what a snapshot has brought.
+    fn learn(&self, agent: AgentId, tag: &str, mut in_redis: Record) -> Arc<Replica> {
         if self.replicas.of(agent).is_none() {
-            record.merge(&self.replica(agent).1);
+            in_redis.merge(&self.replica(agent).1);
         }
-        Ok(self.remember(agent, &stored.tag, &record))
+        self.remember(agent, tag, &in_redis)
     }
 
     fn remember(&self, agent: AgentId, tag: &str, record: &Record) -> Arc<Replica> {
@@ -321,6 +317,10 @@ impl SharedStore {
         };
         self.note_contact();
         Ok(stored)
+    }
+
+    fn last_contact(&self) -> Timestamp {
+        *self.contact.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Redis has answered.

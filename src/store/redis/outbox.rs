@@ -197,15 +197,7 @@ mod tests {
     use crate::preview::{Announcement, ControlId};
 
     fn at(at: Timestamp, change: Change) -> TimedChange {
-        TimedChange {
-            change: Some(change),
-            learnt: None,
-            at,
-            seen: at,
-            session: SessionRelation::Any,
-            late: false,
-            known_end: None,
-        }
+        TimedChange::new(change, at, SessionRelation::Any)
     }
 
     fn agent(number: u32) -> AgentId {

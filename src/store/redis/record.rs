@@ -138,6 +138,11 @@ pub(crate) enum SessionRelation {
 }
 
 impl TimedChange {
+    /// A change of previews at this time, not late.
+    pub(crate) fn new(change: Change, at: Timestamp, session: SessionRelation) -> Self {
+        Self { change: Some(change), learnt: None, at, seen: at, session, late: false, known_end: None }
+    }
+
     /// Whether it ends previews.
     pub(super) fn is_end(&self) -> bool {
         self.change.as_ref().is_some_and(Change::is_end)
@@ -227,23 +232,17 @@ impl Record {
     fn settle(&mut self) {
         let Self { shown, ends, session, calls } = self;
         ends.settle();
-        shown.retain(|control_id, shown| {
-            shown.retain(|sighting| !ends.includes(*control_id, sighting));
-            !shown.is_empty()
-        });
+        keep_sightings(shown, |control_id, sighting| !ends.includes(control_id, sighting));
         session.settle();
         calls.settle(|control_id| ends.of(control_id));
     }
 
     /// Drops what is older than `lifetime`: no preview lives that long, so no end is needed for longer.
     pub(super) fn expire(&mut self, now: Timestamp, lifetime: Duration) {
-        let oldest = Timestamp(now.0.saturating_sub(u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX)));
+        let oldest = now.before(lifetime);
         self.ends.single.retain(|(at, _)| *at >= oldest);
         self.calls.expire(oldest);
-        self.shown.retain(|_, shown| {
-            shown.retain(|sighting| sighting.seen >= oldest);
-            !shown.is_empty()
-        });
+        self.only_shown_since(oldest);
     }
 
     /// Keeps the newest, whatever another gateway has written.
@@ -284,12 +283,9 @@ impl Record {
         *self == Self::default()
     }
 
-    /// Forgets what was shown before `since`, unless `since` is none.
+    /// Forgets what was shown before `since`.
     pub(super) fn only_shown_since(&mut self, since: Timestamp) {
-        self.shown.retain(|_, shown| {
-            shown.retain(|sighting| sighting.seen >= since);
-            !shown.is_empty()
-        });
+        keep_sightings(&mut self.shown, |_, sighting| sighting.seen >= since);
     }
 
     /// Forgets what was shown, and nothing else.
@@ -310,6 +306,14 @@ impl Record {
         };
         earlier.shown.iter().filter(is_lost).map(|(id, _)| *id).collect()
     }
+}
+
+/// Drops the other announcements, and previews without any.
+fn keep_sightings(shown: &mut BTreeMap<ControlId, Shown>, keep: impl Fn(ControlId, Sighting) -> bool) {
+    shown.retain(|control_id, shown| {
+        shown.retain(|sighting| keep(*control_id, sighting));
+        !shown.is_empty()
+    });
 }
 
 /// The facts that a change is, if it happened at `at`.

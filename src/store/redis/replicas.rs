@@ -92,15 +92,7 @@ mod tests {
         let bounds = Bounds { per_agent: 4 };
         let replicas = Replicas::new(100, bounds, Duration::from_secs(60));
         let (agent, at) = (AgentId::try_from(101).unwrap(), Timestamp(5));
-        let ended = TimedChange {
-            change: Some(Change::Ended),
-            learnt: None,
-            at,
-            seen: at,
-            session: SessionRelation::Any,
-            late: false,
-            known_end: None,
-        };
+        let ended = TimedChange::new(Change::Ended, at, SessionRelation::Any);
         let mut record = Record::default();
         record.apply_all(&[ended], bounds);
         replicas.learn(agent, "a", &record, at);

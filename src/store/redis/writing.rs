@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::record::{Record, TimedChange};
 use super::{Failure, SharedStore, Stored};
 use crate::config::OnEndTimeout;
-use crate::preview::{AgentId, Clock};
+use crate::preview::{AgentId, Clock, millis};
 use crate::telemetry::metrics::StoreOperation;
 
 const SWAP: &str = include_str!("swap.lua");
@@ -73,7 +73,7 @@ impl SharedStore {
             return Ok(());
         }
         self.metrics.store.end_timed_out();
-        let end_timeout_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let end_timeout_ms = millis(limit);
         match self.settings.on_end_timeout {
             OnEndTimeout::Fail => Err(EndsNotStored),
             OnEndTimeout::Pass => {
@@ -177,7 +177,7 @@ impl SharedStore {
         let mut connection = self.link.connection().ok_or(Failure::NotConnected)?;
         let mut swap = cmd("EVAL");
         swap.arg(SWAP).arg(1).arg(self.key(agent)).arg(&base.tag).arg(&tag).arg(after.to_json());
-        swap.arg(u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX)).arg(u8::from(ends));
+        swap.arg(millis(self.lifetime)).arg(u8::from(ends));
         swap.arg(self.channel()).arg(agent.as_u32());
         match swap.query_async(&mut connection).await? {
             Value::Int(1) => Ok(Swap::Done(tag, after)),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::support::{History, Kind, PATIENCE, Passage, RedisServer, Relay};
+use crate::support::{History, Kind, PATIENCE, Passage, Random, RedisServer, Relay};
 
 use super::{RedisLab, Shared};
 
@@ -18,33 +18,13 @@ const AGENTS: [u32; 3] = [101, 102, 103];
 const STEPS: usize = 25;
 const STRICT: &str = "on_store_failure = \"reject\"\non_end_timeout = \"fail\"\nend_timeout = \"30s\"";
 
-/// Random numbers from a seed (xorshift).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) % bound
-    }
-
-    fn gateway(&mut self) -> usize {
-        self.below(GATEWAYS as u64) as usize
-    }
-
-    /// Between two steps of an agent, and as long as a fault lasts: what overlaps is left to chance.
-    async fn pause(&mut self, bound: u64) {
-        sleep(Duration::from_millis(self.below(bound))).await;
-    }
-}
-
 /// What one agent's application does.
 async fn agent(lab: &RedisLab<()>, history: &RefCell<History>, number: u32, mut random: Random) {
     let mut control_id = 0;
     for _ in 0..STEPS {
-        random.pause(120).await;
-        let through = random.gateway();
+        // Steps and faults overlap as chance has it.
+        sleep(random.millis(120)).await;
+        let through = random.place(GATEWAYS);
         let agent = lab.gateways[through].agent_from_elsewhere(number);
         let (shows, releases) = match random.below(6) {
             0 | 1 => (true, false),
@@ -71,8 +51,8 @@ async fn agent(lab: &RedisLab<()>, history: &RefCell<History>, number: u32, mut 
 /// Something fails and is mended, until the agents are ready.
 async fn faults(redis: &RefCell<RedisServer>, relays: &[Relay], ready: &Cell<bool>, mut random: Random) {
     while !ready.get() {
-        random.pause(300).await;
-        let relay = &relays[random.gateway()];
+        sleep(random.millis(300)).await;
+        let relay = &relays[random.place(GATEWAYS)];
         let passage = match random.below(6) {
             0 => Some(Passage::Cut),
             1 => Some(Passage::Silent),
@@ -82,22 +62,22 @@ async fn faults(redis: &RefCell<RedisServer>, relays: &[Relay], ready: &Cell<boo
         match (passage, random.below(3)) {
             (Some(passage), _) => {
                 relay.is(passage);
-                random.pause(1500).await;
+                sleep(random.millis(1500)).await;
                 relay.is(Passage::Open);
             }
             (None, 0) => {
                 relays.iter().for_each(|relay| relay.is(Passage::Cut));
-                random.pause(700).await;
+                sleep(random.millis(700)).await;
                 relays.iter().for_each(|relay| relay.is(Passage::Open));
             }
             (None, 1) => {
                 redis.borrow().stall();
-                random.pause(700).await;
+                sleep(random.millis(700)).await;
                 redis.borrow().resume();
             }
             (None, _) => {
                 redis.borrow_mut().kill();
-                random.pause(300).await;
+                sleep(random.millis(300)).await;
                 redis.borrow_mut().restart();
             }
         }
@@ -106,7 +86,7 @@ async fn faults(redis: &RefCell<RedisServer>, relays: &[Relay], ready: &Cell<boo
 
 async fn run(seed: u64) -> Option<()> {
     let server = RedisServer::start(Kind::Durable)?;
-    let random = |salt: u64| Random((seed * 31 + salt + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let random = |salt: u64| Random::new(seed * 31 + salt + 1);
     let relays: Vec<_> = (0..GATEWAYS).map(|_| Relay::to(server.address())).collect();
     let settings = [STRICT; GATEWAYS];
     let lab = RedisLab::through((), &relays, &settings).await;

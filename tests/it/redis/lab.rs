@@ -69,6 +69,11 @@ impl<R> RedisLab<R> {
         eventually("all gateways to be well", || self.gateways.iter().all(Gateway::is_well)).await;
     }
 
+    /// Waits until all gateways know that Redis is away.
+    pub(crate) async fn all_lost(&self) {
+        eventually("the loss to be noticed", || self.gateways.iter().all(|gateway| !gateway.is_well())).await;
+    }
+
     /// Waits until the next event is later by the clock of every gateway. The clocks have milliseconds, and can differ by
     /// one; events that come through different gateways are ordered by them.
     pub(crate) async fn clocks_tick(&self) {

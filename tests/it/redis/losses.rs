@@ -43,7 +43,7 @@ async fn a_redis_that_lost_its_memory_gets_back_what_was_shown_without_a_new_eve
     let Some(mut lab) = RedisLab::start(&[LOCAL, REJECT]).await else { return };
     lab.shown(&lab.gateways[0], 101, 7, "100").await;
     lab.redis.kill();
-    eventually("the loss to be noticed", || lab.gateways.iter().all(|gateway| !gateway.is_well())).await;
+    lab.all_lost().await;
     lab.redis.restart();
     lab.all_well().await;
     let reject = &lab.gateways[1];

@@ -172,7 +172,7 @@ async fn a_redis_that_lost_its_memory_costs_no_preview_at_the_gateway_that_saw_i
     let Some(mut lab) = RedisLab::start(&[LOCAL, LOCAL]).await else { return };
     lab.shown(&lab.gateways[0], 101, 7, "100").await;
     lab.redis.kill();
-    eventually("the loss to be noticed", || lab.gateways.iter().all(|gateway| !gateway.is_well())).await;
+    lab.all_lost().await;
     lab.redis.restart();
     lab.all_well().await;
     let (one, other) = (&lab.gateways[0], &lab.gateways[1]);

@@ -116,7 +116,7 @@ async fn a_redis_that_loads_its_data_is_not_used() {
     let Some(mut lab) = RedisLab::start(&[LOCAL, REJECT]).await else { return };
     lab.shown(&lab.gateways[0], 101, 7, "100").await;
     lab.redis.end_and_load_slowly();
-    eventually("the loss to be noticed", || lab.gateways.iter().all(|gateway| !gateway.is_well())).await;
+    lab.all_lost().await;
     lab.redis.restart();
     let (local, reject) = (&lab.gateways[0], &lab.gateways[1]);
     eventually("the log to say so", || reject.logged().contains("loading the dataset")).await;

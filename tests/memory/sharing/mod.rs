@@ -19,7 +19,7 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 
 pub(crate) use self::redis::{EPOCH, FakeRedis, Link};
-use crate::support::{History, MemoryLab, MemorySetup, Troubles};
+use crate::support::{History, MemoryLab, MemorySetup, Random, Troubles};
 
 const GATEWAYS: usize = 3;
 const AGENTS: [u32; 3] = [101, 102, 103];
@@ -48,30 +48,6 @@ impl Kind {
             Self::Calm | Self::Available => "on_store_failure = \"local\"\n",
             Self::Strict => "on_store_failure = \"reject\"\non_end_timeout = \"fail\"\nend_timeout = \"5s\"\n",
         }
-    }
-}
-
-/// Random numbers from a seed (xorshift).
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) % bound
-    }
-
-    fn gateway(&mut self) -> usize {
-        self.below(GATEWAYS as u64) as usize
-    }
-
-    fn millis(&mut self, bound: u64) -> Duration {
-        Duration::from_millis(self.below(bound))
     }
 }
 
@@ -135,7 +111,7 @@ impl Scene {
         let mut control_id = 0;
         for _ in 0..STEPS {
             sleep(random.millis(900)).await;
-            let through = random.gateway();
+            let through = random.place(GATEWAYS);
             let agent = self.gateways[through].agent_from_elsewhere(AGENTS[place]);
             match random.below(5) {
                 0 | 1 => {
@@ -172,7 +148,7 @@ impl Scene {
 
     /// Something fails, and is mended.
     async fn fault(&self, random: &mut Random) {
-        let (gateway, lasts, began) = (random.gateway(), random.millis(3000), Instant::now());
+        let (gateway, lasts, began) = (random.place(GATEWAYS), random.millis(3000), Instant::now());
         let up = Link::Up(Duration::from_millis(1));
         match random.below(if self.kind == Kind::Available { 9 } else { 6 }) {
             0 => self.during(gateway, Link::Cut, lasts).await,

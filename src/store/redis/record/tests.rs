@@ -30,9 +30,7 @@ fn names(record: &Record) -> Vec<u64> {
 }
 
 fn at(millis: u64, change: Change) -> TimedChange {
-    let change = Some(change);
-    let (at, seen) = (Timestamp(millis), Timestamp(millis));
-    TimedChange { change, learnt: None, at, seen, session: SessionRelation::Any, late: false, known_end: None }
+    TimedChange::new(change, Timestamp(millis), SessionRelation::Any)
 }
 
 fn late(millis: u64, change: Change) -> TimedChange {

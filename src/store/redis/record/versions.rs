@@ -126,10 +126,7 @@ fn the_version_before_reads_in_a_record_of_this_one_what_it_reads_in_its_own() {
 #[test]
 fn a_call_that_either_version_has_counted_counts_in_both() {
     let (control_id, number, id) = (ControlId(7), DialedNumber::new("100"), RecordId { run: 1, number: 1 });
-    let timed = |at: u64, change: Change| {
-        let (change, at, session) = (Some(change), Timestamp(at), SessionRelation::Any);
-        TimedChange { change, learnt: None, at, seen: at, session, late: false, known_end: None }
-    };
+    let timed = |at: u64, change: Change| TimedChange::new(change, Timestamp(at), SessionRelation::Any);
     let shown = Announcement { control_id, numbers: vec![number.clone()], shown: Vec::new() };
     let call = |id| Change::Called(control_id, CountedCall { number: number.clone(), id, at: Timestamp(6) });
     let mut record = Record::default();
