@@ -17,6 +17,9 @@ const JSON: &str = "Content-Type: application/json; charset=UTF-8\r\n";
 /// Requests that are measured, after as many that warm up caches and connections.
 const TIMES: usize = 200;
 
+/// One agent polls as fast as it gets answers; a limit would make the test wait.
+const UNLIMITED: &str = "limits.polls_per_agent = 1000";
+
 const PREVIEW: &str = r#"{"message":"","retcode":"0","event":{"eventType":"AgentEvent_Preview_CallOut","workNo":"101","content":{"controlid":"7","dialeddigits":"5550101","callData":""}}}"#;
 
 fn callout(control_id: u32) -> Arc<[u8]> {
@@ -62,7 +65,7 @@ fn a_refused_callout() {
 
 #[test]
 fn a_poll_without_event() {
-    let gateway = Gateway::start("", "");
+    let gateway = Gateway::start(UNLIMITED, "");
     assert_bounded("poll without event", each(&gateway, &poll(103), r#""retcode":"0""#, TIMES), 30.0, 24_500.0);
 }
 
@@ -85,7 +88,7 @@ fn kept_by_each(connections: i64, mut open: impl FnMut() -> tokio::io::DuplexStr
 
 #[test]
 fn a_connection_before_its_first_request() {
-    let gateway = Gateway::start("", "");
+    let gateway = Gateway::start(UNLIMITED, "");
     let mut other = None;
     let bytes = kept_by_each(50, || {
         let client = gateway.connect();
@@ -99,7 +102,7 @@ fn a_connection_before_its_first_request() {
 
 #[test]
 fn an_idle_connection() {
-    let gateway = Gateway::start("", "");
+    let gateway = Gateway::start(UNLIMITED, "");
     let bytes = kept_by_each(50, || {
         let mut client = None;
         gateway.exchange(&mut client, &poll(103), 1);
@@ -111,7 +114,7 @@ fn an_idle_connection() {
 
 #[test]
 fn a_held_poll() {
-    let gateway = Gateway::start("", "");
+    let gateway = Gateway::start(UNLIMITED, "");
     let bytes = kept_by_each(50, || gateway.hold(&poll(102)));
     println!("held poll: {bytes} bytes");
     assert!(bytes <= 63_500, "{bytes}");
