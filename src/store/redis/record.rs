@@ -5,6 +5,10 @@
 //! times, and all of them come to the same result. Nothing that has ended comes back, because an end stays in the record for
 //! longer than a preview can live: a *tombstone*.
 //!
+//! Only the latest announcement of a number is kept. That is enough as long as the later of two announcements is one of the
+//! later poll or push. If clocks are so far apart that it is not, a sign-in can end the announcement that was kept, and the
+//! number counts again when a record comes that has the other one.
+//!
 //! A change becomes facts with a time ([`Record::apply`]). A change that is written at once gets a time that is not before
 //! anything in the record: what arrives later is later, whatever the clocks say. A change that is *late*, because Redis was
 //! away, keeps its own time: previews shown since then stay, and previews ended since then do not come back. If another
@@ -18,6 +22,7 @@ mod tests;
 #[cfg(test)]
 mod versions;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -59,8 +64,9 @@ struct Shown {
     references: Vec<ShownRef>,
 }
 
-/// When something was announced, and by what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// When something was announced, and by what. Of two announcements, the later one counts; of two at the same place, the one
+/// that belongs to the later session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Sighting {
     /// Its place in the order of the facts.
     at: Timestamp,
@@ -77,6 +83,29 @@ enum Origin {
     /// In a push that arrived at this time.
     Pushed(Timestamp),
     Unknown,
+}
+
+impl Sighting {
+    fn rank(&self) -> (Timestamp, Timestamp, Origin, Timestamp) {
+        let session = match self.origin {
+            Origin::Polled(at) | Origin::Pushed(at) => at,
+            // It belongs to whatever session there is.
+            Origin::Unknown => Timestamp(u64::MAX),
+        };
+        (self.at, session, self.origin, self.seen)
+    }
+}
+
+impl Ord for Sighting {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+impl PartialOrd for Sighting {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// The tombstones. Each time is exclusive: what was announced *before* it is over.
@@ -179,10 +208,16 @@ impl Record {
 
     /// Unites the facts of two records.
     pub(super) fn merge(&mut self, other: &Record) {
-        for (control_id, shown) in &other.shown {
+        self.ends.merge(&other.ends);
+        self.ends.settle();
+        // What is over in either record must not take the place of what is not.
+        let mut shown = other.shown.clone();
+        for shown in [&mut self.shown, &mut shown] {
+            keep_sightings(shown, |control_id, sighting| !self.ends.includes(control_id, sighting));
+        }
+        for (control_id, shown) in &shown {
             self.shown.entry(*control_id).or_default().merge(shown);
         }
-        self.ends.merge(&other.ends);
         self.session.merge(&other.session);
         self.calls.merge(&other.calls);
         self.settle();
