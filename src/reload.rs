@@ -189,7 +189,7 @@ impl Reloader {
     /// certificates end soon.
     pub fn check_certificate_files(&self) {
         self.put_changed_files_in_force();
-        let now = self.active.current().services.clock.now();
+        let now = self.active.current().services.clock.wall();
         let reported = *self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         if is_due(reported, now) {
             self.report_certificates();
@@ -238,7 +238,7 @@ impl Reloader {
 
     /// Logs each certificate in force that is expired, not valid yet, or expires soon.
     fn report_certificates(&self) {
-        let now = self.active.current().services.clock.now();
+        let now = self.active.current().services.clock.wall();
         *self.reported.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
         for notice in self.active.current().certificate_notices() {
             notice.log();

@@ -35,7 +35,7 @@ pub(super) fn restore(config: &Config, services: &mut Services) -> Result<Option
     }
     let warm_up = config.validation.warm_up;
     if !restored && !warm_up.is_zero() {
-        services.warm_up_until = Some(services.clock.now().after(warm_up));
+        services.warm_up_until = Some(services.own_clock.now().after(warm_up));
         tracing::warn!(
             target: "previewgate::previews",
             warm_up_ms = millis(warm_up),
@@ -80,7 +80,7 @@ fn continue_from(file: &SnapshotFile, services: &Services) {
 fn restore_from(file: &SnapshotFile, services: &Services) -> bool {
     let path = file.path().display();
     match file.restore(&services.ledger, services.clock.now()) {
-        Restored::Previews { previews, expired, ended, passed_over, age } => {
+        Restored::Previews { previews, expired, ended, passed_over, age, .. } => {
             services.metrics.snapshots.restored(previews);
             let age_ms = millis(age);
             tracing::info!(
@@ -113,7 +113,7 @@ fn restore_from(file: &SnapshotFile, services: &Services) -> bool {
 /// Waits for the end of the warm-up and logs it.
 pub(super) async fn announce_end_of_warm_up(services: Arc<Services>) {
     let Some(end) = services.warm_up_until else { return };
-    tokio::time::sleep(end.since(services.clock.now())).await;
+    tokio::time::sleep(end.since(services.own_clock.now())).await;
     tracing::info!(
         target: "previewgate::previews",
         "warm-up is over: callouts of agents without a known preview are handled as on_unknown_preview says"

@@ -22,7 +22,7 @@ use crate::audit::AuditGuard;
 use crate::gateway::{DrainStage, Generation, Services};
 use crate::reload::Reloader;
 use crate::server::{ActiveGeneration, Phase, PhaseControl, PhaseWatch};
-use crate::store::Moment;
+use crate::store::{Ledger, Moment};
 
 /// Interval of the ledger's housekeeping.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
@@ -49,6 +49,17 @@ pub(super) enum End {
     NotYet,
     Orderly,
     AtOnce,
+}
+
+/// The machine's clock was wrong, or is wrong now: an operator wants to know.
+fn follow_wall_clock(ledger: &Ledger) {
+    if let Some(step_ms) = ledger.follow_wall_clock() {
+        tracing::warn!(
+            target: "previewgate::previews",
+            step_ms,
+            "the machine's clock was set: previews that were restored have another age now"
+        );
+    }
 }
 
 /// What the supervisor's thread owns.
@@ -119,6 +130,7 @@ impl Supervisor {
         loop {
             tokio::select! {
                 _ = housekeeping.tick() => {
+                    follow_wall_clock(&services.ledger);
                     services.ledger.maintain();
                     services.audit.maintain(&services.ledger, services.clock.now());
                 }

@@ -135,7 +135,8 @@ impl RefusalBudget {
     /// What was counted, once a minute. Forgets clients that have not been refused lately.
     pub(super) fn due(&self, now: Timestamp) -> Vec<Counted> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.since(state.reported) < INTERVAL {
+        // A clock that was set back does not put the next report off.
+        if now >= state.reported && now.since(state.reported) < INTERVAL {
             return Vec::new();
         }
         state.reported = now;

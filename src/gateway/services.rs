@@ -48,7 +48,9 @@ pub struct Services {
     pub account_sign_ins: AccountSignIns,
     /// The time by which previews are judged.
     pub clock: Arc<dyn Clock>,
-    /// Until when callouts of agents without a known preview are forwarded (`validation.warm_up`).
+    /// The process's own clock, which is never set: for what does not concern other processes.
+    pub own_clock: Arc<dyn Clock>,
+    /// Until when callouts of agents without a known preview are forwarded (`validation.warm_up`), by the own clock.
     pub warm_up_until: Option<Timestamp>,
     /// How the endpoints of the upstream are reached.
     pub dial: Arc<dyn Dial>,
@@ -112,7 +114,7 @@ impl Services {
     /// # Errors
     /// When `log.hash_key` or `previews.session_key` cannot be read, or when no random key can be made.
     pub fn new(config: &Config, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, ServicesError> {
-        let ledger = Ledger::new(&config.previews, clock, Arc::clone(&metrics));
+        let ledger = Ledger::new(&config.previews, Arc::clone(&clock), Arc::clone(&metrics));
         if let Some(path) = &config.previews.session_key {
             let unreadable = |source| ServicesError::SessionKey { path: path.clone(), source };
             ledger.use_session_key(&std::fs::read(path).map_err(unreadable)?);
@@ -122,6 +124,7 @@ impl Services {
             own_addresses: Vec::new(),
             account_sign_ins: AccountSignIns::new(config.previews.max_agents),
             clock: ledger.clock(),
+            own_clock: clock,
             ledger: Arc::new(ledger),
             warm_up_until: None,
             dial: Arc::new(TcpDial),
@@ -159,7 +162,7 @@ impl Services {
 
     /// Whether previews that agents were shown before the start may still be unknown.
     pub fn is_warming_up(&self) -> bool {
-        self.warm_up_until.is_some_and(|end| self.clock.now() < end)
+        self.warm_up_until.is_some_and(|end| self.own_clock.now() < end)
     }
 }
 
@@ -228,7 +231,7 @@ impl Generation {
 
     /// What an operator should know now about its certificates, and about those that endpoints have shown.
     pub fn certificate_notices(&self) -> Vec<CertificateNotice> {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(self.services.clock.now().0);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(self.services.clock.wall().0);
         let mut notices = self.certificates.notices(now);
         notices.extend(self.upstream.endpoints().iter().filter_map(|endpoint| endpoint.certificate_notice(now)));
         notices

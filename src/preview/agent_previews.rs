@@ -116,6 +116,16 @@ pub enum Change {
 }
 
 impl Change {
+    /// The same by a clock that was set.
+    #[must_use]
+    pub(crate) fn redated(self, today: impl Fn(Timestamp) -> Timestamp) -> Self {
+        match self {
+            Self::EndedBefore(moment) => Self::EndedBefore(today(moment)),
+            Self::Called(control_id, call) => Self::Called(control_id, CountedCall { at: today(call.at), ..call }),
+            Self::Shown(_) | Self::Cancelled(_) | Self::Ended | Self::CallReturned(..) => self,
+        }
+    }
+
     /// Whether it ends this preview.
     pub fn ends(&self, preview: &Preview) -> bool {
         match self {
@@ -261,6 +271,17 @@ impl AgentPreviews {
         for preview in self.previews.drain(..count) {
             self.bytes = self.bytes.saturating_sub(preview.bytes());
             evicted.push(preview);
+        }
+    }
+
+    /// Gives everything a new time, by a clock that was set.
+    pub(crate) fn redate(&mut self, today: impl Fn(Timestamp) -> Timestamp) {
+        for preview in &mut self.previews {
+            preview.announced_at = today(preview.announced_at);
+            preview.numbers.iter_mut().for_each(|shown| shown.shown_at = today(shown.shown_at));
+            preview.shown.iter_mut().for_each(|shown| shown.at = shown.at.map(&today));
+            preview.calls =
+                preview.calls.iter().map(|call| CountedCall { at: today(call.at), ..call.clone() }).collect();
         }
     }
 

@@ -1,6 +1,6 @@
 //! Time, injected.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -30,6 +30,11 @@ impl Timestamp {
 pub trait Clock: Send + Sync {
     /// The current time. Never goes back.
     fn now(&self) -> Timestamp;
+
+    /// The machine's time of day, which NTP or an operator can set. A clock without one has [`Self::now`].
+    fn wall(&self) -> Timestamp {
+        self.now()
+    }
 }
 
 /// The machine's clock: read once at the start, carried on by the time since boot, so that a step of the wall clock (NTP, an
@@ -45,8 +50,7 @@ pub struct SystemClock {
 impl SystemClock {
     /// Anchors the clock at the present.
     pub fn new() -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { started: since_boot(), started_at: Timestamp(millis(since_epoch)) }
+        Self { started: since_boot(), started_at: time_of_day() }
     }
 }
 
@@ -66,6 +70,14 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         self.at(since_boot())
     }
+
+    fn wall(&self) -> Timestamp {
+        time_of_day()
+    }
+}
+
+fn time_of_day() -> Timestamp {
+    Timestamp(millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()))
 }
 
 /// The time since the machine was booted, in which suspended time counts.
@@ -75,30 +87,42 @@ fn since_boot() -> Duration {
     Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
 }
 
-/// A clock that moves only when told to, for tests and for `explain`.
+/// A clock that moves only when it is told to, for tests and for `explain`.
 #[derive(Debug)]
-pub struct ManualClock(AtomicU64);
+pub struct ManualClock {
+    now: AtomicU64,
+    wall_ahead: AtomicI64,
+}
 
 impl ManualClock {
     /// Stands at `start`.
     pub fn new(start: Timestamp) -> Self {
-        Self(AtomicU64::new(start.0))
+        Self { now: AtomicU64::new(start.0), wall_ahead: AtomicI64::new(0) }
+    }
+
+    /// Sets the wall clock of its machine: so many milliseconds ahead of this clock.
+    pub fn set_wall_ahead(&self, by: i64) {
+        self.wall_ahead.store(by, Ordering::Relaxed);
     }
 
     /// Moves to `time`.
     pub fn set(&self, time: Timestamp) {
-        self.0.store(time.0, Ordering::Relaxed);
+        self.now.store(time.0, Ordering::Relaxed);
     }
 
     /// Moves on by `step`.
     pub fn advance(&self, step: Duration) {
-        self.0.fetch_add(millis(step), Ordering::Relaxed);
+        self.now.fetch_add(millis(step), Ordering::Relaxed);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::Relaxed))
+        Timestamp(self.now.load(Ordering::Relaxed))
+    }
+
+    fn wall(&self) -> Timestamp {
+        Timestamp(self.now().0.saturating_add_signed(self.wall_ahead.load(Ordering::Relaxed)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! An answer or push with events: where it comes from, and what became of its events.
 
 use super::fences::Fence;
-use super::moment::Moment;
+use super::moment::{LedgerTime, Moment};
 use super::recent_ends::EndCause;
 use super::redis::SessionRelation;
 use crate::preview::{AgentId, Change, ControlId, Timestamp};
@@ -110,10 +110,10 @@ impl Answer<'_> {
         }
     }
 
-    pub(super) fn session_relation(&self) -> SessionRelation {
+    pub(super) fn session_relation(&self, time: &LedgerTime) -> SessionRelation {
         match self.source.delivery {
-            Delivery::Poll | Delivery::PollAll => SessionRelation::PolledSince(self.source.began.at()),
-            Delivery::Push | Delivery::PushUrl => SessionRelation::PushedAt(self.source.began.at()),
+            Delivery::Poll | Delivery::PollAll => SessionRelation::PolledSince(time.of(self.source.began)),
+            Delivery::Push | Delivery::PushUrl => SessionRelation::PushedAt(time.of(self.source.began)),
         }
     }
 }

@@ -80,7 +80,9 @@ impl TimedEnd {
 
     /// Within one millisecond the order is unknown, and the preview counts.
     fn supersedes(&self, generated_at: u64, now: Timestamp) -> bool {
-        generated_at < self.generated_at && now.since(self.recorded_at) <= OVERTAKING_WINDOW
+        // A clock that was set back shows a time before the end: then it is not known how long ago that was.
+        let ago = now.since(self.recorded_at).max(self.recorded_at.since(now));
+        generated_at < self.generated_at && ago <= OVERTAKING_WINDOW
     }
 }
 
@@ -155,10 +157,11 @@ mod tests {
     use std::sync::Arc;
 
     use crate::preview::ManualClock;
+    use crate::store::common_clock::CommonClock;
     use crate::store::moment::LedgerTime;
 
     fn time() -> LedgerTime {
-        LedgerTime::new(Arc::new(ManualClock::new(Timestamp(1))))
+        LedgerTime::new(Arc::new(CommonClock::new(Arc::new(ManualClock::new(Timestamp(1))))))
     }
 
     fn end(generated_at: u64, recorded_at: u64) -> TimedEnd {

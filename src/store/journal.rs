@@ -67,8 +67,8 @@ pub(crate) struct Journal {
 #[derive(Debug)]
 enum Message {
     Entry(Entry),
-    /// Begin the next file with these entries, and return its number.
-    Rotate(Vec<Entry>, Sender<io::Result<u64>>),
+    /// Begin the next file with these entries, and return its number. The wall clock is so many milliseconds ahead.
+    Rotate(Vec<Entry>, i64, Sender<io::Result<u64>>),
     /// Everything queued before has been written, or cannot be.
     Written(oneshot::Sender<()>),
 }
@@ -89,6 +89,7 @@ impl Journal {
             file: None,
             pending: Vec::new(),
             attempted: Arc::clone(&attempted),
+            wall_ahead: 0,
             metrics,
         };
         let dispatch = tracing::dispatcher::get_default(Clone::clone);
@@ -119,13 +120,14 @@ impl Journal {
 
     /// Begins a new file and returns its number. Every end appended before this call is in earlier files, and was applied
     /// before this call to the previews that the caller is about to save. `kept` are entries that are needed although the
-    /// snapshot knows them.
+    /// snapshot knows them. The times in the file are those of the wall clock, which is `wall_ahead` milliseconds ahead: the
+    /// same as in the snapshot that the file continues.
     ///
     /// # Errors
     /// When the file cannot be made; then the present one goes on.
-    pub(super) fn rotate(&self, kept: Vec<Entry>) -> io::Result<u64> {
+    pub(super) fn rotate(&self, kept: Vec<Entry>, wall_ahead: i64) -> io::Result<u64> {
         let (answer, outcome) = channel();
-        let _ = self.messages.send(Message::Rotate(kept, answer));
+        let _ = self.messages.send(Message::Rotate(kept, wall_ahead, answer));
         outcome.recv().unwrap_or_else(|_| Err(io::Error::other("the thread of the journal has ended")))
     }
 }
@@ -138,6 +140,8 @@ struct Writer {
     file: Option<(File, u64)>,
     pending: Vec<Entry>,
     attempted: Arc<AtomicU64>,
+    /// How far the wall clock is ahead, as for the snapshot that the file continues.
+    wall_ahead: i64,
     metrics: Arc<Metrics>,
 }
 
@@ -158,8 +162,8 @@ impl Writer {
                         taken += 1;
                     }
                     Message::Written(done) => waiting.push(done),
-                    Message::Rotate(kept, answer) => {
-                        rotate = Some((kept, answer));
+                    Message::Rotate(kept, wall_ahead, answer) => {
+                        rotate = Some((kept, wall_ahead, answer));
                         break;
                     }
                 }
@@ -167,8 +171,8 @@ impl Writer {
             self.write();
             self.attempted.fetch_add(taken, Ordering::SeqCst);
             waiting.into_iter().for_each(|done: oneshot::Sender<()>| _ = done.send(()));
-            if let Some((kept, answer)) = rotate {
-                let _ = answer.send(self.rotate(kept));
+            if let Some((kept, wall_ahead, answer)) = rotate {
+                let _ = answer.send(self.rotate(kept, wall_ahead));
             }
             if ended {
                 return;
@@ -195,7 +199,7 @@ impl Writer {
             self.file = Some(create(&self.snapshot, self.number, &self.run)?);
         }
         let Some((file, length)) = &mut self.file else { return Ok(()) };
-        let text: String = self.pending.iter().map(Entry::line).collect();
+        let text: String = self.pending.iter().map(|entry| entry.line(self.wall_ahead)).collect();
         if let Err(error) = file.write_all(text.as_bytes()) {
             // What was written of it would make one line with the next attempt.
             file.set_len(*length)?;
@@ -208,15 +212,18 @@ impl Writer {
 
     /// A file without ends goes on: there would be nothing in it to leave behind. What is still pending goes into the new
     /// file.
-    fn rotate(&mut self, mut kept: Vec<Entry>) -> io::Result<u64> {
+    fn rotate(&mut self, mut kept: Vec<Entry>, wall_ahead: i64) -> io::Result<u64> {
         match &self.file {
-            None if self.pending.is_empty() && kept.is_empty() => return Ok(self.number),
-            None => {}
+            None => self.wall_ahead = wall_ahead,
             Some(_) => {
                 let next = self.number + 1;
                 self.file = Some(create(&self.snapshot, next, &self.run)?);
                 self.number = next;
+                self.wall_ahead = wall_ahead;
             }
+        }
+        if self.file.is_none() && self.pending.is_empty() && kept.is_empty() {
+            return Ok(self.number);
         }
         self.pending.append(&mut kept);
         if self.pending.is_empty() { Ok(()) } else { self.try_write() }?;

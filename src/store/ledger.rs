@@ -9,6 +9,7 @@
 //! order in which other gateways get the changes.
 
 mod calls;
+mod clocks;
 mod local_state;
 mod sharing;
 #[cfg(test)]
@@ -22,16 +23,18 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use arc_swap::ArcSwapOption;
 
 use super::answer::{Answer, Outcome, Pending, Recorded, Source, cause_of, only_agent, shows_preview};
+use super::common_clock::CommonClock;
 use super::fences::{Fence, Fences, TimedEnd};
 use super::guid_key::GuidKey;
 use super::journal::{Entry, Event as JournalEvent, Journal};
 use super::moment::{IssueTimes, LedgerTime, Moment};
 use super::preview_log::log_shown;
 use super::recent_ends::{EndCause, RecentEnd, RecentEnds};
-use super::redis::{CommonClock, Fence as SharedFence, SessionRelation, SharedStore, TimedChange};
+use super::redis::{Fence as SharedFence, SessionRelation, SharedStore, TimedChange};
 use super::sessions::{Learnt, Ownership, Proof, Sessions};
 use super::sign_in::SignIn;
 use super::succession::Succession;
+use super::wall_clock::WallClock;
 use super::{EndObserver, MemoryStore};
 use crate::config::{Previews, RedisStore, StoreKind};
 use crate::preview::{AgentId, Change, Clock, Surplus, Timestamp};
@@ -57,6 +60,7 @@ pub struct Ledger {
     /// Where changes go while another process takes over from this one.
     succession: ArcSwapOption<Succession>,
     time: Arc<LedgerTime>,
+    wall: WallClock,
     issue_times: IssueTimes,
     metrics: Arc<Metrics>,
     calls_per_number: u32,
@@ -66,13 +70,12 @@ impl Ledger {
     /// An empty ledger. Does not connect to a shared store: see [`Self::stay_connected_until`].
     pub fn new(config: &Previews, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let local = Arc::new(MemoryStore::new(config, Arc::clone(&metrics)));
-        let (shared, clock) = match &config.store {
-            StoreKind::Memory => (None, clock),
+        let clock = Arc::new(CommonClock::new(clock));
+        let shared = match &config.store {
+            StoreKind::Memory => None,
             StoreKind::Redis(redis) => {
-                let clock = Arc::new(CommonClock::new(clock));
                 let (settings, metrics) = (RedisStore::clone(redis), Arc::clone(&metrics));
-                let shared = SharedStore::new(settings, config, metrics, Arc::clone(&local), Arc::clone(&clock));
-                (Some(shared), clock as Arc<dyn Clock>)
+                Some(SharedStore::new(settings, config, metrics, Arc::clone(&local), Arc::clone(&clock)))
             }
         };
         let sessions = Sessions::new(config.max_agents, config.ttl.saturating_mul(2));
@@ -88,6 +91,7 @@ impl Ledger {
             journal: OnceLock::new(),
             succession: ArcSwapOption::empty(),
             time: Arc::new(LedgerTime::new(clock)),
+            wall: WallClock::default(),
             issue_times: IssueTimes::default(),
             metrics,
             calls_per_number: config.calls_per_number,
@@ -194,7 +198,8 @@ impl Ledger {
         if changes.is_empty() {
             return;
         }
-        let surpluses = self.apply_at(agent, changes, answer.session_relation(), answer.source.at);
+        let surpluses =
+            self.apply_at(agent, changes, answer.session_relation(&self.time), answer.source.at.min(self.time.now()));
         for (position, surplus) in positions.into_iter().zip(surpluses) {
             recorded.note_evicted(position, surplus.previews);
         }
@@ -266,7 +271,7 @@ impl Ledger {
             return false;
         }
         let learnt = self.sessions.confirm(agent, guid, proof, self.time.now());
-        self.keep_session(agent, Some(guid), learnt, SessionRelation::PolledSince(began.at()))
+        self.keep_session(agent, Some(guid), learnt, SessionRelation::PolledSince(self.time.of(began)))
     }
 
     /// A push for `agent` with this GUID arrived at `began`. Returns whether something was learnt.
@@ -288,14 +293,14 @@ impl Ledger {
                 let now = self.moment();
                 fence.end_session(now, now);
                 fence.sign_out(now, self.issue_time());
-                session = SessionRelation::Over(shared_fence(now, now));
+                session = SessionRelation::Over(self.shared_fence(now, now));
                 self.fences.set(agent, fence);
             }
             // The session may be over: what its polls and pushes still bring does not count.
             EndCause::UnknownOutcome if change == Change::Ended => {
                 let now = self.moment();
                 fence.end_session(now, now);
-                session = SessionRelation::Over(shared_fence(now, now));
+                session = SessionRelation::Over(self.shared_fence(now, now));
                 self.fences.set(agent, fence);
             }
             EndCause::Released
@@ -312,9 +317,9 @@ impl Ledger {
     pub fn end_by_unclear_sign_in(&self, agent: AgentId, sign_in: &SignIn<'_>) {
         let _lock = self.lock(agent);
         let (now, _) = self.begin_session(agent, sign_in);
-        let change = sign_in.change();
+        let change = sign_in.change(&self.time);
         self.note_ended(agent, &change, EndCause::UnknownOutcome);
-        self.apply(agent, vec![change], SessionRelation::Over(shared_fence(now, sign_in.pushes_since(now))));
+        self.apply(agent, vec![change], SessionRelation::Over(self.shared_fence(now, sign_in.pushes_since(now))));
     }
 
     /// A sign-in of `agent` succeeded: earlier previews are void, and so is what earlier polls and pushes show from now
@@ -327,9 +332,9 @@ impl Ledger {
             fence.end_push_addresses(self.issue_time());
         }
         self.fences.set(agent, fence);
-        let change = sign_in.change();
+        let change = sign_in.change(&self.time);
         self.note_ended(agent, &change, EndCause::SignedIn);
-        self.apply(agent, vec![change], SessionRelation::Begins(shared_fence(now, sign_in.pushes_since(now))));
+        self.apply(agent, vec![change], SessionRelation::Begins(self.shared_fence(now, sign_in.pushes_since(now))));
         let learnt = self.sessions.begin(agent, sign_in.session);
         self.keep_session(agent, sign_in.session, Some(learnt), SessionRelation::Any);
     }
@@ -453,16 +458,17 @@ impl Ledger {
         let _ = self.journal.set(journal);
     }
 
-    /// Begins a new file of the journal, before the previews are collected for a snapshot. Returns its number; 0 without a
-    /// journal.
+    /// Begins a new file of the journal, before the previews are collected for a snapshot. Its times are those of the wall clock,
+    /// which is so many milliseconds ahead. Returns its number; 0 without a journal.
     ///
     /// # Errors
     /// When the file cannot be made.
-    pub(crate) fn rotate_journal(&self) -> io::Result<u64> {
+    pub(crate) fn rotate_journal(&self, wall_ahead: i64) -> io::Result<u64> {
         let Some(journal) = self.journal.get() else { return Ok(0) };
         // The snapshot knows that these previews have ended. The shared store does not, and would not after a crash.
         let unwritten = self.shared.as_ref().map(SharedStore::pending_ends).unwrap_or_default();
-        journal.rotate(unwritten.iter().filter_map(|(agent, change, at)| Entry::of(*agent, change, *at)).collect())
+        let kept = unwritten.iter().filter_map(|(agent, change, at)| Entry::of(*agent, change, *at));
+        journal.rotate(kept.collect(), wall_ahead)
     }
 
     /// The previews in this gateway's own memory: for snapshots, and for operators.
@@ -485,6 +491,15 @@ impl Ledger {
         }
     }
 
+    fn shared_fence(&self, polls: Moment, pushes: Moment) -> SharedFence {
+        SharedFence { polls: Some(self.time.of(polls)), pushes: Some(self.time.of(pushes)) }
+    }
+
+    /// The locks of all agents. Nobody else holds one and waits for another.
+    fn lock_all(&self) -> Vec<MutexGuard<'_, ()>> {
+        self.locks.iter().map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner)).collect()
+    }
+
     fn lock(&self, agent: AgentId) -> Option<MutexGuard<'_, ()>> {
         let lock = self.locks.get(agent.as_u32() as usize % LOCKS)?;
         Some(lock.lock().unwrap_or_else(PoisonError::into_inner))
@@ -494,8 +509,4 @@ impl Ledger {
     pub fn observe_ends(&self, observer: Arc<dyn EndObserver>) {
         self.local.ends().observe(observer);
     }
-}
-
-fn shared_fence(polls: Moment, pushes: Moment) -> SharedFence {
-    SharedFence { polls: Some(polls.at()), pushes: Some(pushes.at()) }
 }

@@ -117,6 +117,16 @@ impl MemoryStore {
         }
     }
 
+    /// Gives every preview a new time, by a clock that was set.
+    pub(super) fn redate(&self, today: impl Fn(Timestamp) -> Timestamp) {
+        for (agent, _) in self.agents() {
+            let _lock = self.lock(agent);
+            let Some(mut previews) = self.agents.get(&agent).map(Arc::unwrap_or_clone) else { continue };
+            previews.redate(&today);
+            self.put(agent, previews);
+        }
+    }
+
     /// The caller holds the agent's lock.
     fn put(&self, agent: AgentId, previews: AgentPreviews) {
         self.cached.fetch_add(previews.len() as u64, Ordering::Relaxed);

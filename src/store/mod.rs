@@ -6,6 +6,7 @@
 //! callouts are judged by what is in it.
 
 mod answer;
+mod common_clock;
 mod fences;
 mod guid_key;
 pub(crate) mod hex;
@@ -22,6 +23,7 @@ mod sign_in;
 pub mod snapshot;
 mod state_files;
 mod succession;
+mod wall_clock;
 
 use crate::config::RedisStore;
 use crate::label_enum;

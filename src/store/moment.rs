@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::common_clock::{CommonClock, Reading, moved};
 use crate::preview::{Clock, Timestamp};
 
 /// An instant in the life of one gateway, comparable with every other instant of the same process.
@@ -12,15 +13,10 @@ use crate::preview::{Clock, Timestamp};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     sequence: u64,
-    at: Timestamp,
+    read: Reading,
 }
 
 impl Moment {
-    /// The time by the ledger's clock.
-    pub fn at(self) -> Timestamp {
-        self.at
-    }
-
     /// Whether this moment came before `other`.
     pub fn is_before(self, other: Moment) -> bool {
         self.sequence < other.sequence
@@ -33,7 +29,7 @@ impl Moment {
 /// later than everything that was recorded before, also within one millisecond. So times alone decide which previews
 /// belong to a session, in this process, in a file and in a shared store.
 pub(super) struct LedgerTime {
-    clock: Arc<dyn Clock>,
+    clock: Arc<CommonClock>,
     /// No time from now on is earlier than this.
     earliest: AtomicU64,
     sequence: AtomicU64,
@@ -61,32 +57,55 @@ fn no_earlier(now: u64, earliest: u64) -> u64 {
 }
 
 impl LedgerTime {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(clock: Arc<CommonClock>) -> Self {
         Self { clock, earliest: AtomicU64::new(0), sequence: AtomicU64::new(0) }
     }
 
     /// A new moment, later than every moment issued before.
     pub(super) fn moment(&self) -> Moment {
-        self.moment_at(self.now())
+        let read = self.clock.read();
+        self.moment_at(Reading { at: self.ordered(read.at), ..read })
+    }
+
+    /// The time of a moment, by the clock as it is now: it may have been set since the moment was issued.
+    pub(super) fn of(&self, moment: Moment) -> Timestamp {
+        self.clock.today(moment.read)
+    }
+
+    /// The clock was wrong by so many milliseconds, and goes on from the right time. The caller gives everything that has a
+    /// time by it a new one.
+    pub(super) fn correct(&self, by: i64) {
+        self.clock.correct(by);
+        let moved = |earliest: u64| Some(moved(Timestamp(earliest), by).0);
+        // Cannot fail.
+        let _ = self.earliest.fetch_update(Ordering::Relaxed, Ordering::Relaxed, moved);
     }
 
     /// A new moment whose time, too, is later than every time read before.
     pub(super) fn boundary(&self) -> Moment {
-        let now = self.clock.now().0;
-        let next = |earliest: u64| no_earlier(now, earliest).saturating_add(1);
+        let read = self.clock.read();
+        let next = |earliest: u64| no_earlier(read.at.0, earliest).saturating_add(1);
         let order = Ordering::Relaxed;
         let earliest = self.earliest.fetch_update(order, order, |earliest| Some(next(earliest))).unwrap_or(0);
-        self.moment_at(Timestamp(next(earliest)))
+        self.moment_at(Reading { at: Timestamp(next(earliest)), ..read })
     }
 
-    fn moment_at(&self, at: Timestamp) -> Moment {
-        Moment { sequence: self.sequence.fetch_add(1, Ordering::Relaxed), at }
+    fn ordered(&self, now: Timestamp) -> Timestamp {
+        Timestamp(no_earlier(now.0, self.earliest.load(Ordering::Relaxed)))
+    }
+
+    fn moment_at(&self, read: Reading) -> Moment {
+        Moment { sequence: self.sequence.fetch_add(1, Ordering::Relaxed), read }
     }
 }
 
 impl Clock for LedgerTime {
     fn now(&self) -> Timestamp {
-        Timestamp(no_earlier(self.clock.now().0, self.earliest.load(Ordering::Relaxed)))
+        self.ordered(self.clock.now())
+    }
+
+    fn wall(&self) -> Timestamp {
+        self.clock.wall()
     }
 }
 
@@ -104,19 +123,28 @@ mod tests {
     #[test]
     fn a_boundary_is_later_than_all_times_before_it_and_none_after_it_is_earlier() {
         let clock = Arc::new(ManualClock::new(Timestamp(5)));
-        let time = LedgerTime::new(clock.clone());
+        let time = LedgerTime::new(Arc::new(CommonClock::new(clock.clone())));
         let before = time.moment();
         let (first, second) = (time.boundary(), time.boundary());
-        assert_eq!([before, first, second].map(|moment| moment.at().0), [5, 6, 7]);
+        assert_eq!([before, first, second].map(|moment| time.of(moment).0), [5, 6, 7]);
         assert!(before.is_before(first) && first.is_before(second) && !second.is_before(second));
-        assert_eq!((time.now().0, time.moment().at().0), (7, 7));
+        assert_eq!((time.now().0, time.of(time.moment()).0), (7, 7));
         clock.set(Timestamp(9));
-        assert_eq!((time.now().0, time.boundary().at().0, time.now().0), (9, 10, 10));
+        assert_eq!((time.now().0, time.of(time.boundary()).0, time.now().0), (9, 10, 10));
         clock.set(Timestamp(20));
-        assert_eq!((time.moment().at().0, time.now().0), (20, 20));
+        assert_eq!((time.of(time.moment()).0, time.now().0), (20, 20));
         clock.set(Timestamp(9_000));
         time.boundary();
         clock.set(Timestamp(30));
         assert_eq!(time.now().0, 30, "it was set back");
+        let before = time.boundary();
+        time.correct(3_600_000);
+        assert_eq!(
+            (time.of(before).0, time.now().0),
+            (3_600_031, 3_600_031),
+            "a moment of before the clock was corrected"
+        );
+        time.correct(-3_600_000);
+        assert_eq!((time.of(before).0, time.now().0), (31, 31));
     }
 }

@@ -15,6 +15,7 @@ use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
+use super::common_clock::STEP;
 use super::guid_key::{GuidHash, GuidKey, KeyId};
 use super::moment::Moment;
 use crate::preview::{AgentId, Timestamp};
@@ -291,7 +292,7 @@ impl Session {
     }
 
     pub(super) fn has(&self, guid: GuidHash, now: Timestamp) -> bool {
-        self.current == guid || self.replaced().any(|(known, until)| known == guid && now <= until)
+        self.current == guid || self.replaced().any(|(known, until)| known == guid && counts(until, now))
     }
 
     /// The platform has accepted `guid`. Some applications ignore new GUIDs (docs/protocol.md 9), so one that was replaced
@@ -307,12 +308,17 @@ impl Session {
         let mut replaced: Vec<(GuidHash, Timestamp)> = Vec::with_capacity(MAX_REPLACED + 2);
         for (guid, until) in earlier {
             let listed = replaced.iter().any(|(known, _)| *known == guid);
-            if guid != to && !listed && now <= until {
+            if guid != to && !listed && counts(until, now) {
                 replaced.push((guid, until));
             }
         }
         Self::of(to, replaced)
     }
+}
+
+/// Whether a GUID that counts up to `until` counts now. A clock that was set back does not prolong that.
+fn counts(until: Timestamp, now: Timestamp) -> bool {
+    now <= until && until.since(now) <= OVERLAP.saturating_add(STEP)
 }
 
 fn cache<K: std::hash::Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static>(

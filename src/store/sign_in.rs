@@ -1,6 +1,6 @@
 //! A sign-in, as far as it changes the state of its agent (docs/protocol.md 7).
 
-use super::moment::Moment;
+use super::moment::{LedgerTime, Moment};
 use crate::preview::Change;
 
 /// A sign-in that succeeded.
@@ -17,8 +17,8 @@ pub struct SignIn<'a> {
 
 impl SignIn<'_> {
     /// What it ends.
-    pub(super) fn change(&self) -> Change {
-        if self.pushes { Change::EndedBefore(self.began.at()) } else { Change::Ended }
+    pub(super) fn change(&self, time: &LedgerTime) -> Change {
+        if self.pushes { Change::EndedBefore(time.of(self.began)) } else { Change::Ended }
     }
 
     /// What was pushed before this belongs to the session before. `now` is when the answer to the sign-in was read.

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::common_clock::moved;
 use super::guid_key::GuidKey;
 use super::journal::{self, Journal, Replay};
 use super::sessions::{KeptSessions, Sessions};
@@ -44,7 +45,7 @@ pub enum Restored {
     Previews {
         /// Previews that were put back.
         previews: usize,
-        /// Previews that expired in the meantime.
+        /// Previews that expired in the meantime. They stay as well: if the wall clock is wrong and is set, they may be good again.
         expired: usize,
         /// Previews that ended after the snapshot had been saved.
         ended: usize,
@@ -52,6 +53,8 @@ pub enum Restored {
         passed_over: usize,
         /// How long ago it was saved, by the wall clock.
         age: Duration,
+        /// When it was saved, by the wall clock of then.
+        saved_at: Timestamp,
     },
     /// Nothing of it was used.
     Refused {
@@ -146,6 +149,9 @@ impl SnapshotFile {
     /// Puts back into `ledger` what is still good now. A file that is not a sound snapshot is put aside.
     pub fn restore(&self, ledger: &Ledger, now: Timestamp) -> Restored {
         let restored = self.restore_into(ledger.local(), ledger.sessions(), now);
+        if let Restored::Previews { saved_at, .. } = restored {
+            ledger.note_restored(saved_at, now);
+        }
         if ledger.is_shared() {
             self.share_earlier_ends(ledger, now);
         }
@@ -204,31 +210,14 @@ impl SnapshotFile {
             ends.apply(agent, &mut previews);
             ended += saved - previews.len();
             let found = previews.len();
-            let alive: Vec<_> =
-                previews.into_iter().filter_map(|preview| self.still_good(preview, saved_at, now)).collect();
-            restored += alive.len();
-            expired += found - alive.len();
-            store.restore(agent, alive);
+            previews.retain(|preview| saved_at.since(preview.announced_at) <= self.ttl);
+            let dated: Vec<_> = previews.into_iter().filter_map(|preview| dated(preview, saved_at, now)).collect();
+            let alive = dated.iter().filter(|preview| now.since(preview.announced_at) <= self.ttl).count();
+            restored += alive;
+            expired += found - alive;
+            store.restore(agent, dated);
         }
-        Restored::Previews { previews: restored, expired, ended, passed_over, age: now.since(saved_at) }
-    }
-
-    /// The preview by the clock of today. If the wall clock was set back meanwhile, how long the gateway was down cannot
-    /// be known; the preview is then as old as it was when it was saved. So none has more of its life left after a
-    /// restart than it had before, and none looks as if it were announced in the future.
-    fn still_good(&self, preview: Preview, saved_at: Timestamp, now: Timestamp) -> Option<Preview> {
-        let reference = saved_at.min(now);
-        let today = |time: Timestamp| reference.0.checked_sub(saved_at.0.saturating_sub(time.0)).map(Timestamp);
-        let announced_at = today(preview.announced_at).filter(|time| now.since(*time) <= self.ttl)?;
-        // A number whose time does not fit is older than any that is still good.
-        let shown = |shown: ShownNumber| Some(ShownNumber { shown_at: today(shown.shown_at)?, ..shown });
-        let numbers = preview.numbers.into_iter().filter_map(shown).collect();
-        let dated = |reference: ShownRef| ShownRef { at: reference.at.and_then(today), ..reference };
-        let shown = preview.shown.into_iter().map(dated).collect();
-        // A call counts whatever its time is.
-        let calls = preview.calls.iter().cloned();
-        let calls = calls.map(|call| CountedCall { at: today(call.at).unwrap_or(Timestamp(0)), ..call }).collect();
-        Some(Preview { numbers, announced_at, shown, calls, ..preview })
+        Restored::Previews { previews: restored, expired, ended, passed_over, age: now.since(saved_at), saved_at }
     }
 
     /// Writes the previews of `ledger`.
@@ -236,9 +225,18 @@ impl SnapshotFile {
     /// # Errors
     /// The system's; the file of the last success is still there, and so are the journals that belong to it.
     pub fn save(&self, ledger: &Ledger, clock: &dyn Clock) -> io::Result<Saved> {
-        self.save_store(ledger.local(), clock, || ledger.rotate_journal(), || ledger.sessions().kept())
+        self.save_collected(|| {
+            // The journal, the previews and the time of the file are by one wall clock.
+            let wall = ledger.hold_wall_clock();
+            // Before previews and sessions are collected: each change is in them, or in the new journal, or in both.
+            let journal = ledger.rotate_journal(wall.ahead)?;
+            let (agents, sessions) = collected(ledger.local(), || ledger.sessions().kept());
+            let (agents, at) = (by_wall_clock(agents, wall.ahead), moved(clock.now(), wall.ahead));
+            Ok(Collected { journal, agents, sessions, at })
+        })
     }
 
+    #[cfg(test)]
     fn save_store(
         &self,
         store: &MemoryStore,
@@ -246,15 +244,20 @@ impl SnapshotFile {
         rotate: impl FnOnce() -> io::Result<u64>,
         sessions: impl FnOnce() -> KeptSessions,
     ) -> io::Result<Saved> {
+        self.save_collected(|| {
+            let journal = rotate()?;
+            let (agents, sessions) = collected(store, sessions);
+            Ok(Collected { journal, agents, sessions, at: clock.now() })
+        })
+    }
+
+    fn save_collected(&self, collect: impl FnOnce() -> io::Result<Collected>) -> io::Result<Saved> {
         let alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         if *alone == Use::Released {
             return Err(io::Error::other("another process uses the file now"));
         }
         let put_aside = self.make_way()?;
-        // Before previews and sessions are collected: each change is in them, or in the new journal, or in both.
-        let journal = rotate()?;
-        let (agents, KeptSessions { key, agents: sessions }) = collected(store, sessions);
-        let at = clock.now();
+        let Collected { journal, agents, sessions: KeptSessions { key, agents: sessions }, at } = collect()?;
         let continuation = Continuation { run: self.run.clone(), journal, key };
         let left_out = self.replace(|file| format::write(file, at, &continuation, &agents, &sessions))?;
         journal::remove_before(&self.path, journal)?;
@@ -309,6 +312,46 @@ enum Use {
     Released,
 }
 
+/// The preview by the clock of today. If the wall clock shows a time before the save, how long the gateway was down cannot
+/// be known; the preview is then as old as it was when it was saved. So none has more of its life left after a
+/// restart than it had before, and none looks as if it were announced in the future.
+fn dated(preview: Preview, saved_at: Timestamp, now: Timestamp) -> Option<Preview> {
+    let reference = saved_at.min(now);
+    let today = |time: Timestamp| reference.0.checked_sub(saved_at.0.saturating_sub(time.0)).map(Timestamp);
+    let announced_at = today(preview.announced_at)?;
+    // A number whose time does not fit is older than any that is still good.
+    let shown = |shown: ShownNumber| Some(ShownNumber { shown_at: today(shown.shown_at)?, ..shown });
+    let numbers = preview.numbers.into_iter().filter_map(shown).collect();
+    let dated = |reference: ShownRef| ShownRef { at: reference.at.and_then(today), ..reference };
+    let shown = preview.shown.into_iter().map(dated).collect();
+    // A call counts whatever its time is.
+    let calls = preview.calls.iter().cloned();
+    let calls = calls.map(|call| CountedCall { at: today(call.at).unwrap_or(Timestamp(0)), ..call }).collect();
+    Some(Preview { numbers, announced_at, shown, calls, ..preview })
+}
+
+/// What is saved.
+struct Collected {
+    /// The first journal that continues it.
+    journal: u64,
+    agents: Agents,
+    sessions: KeptSessions,
+    at: Timestamp,
+}
+
+/// The previews with the times of the wall clock, which is so many milliseconds ahead.
+fn by_wall_clock(agents: Agents, ahead: i64) -> Agents {
+    if ahead == 0 {
+        return agents;
+    }
+    let redated = |previews: Arc<AgentPreviews>| {
+        let mut previews = Arc::unwrap_or_clone(previews);
+        previews.redate(|time| moved(time, ahead));
+        Arc::new(previews)
+    };
+    agents.into_iter().map(|(agent, previews)| (agent, redated(previews))).collect()
+}
+
 /// Every agent with previews or a session, the one with the newest preview first, and the sessions.
 fn collected(store: &MemoryStore, sessions: impl FnOnce() -> KeptSessions) -> (Agents, KeptSessions) {
     let mut agents = store.agents();
@@ -332,6 +375,8 @@ pub(crate) struct Exported {
 pub(crate) fn export(ledger: &Ledger, now: Timestamp) -> io::Result<Exported> {
     let mut text = Vec::new();
     let (agents, KeptSessions { key, agents: sessions }) = collected(ledger.local(), || ledger.sessions().kept());
+    let wall_ahead = ledger.hold_wall_clock().ahead;
+    let (agents, now) = (by_wall_clock(agents, wall_ahead), moved(now, wall_ahead));
     let continuation = Continuation { run: "takeover".to_owned(), journal: 0, key };
     format::write(&mut text, now, &continuation, &agents, &sessions)?;
     Ok(Exported { state: text, session_key: ledger.sessions().key().reveal().to_owned() })

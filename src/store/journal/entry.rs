@@ -2,6 +2,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 
+use super::super::common_clock::moved;
 use super::super::guid_key::{GuidHash, KeyId};
 use super::super::hex::{bytes, hex};
 use super::super::sessions::Learnt;
@@ -42,8 +43,8 @@ impl Entry {
         Some(Self { agent, at, event })
     }
 
-    /// With its line feed.
-    pub(super) fn line(&self) -> String {
+    /// With its line feed. The wall clock is `wall_ahead` milliseconds ahead of the entry's clock.
+    pub(super) fn line(&self, wall_ahead: i64) -> String {
         let what = match &self.event {
             Event::End(None) => "*".to_owned(),
             Event::End(Some(control_id)) => control_id.to_string(),
@@ -57,7 +58,7 @@ impl Entry {
                 guid.map_or_else(|| mark.to_string(), |guid| format!("{mark}{key}:{guid}"))
             }
         };
-        let text = format!("{} {what} {}", self.agent, self.at.0);
+        let text = format!("{} {what} {}", self.agent, moved(self.at, wall_ahead).0);
         let check = checksum(&text);
         format!("{text} {check}\n")
     }

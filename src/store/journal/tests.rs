@@ -28,7 +28,7 @@ fn end(number: u32, control_id: Option<i64>, until: u64) -> Entry {
 }
 
 fn content(ends: &[Entry]) -> String {
-    let lines: String = ends.iter().map(Entry::line).collect();
+    let lines: String = ends.iter().map(|entry| entry.line(0)).collect();
     format!("{MAGIC}{RUN}\n{lines}")
 }
 
@@ -88,7 +88,7 @@ fn an_end_of_a_later_run_ends_all_that_a_snapshot_of_an_earlier_run_shows() {
 #[test]
 fn a_journal_torn_at_any_byte_revives_nothing_and_spares_other_agents() {
     let whole = content(&[end(101, None, 20), end(102, Some(1), 20)]);
-    let (header, first) = (MAGIC.len() + RUN.len() + 1, end(101, None, 20).line().len());
+    let (header, first) = (MAGIC.len() + RUN.len() + 1, end(101, None, 20).line(0).len());
     for length in 0..=whole.len() {
         let torn = &whole.as_bytes()[..length];
         let (one, two, other) = (left(101, torn, RUN), left(102, torn, RUN), left(999, torn, RUN));
@@ -119,10 +119,10 @@ fn what_is_appended_is_read_again_in_the_files_from_a_rotation_on() {
     let directory = tempfile::tempdir().unwrap();
     let snapshot = directory.path().join("previews");
     let journal = Journal::start(&snapshot, RUN, Arc::new(Metrics::new())).unwrap();
-    assert_eq!(journal.rotate(Vec::new()).unwrap(), 1, "without ends there is no file to leave behind");
+    assert_eq!(journal.rotate(Vec::new(), 0).unwrap(), 1, "without ends there is no file to leave behind");
     assert!(files(&snapshot).unwrap().is_empty());
     journal.append(end(101, None, 20));
-    let second = journal.rotate(Vec::new()).unwrap();
+    let second = journal.rotate(Vec::new(), 0).unwrap();
     journal.append(end(102, None, 20));
     wait(&journal);
     let ended = |first: u64| Replay::read(&snapshot, first, RUN).unwrap().changes.into_keys().collect::<Vec<_>>();
@@ -144,10 +144,10 @@ fn an_end_that_cannot_be_written_is_kept_until_it_can() {
     let journal = Journal::start(&snapshot, RUN, Arc::new(Metrics::new())).unwrap();
     journal.append(end(101, None, 20));
     wait(&journal);
-    journal.rotate(Vec::new()).unwrap_err();
+    journal.rotate(Vec::new(), 0).unwrap_err();
     fs::create_dir(directory.path().join("later")).unwrap();
     // It is older than the new file, which may also hold it: an end can be recorded twice, but not be lost.
-    journal.rotate(Vec::new()).unwrap();
+    journal.rotate(Vec::new(), 0).unwrap();
     let replay = Replay::read(&snapshot, 1, RUN).unwrap();
     assert_eq!(replay.changes.into_keys().collect::<Vec<_>>(), [agent(101)]);
 }
@@ -231,10 +231,10 @@ fn counted(entries: &[Entry], run: &str) -> Vec<usize> {
 fn every_call_survives_its_line() {
     for number in ["100", "+49 30 1", "", "a:b !~@", "４９", "1\n2"] {
         let entry = called(101, -7, number, 5, 25);
-        assert_eq!(Entry::read(entry.line().strip_suffix('\n').unwrap()), Some(entry.clone()), "{}", entry.line());
+        assert_eq!(Entry::read(entry.line(0).strip_suffix('\n').unwrap()), Some(entry.clone()), "{}", entry.line(0));
     }
     let entry = returned(101, 0, 5);
-    assert_eq!(Entry::read(entry.line().trim_end()), Some(entry));
+    assert_eq!(Entry::read(entry.line(0).trim_end()), Some(entry));
     for broken in ["!7:1-2", "!7:1-2:3", "!7:x:31", "!x:1-2:31", "!7:1-2:zz", "!7:1-2:31:4", "~7", "~7:x", "!", "~"] {
         let text = format!("101 {broken} 5");
         let line = format!("{text} {}", checksum_of(&text));

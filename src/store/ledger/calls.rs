@@ -104,6 +104,7 @@ impl Ledger {
             let at = self.time.now();
             self.apply_to_memory(agent, std::slice::from_ref(&change), at);
             self.report_to_store(agent, change.clone());
+            let (change, at) = self.by_wall_clock(change, at);
             self.succession.load().as_ref().map(|succession| succession.add(agent, change, at))
         };
         self.wait_for_journal().await;

@@ -16,7 +16,10 @@ impl Ledger {
     pub(super) fn apply_here(&self, agent: AgentId, changes: &[Change], at: Timestamp) -> Vec<Surplus> {
         let surplus = self.apply_to_memory(agent, changes, at);
         if let Some(succession) = &*self.succession.load() {
-            changes.iter().for_each(|change| _ = succession.add(agent, change.clone(), at));
+            changes.iter().for_each(|change| {
+                let (change, at) = self.by_wall_clock(change.clone(), at);
+                succession.add(agent, change, at);
+            });
         }
         surplus
     }

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::Ledger;
 use crate::config::OnStoreFailure;
-use crate::preview::{AgentId, AgentPreviews, Clock};
-use crate::store::redis::{DialStore, EndsNotStored, Known, SharedStore, StoreCondition};
+use crate::preview::{AgentId, AgentPreviews, Clock, ControlId};
+use crate::store::redis::{DialStore, EndsNotStored, Known, Listener, SharedStore, StoreCondition};
 use crate::store::sessions::Ownership;
 use crate::store::{PreviewSource, StoreState, Unavailable};
 
@@ -103,7 +103,7 @@ impl Ledger {
     /// returns. Returns at once if there is no shared store. To be run once.
     pub async fn stay_connected_until(&self, end: impl Future<Output = Instant>) {
         if let Some(shared) = &self.shared {
-            shared.keep_until(end, &|agent, control_id| self.end_elsewhere(agent, control_id)).await;
+            shared.keep_until(end, self).await;
         }
     }
 
@@ -130,5 +130,15 @@ impl Ledger {
     /// The previews of `agent` that all gateways share, as far as this one knows; none if it shares none.
     pub fn shared_previews(&self, agent: AgentId) -> Option<AgentPreviews> {
         self.shared.as_ref().map(|shared| shared.previews(agent))
+    }
+}
+
+impl Listener for Ledger {
+    fn ended_elsewhere(&self, agent: AgentId, control_id: ControlId) {
+        self.end_elsewhere(agent, control_id);
+    }
+
+    fn clock_stepped(&self, by: i64, is_first: bool) {
+        self.correct_clock(by, is_first);
     }
 }

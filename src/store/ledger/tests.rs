@@ -1,6 +1,7 @@
 //! What events, sign-ins and ends do to the state of the agents.
 
 mod calls;
+mod clocks;
 mod killed;
 mod model;
 mod takeover;
@@ -523,9 +524,9 @@ async fn with_a_journal_ends_and_sessions_outlive_the_process() {
     assert_eq!(scene.ledger.sessions().key().id(), GuidKey::new(b"secret").id());
     scene.ledger.learn_session(agent(101), b"own");
     assert!(!scene.ledger.renew_session(agent(101), b"own", b"new"), "there is nobody to tell");
-    assert_eq!(scene.ledger.rotate_journal().unwrap(), 0);
+    assert_eq!(scene.ledger.rotate_journal(0).unwrap(), 0);
     scene.ledger.start_journal(Journal::start(&snapshot, "0123456789abcdef", Arc::clone(&scene.metrics)).unwrap());
-    assert_eq!(scene.ledger.rotate_journal().unwrap(), 1);
+    assert_eq!(scene.ledger.rotate_journal(0).unwrap(), 1);
     assert!(scene.ledger.renew_session(agent(101), b"new", b"newer"));
     assert!(!scene.ledger.renew_session(agent(101), b"invented", b"another"));
     scene.poll(101, "newer", scene.ledger.moment(), &[preview(101, 7, 1)]);
@@ -537,7 +538,7 @@ async fn with_a_journal_ends_and_sessions_outlive_the_process() {
     let lines: Vec<_> = written.lines().filter(|line| line.starts_with("101 ")).collect();
     assert!(lines.iter().any(|line| line.starts_with("101 +")), "{written}");
     assert!(lines.iter().any(|line| line.starts_with("101 * ")), "{written}");
-    assert_eq!(scene.ledger.rotate_journal().unwrap(), 2, "the next snapshot needs nothing of the first file");
+    assert_eq!(scene.ledger.rotate_journal(0).unwrap(), 2, "the next snapshot needs nothing of the first file");
     assert!(!scene.ledger.is_shared() && !scene.ledger.is_joining());
     assert_eq!(scene.ledger.state(), StoreState::Ok);
 }

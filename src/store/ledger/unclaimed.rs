@@ -1,6 +1,6 @@
 //! Sessions whose sign-in did not name the agent: the first request with their GUID shows whose they are.
 
-use super::{Ledger, shared_fence};
+use super::Ledger;
 use crate::preview::{AgentId, Change};
 use crate::store::moment::Moment;
 use crate::store::recent_ends::EndCause;
@@ -22,9 +22,9 @@ impl Ledger {
         fence.end_session(began, began);
         fence.sign_in(began);
         self.fences.set(agent, fence);
-        let change = Change::EndedBefore(began.at());
+        let change = Change::EndedBefore(self.time.of(began));
         self.note_ended(agent, &change, EndCause::SignedIn);
-        self.apply(agent, vec![change], SessionRelation::Begins(shared_fence(began, began)));
+        self.apply(agent, vec![change], SessionRelation::Begins(self.shared_fence(began, began)));
         let learnt = self.sessions.begin(agent, Some(guid));
         self.keep_session(agent, Some(guid), Some(learnt), SessionRelation::Any);
         Some(agent)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 
-use super::broadcast::EndsElsewhere;
+use super::broadcast::Listener;
 use super::incarnation::Incarnation;
 use super::writing::AT_ONCE;
 use super::{Failure, SharedStore};
@@ -34,10 +34,10 @@ impl SharedStore {
     }
 
     /// Compares everything with Redis each time that it is asked to. Never ends.
-    pub(super) async fn heal_when_asked(&self, ends: EndsElsewhere<'_>) {
+    pub(super) async fn heal_when_asked(&self, listener: &dyn Listener) {
         loop {
             self.heal.notified().await;
-            while let Err(error) = self.heal_all(ends).await {
+            while let Err(error) = self.heal_all(listener).await {
                 if self.warnings.allow() {
                     tracing::warn!(target: "previewgate::store", %error, "shared store may lack what is known here");
                 }
@@ -46,7 +46,7 @@ impl SharedStore {
         }
     }
 
-    async fn heal_all(&self, ends: EndsElsewhere<'_>) -> Result<(), Failure> {
+    async fn heal_all(&self, listener: &dyn Listener) -> Result<(), Failure> {
         let mut agents = self.replicas.agents();
         let restored = self.local.agents().into_iter().map(|(agent, _)| agent);
         agents.extend(restored.filter(|agent| self.replicas.of(*agent).is_none()));
@@ -57,7 +57,7 @@ impl SharedStore {
         };
         let mut healed = stream::iter(agents).map(heal).buffer_unordered(AT_ONCE);
         while let Some(agent) = healed.next().await {
-            self.report_ends(agent?, ends);
+            self.report_ends(agent?, listener);
         }
         Ok(())
     }

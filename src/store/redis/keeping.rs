@@ -1,5 +1,6 @@
 //! What must go on whether or not there are requests: the connection, the heartbeat, and what is late.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
@@ -7,11 +8,12 @@ use ::redis::{Value, cmd};
 use tokio::time::Instant;
 
 use super::SharedStore;
-use super::broadcast::EndsElsewhere;
+use super::broadcast::Listener;
 use super::heartbeat::{Beat, beat, refused_commands};
 use super::link::{Driver, LinkError, connect};
 use crate::config::RedisStore;
 use crate::preview::{Timestamp, millis};
+use crate::store::common_clock::is_step;
 use crate::store::guid_key::random_secret;
 
 /// Between two heartbeats, and between two attempts to write what is late.
@@ -26,9 +28,9 @@ const MAX_SKEW: Duration = Duration::from_secs(2);
 
 impl SharedStore {
     /// Keeps a connection, and writes what is late. Never ends.
-    async fn keep(&self, ends: EndsElsewhere<'_>) {
+    async fn keep(&self, listener: &dyn Listener) {
         loop {
-            if let Err(error) = self.connect_and_attend(ends).await
+            if let Err(error) = self.connect_and_attend(listener).await
                 && self.warnings.allow()
             {
                 tracing::warn!(target: "previewgate::store", %error, "shared store cannot be used");
@@ -39,14 +41,14 @@ impl SharedStore {
     }
 
     /// Like [`Self::keep`], until `end`; then until everything is written, for what is left of the time that `end` returns.
-    pub(in crate::store) async fn keep_until(&self, end: impl Future<Output = Instant>, ends: EndsElsewhere<'_>) {
+    pub(in crate::store) async fn keep_until(&self, end: impl Future<Output = Instant>, listener: &dyn Listener) {
         let leaving = async {
             let deadline = end.await;
             let waited = self.outbox.len();
             (waited, tokio::time::timeout_at(deadline, self.emptied()).await.is_ok())
         };
         let (agents, all) = tokio::select! {
-            () = self.keep(ends) => return,
+            () = self.keep(listener) => return,
             outcome = leaving => outcome,
         };
         if !all {
@@ -66,13 +68,13 @@ impl SharedStore {
     }
 
     /// One connection, from its beginning to its end. An error if it cannot be used from the beginning.
-    async fn connect_and_attend(&self, ends: EndsElsewhere<'_>) -> Result<(), LinkError> {
+    async fn connect_and_attend(&self, listener: &dyn Listener) -> Result<(), LinkError> {
         let (mut connection, driver, node) = connect(&self.settings, self.dial()).await?;
         let probe = format!("{}agent:0", self.settings.prefix);
         let refused = refused_commands(&mut connection, probe, self.channel());
         let mut refused = tokio::time::timeout(HEARTBEAT_LIMIT, refused).await.map_err(|_| LinkError::Timeout)??;
         // Before anything is shared, so that what is learnt about sessions can be.
-        self.heartbeat(connection.clone()).await.map_err(|error| because_of(&refused, error))?;
+        self.heartbeat(connection.clone(), listener).await.map_err(|error| because_of(&refused, error))?;
         let subscription = self.listen().await?;
         if subscription.is_none() {
             refused.push("subscribe".to_owned());
@@ -92,9 +94,9 @@ impl SharedStore {
         }
         self.heal.notify_one();
         let why = tokio::select! {
-            why = self.attend(driver) => why,
-            () = self.hear(subscription, ends) => Some(LinkError::Subscription),
-            () = self.heal_when_asked(ends) => None,
+            why = self.attend(driver, listener) => why,
+            () = self.hear(subscription, listener) => Some(LinkError::Subscription),
+            () = self.heal_when_asked(listener) => None,
         };
         self.link.clear();
         self.metrics.store.up(false);
@@ -104,7 +106,7 @@ impl SharedStore {
     }
 
     /// Until the connection ends or hangs, or Redis cannot be used any more; then returns why.
-    async fn attend(&self, mut driver: Driver) -> Option<LinkError> {
+    async fn attend(&self, mut driver: Driver, listener: &dyn Listener) -> Option<LinkError> {
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         loop {
             tokio::select! {
@@ -112,7 +114,7 @@ impl SharedStore {
                 _ = heartbeat.tick() => {}
                 () = self.link.call.notified() => {}
             }
-            if let Err(error) = self.heartbeat(self.link.connection()?).await {
+            if let Err(error) = self.heartbeat(self.link.connection()?, listener).await {
                 return Some(error);
             }
             self.catch_up().await;
@@ -120,7 +122,7 @@ impl SharedStore {
     }
 
     /// Asks whether Redis can be used. Takes the key of GUIDs and the time from it, and finds out whether it lost data.
-    async fn heartbeat(&self, mut connection: MultiplexedConnection) -> Result<(), LinkError> {
+    async fn heartbeat(&self, mut connection: MultiplexedConnection, listener: &dyn Listener) -> Result<(), LinkError> {
         // With a configured key, nothing secret is written.
         let (name, proposal) =
             if self.guid_key.is_configured() { ("heartbeat", None) } else { ("session-key", random_secret()) };
@@ -131,7 +133,7 @@ impl SharedStore {
         let Beat { secret, time, incarnation } = beat.await.map_err(|_| LinkError::Timeout)??;
         self.guid_key.agree(&secret);
         if let Some(time) = time {
-            self.compare_clocks(asked, time);
+            self.compare_clocks(asked, time, listener);
         }
         self.note_contact();
         if let Some(incarnation) = incarnation {
@@ -141,9 +143,15 @@ impl SharedStore {
     }
 
     /// Redis's clock showed `theirs` between `asked` and now. Only what cannot be explained by that is a difference.
-    fn compare_clocks(&self, asked: Timestamp, theirs: Timestamp) {
+    fn compare_clocks(&self, asked: Timestamp, theirs: Timestamp, listener: &dyn Listener) {
         let now = self.clock.own().now();
-        self.clock.measured(asked, theirs, now);
+        let error = self.clock.error(asked, theirs, now);
+        let is_first = !self.is_clock_known.swap(true, Ordering::Relaxed);
+        if is_step(error) {
+            listener.clock_stepped(error, is_first);
+        } else {
+            self.clock.correct(error);
+        }
         let (ahead, behind) = (asked.since(theirs), theirs.since(now));
         self.metrics.store.clock_ahead(ahead.as_secs_f64() - behind.as_secs_f64());
         let skew = ahead.max(behind);

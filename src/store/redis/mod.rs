@@ -14,7 +14,6 @@
 
 mod broadcast;
 mod calls;
-mod common_clock;
 mod healing;
 mod heartbeat;
 mod incarnation;
@@ -29,13 +28,14 @@ mod replicas;
 mod shared_key;
 mod writing;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ::redis::{RedisError, Value, cmd, from_redis_value};
 use tokio::sync::{Mutex, Notify};
 
-pub(crate) use self::common_clock::CommonClock;
+pub(super) use self::broadcast::Listener;
 use self::incarnation::Incarnation;
 use self::joining::Joining;
 pub(super) use self::keeping::try_once;
@@ -49,6 +49,7 @@ use self::replicas::{Replica, Replicas};
 use self::shared_key::SharedKey;
 pub use self::writing::EndsNotStored;
 use super::MemoryStore;
+use super::common_clock::{CommonClock, moved};
 use super::guid_key::{GuidHash, GuidKey};
 use super::sessions::{Learnt, Session};
 use crate::config::{OnStoreFailure, Previews, RedisStore};
@@ -77,6 +78,8 @@ pub(super) struct SharedStore {
     warnings: LogThrottle,
     skew_warnings: LogThrottle,
     clock: Arc<CommonClock>,
+    /// Redis was asked for the time.
+    is_clock_known: AtomicBool,
     /// Whether Redis was reached since the start.
     pub(super) joining: Joining,
     /// When Redis last answered, by the clock of all gateways.
@@ -168,6 +171,7 @@ impl SharedStore {
             skew_warnings: LogThrottle::every(SKEW_WARNING_INTERVAL),
             contact: std::sync::Mutex::new(clock.now()),
             clock,
+            is_clock_known: AtomicBool::new(false),
             joining,
             incarnation: std::sync::Mutex::new(None),
             heal: Notify::new(),
@@ -191,6 +195,14 @@ impl SharedStore {
     /// Whether callouts are judged by Redis or not at all. Then an end counts from when it is in Redis.
     fn is_strict(&self) -> bool {
         self.settings.on_store_failure == OnStoreFailure::Reject
+    }
+
+    /// Gives the changes that wait a new time: the clock of all gateways was wrong by so many milliseconds. What Redis has
+    /// stays as it is.
+    pub(super) fn redate(&self, by: i64) {
+        self.outbox.redate(by);
+        let mut contact = self.contact.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *contact = moved(*contact, by);
     }
 
     /// What operators see of it.

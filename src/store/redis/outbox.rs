@@ -144,6 +144,12 @@ impl Outbox {
         }
     }
 
+    /// Gives every change a new time: the clock was wrong by so many milliseconds.
+    pub(super) fn redate(&self, by: i64) {
+        let mut waiting = self.lock();
+        waiting.agents.values_mut().flatten().for_each(|numbered| numbered.timed.redate(by));
+    }
+
     /// All ends that wait.
     pub(super) fn ends(&self) -> Vec<(AgentId, TimedChange)> {
         let waiting = self.lock();

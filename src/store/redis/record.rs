@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use self::calls::Calls;
 use self::session::SharedSession;
+use super::super::common_clock::moved;
 use super::super::guid_key::KeyId;
 use super::super::sessions::{Learnt, Session};
 use crate::preview::{
@@ -170,6 +171,21 @@ impl TimedChange {
     /// A change of previews at this time, not late.
     pub(crate) fn new(change: Change, at: Timestamp, session: SessionRelation) -> Self {
         Self { change: Some(change), learnt: None, at, seen: at, session, late: false, known_end: None }
+    }
+
+    /// The same by a clock that was wrong by so many milliseconds.
+    pub(super) fn redate(&mut self, by: i64) {
+        let today = |time: Timestamp| moved(time, by);
+        let fence = |fence: Fence| Fence { polls: fence.polls.map(today), pushes: fence.pushes.map(today) };
+        self.change = self.change.take().map(|change| change.redated(today));
+        (self.at, self.seen, self.known_end) = (today(self.at), today(self.seen), self.known_end.map(today));
+        self.session = match self.session {
+            SessionRelation::Any => SessionRelation::Any,
+            SessionRelation::PolledSince(began) => SessionRelation::PolledSince(today(began)),
+            SessionRelation::PushedAt(arrived) => SessionRelation::PushedAt(today(arrived)),
+            SessionRelation::Begins(over) => SessionRelation::Begins(fence(over)),
+            SessionRelation::Over(over) => SessionRelation::Over(fence(over)),
+        };
     }
 
     /// Whether it ends previews.

@@ -218,11 +218,13 @@ fn sessions_come_back_with_those_of_agents_without_previews() {
 }
 
 #[test]
-fn what_expired_meanwhile_is_dropped() {
+fn what_expired_meanwhile_is_not_alive() {
     let (_directory, snapshot) = saved();
     for (seconds, expected) in [(10, 3), (11, 2), (50, 2), (51, 0), (1_000_000, 0)] {
         let (known, restored) = restored_at(&snapshot, after(seconds));
-        assert_eq!(known.len(), expected, "{seconds}");
+        let alive = known.iter().filter(|(.., age)| *age <= TTL.as_secs()).count();
+        // The clock may be wrong: what has expired by it stays, and is judged by its age.
+        assert_eq!((alive, known.len()), (expected, 3), "{seconds}");
         assert!(matches!(restored, Restored::Previews { expired, .. } if expired == 3 - expected), "{restored:?}");
     }
 }

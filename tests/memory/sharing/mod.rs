@@ -3,6 +3,7 @@
 //! A seed chooses what clients do and what fails. [`History`] says afterwards whether what the clients saw is allowed. To
 //! repeat a seed that failed: `SEEDS=17 cargo test --test memory sharing`; for a long search: `SEEDS=0..10000`.
 
+mod clocks;
 mod one_round_trip;
 mod redis;
 

@@ -8,7 +8,7 @@ use super::*;
 const TTL: Duration = Duration::from_secs(60);
 
 /// A ledger whose Redis cannot be reached.
-fn cut_off() -> (Ledger, Arc<Metrics>, ManualClock) {
+pub(super) fn cut_off() -> (Ledger, Arc<Metrics>, ManualClock) {
     let store = StoreKind::Redis(Box::new(RedisStore {
         url: RedisUrl { host: "192.0.2.1".to_owned(), port: 6379, ..RedisUrl::default() },
         username: None,
@@ -32,8 +32,8 @@ fn cut_off() -> (Ledger, Arc<Metrics>, ManualClock) {
         session_key: None,
         store,
     };
-    let (clock, metrics) = (Arc::new(ManualClock::new(Timestamp(1_000_000))), Arc::new(Metrics::new()));
-    (Ledger::new(&config, clock, Arc::clone(&metrics)), metrics, ManualClock::new(Timestamp(1_000_000)))
+    let (clock, metrics) = (Arc::new(ManualClock::new(Timestamp(1_700_000_000_000))), Arc::new(Metrics::new()));
+    (Ledger::new(&config, clock, Arc::clone(&metrics)), metrics, ManualClock::new(Timestamp(1_700_000_000_000)))
 }
 
 fn waiting(metrics: &Metrics) -> bool {
@@ -58,7 +58,7 @@ fn ends_that_the_shared_store_lacks_survive_the_process_and_every_snapshot() {
             snapshot.save(&ledger, &clock).unwrap();
         }
         // The journal is written when the ledger is dropped; what `kill -9` leaves behind is the same.
-        ledger.journal.get().unwrap().rotate(Vec::new()).unwrap();
+        ledger.journal.get().unwrap().rotate(Vec::new(), 0).unwrap();
     }
     let (ledger, metrics, clock) = cut_off();
     file().restore(&ledger, clock.now());
@@ -74,7 +74,7 @@ fn ends_that_are_too_old_are_left_behind() {
     let snapshot = file();
     ledger.start_journal(snapshot.start_journal(metrics).unwrap());
     ledger.end(agent(101), Change::Ended, EndCause::Released);
-    ledger.journal.get().unwrap().rotate(Vec::new()).unwrap();
+    ledger.journal.get().unwrap().rotate(Vec::new(), 0).unwrap();
     drop((ledger, snapshot));
     let (ledger, metrics, clock) = cut_off();
     clock.advance(TTL * 2 + Duration::from_millis(1));
