@@ -267,7 +267,7 @@ impl App {
 }
 
 impl App {
-    /// Starts a thread for each worker, which holds a copy of `alive` until it ends.
+    /// Starts a thread for each worker, which holds a copy of `alive` until its last request is recorded.
     fn start_workers(
         &self,
         phase: &PhaseWatch,
@@ -278,16 +278,15 @@ impl App {
         let shares = server::distribute(&self.listeners, workers)?.into_iter().enumerate();
         let start = |(number, listeners): (usize, Vec<std::net::TcpListener>)| {
             let worker = Worker::new(self.active.clone(), Arc::clone(&admission), phase.clone());
-            let alive = alive.clone();
-            thread(&format!("worker-{number}"), &self.dispatch, async move {
+            let work = async move {
                 let listeners = listeners.into_iter().map(|listener| {
                     listener.set_nonblocking(true)?;
                     tokio::net::TcpListener::from_std(listener)
                 });
                 worker.run(listeners.collect::<io::Result<Vec<_>>>()?).await;
-                drop(alive);
                 Ok(())
-            })
+            };
+            thread_until_gone(&format!("worker-{number}"), &self.dispatch, work, alive.clone())
         };
         shares.map(start).collect()
     }
@@ -419,6 +418,17 @@ fn thread(
     dispatch: &Dispatch,
     work: impl Future<Output = io::Result<()>> + Send + 'static,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
+    thread_until_gone(name, dispatch, work, ())
+}
+
+/// The same; drops `held` when nothing of the work is left. Requests that are cut are recorded when their tasks end with the
+/// runtime, which is after `work`.
+fn thread_until_gone(
+    name: &str,
+    dispatch: &Dispatch,
+    work: impl Future<Output = io::Result<()>> + Send + 'static,
+    held: impl Send + 'static,
+) -> io::Result<JoinHandle<io::Result<()>>> {
     let dispatch = dispatch.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
@@ -426,6 +436,7 @@ fn thread(
         let outcome = runtime.block_on(work);
         // All necessary work has ended. A hanging disk or name server must not keep the process alive.
         runtime.shutdown_background();
+        drop(held);
         outcome
     })
 }

@@ -173,7 +173,7 @@ fn preview(preview: &SeenPreview) -> Value {
 }
 
 fn end(end: &SeenEnd) -> Value {
-    json!({ "control_id": end.control_id.map(|id| id.0), "cause": end.cause, "age_ms": millis(end.age) })
+    json!({ "control_id": end.control_id.map(|id| id.0), "cause": end.cause.as_str(), "age_ms": millis(end.age) })
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ pub(super) struct Supervisor {
     /// Ends the audit log when dropped.
     pub(super) audit: Option<AuditGuard>,
     pub(super) control: PhaseControl,
-    /// Closed when the last worker has ended.
+    /// Closed when the last worker has ended and its requests are recorded.
     pub(super) gone: mpsc::Receiver<()>,
 }
 
@@ -225,6 +225,8 @@ impl Supervisor {
             let _ = tokio::time::timeout(RECORD_GRACE, self.gone.recv()).await;
         }
         self.control.announce(Phase::Ended);
+        // The workers end the requests that are left, and record them: the audit log must still be open then.
+        let _ = tokio::time::timeout(RECORD_GRACE, self.gone.recv()).await;
     }
 
     async fn shut_down(&mut self, stopped: &mut watch::Receiver<End>) {

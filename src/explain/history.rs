@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::report::{Report, Show};
 use crate::config::{Config, Previews, StoreKind};
-use crate::preview::{AgentId, AgentPreviews, Change, ControlId, CountedCall, ManualClock, RecordId, Timestamp};
+use crate::preview::{AgentId, AgentPreviews, Change, ControlId, ManualClock, RecordId, Timestamp};
 use crate::protocol::envelope::says_signed_out;
 use crate::protocol::{Delivery, Event, Events, ParsedCallout, parse_callout, parse_events};
 use crate::store::{Ledger, Outcome, Ownership, Recorded, Source};
@@ -175,8 +175,7 @@ impl Replay<'_> {
             return self.say(&format!("agent {agent} called {called}: does not count, previews.calls_per_number is 0"));
         }
         let name = RecordId { run: 0, number: self.line as u64 };
-        let call = CountedCall { number: callout.called, id: name, at: self.history.now };
-        self.history.ledger.note_call(agent, id, &call);
+        self.history.ledger.note_call(agent, &callout, name);
         self.say(&format!("agent {agent} called {called} of control ID {id}: counts"));
     }
 

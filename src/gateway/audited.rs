@@ -44,6 +44,11 @@ pub(super) enum Sent {
 }
 
 impl Audited {
+    /// Records that the callout is being sent.
+    pub(super) fn may_be_sent(&mut self) {
+        self.sent = Sent::Maybe;
+    }
+
     /// Records that the upstream has received no byte of the callout.
     pub(super) fn was_not_sent(&mut self) {
         self.sent = Sent::No;

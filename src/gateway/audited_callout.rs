@@ -20,6 +20,8 @@ pub(super) async fn record_decision(context: &RequestContext, record: &mut Recor
     let services = context.services();
     let (Some(audit), Some(settings)) = (services.audit.log(), &context.config().audit) else { return Ok(()) };
     let pending = audit.decision(&record.decision_facts(), settings.timeout);
+    // If the process ends while the callout waits, its record may be written all the same: it needs an outcome.
+    record.audited.decision = Some(DecisionRef { id: context.own_id.record(), seq: None });
     // Boxed, so that it does not enlarge the future of a callout without an audit log.
     match (Box::pin(pending).await, settings.on_failure) {
         (Ok(decision), _) => record.audited.decision = Some(decision),
@@ -30,6 +32,7 @@ pub(super) async fn record_decision(context: &RequestContext, record: &mut Recor
                 let reason = Some(Reason::AuditUnavailable);
                 audit.outcome(id, &OutcomeFacts { result: "not_sent", reason, ..OutcomeFacts::default() });
             }
+            record.audited.decision = None;
             record.audited.refused = true;
             return Err(GatewayError::AuditUnavailable);
         }
@@ -40,7 +43,6 @@ pub(super) async fn record_decision(context: &RequestContext, record: &mut Recor
             record.audited.decision = waiting.or_else(|| audit.note_decision(&record.decision_facts()));
         }
     }
-    record.audited.sent = Sent::Maybe;
     services.audit.calls_soon(context.agent());
     Ok(())
 }
@@ -74,6 +76,18 @@ impl Recorder {
             unconfirmed: self.audited.unconfirmed,
             request_id: context.id(),
             trace_id: context.trace_id.as_ref().map(|id| id as &dyn Display),
+        }
+    }
+
+    /// The verdict on a callout whose request ends without a response: the process ends. `None` if the one that it has says
+    /// what happened.
+    pub(super) fn verdict_when_cut(&self) -> Option<(Verdict, Reason)> {
+        match (self.audited.sent, self.audited.decision, self.verdict()) {
+            // The telephone may ring, and the upstream has not answered.
+            (Sent::Maybe, _, (verdict, Reason::Ok)) => Some((verdict, Reason::UpstreamFailure)),
+            (Sent::No, Some(DecisionRef { seq: None, .. }), _) => Some((Verdict::Rejected, Reason::AuditUnavailable)),
+            (Sent::No, Some(_), _) => Some((Verdict::Rejected, Reason::UpstreamFailure)),
+            (Sent::Maybe, ..) | (Sent::No, None, _) | (Sent::Answered, ..) => None,
         }
     }
 

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::request_ids::RequestId;
 use crate::config::Mode;
 use crate::preview::{AgentId, AgentPreviews, ControlId, DialedNumber, Masked, Preview, Reason, Timestamp, Verdict};
-use crate::store::RecentEnd;
+use crate::store::{GoneCause, RecentEnd};
 use crate::telemetry::{DecisionRecord, sanitized};
 
 /// Decisions that are kept.
@@ -124,8 +124,8 @@ impl fmt::Display for SeenNumber {
 pub struct SeenEnd {
     /// The preview, if it was one.
     pub control_id: Option<ControlId>,
-    /// The word for the cause.
-    pub cause: &'static str,
+    /// The cause.
+    pub cause: GoneCause,
     /// Time from the end to the decision.
     pub age: Duration,
 }

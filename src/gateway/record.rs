@@ -312,6 +312,11 @@ fn caller(context: &RequestContext) -> Caller<'_> {
 impl Drop for Recorder {
     fn drop(&mut self) {
         let now = Instant::now();
+        if !self.decision_written
+            && let Some(cut) = self.verdict_when_cut()
+        {
+            self.overrule(cut);
+        }
         self.write_decision(now);
         let context = &*self.context;
         let duration = now.duration_since(context.started);

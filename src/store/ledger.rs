@@ -10,6 +10,7 @@
 
 mod calls;
 mod clocks;
+mod ends;
 mod local_state;
 mod sharing;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use arc_swap::ArcSwapOption;
 use super::answer::{Answer, Outcome, Pending, Recorded, Source, cause_of, only_agent, shows_preview};
 use super::common_clock::CommonClock;
 use super::fences::{Fence, Fences, TimedEnd};
+use super::found_ends::FoundEnds;
 use super::guid_key::GuidKey;
 use super::journal::{Entry, Event as JournalEvent, Journal};
 use super::moment::{IssueTimes, LedgerTime, Moment};
@@ -194,7 +196,8 @@ impl Ledger {
     /// All changes of one agent, in order, as one step.
     fn record_of_agent(&self, agent: AgentId, pending: Vec<Pending>, answer: &Answer<'_>, recorded: &mut Recorded) {
         let _lock = self.lock(agent);
-        let (positions, changes) = self.still_valid(agent, pending, answer, recorded);
+        let mut ends = FoundEnds::new(answer.source.at, self.local.bounds());
+        let (positions, changes) = self.still_valid(agent, pending, answer, recorded, &mut ends);
         if changes.is_empty() {
             return;
         }
@@ -203,19 +206,22 @@ impl Ledger {
         for (position, surplus) in positions.into_iter().zip(surpluses) {
             recorded.note_evicted(position, surplus.previews);
         }
+        self.note_ends(agent, ends.found);
         // Only the agent that was polled or pushed to can have been noted before.
         if recorded.agents.first() != Some(&agent) {
             recorded.agents.push(agent);
         }
     }
 
-    /// The changes that are not over already, and the positions of their events. Ends are noted in the agent's fence.
+    /// The changes that are not over already, and the positions of their events. Ends are noted in `ends` and in the agent's
+    /// fence.
     fn still_valid(
         &self,
         agent: AgentId,
         pending: Vec<Pending>,
         answer: &Answer<'_>,
         recorded: &mut Recorded,
+        ends: &mut FoundEnds,
     ) -> (Vec<usize>, Vec<Change>) {
         let now = self.time.now();
         let mut fence = self.fences.of(agent);
@@ -230,6 +236,7 @@ impl Ledger {
                     continue;
                 }
                 log_shown(agent, announcement, answer.source.delivery);
+                ends.shown(&change);
                 recorded.note(position, Outcome::Shown { agent, evicted: 0 });
             } else {
                 if event_type == EventType::ShutdownService {
@@ -240,8 +247,8 @@ impl Ledger {
                     fence.note_end(change.ended_preview(), TimedEnd { generated_at, recorded_at: now });
                     changed_fence = true;
                 }
-                self.note_ended(agent, &change, cause_of(event_type));
-                self.local.ends().note_at_once(agent, &valid.1, &change, cause_of(event_type).as_str());
+                let known = || self.local.previews(agent).map(Arc::unwrap_or_clone).unwrap_or_default();
+                ends.ended(known, &valid.1, &change, cause_of(event_type));
                 recorded.note(position, Outcome::Ended(agent, change.ended_preview()));
             }
             valid.0.push(position);
@@ -309,17 +316,15 @@ impl Ledger {
             | EndCause::Cancelled
             | EndCause::UnknownOutcome => {}
         }
-        self.note_ended(agent, &change, cause);
-        self.apply(agent, vec![change], session);
+        self.apply_end(agent, change, cause, session);
     }
 
     /// The outcome of a sign-in of `agent` is unknown: what it ends if it succeeded has ended. [`Self::share`] must follow.
     pub fn end_by_unclear_sign_in(&self, agent: AgentId, sign_in: &SignIn<'_>) {
         let _lock = self.lock(agent);
         let (now, _) = self.begin_session(agent, sign_in);
-        let change = sign_in.change(&self.time);
-        self.note_ended(agent, &change, EndCause::UnknownOutcome);
-        self.apply(agent, vec![change], SessionRelation::Over(self.shared_fence(now, sign_in.pushes_since(now))));
+        let session = SessionRelation::Over(self.shared_fence(now, sign_in.pushes_since(now)));
+        self.apply_end(agent, sign_in.change(&self.time), EndCause::UnknownOutcome, session);
     }
 
     /// A sign-in of `agent` succeeded: earlier previews are void, and so is what earlier polls and pushes show from now
@@ -332,9 +337,8 @@ impl Ledger {
             fence.end_push_addresses(self.issue_time());
         }
         self.fences.set(agent, fence);
-        let change = sign_in.change(&self.time);
-        self.note_ended(agent, &change, EndCause::SignedIn);
-        self.apply(agent, vec![change], SessionRelation::Begins(self.shared_fence(now, sign_in.pushes_since(now))));
+        let session = SessionRelation::Begins(self.shared_fence(now, sign_in.pushes_since(now)));
+        self.apply_end(agent, sign_in.change(&self.time), EndCause::SignedIn, session);
         let learnt = self.sessions.begin(agent, sign_in.session);
         self.keep_session(agent, sign_in.session, Some(learnt), SessionRelation::Any);
     }

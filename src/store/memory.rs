@@ -95,6 +95,11 @@ impl MemoryStore {
         surpluses
     }
 
+    /// The bounds of each agent's previews.
+    pub(super) fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
     /// Who learns which previews are over.
     pub(super) fn ends(&self) -> &PreviewEnds {
         &self.ends

@@ -8,6 +8,7 @@
 mod answer;
 mod common_clock;
 mod fences;
+mod found_ends;
 mod guid_key;
 pub(crate) mod hex;
 mod journal;
@@ -33,7 +34,7 @@ pub use ledger::{Counted, Ledger, LookUp};
 pub use memory::MemoryStore;
 pub use moment::Moment;
 pub use preview_ends::{EndObserver, EndScope};
-pub use recent_ends::{EndCause, RecentEnd};
+pub use recent_ends::{EndCause, GoneCause, RecentEnd};
 pub use redis::{DialStore, EndsNotStored, Node, StoreCondition};
 pub use sessions::Ownership;
 pub use sign_in::SignIn;

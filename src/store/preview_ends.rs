@@ -77,20 +77,6 @@ impl PreviewEnds {
             observer.ended_elsewhere(agent, scope, cause);
         }
     }
-
-    /// `change` ends previews that the same answer shows: they are not known yet.
-    pub(super) fn note_at_once(&self, agent: AgentId, earlier: &[Change], change: &Change, cause: &'static str) {
-        for earlier in earlier {
-            let Change::Shown(shown) = earlier else { continue };
-            if change.ended_preview().is_some_and(|ended| ended != shown.control_id) {
-                continue;
-            }
-            log_ended(agent, shown.control_id, cause);
-            if let Some(observer) = self.observer() {
-                observer.ended(agent, Some(shown.control_id), &shown.shown, cause);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

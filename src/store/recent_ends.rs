@@ -7,13 +7,10 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::label_enum;
 use crate::preview::{AgentId, ControlId, Timestamp};
+use crate::telemetry::metrics::DropCause;
 
 /// Ends that are remembered of one agent.
 const MAX_ENDS: usize = 8;
-/// The cause of an end that is no [`EndCause`]: `previews.per_agent` was reached.
-pub(super) const MADE_ROOM: &str = "made_room";
-/// The same: the end passed through another gateway that shares the previews.
-pub(super) const ELSEWHERE: &str = "elsewhere";
 /// Agents share the locks, so that their number is bounded.
 const SHARDS: usize = 64;
 /// Agents that are remembered under one lock: 8,192 in all, about 3 MiB.
@@ -39,13 +36,38 @@ label_enum! {
     }
 }
 
+/// Why a preview is gone, for operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GoneCause {
+    /// It has ended.
+    Ended(EndCause),
+    /// It was over before it was recorded.
+    Dropped(DropCause),
+    /// `previews.per_agent` was reached.
+    MadeRoom,
+    /// Another gateway that shares the previews has seen its end.
+    Elsewhere,
+}
+
+impl GoneCause {
+    /// The word for records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ended(cause) => cause.as_str(),
+            Self::Dropped(cause) => cause.as_str(),
+            Self::MadeRoom => "made_room",
+            Self::Elsewhere => "elsewhere",
+        }
+    }
+}
+
 /// The end of a preview, or of an agent's session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecentEnd {
     /// The preview; none for a session that ended without a known preview, and for previews that made room for others.
     pub control_id: Option<ControlId>,
-    /// The word of an [`EndCause`] or [`DropCause`](crate::telemetry::metrics::DropCause), `made_room`, or `elsewhere`.
-    pub cause: &'static str,
+    /// The cause.
+    pub cause: GoneCause,
     /// When the gateway learnt of it.
     pub at: Timestamp,
 }
@@ -92,7 +114,8 @@ mod tests {
     use super::*;
 
     fn end(number: i64) -> RecentEnd {
-        RecentEnd { control_id: Some(ControlId(number)), cause: "released", at: Timestamp(number.unsigned_abs()) }
+        let cause = GoneCause::Ended(EndCause::Released);
+        RecentEnd { control_id: Some(ControlId(number)), cause, at: Timestamp(number.unsigned_abs()) }
     }
 
     fn agent(number: u32) -> AgentId {
@@ -116,5 +139,17 @@ mod tests {
         assert_eq!(kept, SHARDS * MAX_AGENTS);
         assert_eq!(ends.of(agent(100_000)).len(), 1);
         assert!(ends.of(agent(101)).is_empty());
+    }
+
+    /// Records have had these words from the beginning.
+    #[test]
+    fn each_cause_has_a_word_of_its_own() {
+        let ended = EndCause::ALL.iter().copied().map(GoneCause::Ended);
+        let dropped = DropCause::ALL.iter().copied().map(GoneCause::Dropped);
+        let all = ended.chain(dropped).chain([GoneCause::MadeRoom, GoneCause::Elsewhere]);
+        let words: Vec<_> = all.map(GoneCause::as_str).collect();
+        let expected = "released shut_down signed_in signed_out cancelled no_session unknown_outcome \
+                        outdated earlier_session failed_answer made_room elsewhere";
+        assert_eq!(words.join(" "), expected);
     }
 }

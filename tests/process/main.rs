@@ -13,6 +13,7 @@
 mod support;
 
 mod audit;
+mod audit_cut;
 mod audit_faults;
 mod audit_takeover;
 mod audit_verified;

@@ -7,6 +7,7 @@ use super::words::{clock, length, list, machine, plural};
 use crate::config::Mode;
 use crate::gateway::{Decision, SeenEnd, SeenPreview};
 use crate::preview::{Reason, Verdict};
+use crate::store::{EndCause, GoneCause};
 
 /// The story of `decision`.
 pub(super) fn story(decision: &Decision) -> Markup {
@@ -98,27 +99,34 @@ fn one_preview(preview: &SeenPreview, decision: &Decision) -> Markup {
     }
 }
 
-/// What ended, and why. The causes are the words of `store::EndCause` and `DropCause`.
+/// What ended, and why.
 fn ended(end: &SeenEnd) -> Markup {
     let cause = match end.cause {
-        "released" => "the platform released it",
-        "shut_down" => "the platform logged the agent out",
-        "signed_in" => "the agent signed in, which begins a new session",
-        "signed_out" => "the agent signed out",
-        "cancelled" => "the application gave it back",
-        "no_session" => "the platform answered that the agent has no session",
-        "elsewhere" => "another gateway has seen its end",
-        "unknown_outcome" => "a request that may have ended it got no clear answer",
-        "made_room" => return html! { "An older preview made room: " code { "previews.per_agent" } " was reached" },
-        "outdated" | "earlier_session" | "failed_answer" => {
-            let what = end.control_id.map_or_else(|| "A preview".to_owned(), |id| format!("Preview {id}"));
-            return html! { (what) " was not recorded: it was over when it arrived (" code { (end.cause) } ")" };
+        GoneCause::Ended(cause) => why_it_ended(cause),
+        GoneCause::Elsewhere => "another gateway has seen its end",
+        GoneCause::MadeRoom => {
+            return html! { "An older preview made room: " code { "previews.per_agent" } " was reached" };
         }
-        other => other,
+        GoneCause::Dropped(cause) => {
+            let what = end.control_id.map_or_else(|| "A preview".to_owned(), |id| format!("Preview {id}"));
+            return html! { (what) " was not recorded: it was over when it arrived (" code { (cause) } ")" };
+        }
     };
     match end.control_id {
         Some(control_id) => html! { "Preview " b { (control_id) } " ended: " (cause) },
         None => html! { "No preview was known when " (cause) },
+    }
+}
+
+fn why_it_ended(cause: EndCause) -> &'static str {
+    match cause {
+        EndCause::Released => "the platform released it",
+        EndCause::ShutDown => "the platform logged the agent out",
+        EndCause::SignedIn => "the agent signed in, which begins a new session",
+        EndCause::SignedOut => "the agent signed out",
+        EndCause::Cancelled => "the application gave it back",
+        EndCause::NoSession => "the platform answered that the agent has no session",
+        EndCause::UnknownOutcome => "a request that may have ended it got no clear answer",
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use super::*;
 use crate::gateway::request_ids::RequestIds;
 use crate::preview::{Announcement, Bounds, Change, DialedNumber};
+use crate::store::EndCause;
 use crate::telemetry::Caller;
 
 fn client(number: u8) -> IpAddr {
@@ -121,7 +122,8 @@ fn the_preview_that_the_callout_names_is_kept_with_the_newest() {
         previews.apply(Change::Shown(announcement), Timestamp(100), Bounds { per_agent: 100 });
     }
     let ends = [(Some(3), 250), (None, 150)];
-    let ended = ends.map(|(id, at)| RecentEnd { control_id: id.map(ControlId), cause: "released", at: Timestamp(at) });
+    let cause = GoneCause::Ended(EndCause::Released);
+    let ended = ends.map(|(id, at)| RecentEnd { control_id: id.map(ControlId), cause, at: Timestamp(at) });
     let evidence = Evidence { previews: Some(&previews), ended: &ended, at: Timestamp(200) };
     let decision = decision(&record(Verdict::Rejected, "x"), &evidence);
     let ids: Vec<_> = decision.previews.iter().map(|preview| preview.control_id.0).collect();

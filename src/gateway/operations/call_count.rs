@@ -6,7 +6,7 @@ use crate::gateway::context::RequestContext;
 use crate::gateway::error::GatewayError;
 use crate::gateway::policy::{AgentState, Evaluation, Objection, apply_policy, evaluate};
 use crate::gateway::record::Recorder;
-use crate::preview::{AgentId, AgentPreviews, CountedCall, Reason, Refusal, Verdict};
+use crate::preview::{AgentId, AgentPreviews, Reason, Refusal, Verdict};
 use crate::protocol::ParsedCallout;
 use crate::store::{Counted, Ownership};
 
@@ -29,10 +29,10 @@ pub(super) async fn count(
     let services = context.services();
     let (ledger, control_id) = (&services.ledger, callout.control_id);
     let now = services.clock.now();
-    let call = CountedCall { number: callout.called.clone(), id: context.own_id.record(), at: now };
+    let id = context.own_id.record();
     record.counted = Some((agent, control_id));
     if verdict.1 == Reason::StoreUnavailable {
-        ledger.count_unjudged(agent, control_id, &call).await;
+        ledger.count_unjudged(agent, &callout, id).await;
         return Ok(verdict);
     }
     let policy = |outcome| apply_policy(outcome, &context.config().validation, services.is_warming_up());
@@ -46,7 +46,7 @@ pub(super) async fn count(
         judged = Some((verdict, preview_age, Arc::clone(previews)));
         forwards
     };
-    let counted = ledger.count_call(agent, control_id, &call, &mut judge).await;
+    let counted = ledger.count_call(agent, &callout, id, &mut judge).await;
     if let Some((_, age, previews)) = &judged {
         record.preview_age = *age;
         if let Some(basis) = &mut record.basis {
@@ -67,7 +67,7 @@ pub(super) async fn count(
         Err(unavailable) => {
             let verdict = policy(Err(Objection::Unknowable(unavailable)));
             match &verdict {
-                Ok(_) => ledger.count_unjudged(agent, control_id, &call).await,
+                Ok(_) => ledger.count_unjudged(agent, &callout, id).await,
                 Err(_) => give_back(context, record).await,
             }
             verdict

@@ -127,6 +127,7 @@ async fn call(
         give_back(context, record).await;
         return Err(error);
     }
+    record.audited.may_be_sent();
     let response = match forward(context, record, client, unsent).await {
         Ok(response) => response,
         Err(error) => {

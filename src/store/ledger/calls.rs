@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Ledger;
 use crate::config::OnStoreFailure;
-use crate::preview::{AgentId, AgentPreviews, Change, Clock, ControlId, CountedCall, RecordId};
+use crate::preview::{AgentId, AgentPreviews, Callout, Change, Clock, ControlId, CountedCall, RecordId};
 use crate::store::Unavailable;
 use crate::store::redis::{SessionRelation, TimedChange};
 use crate::store::succession::CallAnswer;
@@ -26,8 +26,8 @@ pub enum Counted {
 type Judge<'j> = dyn FnMut(&Arc<AgentPreviews>) -> bool + Send + 'j;
 
 impl Ledger {
-    /// Lets `judge` decide by the agent's previews of this instant, and counts the call if it agrees. When this returns,
-    /// the count survives a crash.
+    /// Lets `judge` decide by the agent's previews of this instant, and counts the call that the callout named `id` makes if
+    /// it agrees. When this returns, the count survives a crash.
     ///
     /// # Errors
     /// The shared store did not answer in time, and `on_store_failure` is not "local". A caller that forwards the callout
@@ -36,11 +36,11 @@ impl Ledger {
     pub async fn count_call(
         &self,
         agent: AgentId,
-        control_id: ControlId,
-        call: &CountedCall,
+        callout: &Callout,
+        id: RecordId,
         judge: &mut Judge<'_>,
     ) -> Result<Counted, Unavailable> {
-        let call = &self.dated(call);
+        let (control_id, call) = (callout.control_id, &self.call(callout, id));
         let Some(shared) = &self.shared else { return self.count_here(agent, control_id, call, judge).await };
         match (Box::pin(shared.count(agent, control_id, call, judge)).await, shared.on_failure()) {
             (Ok(false), _) => Ok(Counted::Refused),
@@ -57,21 +57,22 @@ impl Ledger {
     }
 
     /// Counts a callout that is forwarded although the previews could not be read.
-    pub async fn count_unjudged(&self, agent: AgentId, control_id: ControlId, call: &CountedCall) {
-        self.note_call(agent, control_id, call);
+    pub async fn count_unjudged(&self, agent: AgentId, callout: &Callout, id: RecordId) {
+        self.note_call(agent, callout, id);
         self.wait_for_journal().await;
     }
 
     /// Counts a callout that was forwarded.
-    pub fn note_call(&self, agent: AgentId, control_id: ControlId, call: &CountedCall) {
-        let change = Change::Called(control_id, self.dated(call));
+    pub fn note_call(&self, agent: AgentId, callout: &Callout, id: RecordId) {
+        let change = Change::Called(callout.control_id, self.call(callout, id));
         self.change_here(agent, change.clone());
         self.report_to_store(agent, change);
     }
 
-    /// The call with the time of the ledger's clock, so that its order among the ends of sessions is right.
-    fn dated(&self, call: &CountedCall) -> CountedCall {
-        CountedCall { at: self.time.now(), ..call.clone() }
+    /// The call that the callout named `id` makes. It has the time of the ledger's clock, so that its order among the ends of
+    /// sessions is right.
+    fn call(&self, callout: &Callout, id: RecordId) -> CountedCall {
+        CountedCall { number: callout.called.clone(), id, at: self.time.now() }
     }
 
     /// The call was certainly not sent: it does not count.

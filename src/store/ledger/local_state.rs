@@ -6,7 +6,7 @@ use super::Ledger;
 use crate::preview::{AgentId, Announcement, Change, Clock, ControlId, Surplus, Timestamp};
 use crate::store::journal::Entry;
 use crate::store::moment::Moment;
-use crate::store::recent_ends::{ELSEWHERE, EndCause, MADE_ROOM, RecentEnd};
+use crate::store::recent_ends::{GoneCause, RecentEnd};
 use crate::store::redis::{SessionRelation, TimedChange};
 use crate::store::succession::Succession;
 use crate::telemetry::metrics::DropCause;
@@ -28,7 +28,7 @@ impl Ledger {
     pub(super) fn apply_to_memory(&self, agent: AgentId, changes: &[Change], at: Timestamp) -> Vec<Surplus> {
         let surplus = self.local.apply(agent, changes.iter().cloned(), at);
         for _ in surplus.iter().filter(|surplus| surplus.previews > 0) {
-            self.recent_ends.note(agent, RecentEnd { control_id: None, cause: MADE_ROOM, at });
+            self.recent_ends.note(agent, RecentEnd { control_id: None, cause: GoneCause::MadeRoom, at });
         }
         // After the previews: an end in a journal that a snapshot does not need is in the previews of that snapshot.
         if let Some(journal) = self.journal.get() {
@@ -61,7 +61,7 @@ impl Ledger {
     pub(super) fn note_dropped(&self, agent: AgentId, announcement: &Announcement, cause: DropCause) {
         self.metrics.previews.dropped(cause);
         let (control_id, at) = (announcement.control_id, self.time.now());
-        self.recent_ends.note(agent, RecentEnd { control_id: Some(control_id), cause: cause.as_str(), at });
+        self.recent_ends.note(agent, RecentEnd { control_id: Some(control_id), cause: GoneCause::Dropped(cause), at });
         if let Some(observer) = self.local.ends().observer() {
             observer.ended(agent, Some(control_id), &announcement.shown, cause.as_str());
         }
@@ -72,23 +72,6 @@ impl Ledger {
         );
     }
 
-    /// Remembers each preview that ends. A session that ends without a preview is remembered too.
-    pub(super) fn note_ended(&self, agent: AgentId, change: &Change, cause: EndCause) {
-        let at = self.time.now();
-        let note = |control_id| self.recent_ends.note(agent, RecentEnd { control_id, cause: cause.as_str(), at });
-        let known = self.local.previews(agent);
-        let ended: Vec<_> = known.iter().flat_map(|known| known.iter()).filter(|known| change.ends(known)).collect();
-        // No callout is judged by what the audit log says is over. To apply an end twice is the same as once.
-        self.local.apply(agent, [change.clone()], at);
-        self.local.ends().note(agent, &ended, change, cause.as_str(), self.is_shared());
-        if ended.is_empty() {
-            note(change.ended_preview());
-        }
-        for preview in ended {
-            note(Some(preview.control_id));
-        }
-    }
-
     /// The shared store says that a preview is over that this gateway has seen: another gateway has seen its end.
     pub(super) fn end_elsewhere(&self, agent: AgentId, control_id: ControlId) {
         let _lock = self.lock(agent);
@@ -97,7 +80,7 @@ impl Ledger {
             return;
         }
         let at = self.time.now();
-        self.recent_ends.note(agent, RecentEnd { control_id: Some(control_id), cause: ELSEWHERE, at });
+        self.recent_ends.note(agent, RecentEnd { control_id: Some(control_id), cause: GoneCause::Elsewhere, at });
         self.apply_here(agent, &[Change::Cancelled(control_id)], at);
     }
 

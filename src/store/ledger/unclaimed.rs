@@ -23,8 +23,7 @@ impl Ledger {
         fence.sign_in(began);
         self.fences.set(agent, fence);
         let change = Change::EndedBefore(self.time.of(began));
-        self.note_ended(agent, &change, EndCause::SignedIn);
-        self.apply(agent, vec![change], SessionRelation::Begins(self.shared_fence(began, began)));
+        self.apply_end(agent, change, EndCause::SignedIn, SessionRelation::Begins(self.shared_fence(began, began)));
         let learnt = self.sessions.begin(agent, Some(guid));
         self.keep_session(agent, Some(guid), Some(learnt), SessionRelation::Any);
         Some(agent)

@@ -35,7 +35,7 @@ async fn what_was_shown_here_and_ended_elsewhere_is_not_forwarded_by_a_redis_tha
     lab.all_well().await;
     assert_eq!(lab.gateways[0].call(101, 7, "100").await.verdict(), "unknown_preview");
     let ends = lab.gateways[0].store().recent_ends(crate::support::id(101));
-    assert!(ends.iter().any(|end| end.cause == "elsewhere"), "{ends:?}");
+    assert!(ends.iter().any(|end| end.cause.as_str() == "elsewhere"), "{ends:?}");
 }
 
 #[tokio::test]

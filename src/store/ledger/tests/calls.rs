@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::preview::{AgentPreviews, Callout, CountedCall, DialedNumber, RecordId, Rule, decide};
+use crate::preview::{AgentPreviews, Callout, DialedNumber, RecordId, Rule, decide};
 use crate::store::Counted;
 use crate::store::snapshot::SnapshotFile;
 
@@ -156,10 +156,9 @@ impl Both {
         let (now, name) = (self.clock.now(), RecordId { run: 1, number: self.next });
         self.next += 1;
         let callout = Callout { called: DialedNumber::new(format!("10{number}")), control_id: ControlId(id) };
-        let call = CountedCall { number: callout.called.clone(), id: name, at: now };
         let rule = Rule { ttl: TTL, calls_per_number: LIMIT };
         let mut judge = |previews: &Arc<AgentPreviews>| decide(&callout, previews, now, rule).is_ok();
-        let counting = self.ledger.count_call(agent(AGENT), ControlId(id), &call, &mut judge);
+        let counting = self.ledger.count_call(agent(AGENT), &callout, name, &mut judge);
         let counted = self.runtime.block_on(counting).unwrap();
         let expected = if self.model.permits(id, number, now.0) { Counted::Yes } else { Counted::Refused };
         prop_assert_eq!(counted, expected, "control ID {}, number {}", id, number);
@@ -220,9 +219,9 @@ fn callouts_at_the_same_time_are_counted_one_after_the_other() {
                 let callout = Callout { called: DialedNumber::new("100"), control_id: ControlId(7) };
                 for number in 0..50 {
                     let id = RecordId { run: thread, number };
-                    let call = CountedCall { number: callout.called.clone(), id, at: Timestamp(1_000_000) };
-                    let mut judge = |known: &Arc<AgentPreviews>| decide(&callout, known, call.at, rule).is_ok();
-                    let counting = ledger.count_call(agent(AGENT), ControlId(7), &call, &mut judge);
+                    let now = Timestamp(1_000_000);
+                    let mut judge = |known: &Arc<AgentPreviews>| decide(&callout, known, now, rule).is_ok();
+                    let counting = ledger.count_call(agent(AGENT), &callout, id, &mut judge);
                     if runtime.block_on(counting).unwrap() == Counted::Yes {
                         counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     }
