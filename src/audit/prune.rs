@@ -97,7 +97,9 @@ fn last_note(path: &Path) -> io::Result<Option<String>> {
 fn keep_note(directory: &Path, name: &SegmentName, note: &str) -> io::Result<()> {
     let path = directory.join(name.checkpoint_file());
     let temporary = directory.join(format!(".{name}.{}.tmp", std::process::id()));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    // Always a new file: a link with this name must not lead the one who prunes to another file.
+    unless_removed(fs::remove_file(&temporary))?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     file.write_all(note.as_bytes())?;
     file.sync_all()?;
     fs::rename(temporary, path)?;

@@ -246,6 +246,11 @@ impl Gateway {
         (verdict, self.record(agent, &callout, &previews, verdict, reason))
     }
 
+    /// The next request gets the name of the last one.
+    pub(crate) fn repeat_id(&self) {
+        self.requests.set(self.requests.get() - 1);
+    }
+
     fn next_id(&self) -> RecordId {
         self.requests.set(self.requests.get() + 1);
         RecordId { run: self.run, number: self.requests.get() }

@@ -21,3 +21,4 @@ mod schema;
 mod several;
 mod stories;
 mod tampering;
+mod tricks;

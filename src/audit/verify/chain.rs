@@ -191,7 +191,7 @@ impl<'k> ChainReader<'k> {
                 if let Some(time) = signed.filter(|_| !self.is_broken) {
                     self.summary.sealed = Some(seq);
                     self.summary.sealed_at = Some(time);
-                    self.summary.unsealed_since = None;
+                    self.summary.unsealed = None;
                     self.summary.last_note = Some(checkpoint.note.to_string());
                 }
             }
@@ -213,7 +213,8 @@ impl<'k> ChainReader<'k> {
         let (begin, end) = summary.times.unwrap_or((at, at));
         summary.times = Some((begin.min(at), end.max(at)));
         if kind != Some(Kind::Checkpoint) {
-            summary.unsealed_since.get_or_insert(at);
+            let (since, last) = summary.unsealed.unwrap_or((at, at));
+            summary.unsealed = Some((since, last.max(at)));
         }
     }
 
@@ -224,6 +225,7 @@ impl<'k> ChainReader<'k> {
         keys: &[Verifier],
         findings: &mut Findings,
     ) {
+        segment.signed_by(keys.iter().find(|key| key.to_string() == open.public_key));
         summary.retention_days = open.retention_days;
         summary.checkpoint_interval_ms = open.checkpoint_interval_ms;
         if open.format != FORMAT {
@@ -312,7 +314,7 @@ impl<'k> ChainReader<'k> {
     /// Lines without a checkpoint for longer than the gateway takes to make one were written by something else.
     fn check_overdue(&self, file: &str, findings: &mut Findings) {
         const GRACE_MS: u64 = 60_000;
-        let (Some(since), Some((_, last))) = (self.summary.unsealed_since, self.summary.times) else { return };
+        let Some((since, last)) = self.summary.unsealed else { return };
         let allowed = self.summary.checkpoint_interval_ms.saturating_mul(2).saturating_add(GRACE_MS);
         if !self.is_broken && last.0.saturating_sub(since.0) > allowed {
             let seq = self.summary.sealed.unwrap_or_default() + 1;

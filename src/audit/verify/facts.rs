@@ -21,6 +21,12 @@ impl Place {
     pub(super) fn new(chain: usize, line: &Line) -> Self {
         Self { chain, file: Rc::clone(&line.file), seq: line.seq, at: line.at }
     }
+
+    /// Whether the record was made before another one. In one chain the earlier record has the smaller number as well: the
+    /// clock of a host may have been set back between two starts of its gateway.
+    pub(super) fn is_before(&self, other: &Self) -> bool {
+        self.at < other.at && (self.chain != other.chain || self.seq < other.seq)
+    }
 }
 
 /// A preview that an agent was shown.
@@ -106,6 +112,8 @@ pub(super) struct DecisionFact {
     pub(super) calls: Vec<RecordId>,
     /// Other gateways knew of the previews that it was judged by.
     pub(super) is_shared: bool,
+    /// Its mode and its TTL are those of the configuration before it in the chain.
+    pub(super) is_configured: bool,
 }
 
 impl DecisionFact {
@@ -129,6 +137,7 @@ impl DecisionFact {
             calls_per_number: Some(decision.calls_per_number).filter(|limit| *limit > 0),
             calls: decision.calls.clone(),
             is_shared: decision.judged_by.as_deref() == Some("shared"),
+            is_configured: false,
         }
     }
 

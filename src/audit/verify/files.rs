@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use super::finding::{Findings, Grade};
 use super::lines::{Lines, RawLine};
 use crate::audit::digest::Digest;
-use crate::audit::record::{Open, Tail};
+use crate::audit::record::{Header, Open, Tail};
 use crate::audit::segment::{SegmentName, chains};
+use crate::preview::Timestamp;
 
 /// The files of one chain, oldest first.
 #[derive(Debug, Default)]
@@ -26,6 +27,8 @@ pub(super) struct Segment {
     pub(super) name: SegmentName,
     pub(super) path: PathBuf,
     pub(super) opening: Opening,
+    /// The time of its first line.
+    pub(super) opened_at: Option<Timestamp>,
 }
 
 /// The first line of a segment.
@@ -58,6 +61,9 @@ pub(super) fn list(directories: &[PathBuf], findings: &mut Findings) -> io::Resu
         for (instance, chain) in chains([directory.as_path()])? {
             let (segments, files) = found.entry(instance).or_default();
             for (name, path) in chain.segments {
+                if !is_file(&path, findings)? {
+                    continue;
+                }
                 match segments.get(&name) {
                     None => drop(segments.insert(name, path)),
                     Some(known) => {
@@ -66,30 +72,69 @@ pub(super) fn list(directories: &[PathBuf], findings: &mut Findings) -> io::Resu
                     }
                 }
             }
-            files.pruned.extend(chain.pruned);
-            files.locks.extend(chain.locks);
+            for (name, path) in chain.pruned {
+                if is_file(&path, findings)? {
+                    add_note(&mut files.pruned, name, path, findings)?;
+                }
+            }
+            for path in chain.locks {
+                if is_file(&path, findings)? {
+                    files.locks.push(path);
+                }
+            }
         }
         report_strangers(directory, findings)?;
     }
     let mut chains = BTreeMap::new();
     for (instance, (segments, mut files)) in found {
         for (name, path) in segments {
-            let opening = opening(&path)?;
-            files.segments.push(Segment { name, path, opening });
+            let (opening, opened_at) = opening(&path)?;
+            files.segments.push(Segment { name, path, opening, opened_at });
         }
         chains.insert(instance, files);
     }
     Ok(chains)
 }
 
-fn opening(path: &Path) -> io::Result<Opening> {
+/// Whether this is a file, or a link to one. To open anything else could wait without end. What is not, is reported.
+fn is_file(path: &Path, findings: &mut Findings) -> io::Result<bool> {
+    let message = match fs::metadata(path) {
+        Ok(found) if found.is_file() => return Ok(true),
+        Ok(_) => "is not a file: the gateway made no such thing",
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => "is a link to nothing",
+        Err(error) => return Err(error),
+    };
+    findings.add(Grade::Broken, path.display().to_string(), None, message);
+    Ok(false)
+}
+
+/// Adds the note of a segment that was removed. Two directories may have it; then it is the same.
+fn add_note(
+    notes: &mut BTreeMap<SegmentName, PathBuf>,
+    name: SegmentName,
+    path: PathBuf,
+    findings: &mut Findings,
+) -> io::Result<()> {
+    if let Some(known) = notes.get(&name)
+        && fs::read(known)? != fs::read(&path)?
+    {
+        let message = format!("differs from {}: two notes have this name", path.display());
+        findings.add(Grade::Broken, known.display().to_string(), None, message);
+    }
+    notes.insert(name, path);
+    Ok(())
+}
+
+/// What the first line says, and when it was made.
+fn opening(path: &Path) -> io::Result<(Opening, Option<Timestamp>)> {
     let line = match Lines::open(path)?.next()? {
         Some(RawLine::Whole(line)) => line,
-        Some(RawLine::TooLong) => return Ok(Opening::Unreadable),
-        Some(RawLine::Torn(_)) | None => return Ok(Opening::None),
+        Some(RawLine::TooLong) => return Ok((Opening::Unreadable, None)),
+        Some(RawLine::Torn(_)) | None => return Ok((Opening::None, None)),
     };
-    let Ok(open) = serde_json::from_slice::<Open<'_>>(&line) else { return Ok(Opening::Unreadable) };
-    Ok(open.before.map_or(Opening::First, |before| {
+    let at = serde_json::from_slice::<Header<'_>>(&line).ok().map(|header| header.at);
+    let Ok(open) = serde_json::from_slice::<Open<'_>>(&line) else { return Ok((Opening::Unreadable, at)) };
+    let opening = open.before.map_or(Opening::First, |before| {
         Opening::After(Predecessor {
             segment: before.segment.into_owned(),
             seq: before.seq,
@@ -97,7 +142,8 @@ fn opening(path: &Path) -> io::Result<Opening> {
             closed: before.closed,
             tail: before.tail,
         })
-    }))
+    });
+    Ok((opening, at))
 }
 
 /// Chooses between two files with one name: the longer one. Reports them if the longer one does not begin with the other.

@@ -13,6 +13,8 @@ const GRACE_MS: u64 = 60_000;
 #[derive(Debug, Default)]
 pub(super) struct InForce {
     configurations: VecDeque<Configuration>,
+    /// The last one that was read.
+    latest: Option<Configuration>,
     ttl_ms: Option<u64>,
     calls_per_number: Option<u32>,
 }
@@ -35,7 +37,9 @@ impl InForce {
         // Each start names every key. A gateway that does not know this one has no limit.
         let unlimited = (config.trigger == "start").then_some(0);
         self.calls_per_number = calls.or(unlimited).or(self.calls_per_number);
-        self.configurations.push_back(Configuration { since: at, mode: config.mode.to_string(), ttl_ms: self.ttl_ms });
+        let configuration = Configuration { since: at, mode: config.mode.to_string(), ttl_ms: self.ttl_ms };
+        self.configurations.push_back(configuration.clone());
+        self.latest = Some(configuration);
         // A new segment begins with the configuration in force, before records that still waited to be written.
         self.configurations.make_contiguous().sort_by_key(|config| config.since);
         self.ttl_ms
@@ -44,6 +48,14 @@ impl InForce {
     /// `previews.calls_per_number`, if it is known. It changes with a start only, so it is that of the records before.
     pub(super) fn calls_per_number(&self) -> Option<u32> {
         self.calls_per_number
+    }
+
+    /// Whether a decision that was just read agrees with the configuration before it in the chain. Otherwise
+    /// [`Self::contradiction`] compares their times: a clock that was set back between two starts proves nothing.
+    pub(super) fn agrees(&self, decision: &DecisionFact) -> bool {
+        self.latest.as_ref().is_some_and(|latest| {
+            latest.mode == decision.mode && latest.ttl_ms.is_none_or(|ttl_ms| ttl_ms == decision.ttl_ms)
+        })
     }
 
     /// What a decision says about the configuration, if no configuration of its time agrees.

@@ -95,10 +95,13 @@ impl Judge {
                 }
             }
             Some(Record::Decision(decision)) => {
-                let in_force = self.in_force.get(&chain).and_then(InForce::calls_per_number);
+                let in_force = self.in_force.get(&chain);
+                let limit = in_force.and_then(InForce::calls_per_number);
                 let fact = DecisionFact::new(place, &decision);
-                check_limit(&fact, in_force, findings);
-                self.decision(DecisionFact { calls_per_number: fact.calls_per_number.or(in_force), ..fact });
+                check_limit(&fact, limit, findings);
+                let is_configured = in_force.is_some_and(|in_force| in_force.agrees(&fact));
+                let calls_per_number = fact.calls_per_number.or(limit);
+                self.decision(DecisionFact { calls_per_number, is_configured, ..fact }, findings);
             }
             Some(Record::Outcome(outcome)) => self.outcome(&place, &outcome, findings),
             Some(Record::Call(call)) => self.clocks.reported(&place, &call),
@@ -111,7 +114,7 @@ impl Judge {
         self.clocks.forget(line.at);
     }
 
-    fn decision(&mut self, decision: DecisionFact) {
+    fn decision(&mut self, decision: DecisionFact, findings: &mut Findings) {
         let verdict = decision.verdict.map_or("unknown", Verdict::as_str).to_owned();
         let reason = decision.reason.map_or("unknown", crate::preview::Reason::as_str).to_owned();
         *self.decisions.by_reason.entry((verdict, reason)).or_default() += 1;
@@ -126,7 +129,12 @@ impl Judge {
                 control_id: decision.control_id,
                 masked: decision.masked.clone(),
             };
-            self.open.insert(decision.id, open);
+            if let Some(first) = self.open.insert(decision.id, open) {
+                let OpenDecision { place, .. } = first;
+                let message =
+                    format!("has the name of another decision without outcome ({} seq {})", place.file, place.seq);
+                report(&decision, Grade::Broken, &message, findings);
+            }
         }
         self.waiting.push_back(decision);
     }
@@ -165,7 +173,8 @@ impl Judge {
     }
 
     fn judge(&mut self, decision: DecisionFact, findings: &mut Findings) {
-        if let Some(in_force) = self.in_force.get_mut(&decision.place.chain)
+        if !decision.is_configured
+            && let Some(in_force) = self.in_force.get_mut(&decision.place.chain)
             && let Some(contradiction) = in_force.contradiction(&decision)
         {
             report(&decision, Grade::Broken, &contradiction, findings);

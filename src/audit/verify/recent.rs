@@ -97,7 +97,7 @@ impl Recent {
             .max_by_key(|(_, fact)| fact.place.at)?;
         let of_agent = self.agents.get(&shown.agent).into_iter().flatten().filter(|end| end.ends_elsewhere(shown));
         let ends = self.ends.get(&id).into_iter().chain(of_agent);
-        let first = ends.filter(|end| end.place.at < decision.place.at).min_by_key(|end| end.place.at)?;
+        let first = ends.filter(|end| end.place.is_before(&decision.place)).min_by_key(|end| end.place.at)?;
         Some(Over { end: first.place.clone(), cause: first.cause.clone(), shown: shown.place.clone() })
     }
 }

@@ -187,9 +187,7 @@ fn previews_of(decision: &DecisionFact, shown: &[(&ShownFact, Timestamp)]) -> Op
     let mut previews = AgentPreviews::default();
     // The representations are longer than numbers, so the bound is larger: it must not drop what the gateway kept.
     let bounds = Bounds { per_agent: shown.len().saturating_mul(16).max(1) };
-    let mut in_order = shown.to_vec();
-    in_order.sort_by_key(|(_, at)| *at);
-    for (fact, at) in in_order {
+    for (fact, at) in in_order(shown) {
         let is_relevant = Some(fact.control_id) == decision.control_id && !fact.numbers.is_empty();
         let called = decision.called.iter().find(|called| called.key == fact.key);
         if is_relevant && called.is_none() {
@@ -206,10 +204,26 @@ fn previews_of(decision: &DecisionFact, shown: &[(&ShownFact, Timestamp)]) -> Op
     Some(previews)
 }
 
+/// The announcements in the order in which the gateway learnt of them: that of the chain, or if several gateways showed them,
+/// that of their times. The clock of a host may have been set back between two starts of its gateway.
+fn in_order<'s>(shown: &[(&'s ShownFact, Timestamp)]) -> Vec<(&'s ShownFact, Timestamp)> {
+    let chain = |fact: &ShownFact| fact.place.chain;
+    let is_one_chain =
+        shown.iter().all(|(fact, _)| shown.first().is_some_and(|(first, _)| chain(first) == chain(fact)));
+    let mut in_order = shown.to_vec();
+    if is_one_chain {
+        in_order.sort_by_key(|(fact, _)| fact.place.seq);
+    } else {
+        in_order.sort_by_key(|(_, at)| *at);
+    }
+    in_order
+}
+
 /// The ages in the record must be those that follow from the times of the announcements.
 fn check_ages(decision: &DecisionFact, shown: &[(&ShownFact, Timestamp)]) -> Derived {
+    let shown = in_order(shown);
     for judged in &decision.previews {
-        let latest = shown.iter().filter(|(fact, _)| fact.control_id == judged.control_id).map(|(_, at)| *at).max();
+        let latest = shown.iter().rfind(|(fact, _)| fact.control_id == judged.control_id).map(|(_, at)| *at);
         let age = latest.map(|latest| millis(decision.place.at.since(latest)));
         let tolerance = millis(CLOCK_TOLERANCE);
         if age.is_some_and(|age| age.abs_diff(judged.age_ms) > tolerance) {

@@ -9,6 +9,7 @@ use super::finding::Findings;
 use super::lines::{Lines, RawLine};
 use crate::audit::record::{Header, Kind};
 use crate::audit::segment::SegmentName;
+use crate::audit::time;
 
 /// Which segments are read, and which lines of them.
 pub struct Scan<'s> {
@@ -30,7 +31,7 @@ impl Scan<'_> {
         for (chain, files) in chains.into_values().enumerate() {
             let names: Vec<SegmentName> = files.segments.iter().map(|segment| segment.name.clone()).collect();
             for (position, segment) in files.segments.iter().enumerate() {
-                if self.is_wanted(&segment.name, names.get(position + 1)) {
+                if self.is_wanted(segment, names.get(position + 1)) {
                     let end = end(segment, files.segments.get(position + 1..).unwrap_or_default());
                     self.read(segment, end, |line| visit(chain, line))?;
                 }
@@ -39,10 +40,12 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// A segment holds records from its own day to the day on which the next one begins.
-    fn is_wanted(&self, name: &SegmentName, next: Option<&SegmentName>) -> bool {
+    /// A segment holds records from the day of its first line to the day on which the next one begins. Its name may have a
+    /// later day than its first line: a clock that was set back does not change the order of the names.
+    fn is_wanted(&self, segment: &files::Segment, next: Option<&SegmentName>) -> bool {
         let Some((first, last)) = self.days else { return true };
-        *name.day <= *last && next.is_none_or(|next| *next.day >= *first)
+        let begins = segment.opened_at.map_or(segment.name.day.clone(), time::day).min(segment.name.day.clone());
+        *begins <= *last && next.is_none_or(|next| *next.day >= *first)
     }
 
     fn read<E: From<io::Error>>(

@@ -37,6 +37,8 @@ pub(super) struct SegmentState {
     /// Segments come after it, and none of them says that it follows this one.
     orphan: bool,
     is_broken: bool,
+    /// The key that its `open` record names, if it is one of the given keys: only this key may sign its checkpoints.
+    key: Option<Verifier>,
 }
 
 impl SegmentState {
@@ -52,7 +54,13 @@ impl SegmentState {
             stop: false,
             orphan,
             is_broken: false,
+            key: None,
         }
+    }
+
+    /// The `open` record names this key.
+    pub(super) fn signed_by(&mut self, key: Option<&Verifier>) {
+        self.key = key.cloned();
     }
 
     pub(super) fn name(&self) -> &str {
@@ -184,11 +192,12 @@ impl SegmentState {
         keys: &[Verifier],
         findings: &mut Findings,
     ) -> Option<Timestamp> {
-        let checkpoint = match note::open(note, keys) {
+        let own = if keys.is_empty() { keys } else { self.key.as_slice() };
+        let checkpoint = match note::open(note, own) {
             Opened::Signed(checkpoint) => checkpoint,
             Opened::Unsigned(checkpoint) if keys.is_empty() => checkpoint,
             Opened::Unsigned(_) => {
-                self.broken("the checkpoint is not signed by the given key", findings);
+                self.broken("the checkpoint is not signed by the key that the segment names", findings);
                 return None;
             }
             Opened::Unreadable => {
@@ -207,5 +216,42 @@ impl SegmentState {
             return Some(checkpoint.time);
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::note::{Checkpoint, Signer};
+    use crate::audit::verify::finding::Grade;
+
+    /// An auditor who trusts the keys of two gateways: the owner of one key must not seal what the other gateway wrote.
+    #[test]
+    fn only_the_key_that_a_segment_names_signs_its_checkpoints() {
+        let signers = [(); 2].map(|()| Signer::generate().unwrap().0);
+        let keys = signers.each_ref().map(|signer| signer.verifier().clone());
+        let name = SegmentName::parse("2026-11-25.1a2b3c4d.001").unwrap();
+        for (signer, expected) in signers.iter().zip([Some(Timestamp(5)), None]) {
+            let (mut findings, mut segment) = (Findings::default(), SegmentState::new(&name, 0, Digest::ZERO, false));
+            let header = |seq, prev, kind| Header { seq, prev, at: Timestamp(5), kind };
+            let open = Digest::of(b"open");
+            segment.begin_line(&header(1, Digest::ZERO, "open"), &mut findings);
+            segment.signed_by(Some(&keys[0]));
+            segment.end_line(Some(Kind::Open), false, open, &mut findings);
+            let checkpoint = Checkpoint {
+                instance: name.instance.clone(),
+                segment: name.to_string(),
+                lines: segment.lines(),
+                root: segment.root(),
+                head: open,
+                seq: 1,
+                time: Timestamp(5),
+            };
+            let note = signer.sign(&checkpoint);
+            let line = String::from_utf8(checkpoint_line(&checkpoint, &note)).unwrap();
+            segment.begin_line(&header(2, open, "checkpoint"), &mut findings);
+            assert_eq!(segment.check_checkpoint(&line, &note, &keys, &mut findings), expected);
+            assert_eq!(findings.count(Grade::Broken), u64::from(expected.is_none()), "{:?}", findings.all());
+        }
     }
 }

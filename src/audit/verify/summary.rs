@@ -32,8 +32,8 @@ pub struct ChainSummary {
     pub retention_days: u64,
     /// The longest time between two checkpoints.
     pub checkpoint_interval_ms: u64,
-    /// The time of the first line that no checkpoint covers.
-    pub unsealed_since: Option<Timestamp>,
+    /// The time of the first line that no checkpoint covers, and the latest time since.
+    pub unsealed: Option<(Timestamp, Timestamp)>,
     /// The digest of the last line that was read.
     pub head: Option<Digest>,
     /// The last signed note that was read.

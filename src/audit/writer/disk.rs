@@ -35,7 +35,7 @@ pub(super) trait Storage: Send {
     /// Makes the file of a new segment.
     fn create(&mut self, name: &SegmentName) -> io::Result<Box<dyn SegmentFile>>;
     /// Removes the file of a segment of which no record counts.
-    fn remove(&mut self, name: &SegmentName);
+    fn remove(&mut self, name: &SegmentName) -> io::Result<()>;
     /// Removes old segments, see [`crate::audit::prune`].
     fn prune(&mut self, now: Timestamp, retention: Duration);
 }
@@ -169,8 +169,11 @@ impl Storage for Directory {
         Ok(Box::new(Segment { file, path, inode, name_checked: Instant::now() }))
     }
 
-    fn remove(&mut self, name: &SegmentName) {
-        let _ = fs::remove_file(self.path.join(name.file()));
+    fn remove(&mut self, name: &SegmentName) -> io::Result<()> {
+        match fs::remove_file(self.path.join(name.file())) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     }
 
     fn prune(&mut self, now: Timestamp, retention: Duration) {

@@ -64,6 +64,8 @@ pub(super) struct Writer {
     chain: Option<ChainEnd>,
     segment: Option<OpenSegment>,
     next_checkpoint: Instant,
+    /// When the first record was made that no checkpoint covers.
+    unsealed_since: Option<Timestamp>,
     /// The last line of the log that said that records cannot be written.
     warned: Option<Instant>,
 }
@@ -129,6 +131,7 @@ impl Writer {
             chain: None,
             segment: None,
             next_checkpoint: now,
+            unsealed_since: None,
             warned: None,
         }
     }
@@ -209,8 +212,11 @@ impl Writer {
         // After a failure, the disk is well only when it takes the lines.
         let is_awaited = self.queue.is_failing() || batch.entries.iter().any(|entry| entry.waiter.is_some());
         let durability = if is_awaited { self.settings.durability } else { Durability::Written };
-        // Records that waited for a disk are sealed at once: their times may span more than the interval.
-        let is_due = !batch.entries.is_empty() && Instant::now() >= self.next_checkpoint;
+        // Records that waited for a disk, or for a machine that was suspended, are sealed at once: their times may span more
+        // than the interval.
+        let since = self.unsealed_since.into_iter().chain(batch.oldest).min();
+        let spans = since.is_some_and(|since| self.clock.now().since(since) >= self.settings.checkpoint_interval);
+        let is_due = !batch.entries.is_empty() && (spans || Instant::now() >= self.next_checkpoint);
         let sealing = if is_due { Sealing::Sealed } else { Sealing::Unsealed };
         let first = self.write(batch.bodies(), durability, sealing).map_err(|unwritten| match unwritten {
             Unwritten::NotNow(error) => error,
@@ -221,6 +227,9 @@ impl Writer {
         })?;
         if let Some(segment) = self.segment.as_mut().filter(|_| !batch.entries.is_empty()) {
             segment.note_use();
+        }
+        if sealing == Sealing::Unsealed {
+            self.unsealed_since = since;
         }
         Ok(first)
     }
@@ -240,6 +249,7 @@ impl Writer {
         let Written { first, checkpoint } = segment.write(bodies, durability, seal)?;
         if let Some(checkpoint) = checkpoint {
             self.next_checkpoint = Instant::now() + self.settings.checkpoint_interval;
+            self.unsealed_since = None;
             self.queue.count(Kind::Checkpoint);
             self.queue.chain.sealed(checkpoint.sealed);
             segment.announce(checkpoint);
@@ -252,10 +262,10 @@ impl Writer {
     /// Leaves a segment behind that cannot be written any more.
     fn leave_segment(&mut self) {
         let (Some(segment), Some(chain)) = (self.segment.take(), self.chain.as_mut()) else { return };
-        if segment.is_unused() {
-            // Nothing in it counts. A disk that fails for an hour must not be filled with files that were never used.
-            self.storage.remove(&segment.name);
-        } else {
+        // Nothing counts in a segment that was never used. A disk that fails for an hour must not be filled with such files.
+        // If the file cannot be removed, the next segment must name it.
+        let is_gone = segment.is_unused() && self.storage.remove(&segment.name).is_ok();
+        if !is_gone {
             chain.end = Some(segment.end());
         }
     }
@@ -305,7 +315,7 @@ impl Writer {
         begun.map_err(|(Unwritten::NotNow(error) | Unwritten::SegmentLost(error))| {
             // Nothing of it counts yet; the next attempt begins another file.
             if let Some(segment) = self.segment.take() {
-                self.storage.remove(&segment.name);
+                let _ = self.storage.remove(&segment.name);
             }
             error
         })?;

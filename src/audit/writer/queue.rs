@@ -34,6 +34,8 @@ pub(super) struct Entry {
 pub(super) struct Batch {
     pub(super) bodies: Vec<u8>,
     pub(super) entries: Vec<Entry>,
+    /// When the first of them was made.
+    pub(super) oldest: Option<Timestamp>,
 }
 
 impl Batch {
@@ -51,6 +53,7 @@ impl Batch {
     fn clear(&mut self) {
         self.bodies.clear();
         self.entries.clear();
+        self.oldest = None;
     }
 }
 
@@ -179,6 +182,7 @@ impl Queue {
             return false;
         }
         append_body(&mut state.waiting.bodies, at, record);
+        state.waiting.oldest.get_or_insert(at);
         let end = state.waiting.bodies.len();
         let is_urgent = waiter.is_some() || end >= MAX_LINGERING;
         state.waiting.entries.push(Entry { end, waiter });

@@ -31,6 +31,8 @@ struct Disk {
     fail_checkpoint: bool,
     synced: usize,
     gone: bool,
+    /// No file can be removed.
+    keeps_files: bool,
 }
 
 #[derive(Clone, Default)]
@@ -57,8 +59,13 @@ impl Storage for TestStorage {
         Ok(Box::new(TestFile { disk: self.clone(), name: name.clone() }))
     }
 
-    fn remove(&mut self, name: &SegmentName) {
-        self.0.lock().unwrap().files.retain(|(known, _)| known != name);
+    fn remove(&mut self, name: &SegmentName) -> io::Result<()> {
+        let mut disk = self.0.lock().unwrap();
+        if disk.keeps_files {
+            return Err(ErrorKind::ReadOnlyFilesystem.into());
+        }
+        disk.files.retain(|(known, _)| known != name);
+        Ok(())
     }
 
     fn prune(&mut self, _: Timestamp, _: Duration) {}
@@ -312,6 +319,24 @@ fn rotation_by_size_and_by_day_loses_nothing() {
     let cause = |lines: &Vec<String>| serde_json::from_str::<Open<'_>>(&lines[0]).unwrap().cause.into_owned();
     let causes: Vec<_> = segments.iter().map(cause).collect();
     assert!(causes[0] == "start" && causes[1..].iter().all(|cause| cause == "rotation"), "{causes:?}");
+}
+
+/// A segment that was begun after a failure fails too, and cannot be removed. Its lines are written again: the next segment
+/// must say that they do not count.
+#[test]
+fn a_segment_that_cannot_be_removed_is_named_by_the_next_one() {
+    let running = Running::start(Durability::Synced, u64::MAX);
+    running.record_and_wait(1);
+    running.disk.0.lock().unwrap().keeps_files = true;
+    let fails = std::iter::repeat_with(|| Step::Fail(ErrorKind::Other)).take(2);
+    running.disk.0.lock().unwrap().syncs.extend(fails);
+    running.record_and_wait(2);
+    let [first, second, third] = &running.end()[..] else { panic!() };
+    assert_eq!(kinds(second), ["open", "checkpoint", "store"]);
+    assert_eq!(kinds(third), ["open", "checkpoint", "store", "close", "checkpoint"]);
+    let before = serde_json::from_str::<Open<'_>>(&third[0]).unwrap().before.unwrap();
+    assert!(before.segment.ends_with(".002") && before.tail.is_some(), "{before:?}");
+    assert_chained(&[&first[..3], &second[..2], third]);
 }
 
 /// Callouts may be refused after such a failure, so the writer cannot wait for the next record.
