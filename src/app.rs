@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tracing::Dispatch;
 
@@ -286,7 +287,8 @@ impl App {
                 worker.run(listeners.collect::<io::Result<Vec<_>>>()?).await;
                 Ok(())
             };
-            thread_until_gone(&format!("worker-{number}"), &self.dispatch, work, alive.clone())
+            let runtime = worker_runtime(&self.active.current().services)?;
+            thread_until_gone(&format!("worker-{number}"), &self.dispatch, runtime, work, alive.clone())
         };
         shares.map(start).collect()
     }
@@ -418,19 +420,30 @@ fn thread(
     dispatch: &Dispatch,
     work: impl Future<Output = io::Result<()>> + Send + 'static,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
-    thread_until_gone(name, dispatch, work, ())
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    thread_until_gone(name, dispatch, runtime, work, ())
 }
 
-/// The same; drops `held` when nothing of the work is left. Requests that are cut are recorded when their tasks end with the
-/// runtime, which is after `work`.
+/// The runtime of a worker. When it has nothing to do, it wakes the writer of the audit log for its callouts.
+fn worker_runtime(services: &Arc<Services>) -> io::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    if services.audit.log().is_some() {
+        let services = Arc::clone(services);
+        builder.on_thread_park(move || services.audit.before_park());
+    }
+    builder.enable_all().build()
+}
+
+/// The same with this runtime; drops `held` when nothing of the work is left. Requests that are cut are recorded when their
+/// tasks end with the runtime, which is after `work`.
 fn thread_until_gone(
     name: &str,
     dispatch: &Dispatch,
+    runtime: Runtime,
     work: impl Future<Output = io::Result<()>> + Send + 'static,
     held: impl Send + 'static,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     let dispatch = dispatch.clone();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         let _log = tracing::dispatcher::set_default(&dispatch);
         let outcome = runtime.block_on(work);

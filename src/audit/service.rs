@@ -465,6 +465,11 @@ impl Audit {
         }
     }
 
+    /// To be called by a thread whenever it has nothing to do. Its callouts then wake the writer together.
+    pub fn before_park(&self) {
+        self.queue.before_park();
+    }
+
     /// Whether records cannot be written at the moment.
     pub fn is_failing(&self) -> bool {
         self.queue.is_failing()

@@ -79,6 +79,13 @@ impl AuditTrail {
         self.0.as_ref().map(|trail| &*trail.audit)
     }
 
+    /// To be called by a worker whenever it has nothing to do.
+    pub fn before_park(&self) {
+        if let Some(audit) = self.log() {
+            audit.before_park();
+        }
+    }
+
     /// Whether there is a log and it cannot be written.
     pub fn is_failing(&self) -> bool {
         self.log().is_some_and(Audit::is_failing)

@@ -1,5 +1,9 @@
 //! The queue between the gateway and the writer: records wait here in order. Nothing here waits for a disk.
+//!
+//! To wake a thread costs more than to write a record. So a worker wakes the writer once for all callouts that it has judged
+//! one after the other, when it has nothing else to do ([`Queue::before_park`]).
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -21,6 +25,11 @@ const RESERVE: usize = 8 << 20;
 const LINGER: Duration = Duration::from_millis(5);
 /// They wait for no longer if there are so many bytes.
 const MAX_LINGERING: usize = 256 << 10;
+
+thread_local! {
+    /// Whether this thread calls [`Queue::before_park`] before it waits.
+    static WAKES_BEFORE_PARK: Cell<bool> = const { Cell::new(false) };
+}
 
 /// A waiting record: where its body ends, and the callout that waits for it.
 #[derive(Debug)]
@@ -112,6 +121,8 @@ impl Idle {
 pub(crate) struct Queue {
     state: Mutex<State>,
     work: Condvar,
+    /// A worker will wake the writer when it has nothing else to do.
+    wake_is_due: AtomicBool,
     progress: Condvar,
     max_waiting: usize,
     /// Records of each kind that were taken.
@@ -140,6 +151,7 @@ impl Queue {
         Self {
             state: Mutex::default(),
             work: Condvar::new(),
+            wake_is_due: AtomicBool::new(false),
             progress: Condvar::new(),
             max_waiting,
             taken: [const { AtomicU64::new(0) }; Kind::ALL.len()],
@@ -188,15 +200,38 @@ impl Queue {
         state.waiting.entries.push(Entry { end, waiter });
         state.is_urgent |= is_urgent;
         let wakes = state.idle.ends_with(is_urgent);
-        if wakes {
+        // A writer that lingers looks for records by itself: a worker that never has nothing to do cannot keep it waiting.
+        let wakes_later = wakes && state.idle == Idle::Lingering && WAKES_BEFORE_PARK.get();
+        if wakes && !wakes_later {
             state.idle = Idle::No;
         }
         drop(state);
         count(&self.taken, kind);
-        if wakes {
+        if wakes_later {
+            self.wake_is_due.store(true, Ordering::Relaxed);
+        } else if wakes {
             self.work.notify_one();
         }
         true
+    }
+
+    /// To be called by a thread whenever it has nothing to do: wakes the writer if callouts wait. From the first call on, the
+    /// callouts of this thread wake the writer here only, unless it is asleep.
+    pub(crate) fn before_park(&self) {
+        WAKES_BEFORE_PARK.set(true);
+        // Read first: this is called often.
+        if !self.wake_is_due.load(Ordering::Relaxed) || !self.wake_is_due.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let mut state = self.lock();
+        let wakes = state.idle.ends_with(state.is_urgent);
+        if wakes {
+            state.idle = Idle::No;
+        }
+        drop(state);
+        if wakes {
+            self.work.notify_one();
+        }
     }
 
     /// Waits for records until `deadline`, and takes all that there are. Records for which no callout waits come together.
@@ -325,5 +360,37 @@ impl Queue {
 fn count(counters: &[AtomicU64; Kind::ALL.len()], kind: Kind) {
     if let Some(counter) = counters.get(kind.index()) {
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::record::Store;
+
+    /// Pushes the record of a callout. Returns whether the writer, which waits like this, was woken at once.
+    fn wakes_at_once(queue: &Queue, idle: Idle) -> bool {
+        queue.lock().idle = idle;
+        let record = Record::Store(Store { state: "lost".into(), since: Timestamp(1) });
+        assert!(queue.push_and_wait(Timestamp(1), &record).is_some());
+        queue.lock().idle == Idle::No
+    }
+
+    #[test]
+    fn the_callouts_of_a_worker_wake_the_writer_together() {
+        let queue = Queue::default();
+        assert!(wakes_at_once(&queue, Idle::Lingering), "this thread does not say when it has nothing to do");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                queue.before_park();
+                assert!(!wakes_at_once(&queue, Idle::Lingering));
+                assert!(!wakes_at_once(&queue, Idle::Lingering));
+                queue.before_park();
+                assert_eq!(queue.lock().idle, Idle::No, "woken");
+                // Nothing would end its sleep if this thread never had nothing to do.
+                assert!(wakes_at_once(&queue, Idle::Asleep));
+            });
+        });
+        assert!(wakes_at_once(&queue, Idle::Lingering), "another thread is not concerned");
     }
 }
