@@ -1,17 +1,20 @@
 //! The gateway as a process, on a socket that is held here.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use previewgate::audit::note::Signer;
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixDatagram;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::program::built_beside;
@@ -30,7 +33,11 @@ pub(crate) struct Gateway {
     upstream: SocketAddr,
     reloads: usize,
     child: Child,
+    warnings: Warnings,
 }
+
+/// How often each warning and error was logged, by its message.
+type Warnings = Arc<Mutex<BTreeMap<String, u64>>>;
 
 impl Gateway {
     /// Starts the program that was built beside this one.
@@ -41,8 +48,9 @@ impl Gateway {
         let address = listener.local_addr().unwrap();
         prepare_audit(directory.path());
         configure(&directory, upstream, 0);
-        let child = spawn(&listener, &directory);
-        let gateway = Self { address, listener, directory, ear, upstream, reloads: 0, child };
+        let warnings = Warnings::default();
+        let child = spawn(&listener, &directory, &warnings);
+        let gateway = Self { address, listener, directory, ear, upstream, reloads: 0, child, warnings };
         gateway.ready().await;
         gateway
     }
@@ -58,7 +66,7 @@ impl Gateway {
     /// Ends it orderly and starts it again; meanwhile clients wait in the backlog.
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
-        self.child = spawn(&self.listener, &self.directory);
+        self.child = spawn(&self.listener, &self.directory, &self.warnings);
         self.ready().await;
     }
 
@@ -78,6 +86,13 @@ impl Gateway {
     /// Where its audit log is, and the key that signs it.
     pub(crate) fn audit(&self) -> (PathBuf, PathBuf) {
         (self.directory.path().join("audit"), self.directory.path().join("audit.key"))
+    }
+
+    /// Prints the warnings and errors of all processes: an answer may be lost because a drain took too long.
+    pub(crate) fn print_warnings(&self) {
+        for (message, count) in &*self.warnings.lock().unwrap() {
+            println!("log: {count:>6} {message}");
+        }
     }
 
     /// Resident memory in KiB.
@@ -103,18 +118,33 @@ impl Gateway {
     }
 }
 
-fn spawn(listener: &TcpListener, directory: &TempDir) -> Child {
+/// Reads a log to its end.
+async fn count_warnings(log: ChildStdout, warnings: Warnings) {
+    let mut lines = BufReader::new(log).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if !(line.contains("\"WARN\"") || line.contains("\"ERROR\"")) {
+            continue;
+        }
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+        let message = line["message"].as_str().unwrap_or("a line that is no JSON").to_owned();
+        *warnings.lock().unwrap().entry(message).or_default() += 1;
+    }
+}
+
+fn spawn(listener: &TcpListener, directory: &TempDir, warnings: &Warnings) -> Child {
     let program = built_beside();
-    Command::new("sh")
+    let mut child = Command::new("sh")
         .args(["-c", RUN])
         .arg(program)
         .arg(directory.path().join("previewgate.toml"))
         .env("NOTIFY_SOCKET", directory.path().join("notify"))
         .stdin(OwnedFd::from(listener.try_clone().unwrap()))
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .unwrap()
+        .unwrap();
+    tokio::spawn(count_warnings(child.stdout.take().unwrap(), Arc::clone(warnings)));
+    child
 }
 
 /// The directory and the key of the audit log.

@@ -50,7 +50,8 @@ impl Ledger {
 
     pub(crate) fn lost(&self, what: &str) {
         self.lost.fetch_add(1, Ordering::Relaxed);
-        println!("LOST: {what}");
+        let when = if self.epoch().is_multiple_of(2) { "while one gateway served" } else { "during a restart" };
+        println!("LOST ({when}): {what}");
     }
 
     pub(crate) fn wrong(&self, what: &str) {
@@ -116,6 +117,7 @@ impl Ledger {
         let resident = self.resident.lock().unwrap();
         let (least, most) = (resident.iter().min().copied(), resident.iter().max().copied());
         println!("RSS from {} to {} KiB", least.unwrap_or(0), most.unwrap_or(0));
+        println!("{} answers lost, {} callouts sent twice, {} verdicts or records wrong", bad[0], bad[1], bad[2]);
         println!("{}", if bad == [0; 3] { "fine" } else { "NOT FINE" });
         if bad == [0; 3] { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }

@@ -99,6 +99,7 @@ async fn main() -> ExitCode {
     ledger.look(&simulator.handle().journal());
     println!("{}", ledger.row(begun.elapsed(), gateway.resident()));
     gateway.stop().await;
+    gateway.print_warnings();
     proof::check(&ledger, &gateway.audit());
     ledger.verdict()
 }

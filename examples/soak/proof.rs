@@ -31,15 +31,26 @@ pub(crate) fn check(ledger: &Ledger, (directory, key): &(PathBuf, PathBuf)) {
     for serial in answered.filter(|serial| !arrived.contains(serial)) {
         ledger.wrong(&format!("callout {serial} was answered, and did not arrive"));
     }
-    let failed = forwarded.iter().filter(|(serial, result)| *result == "failed" && !arrived.contains(serial)).count();
+    for (serial, _) in forwarded.iter().filter(|(serial, result)| *result == "not_sent" && arrived.contains(serial)) {
+        ledger.wrong(&format!("callout {serial} was recorded as not sent, and arrived"));
+    }
+    let missing =
+        |wanted| forwarded.iter().filter(|(serial, result)| *result == wanted && !arrived.contains(serial)).count();
+    let (not_sent, failed) = (missing("not_sent"), missing("failed"));
+    let sum = arrived.len() + not_sent + failed;
+    if sum != forwarded.len() {
+        ledger.wrong(&format!("{} callouts were forwarded, and {sum} are accounted for", forwarded.len()));
+    }
     println!(
-        "audit: {:?}; {} decisions, {} derived again; {} forwarded = {} arrived + {} not sent + {failed} failed on the way",
+        "audit: {:?}; {} decisions, {} derived again; {} forwarded {} {} arrived + {not_sent} not sent + {failed} failed on the \
+         way; {} without outcome",
         verification.result(),
         decisions.by_reason.values().sum::<u64>(),
         decisions.derived,
         forwarded.len(),
+        if sum == forwarded.len() { "=" } else { "!=" },
         arrived.len(),
-        forwarded.values().filter(|result| *result == "not_sent").count(),
+        decisions.open,
     );
 }
 

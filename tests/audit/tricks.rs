@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,9 +81,9 @@ fn a_chain_that_is_cut_where_a_gateway_had_stopped_is_found_by_the_anchor_only()
     }
     let directory = site.path("a");
     let anchor = anchor_of(&directory);
-    assert_proved(&verify_with(&[directory.clone()], &site.keys, Some(&anchor)));
+    assert_proved(&verify_with(from_ref(&directory), &site.keys, Some(&anchor)));
     std::fs::remove_file(segments(&directory).pop().unwrap()).unwrap();
-    assert_proved(&verify_with(&[directory.clone()], &site.keys, None));
+    assert_proved(&verify_with(from_ref(&directory), &site.keys, None));
     assert_broken(&verify_with(&[directory], &site.keys, Some(&anchor)), "cut off");
 }
 
@@ -104,7 +105,7 @@ fn other_line_ends_and_bytes_after_the_end_are_found_in_each_segment() {
             ("a byte order mark", [b"\xef\xbb\xbf", &original[..]].concat()),
         ] {
             std::fs::write(&segment, content).unwrap();
-            let verification = verify_with(&[directory.clone()], &site.keys, None);
+            let verification = verify_with(from_ref(&directory), &site.keys, None);
             assert_eq!(verification.result(), Proof::Broken, "{change} in {name}");
             let mut broken = verification.findings.of(Grade::Broken);
             assert!(broken.any(|finding| finding.file == name && finding.seq.is_some()), "{change} in {name}");
@@ -123,7 +124,7 @@ fn zeros_that_a_power_failure_leaves_are_no_sign_of_tampering() {
     let lines: Vec<&str> = content.split_inclusive('\n').collect();
     let cut = lines[..lines.len() - 3].concat();
     std::fs::write(&last, [cut.as_bytes(), &[0; 517]].concat()).unwrap();
-    assert_eq!(verify_with(&[directory.clone()], &site.keys, None).result(), Proof::Incomplete);
+    assert_eq!(verify_with(from_ref(&directory), &site.keys, None).result(), Proof::Incomplete);
     let mut gateway = site.gateway("a");
     work(&mut gateway, 900);
     gateway.stop();
@@ -141,7 +142,7 @@ fn a_segment_may_be_a_link_and_nothing_else_but_a_file() {
     let moved = elsewhere.join("moved");
     std::fs::rename(&segment, &moved).unwrap();
     symlink(&moved, &segment).unwrap();
-    assert_proved(&verify_with(&[directory.clone()], &site.keys, None));
+    assert_proved(&verify_with(from_ref(&directory), &site.keys, None));
     // The same directory by two names is one.
     symlink(&directory, site.path("again")).unwrap();
     assert_proved(&verify_with(&[directory.clone(), site.path("again"), directory.join(".")], &site.keys, None));
@@ -155,13 +156,13 @@ fn a_segment_may_be_a_link_and_nothing_else_but_a_file() {
         let _ = std::fs::remove_file(&path);
         // Nothing must wait for a pipe.
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-        assert_broken(&verify_with(&[directory.clone()], &site.keys, None), "is not a file");
+        assert_broken(&verify_with(from_ref(&directory), &site.keys, None), "is not a file");
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
-        assert_broken(&verify_with(&[directory.clone()], &site.keys, None), "is not a file");
+        assert_broken(&verify_with(from_ref(&directory), &site.keys, None), "is not a file");
         std::fs::remove_dir(&path).unwrap();
         symlink(elsewhere.join("nothing"), &path).unwrap();
-        assert_broken(&verify_with(&[directory.clone()], &site.keys, None), "is a link to nothing");
+        assert_broken(&verify_with(from_ref(&directory), &site.keys, None), "is a link to nothing");
         std::fs::remove_file(&path).unwrap();
         kept.into_iter().for_each(|content| std::fs::write(&path, content).unwrap());
     }
@@ -248,15 +249,15 @@ fn a_directory_from_a_backup_that_is_older_than_the_anchor_is_broken() {
     work(&mut gateway, 2);
     gateway.stop();
     let anchor = anchor_of(&directory);
-    assert_proved(&verify_with(&[directory.clone()], &site.keys, Some(&anchor)));
+    assert_proved(&verify_with(from_ref(&directory), &site.keys, Some(&anchor)));
     let restored = site.path("backup");
-    assert_broken(&verify_with(&[restored.clone()], &site.keys, Some(&anchor)), "cut off");
+    assert_broken(&verify_with(from_ref(&restored), &site.keys, Some(&anchor)), "cut off");
     // The gateway goes on with it, further than the anchor.
     let mut gateway = site.gateway("backup");
     (3..8).for_each(|control_id| work(&mut gateway, control_id));
     gateway.stop();
-    assert_proved(&verify_with(&[restored.clone()], &site.keys, None));
-    assert_broken(&verify_with(&[restored.clone()], &site.keys, Some(&anchor)), "is not the one that the anchor");
+    assert_proved(&verify_with(from_ref(&restored), &site.keys, None));
+    assert_broken(&verify_with(from_ref(&restored), &site.keys, Some(&anchor)), "is not the one that the anchor");
     // Beside what was saved of the lost part.
     assert_broken(&verify_with(&[directory, restored], &site.keys, None), "two segments have this name");
 }
