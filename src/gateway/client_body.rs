@@ -15,7 +15,7 @@ use super::context::RequestContext;
 use super::error::GatewayError;
 use super::read_whole::{Unread, read_whole};
 use crate::config::Limits;
-use crate::upstream::{RequestBody, StreamedBody};
+use crate::upstream::RequestBody;
 
 /// A client's request until its operation takes it. The futures on the way refer to it: each that held it itself would
 /// be larger by its size.
@@ -24,7 +24,8 @@ pub(super) struct ClientRequest(Option<Request<ClientBody>>);
 impl ClientRequest {
     /// A request that has just arrived.
     pub(super) fn new(request: Request<Incoming>, context: &Arc<RequestContext>) -> Self {
-        Self(Some(request.map(|incoming| ClientBody { incoming, context: Arc::clone(context) })))
+        let body = |incoming| ClientBody { beginning: Bytes::new(), incoming, context: Arc::clone(context) };
+        Self(Some(request.map(body)))
     }
 
     /// The request, for the one operation that handles it.
@@ -46,6 +47,8 @@ pub(super) enum BodyRead {
 
 /// The body of a client's request. It counts its bytes in the context of the request.
 pub(super) struct ClientBody {
+    /// What an attempt to read it whole has read.
+    beginning: Bytes,
     incoming: Incoming,
     context: Arc<RequestContext>,
 }
@@ -53,7 +56,10 @@ pub(super) struct ClientBody {
 impl ClientBody {
     /// The same body for the upstream, forwarded as it arrives.
     pub(super) fn streamed(self) -> RequestBody {
-        if self.is_end_stream() { RequestBody::Whole(Bytes::new()) } else { RequestBody::Streamed(self.boxed()) }
+        if self.is_end_stream() {
+            return RequestBody::Whole(Bytes::new());
+        }
+        RequestBody::Streamed(self.map_err(Into::into).boxed_unsync())
     }
 
     /// Reads the body whole if it is not longer than `max` bytes, within `limits.callout_body_timeout`.
@@ -64,16 +70,13 @@ impl ClientBody {
         match tokio::time::timeout(limits.callout_body_timeout, read_whole(&mut self, max)).await {
             Ok(Ok(bytes)) => Ok(BodyRead::Whole(bytes)),
             Ok(Err(Unread::TooLarge(beginning))) => {
-                Ok(BodyRead::TooLarge(RequestBody::Resumed(Some(beginning), self.boxed())))
+                self.beginning = beginning;
+                Ok(BodyRead::TooLarge(self.streamed()))
             }
             // The client cannot read the response any more, but the log holds it.
             Ok(Err(Unread::Broken(error))) => Err(GatewayError::incomplete_body(&error)),
             Err(_) => Err(GatewayError::BodyTimeout),
         }
-    }
-
-    fn boxed(self) -> StreamedBody {
-        self.map_err(Into::into).boxed_unsync()
     }
 }
 
@@ -83,6 +86,9 @@ impl Body for ClientBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let body = self.get_mut();
+        if !body.beginning.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut body.beginning)))));
+        }
         let frame = ready!(Pin::new(&mut body.incoming).poll_frame(cx));
         if let Some(Ok(frame)) = &frame {
             let bytes = frame.data_ref().map_or(0, Bytes::len);
@@ -92,10 +98,10 @@ impl Body for ClientBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.beginning.is_empty() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        SizeHint::with_exact(self.beginning.len() as u64) + self.incoming.size_hint()
     }
 }

@@ -1,6 +1,6 @@
 //! Header fields that belong to one connection only, and those that a proxy adds (RFC 9110 7.6).
 
-use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request;
 use http::{Response, Version};
 
@@ -47,20 +47,20 @@ pub(super) fn ask_for_readable(headers: &mut HeaderMap) {
 
 /// Makes sure that the gateway can undo the content coding of the response.
 pub(super) fn ask_for_known_codings(headers: &mut HeaderMap) {
-    if let Entry::Occupied(mut accepted) = headers.entry(header::ACCEPT_ENCODING) {
-        let asks_for = |coding: &str| {
-            let mut values = accepted.iter().filter_map(|value| value.to_str().ok());
-            values.any(|value| value.split(',').any(|item| token(item).eq_ignore_ascii_case(coding)))
-        };
-        let known = |item: &str| {
-            let coding = token(item);
-            ["", "gzip", "deflate", "identity"].iter().any(|known| coding.eq_ignore_ascii_case(known))
-        };
-        let readable = accepted.iter().all(|value| value.to_str().is_ok_and(|value| value.split(',').all(known)));
-        if !readable {
-            let narrowed = if asks_for("gzip") { "gzip" } else { "identity" };
-            accepted.insert(HeaderValue::from_static(narrowed));
-        }
+    let accepted = headers.get_all(header::ACCEPT_ENCODING);
+    let asks_for = |coding: &str| {
+        let mut values = accepted.iter().filter_map(|value| value.to_str().ok());
+        values.any(|value| value.split(',').any(|item| token(item).eq_ignore_ascii_case(coding)))
+    };
+    let known = |item: &str| {
+        let coding = token(item);
+        ["", "gzip", "deflate", "identity"].iter().any(|known| coding.eq_ignore_ascii_case(known))
+    };
+    let readable = accepted.iter().all(|value| value.to_str().is_ok_and(|value| value.split(',').all(known)));
+    // The entry is not touched without need: to ask for the entry of a field that is absent enlarges the map.
+    if !readable {
+        let narrowed = if asks_for("gzip") { "gzip" } else { "identity" };
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(narrowed));
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::Instant;
@@ -44,8 +44,9 @@ pub struct UpstreamResponse {
 /// its size.
 pub struct Unsent {
     request: Option<Request<RequestBody>>,
-    /// The `Host` that the client sent.
-    client_host: Option<HeaderValue>,
+    /// Whether the client sent a `Host`. Its value is not kept: it would keep the buffer that the head was read into, as
+    /// long as a poll is held.
+    has_host: bool,
 }
 
 /// The outcome of an attempt at one endpoint, or at each of a route.
@@ -58,9 +59,9 @@ pub(super) enum Outcome {
 
 impl Unsent {
     /// A request whose target is in origin form.
-    pub fn new(mut request: Request<RequestBody>) -> Self {
-        let client_host = request.headers_mut().remove(header::HOST);
-        Self { request: Some(request), client_host }
+    pub fn new(request: Request<RequestBody>) -> Self {
+        let has_host = request.headers().contains_key(header::HOST);
+        Self { request: Some(request), has_host }
     }
 }
 
@@ -119,10 +120,9 @@ impl Client {
         let (Some(endpoint), Some(pool)) = (self.upstream.endpoints.get(position), self.pools.get(position)) else {
             return Outcome::NotSent(no_endpoint());
         };
-        if let Some(request) = &mut unsent.request {
-            let client_host = unsent.client_host.as_ref().filter(|_| self.upstream.settings.preserve_host);
-            let host = client_host.unwrap_or(&endpoint.authority).clone();
-            request.headers_mut().insert(header::HOST, host);
+        let keeps_host = unsent.has_host && self.upstream.settings.preserve_host;
+        if let Some(request) = unsent.request.as_mut().filter(|_| !keeps_host) {
+            request.headers_mut().insert(header::HOST, endpoint.authority.clone());
         }
         let now = Instant::now();
         // A pooled connection that turns out to be closed gives the request back. The next one may be good.

@@ -22,8 +22,6 @@ pub enum RequestBody {
     Whole(Bytes),
     /// Streamed from the client.
     Streamed(StreamedBody),
-    /// The beginning has been read, the rest is streamed.
-    Resumed(Option<Bytes>, StreamedBody),
 }
 
 impl Body for RequestBody {
@@ -34,33 +32,21 @@ impl Body for RequestBody {
         match self.get_mut() {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Resumed(beginning @ Some(_), _) => Poll::Ready(beginning.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Streamed(body) | Self::Resumed(None, body) => Pin::new(body).poll_frame(cx),
+            Self::Streamed(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_empty(),
-            Self::Streamed(body) | Self::Resumed(None, body) => body.is_end_stream(),
-            Self::Resumed(Some(_), _) => false,
+            Self::Streamed(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Streamed(body) | Self::Resumed(None, body) => body.size_hint(),
-            Self::Resumed(Some(beginning), body) => {
-                let rest = body.size_hint();
-                let length = beginning.len() as u64;
-                let mut hint = SizeHint::new();
-                hint.set_lower(rest.lower().saturating_add(length));
-                if let Some(upper) = rest.upper() {
-                    hint.set_upper(upper.saturating_add(length));
-                }
-                hint
-            }
+            Self::Streamed(body) => body.size_hint(),
         }
     }
 }
@@ -88,9 +74,7 @@ impl TrackedBody {
     pub(super) fn new(body: RequestBody) -> Self {
         let progress = match body {
             RequestBody::Whole(_) => None,
-            RequestBody::Streamed(_) | RequestBody::Resumed(..) => {
-                Some(Arc::new(SendProgress(Mutex::new(Stage::AwaitsUpstream(Instant::now())))))
-            }
+            RequestBody::Streamed(_) => Some(Arc::new(SendProgress(Mutex::new(Stage::AwaitsUpstream(Instant::now()))))),
         };
         Self { body, progress }
     }

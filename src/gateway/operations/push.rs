@@ -113,7 +113,7 @@ impl Admitted {
     fn text(&self, max: usize) -> Option<Cow<'_, [u8]>> {
         match &self.body {
             RequestBody::Whole(bytes) => content::decoded(&self.head.headers, bytes, max).ok(),
-            RequestBody::Streamed(_) | RequestBody::Resumed(..) => None,
+            RequestBody::Streamed(_) => None,
         }
     }
 
@@ -144,7 +144,7 @@ async fn record_and_post(
             let arrival = Arrival { meant_for: agent, delivery: form.delivery(), began: services.ledger.moment() };
             record_body(context, &head.headers, bytes, arrival)
         }
-        RequestBody::Streamed(_) | RequestBody::Resumed(..) => {
+        RequestBody::Streamed(_) => {
             services.metrics.events.body_unread();
             context.warn_about_events("push is too large to be looked into: its previews are unknown");
             RecordedEvents::default()
