@@ -66,7 +66,7 @@ impl Filter {
     pub(super) fn apply(&self, recorder: &FlightRecorder) -> Vec<Arc<Decision>> {
         let wanted = |decision: &Arc<Decision>| {
             self.agent.is_none_or(|agent| decision.agent_id == Some(agent))
-                && self.id.as_deref().is_none_or(|id| *decision.request_id == *id || decision.id.to_string() == id)
+                && self.id.as_deref().is_none_or(|id| decision.request_id() == id || decision.id.to_string() == id)
                 && self.reason.is_none_or(|reason| decision.reason == reason)
         };
         recorder.decisions().into_iter().filter(wanted).take(self.limit.unwrap_or(MAX_DECISIONS)).collect()
@@ -139,7 +139,7 @@ fn as_json(decision: &Decision) -> Value {
     };
     add("ts", json!(humantime::format_rfc3339_millis(decision.at).to_string()));
     add("id", json!(decision.id.to_string()));
-    add("request_id", json!(decision.request_id));
+    add("request_id", json!(decision.request_id()));
     add("agent_id", json!(decision.agent_id.map(AgentId::as_u32)));
     add("control_id", json!(decision.control_id.map(|id| id.0)));
     add("called", json!(decision.called.map(|number| number.to_string())));

@@ -14,7 +14,8 @@ pub(super) fn tell(out: &mut dyn Write, style: Style, decisions: &[Arc<Decision>
     };
     // The newest comes first.
     let Some(decision) = decisions.iter().rev().find(is_example) else { return Ok(()) };
-    let step = decision.request_id.strip_prefix("demo-").unwrap_or_default().trim_start_matches('0');
+    let request_id = decision.request_id();
+    let step = request_id.strip_prefix("demo-").unwrap_or_default().trim_start_matches('0');
     let heading = format!("One refusal in words: step {step}");
     writeln!(out, "\n{}", style.paint(Colour::Bold, &heading))?;
     for line in sentences(decision, style) {

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, header};
 use http_body::Body;
 use tokio::time::Instant;
 
+use super::finish_on_drop::Commitment;
 use super::headers::{GUID, REQUEST_ID};
 use super::proxy_chain::ProxyChain;
 use super::request_ids::{IdText, RequestId};
@@ -49,8 +50,16 @@ pub(super) struct RequestContext {
     pub(super) classified: Classified,
     /// When the head arrived.
     pub(super) started: Instant,
-    /// The bytes of the request body so far: the only thing here that changes.
+    /// The bytes of the request body so far. This and the commitment are the only things here that change.
     pub(super) received: AtomicU64,
+    /// Whether the request must be finished if its client leaves.
+    pub(super) commitment: Commitment,
+}
+
+impl AsRef<Commitment> for RequestContext {
+    fn as_ref(&self) -> &Commitment {
+        &self.commitment
+    }
 }
 
 impl RequestContext {
@@ -92,6 +101,7 @@ impl RequestContext {
             classified,
             started: Instant::now(),
             received: AtomicU64::new(0),
+            commitment: Commitment::default(),
         }
     }
 

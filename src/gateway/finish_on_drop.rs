@@ -44,13 +44,23 @@ impl Default for KeptPolls {
 /// A future that goes on in the background when it is dropped unfinished after [`Commitment::must_finish`].
 pub struct FinishOnDrop<T: Send + 'static> {
     work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
-    commitment: Commitment,
+    owner: Owner,
     kept: KeptPolls,
 }
 
+/// What has the commitment of the work. For a request this is its context, so that the commitment is no allocation of its
+/// own.
+type Owner = Arc<dyn AsRef<Commitment> + Send + Sync>;
+
 /// The work's own view: it says when it must be finished, and learns whether the client has left.
-#[derive(Clone, Debug, Default)]
-pub struct Commitment(Arc<AtomicU8>);
+#[derive(Debug, Default)]
+pub struct Commitment(AtomicU8);
+
+impl AsRef<Self> for Commitment {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
 
 impl Commitment {
     /// From here on the work goes on for a moment after the client has left.
@@ -74,11 +84,9 @@ impl Commitment {
 }
 
 impl<T: Send + 'static> FinishOnDrop<T> {
-    /// Wraps the future that `work` makes.
-    pub fn new<F: Future<Output = T> + Send + 'static>(kept: &KeptPolls, work: impl FnOnce(Commitment) -> F) -> Self {
-        let commitment = Commitment::default();
-        let work = Some(Box::pin(work(commitment.clone())) as Pin<Box<dyn Future<Output = T> + Send>>);
-        Self { work, commitment, kept: kept.clone() }
+    /// Wraps `work`, whose commitment `owner` has.
+    pub fn new(kept: &KeptPolls, owner: Owner, work: impl Future<Output = T> + Send + 'static) -> Self {
+        Self { work: Some(Box::pin(work)), owner, kept: kept.clone() }
     }
 }
 
@@ -98,15 +106,15 @@ impl<T: Send + 'static> Drop for FinishOnDrop<T> {
         let Some(work) = self.work.take() else { return };
         // Without a runtime the process is ending, and the work with it.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let before = self.commitment.0.fetch_or(DETACHED, Ordering::Relaxed);
+        let before = (*self.owner).as_ref().0.fetch_or(DETACHED, Ordering::Relaxed);
         if before & MUST_FINISH != 0 {
             runtime.spawn(work);
         } else if before & KEEP != 0
             && let Ok(place) = Arc::clone(&self.kept.0).try_acquire_owned()
         {
-            let commitment = self.commitment.clone();
+            let owner = Arc::clone(&self.owner);
             runtime.spawn(async move {
-                finish_or_drop(work, &commitment).await;
+                finish_or_drop(work, (*owner).as_ref()).await;
                 drop(place);
             });
         }
@@ -135,7 +143,8 @@ mod tests {
     async fn committed_work_is_finished_after_its_owner_has_dropped_it() {
         let (start, started) = oneshot::channel::<()>();
         let (done, finished) = oneshot::channel();
-        let work = FinishOnDrop::new(&KeptPolls::default(), |commitment| async move {
+        let commitment = Arc::new(Commitment::default());
+        let work = FinishOnDrop::new(&KeptPolls::default(), commitment.clone(), async move {
             commitment.must_finish();
             started.await.unwrap();
             done.send(commitment.is_detached()).unwrap();
@@ -151,7 +160,8 @@ mod tests {
             [(GRACE / 2, false, true), (GRACE * 2, false, false), (GRACE * 2, true, true)]
         {
             let (done, finished) = oneshot::channel::<()>();
-            let work = FinishOnDrop::new(&KeptPolls::default(), |commitment| async move {
+            let commitment = Arc::new(Commitment::default());
+            let work = FinishOnDrop::new(&KeptPolls::default(), commitment.clone(), async move {
                 commitment.keep();
                 tokio::time::sleep(GRACE / 4).await;
                 if commits {
@@ -169,7 +179,7 @@ mod tests {
     async fn work_without_consequences_is_dropped() {
         let (start, started) = oneshot::channel::<()>();
         let (done, finished) = oneshot::channel::<()>();
-        let work = FinishOnDrop::new(&KeptPolls::default(), |_| async move {
+        let work = FinishOnDrop::new(&KeptPolls::default(), Arc::new(Commitment::default()), async move {
             started.await.unwrap();
             done.send(()).unwrap();
         });

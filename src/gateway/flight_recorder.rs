@@ -7,6 +7,7 @@
 //! A decision is built before the lock is taken, and evicted decisions are freed after the lock is released, so that
 //! workers seldom wait for each other.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -15,11 +16,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::request_ids::RequestId;
 use crate::config::Mode;
 use crate::preview::{AgentId, AgentPreviews, ControlId, DialedNumber, Masked, Preview, Reason, Timestamp, Verdict};
+use crate::protocol::envelope::SUCCESS;
 use crate::store::{GoneCause, RecentEnd};
 use crate::telemetry::{DecisionRecord, sanitized};
 
@@ -65,7 +68,7 @@ pub struct Decision {
     /// What the previews were looked up in, if several gateways share them.
     pub judged_by: Option<&'static str>,
     /// The `retcode` that the client received.
-    pub retcode: Option<Box<str>>,
+    pub retcode: Option<Cow<'static, str>>,
     /// The `result` of a successful response.
     pub call_id: Option<Box<str>>,
     /// The endpoint that answered, or may have received the request.
@@ -78,8 +81,8 @@ pub struct Decision {
     pub upstream_duration: Option<Duration>,
     /// The gateway's own name for the request.
     pub id: RequestId,
-    /// The request ID, which the client received too.
-    pub request_id: Box<str>,
+    /// The client's own name for the request, if it had one.
+    pub given_id: Option<Box<str>>,
     /// The client's address.
     pub client: Arc<str>,
     /// The agent's previews at that moment, the newest first.
@@ -96,7 +99,7 @@ pub struct SeenPreview {
     /// The platform's name for it.
     pub control_id: ControlId,
     /// Masked numbers, the newest first.
-    pub numbers: Vec<SeenNumber>,
+    pub numbers: SmallVec<[SeenNumber; 1]>,
     /// Further numbers that it had.
     pub more_numbers: usize,
     /// Time since it was announced.
@@ -158,14 +161,14 @@ impl Decision {
             control_id: record.control_id,
             preview_age: record.preview_age,
             judged_by: record.judged_by,
-            retcode: record.retcode.map(shortened),
+            retcode: record.retcode.map(code),
             call_id: record.call_id.map(shortened),
             upstream: names.upstream.cloned(),
             status: record.status,
             duration: record.duration,
             upstream_duration: record.upstream_duration,
             id: names.id,
-            request_id: shortened(record.caller.request_id),
+            given_id: Some(record.caller.request_id).filter(|id| *id != names.id.text().as_str()).map(shortened),
             client: Arc::clone(names.client),
             previews,
             more_previews,
@@ -173,12 +176,18 @@ impl Decision {
         }
     }
 
+    /// The request ID, which the client received too.
+    pub fn request_id(&self) -> Cow<'_, str> {
+        self.given_id.as_deref().map_or_else(|| self.id.to_string().into(), Cow::Borrowed)
+    }
+
     /// The approximate memory that it takes.
     fn bytes(&self) -> usize {
-        let texts = [&self.retcode, &self.call_id].into_iter().flatten().map(|text| text.len()).sum::<usize>();
+        let texts = [self.retcode.as_deref(), self.call_id.as_deref(), self.given_id.as_deref()];
+        let texts = texts.into_iter().flatten().map(str::len).sum::<usize>();
         let previews = self.previews.iter().map(SeenPreview::bytes).sum::<usize>();
         let ended = self.ended.capacity() * size_of::<SeenEnd>();
-        size_of::<Self>() + texts + self.request_id.len() + self.client.len() + previews + ended
+        size_of::<Self>() + texts + self.client.len() + previews + ended
     }
 }
 
@@ -215,6 +224,11 @@ impl SeenPreview {
     fn bytes(&self) -> usize {
         size_of::<Self>() + self.numbers.capacity() * size_of::<SeenNumber>()
     }
+}
+
+/// The code of a success is not copied.
+fn code(text: &str) -> Cow<'static, str> {
+    if text == SUCCESS { Cow::Borrowed(SUCCESS) } else { shortened(text).into_string().into() }
 }
 
 fn shortened(text: &str) -> Box<str> {
@@ -360,7 +374,7 @@ impl Kept {
     }
 
     /// Adds an entry, and returns the entries that were evicted for it.
-    fn push(&mut self, entry: Entry) -> Vec<Entry> {
+    fn push(&mut self, entry: Entry) -> SmallVec<[Entry; 1]> {
         let client = entry.client;
         if entry.decision.verdict == Verdict::Forwarded {
             self.forwarded.push(entry);
@@ -368,7 +382,7 @@ impl Kept {
             *self.clients.entry(client).or_default() += 1;
             self.others.push(entry);
         }
-        let mut dropped = Vec::new();
+        let mut dropped = SmallVec::new();
         while self.is_over() {
             match self.evict(client) {
                 Some(entry) => dropped.push(entry),

@@ -14,7 +14,7 @@ use super::admission;
 use super::client_body::ClientRequest;
 use super::context::RequestContext;
 use super::error::GatewayError;
-use super::finish_on_drop::{Commitment, FinishOnDrop};
+use super::finish_on_drop::FinishOnDrop;
 use super::forward::expects_continue;
 use super::operations::websocket::Tunnel;
 use super::operations::{callout, events, passthrough, push, session, websocket};
@@ -58,8 +58,9 @@ impl Service<Request<Incoming>> for RequestService {
         let mut request = ClientRequest::new(request, &context);
         let client = Arc::clone(&self.client);
         let kept = &self.generation.services.kept_polls;
+        let owner = Arc::clone(&context);
         // The outermost future owns everything: those within it refer to it, and so are small.
-        FinishOnDrop::new(kept, |commitment| async move { handle(&context, &client, &mut request, commitment).await })
+        FinishOnDrop::new(kept, owner, async move { handle(&context, &client, &mut request).await })
     }
 }
 
@@ -75,9 +76,8 @@ async fn handle(
     context: &Arc<RequestContext>,
     client: &Client,
     request: &mut ClientRequest,
-    commitment: Commitment,
 ) -> Result<Response<RecordedBody>, Infallible> {
-    let mut record = Box::new(Recorder::start(context, commitment));
+    let mut record = Box::new(Recorder::start(context));
     // A panic must not close the connection without an answer, and its request must appear in the log.
     let routed = AssertUnwindSafe(route(context, &mut record, client, request)).catch_unwind().await;
     let (response, tunnel) = match routed.unwrap_or(Err(GatewayError::Internal)) {
@@ -184,7 +184,7 @@ async fn refuse(
 mod tests {
     use super::*;
 
-    fn size_of_future<A, B, C, D, F: Future>(_: impl Fn(A, B, C, D) -> F) -> usize {
+    fn size_of_future<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -14,7 +14,6 @@ use tokio::time::Instant;
 
 use super::audited::{Audited, Basis};
 use super::context::RequestContext;
-use super::finish_on_drop::Commitment;
 use super::flight_recorder::{Decision, Evidence, Names};
 use super::load::Permit;
 use crate::config::AccessLog;
@@ -27,7 +26,6 @@ use crate::telemetry::{AccessRecord, AuditRef, Caller, DecisionRecord};
 /// The record of one request.
 pub(super) struct Recorder {
     context: Arc<RequestContext>,
-    commitment: Commitment,
     /// The number and the control ID in the body, once it was parsed.
     pub(super) callout: Option<Callout>,
     /// The age of the preview that the callout names.
@@ -62,10 +60,9 @@ pub(super) struct Recorder {
 
 impl Recorder {
     /// Begins the record.
-    pub(super) fn start(context: &Arc<RequestContext>, commitment: Commitment) -> Self {
+    pub(super) fn start(context: &Arc<RequestContext>) -> Self {
         Self {
             context: Arc::clone(context),
-            commitment,
             callout: None,
             preview_age: None,
             counted: None,
@@ -109,12 +106,12 @@ impl Recorder {
 
     /// From now on the request continues for a short time after its client has left.
     pub(super) fn keep(&self) {
-        self.commitment.keep();
+        self.context.commitment.keep();
     }
 
     /// From now on the request is finished even if its client leaves.
     pub(super) fn must_finish(&self) {
-        self.commitment.must_finish();
+        self.context.commitment.must_finish();
     }
 
     /// The verdict on a callout, if there is one yet.
@@ -176,7 +173,7 @@ impl Recorder {
 
     /// The response is known: writes the decision line. A client that has left gets no status.
     pub(super) fn respond(&mut self, status: StatusCode) {
-        if !self.commitment.is_detached() {
+        if !self.context.commitment.is_detached() {
             self.status = Some(status);
         }
         let now = Instant::now();

@@ -28,7 +28,7 @@ pub(super) fn error_response(
 ) -> Response<ResponseBody> {
     let response = error.response(context.config().validation.reject_status);
     record.blame = Some(response.blame);
-    record.envelope = Envelope { retcode: Some(response.retcode.to_owned()), result: None };
+    record.envelope = Envelope { retcode: Some(response.retcode.into()), result: None };
     record.overrule(verdict_after(error, &response, record.decision()));
     match error {
         GatewayError::Internal => context.services().metrics.process.panicked(),

@@ -172,9 +172,9 @@ pub(super) struct Answer {
 enum Retcode {
     #[default]
     Absent,
-    Is(String),
+    Is(Cow<'static, str>),
     /// The member occurs twice with different values.
-    Differs(String),
+    Differs(Cow<'static, str>),
 }
 
 /// The agent, if the text names exactly one.
@@ -397,7 +397,7 @@ impl Handler for Answer {
 
 impl Answer {
     /// `retcode`, unless the text has two that differ, and `result`, if it is a scalar.
-    pub(super) fn retcode_and_result(self) -> (Option<String>, Option<String>) {
+    pub(super) fn retcode_and_result(self) -> (Option<Cow<'static, str>>, Option<String>) {
         let retcode = match self.retcode {
             Retcode::Is(retcode) => Some(retcode),
             Retcode::Absent | Retcode::Differs(_) => None,
@@ -425,12 +425,16 @@ impl Answer {
         if self.top.event_type.is_some() {
             all.add(self.top);
         } else {
-            for found in [self.single, self.list] {
-                let named = |event: Event| Event { agent: event.agent.or(whose), ..event };
-                all.events.extend(found.events.into_iter().map(named));
-                all.unreadable += found.unreadable;
-                all.dropped_numbers += found.dropped_numbers;
+            // Nearly every answer uses one of the two lists: the first one is taken as it is.
+            all = self.single;
+            all.unreadable += self.list.unreadable;
+            all.dropped_numbers += self.list.dropped_numbers;
+            if all.events.is_empty() {
+                all.events = self.list.events
+            } else {
+                all.events.extend(self.list.events)
             }
+            all.events.iter_mut().for_each(|event| event.agent = event.agent.or(whose));
         }
         Events { events: all.events, unreadable: all.unreadable, dropped_numbers: all.dropped_numbers, retcode }
     }
@@ -543,12 +547,14 @@ impl Found {
 
 impl Retcode {
     fn note(&mut self, text: &str) {
+        // Nearly every answer is a success: its code is not copied.
+        let code = || if text == SUCCESS { Cow::Borrowed(SUCCESS) } else { Cow::Owned(text.to_owned()) };
         *self = match std::mem::take(self) {
-            Self::Absent => Self::Is(text.to_owned()),
+            Self::Absent => Self::Is(code()),
             Self::Is(same) if same == text => Self::Is(same),
             // The code that is not a success matters more.
             Self::Is(other) | Self::Differs(other) if other != SUCCESS => Self::Differs(other),
-            Self::Is(_) | Self::Differs(_) => Self::Differs(text.to_owned()),
+            Self::Is(_) | Self::Differs(_) => Self::Differs(code()),
         };
     }
 }

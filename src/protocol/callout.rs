@@ -10,6 +10,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use smallvec::SmallVec;
 
 use super::json_lexer::trim_bom;
 use super::loose_names::{Field, MAX_NAME, may_mean_one_of};
@@ -164,7 +165,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 
 fn read_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<Fields<'de>, A::Error> {
     let mut fields = Fields::default();
-    let mut seen: Vec<Cow<'de, str>> = Vec::new();
+    let mut seen: SmallVec<[Cow<'de, str>; 4]> = SmallVec::new();
     while let Some(Text(key)) = map.next_key()? {
         // A reader who knows no escapes does not find a field that is spelled with one, so it has no other value there.
         let spelled_out = matches!(key, Cow::Borrowed(_));

@@ -1,5 +1,7 @@
 //! The vendor's response envelope: `message`, `retcode`, `result` (docs/protocol.md 3).
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::answer::{self, AnswerReader};
@@ -13,7 +15,7 @@ pub const SUCCESS: &str = answer::SUCCESS;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
     /// `"0"` is success; `None` if the answer is not an envelope.
-    pub retcode: Option<String>,
+    pub retcode: Option<Cow<'static, str>>,
     /// The call ID in the answer to a `previewCallout`.
     pub result: Option<String>,
 }
@@ -113,7 +115,7 @@ mod tests {
     fn envelopes_are_read_forgivingly() {
         let read = |text: &str| {
             let envelope = Envelope::read(text.as_bytes());
-            (envelope.retcode.unwrap_or_default(), envelope.result.unwrap_or_default())
+            (envelope.retcode.unwrap_or_default().into_owned(), envelope.result.unwrap_or_default())
         };
         let pair = |retcode: &str, result: &str| (retcode.to_owned(), result.to_owned());
         assert_eq!(read(r#"{"message":"","retcode":"0","result":"1455885056-1095"}"#), pair("0", "1455885056-1095"));

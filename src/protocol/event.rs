@@ -4,6 +4,7 @@
 //! counts an event that cannot be understood, and the client gets the answer in any case. `answer` finds the events in a
 //! text.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use super::call_report::CallReport;
@@ -71,7 +72,7 @@ pub struct Events {
     /// preview.
     pub dropped_numbers: usize,
     /// `retcode` of the envelope, if it has one. Of two that differ, the one that is not a success.
-    pub retcode: Option<String>,
+    pub retcode: Option<Cow<'static, str>>,
 }
 
 impl Events {

@@ -2,6 +2,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderValue;
+use smallvec::SmallVec;
 
 use super::health::Health;
 use crate::config::Balance;
@@ -27,7 +28,10 @@ impl<'a> RoutingKey<'a> {
 
 /// Positions of endpoints in the order in which to try them. Never empty if there are endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route(pub(super) Vec<usize>);
+pub struct Route(pub(super) SmallVec<[usize; FEW]>);
+
+/// As many endpoints need no allocation.
+const FEW: usize = 4;
 
 /// An endpoint, as far as the order depends on it.
 pub(super) struct Candidate<'a> {
@@ -53,7 +57,7 @@ pub(super) fn order<'a>(
         };
         (candidate.health == Health::Ejected, elsewhere, weight, position)
     };
-    let mut ranks: Vec<_> = candidates.into_iter().enumerate().map(rank).collect();
+    let mut ranks: SmallVec<[_; FEW]> = candidates.into_iter().enumerate().map(rank).collect();
     ranks.sort_unstable();
     Route(ranks.into_iter().map(|(.., position)| position).collect())
 }
@@ -68,6 +72,8 @@ fn weight(agent: AgentId, endpoint: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use smallvec::smallvec;
+
     use super::Health::{Ejected, HalfOpen, Healthy};
     use super::*;
 
@@ -106,7 +112,7 @@ mod tests {
         for (standings, node, expected) in cases {
             let key = RoutingKey { agent: Some(agent(20000)), node: *node };
             let route = order(candidates(standings), Balance::Ordered, key);
-            assert_eq!(route, Route(expected.to_vec()), "{standings:?} {node:?}");
+            assert_eq!(*route.0, **expected, "{standings:?} {node:?}");
         }
     }
 
@@ -114,7 +120,7 @@ mod tests {
     fn endpoints_without_a_node_match_no_guid() {
         let mut candidates = candidates(&[Healthy, Healthy]);
         candidates[1].node = None;
-        assert_eq!(order(candidates, Balance::Ordered, RoutingKey::default()), Route(vec![0, 1]));
+        assert_eq!(order(candidates, Balance::Ordered, RoutingKey::default()), Route(smallvec![0, 1]));
     }
 
     #[test]
@@ -158,10 +164,10 @@ mod tests {
             let route = order(candidates(&[Healthy; 4]), Balance::Agent, key);
             assert_eq!(route.0[0], 3);
             let hashed = order(candidates(&[Healthy; 3]), Balance::Agent, RoutingKey { node: None, ..key });
-            assert_eq!(route.0[1..], hashed.0, "the rest in their order");
+            assert_eq!(route.0[1..], *hashed.0, "the rest in their order");
         }
         let without_agent = order(candidates(&[Healthy; 3]), Balance::Agent, RoutingKey::default());
-        assert_eq!(without_agent, Route(vec![0, 1, 2]));
+        assert_eq!(without_agent, Route(smallvec![0, 1, 2]));
     }
 
     #[test]

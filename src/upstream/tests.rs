@@ -36,7 +36,7 @@ async fn a_reload_does_not_repair_an_endpoint() {
     let after = upstream("\"http://b\", \"http://a\", \"http://c\"", Some(&before));
     let ejected: Vec<_> = after.endpoints().iter().map(|endpoint| endpoint.condition().ejected).collect();
     assert_eq!(ejected, [false, true, false]);
-    assert_eq!(after.route(RoutingKey::default()), Route(vec![0, 2, 1]));
+    assert_eq!(after.route(RoutingKey::default()), Route(smallvec::smallvec![0, 2, 1]));
 }
 
 /// Responds to one request after the other on each connection.

@@ -260,7 +260,7 @@ fn row(decision: &Arc<Decision>, view: &View<'_>) -> Markup {
                     @match decision.control_id { Some(id) => { span.prefix { "ID " } (id) }, None => { span.label { "no ID" } } }
                 }
                 span.reason { (decision.reason) }
-                span.request { span.prefix { "request " } code title=(decision.request_id) { (decision.request_id) } }
+                span.request { span.prefix { "request " } code title=(decision.request_id()) { (decision.request_id()) } }
                 time datetime=(machine(decision.at)) title=(clock(decision.at)) { (ago(decision.at, view.now)) }
             }
             (story(decision))

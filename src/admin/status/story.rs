@@ -17,7 +17,7 @@ pub(super) fn story(decision: &Decision) -> Markup {
                 h3 { "What was asked" }
                 p { (asked(decision)) }
                 p.quiet {
-                    "Request " code { (decision.request_id) } " from " code { (decision.client) } ", "
+                    "Request " code { (decision.request_id()) } " from " code { (decision.client) } ", "
                     time datetime=(machine(decision.at)) { (clock(decision.at)) } "."
                 }
             }

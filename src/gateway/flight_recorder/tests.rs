@@ -45,7 +45,7 @@ fn keep(recorder: &FlightRecorder, from: u8, verdict: Verdict, request_id: &str)
 }
 
 fn kept(recorder: &FlightRecorder, prefix: &str) -> usize {
-    recorder.decisions().iter().filter(|decision| decision.request_id.starts_with(prefix)).count()
+    recorder.decisions().iter().filter(|decision| decision.request_id().starts_with(prefix)).count()
 }
 
 #[test]
@@ -56,8 +56,8 @@ fn the_last_thousand_decisions_are_kept_with_the_newest_first() {
     }
     let decisions = recorder.decisions();
     assert_eq!(decisions.len(), MAX_DECISIONS);
-    assert_eq!(&*decisions[0].request_id, "f1199");
-    assert!(decisions.iter().all(|decision| &*decision.request_id != "f199"));
+    assert_eq!(decisions[0].request_id(), "f1199");
+    assert!(decisions.iter().all(|decision| decision.request_id() != "f199"));
 }
 
 #[test]
