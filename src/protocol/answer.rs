@@ -425,15 +425,10 @@ impl Answer {
         if self.top.event_type.is_some() {
             all.add(self.top);
         } else {
-            // Nearly every answer uses one of the two lists: the first one is taken as it is.
             all = self.single;
+            all.events.extend(self.list.events);
             all.unreadable += self.list.unreadable;
             all.dropped_numbers += self.list.dropped_numbers;
-            if all.events.is_empty() {
-                all.events = self.list.events
-            } else {
-                all.events.extend(self.list.events)
-            }
             all.events.iter_mut().for_each(|event| event.agent = event.agent.or(whose));
         }
         Events { events: all.events, unreadable: all.unreadable, dropped_numbers: all.dropped_numbers, retcode }

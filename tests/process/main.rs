@@ -25,5 +25,6 @@ mod hammer;
 mod memory;
 mod signals;
 mod surroundings;
+mod system_calls;
 mod systemd;
 mod takeover;
