@@ -61,7 +61,7 @@ impl SharedStore {
         if self.is_strict() && !seen {
             present.forget_shown();
         }
-        present.apply_all(&self.outbox.of(agent), self.bounds);
+        present.apply_all(&self.attempted(&self.outbox.of(agent)), self.bounds);
         present.previews(self.bounds)
     }
 }

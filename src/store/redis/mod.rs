@@ -234,7 +234,7 @@ impl SharedStore {
             if self.is_strict() && !stored.seen {
                 record.forget_shown();
             }
-            record.apply_all(&pending, self.bounds);
+            record.apply_all(&self.attempted(&pending), self.bounds);
             Ok(self.known(&record, stored.seen))
         });
         self.finished(StoreOperation::Read, known.as_ref().err());
@@ -271,7 +271,7 @@ impl SharedStore {
     /// Everything that this gateway knows of an agent.
     fn view(&self, agent: AgentId) -> Record {
         let mut record = self.replica(agent).1;
-        record.apply_all(&self.outbox.of(agent), self.bounds);
+        record.apply_all(&self.attempted(&self.outbox.of(agent)), self.bounds);
         record
     }
 

@@ -231,6 +231,34 @@ mod tests {
         assert_eq!(outbox.len(), 0);
     }
 
+    /// Each operation is one critical section, so the interleavings of two threads are the orders of their operations: one
+    /// adds three ends, and the other, who has the agent's write lock, writes two batches.
+    #[test]
+    fn in_every_interleaving_each_end_waits_until_a_batch_with_it_is_written() {
+        for order in 0..1_u32 << 7 {
+            if order.count_ones() != 3 {
+                continue;
+            }
+            let outbox = Outbox::new(1000);
+            let (mut added, mut written, mut batch) = (0, Vec::new(), None);
+            for step in 0..7 {
+                if order >> step & 1 == 1 {
+                    added += 1;
+                    outbox.add(agent(101), at(Timestamp(added), cancelled(added as i64))).unwrap();
+                } else if let Some(begun) = batch.take() {
+                    outbox.finish(agent(101), &begun);
+                    written.extend(begun.changes.into_iter().map(|timed| timed.change.unwrap()));
+                } else {
+                    batch = outbox.begin(agent(101));
+                }
+                let waits: Vec<_> = outbox.of(agent(101)).into_iter().map(|timed| timed.change.unwrap()).collect();
+                let all: Vec<_> = written.iter().cloned().chain(waits.iter().cloned()).collect();
+                assert_eq!(all, (1..=added as i64).map(cancelled).collect::<Vec<_>>(), "{order:b} {step}");
+                assert_eq!(outbox.has_no_end_of(&[agent(101)]), waits.is_empty(), "{order:b} {step}");
+            }
+        }
+    }
+
     #[test]
     fn the_order_of_a_gateways_own_changes_survives_one_millisecond() {
         let outbox = Outbox::new(1000);

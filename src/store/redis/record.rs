@@ -16,6 +16,9 @@
 
 mod calls;
 mod form;
+#[cfg(test)]
+mod hostile;
+mod lateness;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -27,6 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use self::calls::Calls;
+pub(super) use self::lateness::AtOnce;
 use self::session::SharedSession;
 use super::super::common_clock::moved;
 use super::super::guid_key::KeyId;
@@ -301,6 +305,12 @@ impl Record {
         for shown in self.shown.values_mut() {
             shown.bound();
         }
+        if self.calls.are_too_many() {
+            // What cannot be counted is over.
+            self.ends.all = self.latest().map(|latest| Timestamp(latest.0.saturating_add(1)));
+            self.settle();
+        }
+        self.calls.bound_returned();
         let mut by_age: Vec<_> = self.shown.iter().map(|(id, shown)| (shown.latest(), *id, shown.bytes())).collect();
         by_age.sort_unstable_by(|one, other| other.cmp(one));
         let mut bytes = 0_usize;

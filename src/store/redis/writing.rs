@@ -7,7 +7,7 @@ use ::redis::{Value, cmd};
 use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
-use super::record::{Record, TimedChange};
+use super::record::{AtOnce, Record, TimedChange};
 use super::{Failure, SharedStore, Stored};
 use crate::config::OnEndTimeout;
 use crate::preview::{AgentId, Clock, millis};
@@ -113,13 +113,7 @@ impl SharedStore {
     /// The caller holds the agent's lock.
     pub(super) async fn flush_locked(&self, agent: AgentId) -> Result<(), Failure> {
         // Nothing to do is fine: somebody else took it along.
-        let Some(mut batch) = self.outbox.begin(agent) else { return Ok(()) };
-        if self.is_strict() {
-            // Its answer is still held, so the end counts from now, whatever was shown meanwhile.
-            let now = self.clock.now();
-            let is_held = |timed: &TimedChange| now.since(timed.seen) <= self.settings.end_timeout;
-            batch.changes.iter_mut().filter(|timed| timed.is_end() && is_held(timed)).for_each(|end| end.late = false);
-        }
+        let Some(batch) = self.outbox.begin(agent) else { return Ok(()) };
         let (tag, record) = self.replica(agent);
         self.put(agent, Base { tag, record, verified: false }, &batch.changes).await?;
         self.outbox.finish(agent, &batch);
@@ -166,7 +160,8 @@ impl SharedStore {
 
     pub(super) async fn swap(&self, agent: AgentId, base: &Base, changes: &[TimedChange]) -> Result<Swap, Failure> {
         let mut after = base.record.clone();
-        after.apply_all(changes, self.bounds);
+        // At each attempt: the process may have stood still since the one before.
+        after.apply_all(&self.attempted(changes), self.bounds);
         after.expire(self.clock.now(), self.lifetime);
         if base.verified && after == base.record {
             return Ok(Swap::Done(base.tag.clone(), after));
@@ -184,6 +179,18 @@ impl SharedStore {
             Value::Int(_) => Err(Failure::Full),
             present => Stored::read(present).map(Swap::Lost),
         }
+    }
+
+    /// The changes as they count if they are written now.
+    pub(super) fn attempted(&self, changes: &[TimedChange]) -> Vec<TimedChange> {
+        let (now, at_once) = (self.clock.now(), self.at_once());
+        changes.iter().map(|change| change.attempted(now, at_once)).collect()
+    }
+
+    fn at_once(&self) -> AtOnce {
+        let held_end = self.is_strict().then_some(self.settings.end_timeout);
+        // The wait for the journal comes before the write.
+        AtOnce { change: self.settings.timeout.saturating_mul(2), held_end }
     }
 
     pub(super) fn write_lock(&self, agent: AgentId) -> Option<&tokio::sync::Mutex<()>> {

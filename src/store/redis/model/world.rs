@@ -1,13 +1,20 @@
 //! The states and steps of the model: gateways, one Redis, and one agent with one preview.
 
-use super::super::record::{Record, SessionRelation, TimedChange};
-use super::super::replicas::Replica;
-use crate::preview::{Announcement, Bounds, Change, ControlId, DialedNumber, Timestamp};
+use std::time::Duration;
 
-const BOUNDS: Bounds = Bounds { per_agent: 4 };
-const PREVIEW: ControlId = ControlId(7);
+use super::super::record::{AtOnce, Record, SessionRelation, TimedChange};
+use super::super::replicas::Replica;
+use super::counting::number_of_preview;
+use crate::preview::{Announcement, Bounds, Change, ControlId, Timestamp};
+
+pub(super) const BOUNDS: Bounds = Bounds { per_agent: 4 };
+pub(super) const PREVIEW: ControlId = ControlId(7);
 /// How far the clock of the second gateway is behind, with [`Fault::Clocks`].
 const SKEW: u64 = 1500;
+/// How long a gateway is paused: longer than anything that it holds.
+const PAUSE: u64 = 60_000;
+const CHANGE_AT_ONCE: Duration = Duration::from_millis(400);
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is chosen by configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,22 +38,34 @@ pub(super) enum Fault {
     Failover,
     /// The clocks of the gateways differ by more than the time between two events.
     Clocks,
+    /// A gateway stands still between reading and writing, and then goes on. Its clients give up meanwhile.
+    Pause,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Gateway {
+pub(super) struct Gateway {
     /// Redis can be reached.
-    connected: bool,
-    replica: Replica,
-    outbox: Vec<TimedChange>,
+    pub(super) connected: bool,
+    pub(super) replica: Replica,
+    pub(super) outbox: Vec<TimedChange>,
     /// Everything is to be compared with Redis.
     must_heal: bool,
     /// What others have written, and is on its way.
     broadcasts: Vec<(String, Record)>,
     /// An answer with this event has not reached its client.
-    held: Option<Event>,
+    pub(super) held: Option<Event>,
     /// The write of that answer was tried.
     tried: bool,
+    pub(super) paused: Option<Paused>,
+}
+
+/// What a gateway that is paused was about to send.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Paused {
+    /// These changes, on top of what it took for Redis's state.
+    Write(Replica, Vec<TimedChange>),
+    /// A call that was judged by this state.
+    Call(Replica),
 }
 
 /// What the platform tells an agent's client.
@@ -61,10 +80,10 @@ pub(super) enum Event {
 /// Everything.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct World {
-    guarantee: Guarantee,
-    gateways: [Gateway; 2],
+    pub(super) guarantee: Guarantee,
+    pub(super) gateways: [Gateway; 2],
     /// Tag and state, if Redis knows the agent.
-    redis: Option<(String, Record)>,
+    pub(super) redis: Option<(String, Record)>,
     /// What a replica of Redis has.
     replicated: Option<(String, Record)>,
     writes: u32,
@@ -75,6 +94,12 @@ pub(super) struct World {
     clocks: bool,
     /// Events of the platform are this far apart, in milliseconds.
     interval: u64,
+    /// How long gateways were paused, in milliseconds.
+    paused_for: u64,
+    /// Callouts so far, and those of them that were forwarded. Only with `calls_per_number = 1`.
+    pub(super) calls: u64,
+    pub(super) forwarded: u32,
+    pub(super) max_calls: u64,
 }
 
 /// One step, with the gateway that takes it.
@@ -95,6 +120,12 @@ pub(super) enum Step {
     IsKilled(usize),
     LosesMemory,
     FailsOver,
+    Pauses(usize),
+    PausesInCall(usize),
+    Resumes(usize),
+    Calls(usize),
+    /// Redis counts the call, and its answer is lost with the connection.
+    CallsUnknowingly(usize),
 }
 
 impl World {
@@ -104,7 +135,28 @@ impl World {
         let gateways = [gateway.clone(), gateway];
         let (events, redis, replicated) = (Vec::new(), None, None);
         let (writes, faults, acknowledged) = (0, 0, false);
-        Self { guarantee, gateways, redis, replicated, writes, events, acknowledged, faults, clocks, interval }
+        let (paused_for, calls, forwarded, max_calls) = (0, 0, 0, 0);
+        Self {
+            guarantee,
+            gateways,
+            redis,
+            replicated,
+            writes,
+            events,
+            acknowledged,
+            faults,
+            clocks,
+            interval,
+            paused_for,
+            calls,
+            forwarded,
+            max_calls,
+        }
+    }
+
+    /// The same; up to `max_calls` callouts are made, of which one is permitted (`calls_per_number = 1`).
+    pub(super) fn counting(self, max_calls: u64) -> Self {
+        Self { max_calls, ..self }
     }
 
     /// The steps that are possible, with `max_events` events and `max_faults` faults in all.
@@ -112,6 +164,11 @@ impl World {
         let may = |fault| faults.contains(&fault) && self.faults < max_faults;
         let mut steps = Vec::new();
         for (number, gateway) in self.gateways.iter().enumerate() {
+            if gateway.paused.is_some() {
+                steps.push(Step::Resumes(number));
+                continue;
+            }
+            self.steps_of_calls(number, may(Fault::Pause), may(Fault::CutOff), &mut steps);
             let others_wait = self.gateways.iter().any(|gateway| gateway.held.is_some());
             if self.events.len() < max_events && !others_wait {
                 match self.events.last() {
@@ -124,6 +181,9 @@ impl World {
             if gateway.connected {
                 if !gateway.outbox.is_empty() {
                     steps.push(Step::Writes(number));
+                    if may(Fault::Pause) {
+                        steps.push(Step::Pauses(number));
+                    }
                     if may(Fault::CutOff) {
                         steps.push(Step::WritesUnknowingly(number));
                     }
@@ -201,6 +261,11 @@ impl World {
             Step::IsKilled(number) => next.is_killed(number),
             Step::LosesMemory => next.loses(None),
             Step::FailsOver => next.loses(next.replicated.clone()),
+            Step::Pauses(number) => next.pauses(number),
+            Step::PausesInCall(number) => next.pauses_in_call(number),
+            Step::Resumes(number) => next.resumes(number),
+            Step::Calls(number) => next.calls(number),
+            Step::CallsUnknowingly(number) => next.calls_unknowingly(number),
         }
         next
     }
@@ -208,9 +273,8 @@ impl World {
     fn happens(&mut self, event: Event, number: usize) {
         self.events.push(event);
         self.acknowledged = false;
-        let behind = if self.clocks && number == 1 { SKEW } else { 0 };
-        let now = Timestamp(10_000 + self.interval * self.events.len() as u64 - behind);
-        let numbers = vec![DialedNumber::new("1")];
+        let now = self.now(number);
+        let numbers = vec![number_of_preview()];
         let shown = Change::Shown(Announcement { control_id: PREVIEW, numbers, shown: Vec::new() });
         let changes = match event {
             Event::Shown => vec![shown],
@@ -232,17 +296,39 @@ impl World {
         gateway.tried = false;
     }
 
+    /// The time by the clock of this gateway.
+    pub(super) fn now(&self, number: usize) -> Timestamp {
+        let behind = if self.clocks && number == 1 { SKEW } else { 0 };
+        Timestamp(10_000 + self.interval * self.events.len() as u64 + self.paused_for - behind)
+    }
+
+    /// What this gateway has not written yet, as it counts now.
+    pub(super) fn pending(&self, number: usize) -> Vec<TimedChange> {
+        let (now, at_once) = (self.now(number), self.at_once());
+        self.gateways[number].outbox.iter().map(|change| change.attempted(now, at_once)).collect()
+    }
+
+    fn at_once(&self) -> AtOnce {
+        let held_end = (self.guarantee == Guarantee::Strict).then_some(END_TIMEOUT);
+        AtOnce { change: CHANGE_AT_ONCE, held_end }
+    }
+
     /// One attempt to swap the state. `answered`: the gateway learns what became of it.
     fn writes(&mut self, number: usize, answered: bool) {
-        let mut changes = self.gateways[number].outbox.clone();
+        let changes = self.gateways[number].outbox.clone();
         self.gateways[number].outbox.iter_mut().for_each(|change| change.late = true);
-        if self.guarantee == Guarantee::Strict && self.gateways[number].held.is_some() {
-            changes.iter_mut().filter(|change| change.is_end()).for_each(|end| end.late = false);
-        }
-        let Replica { tag, mut record } = self.gateways[number].replica.clone();
+        let now = self.now(number);
+        self.swaps(number, self.gateways[number].replica.clone(), &changes, now, answered);
+    }
+
+    /// Redis executes a write that was made at `now`.
+    fn swaps(&mut self, number: usize, base: Replica, changes: &[TimedChange], now: Timestamp, answered: bool) {
+        let Replica { tag, mut record } = base;
         let present = self.redis.clone().unwrap_or_default();
         if tag == present.0 {
-            record.apply_all(&changes, BOUNDS);
+            let at_once = self.at_once();
+            let attempted: Vec<_> = changes.iter().map(|change| change.attempted(now, at_once)).collect();
+            record.apply_all(&attempted, BOUNDS);
             for waiting in &mut self.gateways[number].outbox {
                 waiting.known_end = waiting.known_end.max(waiting.shows().and_then(|id| record.outlived_by(id)));
             }
@@ -262,8 +348,40 @@ impl World {
         }
     }
 
+    fn pauses(&mut self, number: usize) {
+        self.stands_still(number);
+        let gateway = &mut self.gateways[number];
+        let changes = gateway.outbox.clone();
+        gateway.outbox.iter_mut().for_each(|change| change.late = true);
+        gateway.paused = Some(Paused::Write(gateway.replica.clone(), changes));
+    }
+
+    /// Time passes, and whoever waited for this gateway has given up.
+    pub(super) fn stands_still(&mut self, number: usize) {
+        self.faults += 1;
+        self.paused_for += PAUSE;
+        self.gateways[number].held = None;
+    }
+
+    /// Sends what it was about to send.
+    fn resumes(&mut self, number: usize) {
+        match self.gateways[number].paused.take() {
+            Some(Paused::Write(base, changes)) => {
+                let before = Timestamp(self.now(number).0 - PAUSE);
+                self.swaps(number, base, &changes, before, true);
+            }
+            Some(Paused::Call(base)) if self.redis.clone().unwrap_or_default().0 == base.tag => {
+                self.counts(number, base.record);
+                self.forwarded += 1;
+            }
+            // Another gateway was faster: it judges again.
+            Some(Paused::Call(_)) => self.calls(number),
+            None => {}
+        }
+    }
+
     /// Redis has this record now, and tells the other gateway.
-    fn put(&mut self, record: Record, by: usize) -> String {
+    pub(super) fn put(&mut self, record: Record, by: usize) -> String {
         self.writes += 1;
         let tag = self.writes.to_string();
         self.redis = Some((tag.clone(), record.clone()));
@@ -286,7 +404,7 @@ impl World {
         }
     }
 
-    fn is_cut_off(&mut self, number: usize) {
+    pub(super) fn is_cut_off(&mut self, number: usize) {
         self.faults += 1;
         let gateway = &mut self.gateways[number];
         gateway.connected = false;
@@ -317,11 +435,12 @@ impl World {
             record.merge(&present.1);
         }
         match self.guarantee {
+            _ if gateway.paused.is_some() => return false,
             Guarantee::Strict if !gateway.connected => return false,
             Guarantee::Strict if self.redis.is_none() => record.forget_shown(),
             Guarantee::Strict | Guarantee::Available => {}
         }
-        record.apply_all(&gateway.outbox, BOUNDS);
+        record.apply_all(&self.pending(number), BOUNDS);
         record.previews(BOUNDS).find(PREVIEW).is_some()
     }
 
@@ -335,7 +454,7 @@ impl World {
     pub(super) fn is_healed(&self) -> bool {
         let is_quiet = |gateway: &Gateway| {
             let nothing_waits = gateway.outbox.is_empty() && gateway.broadcasts.is_empty() && gateway.held.is_none();
-            gateway.connected && nothing_waits && !gateway.must_heal
+            gateway.connected && nothing_waits && !gateway.must_heal && gateway.paused.is_none()
         };
         self.gateways.iter().all(is_quiet)
     }

@@ -22,6 +22,10 @@ struct Counted {
     counted_at: Timestamp,
 }
 
+/// Calls of one agent, and calls of it that were given back: more than a person can make while they are remembered.
+const MAX_COUNTED: usize = 8192;
+const MAX_RETURNED: usize = 1024;
+
 /// A call as it is written: preview, place in the order, name, number, and time by the clock.
 pub(super) type WrittenCall = (i64, u64, String, String, u64);
 
@@ -77,6 +81,19 @@ impl Calls {
             }
             !calls.is_empty()
         });
+    }
+
+    /// Whether there are more calls than are kept.
+    pub(super) fn are_too_many(&self) -> bool {
+        self.counted.values().map(BTreeSet::len).sum::<usize>() > MAX_COUNTED
+    }
+
+    /// Forgets the oldest calls that were given back, if they are too many: another record that has them counts them again.
+    pub(super) fn bound_returned(&mut self) {
+        while self.returned.len() > MAX_RETURNED {
+            let oldest = self.returned.iter().map(|(id, at)| (*at, *id)).min();
+            oldest.and_then(|(_, id)| self.returned.remove(&id));
+        }
     }
 
     pub(super) fn expire(&mut self, oldest: Timestamp) {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 
 use super::super::super::guid_key::{GuidHash, KeyId};
@@ -14,6 +15,14 @@ use super::calls::{Calls, PreviewCall, WrittenCall, of_preview};
 use super::session::SharedSession;
 use super::{Ends, Fence, Origin, Record, Shown, Sighting};
 use crate::preview::{Bounds, CallCount, ControlId, DialedNumber, Timestamp};
+
+/// No gateway writes a longer state: what the bounds permit takes about a third of this.
+fn max_json(bounds: Bounds) -> usize {
+    bounds.per_agent.saturating_mul(64 * 1024).saturating_add(4 * 1024 * 1024)
+}
+
+/// The end of the year 9999. A later time has no successor that could end it.
+const LAST: Timestamp = Timestamp(253_402_300_799_999);
 
 impl Record {
     /// The form in Redis.
@@ -39,7 +48,13 @@ impl Record {
     }
 
     /// Reads that form; keeps never more than `bounds` allows, whatever another gateway has written.
+    ///
+    /// # Errors
+    /// When no gateway can have written that: it has another form, is too long, or has times after the year 9999.
     pub(in crate::store::redis) fn from_json(json: &[u8], bounds: Bounds) -> Result<Self, serde_json::Error> {
+        if json.len() > max_json(bounds) {
+            return Err(serde_json::Error::custom("it is too long"));
+        }
         let written: Written = serde_json::from_slice(json)?;
         let mut calls = Calls::read(written.calls, &written.returned);
         let mut shown: BTreeMap<ControlId, Shown> = BTreeMap::new();
@@ -60,9 +75,21 @@ impl Record {
         let guids = written.session.map(WrittenSession::guids).unwrap_or_default();
         let session = SharedSession { begun, guids };
         let mut record = Self { shown, ends, session, calls };
+        if record.has_time_after(LAST) {
+            return Err(serde_json::Error::custom("it has a time after the year 9999"));
+        }
         record.settle();
         record.bound(bounds);
         Ok(record)
+    }
+}
+
+impl Record {
+    fn has_time_after(&self, last: Timestamp) -> bool {
+        let Ends { fence: Fence { polls, pushes }, .. } = self.ends;
+        let session =
+            [polls, pushes, self.session.begun].into_iter().chain(self.session.guids.values().copied().map(Some));
+        session.chain([self.latest()]).flatten().any(|time| time > last)
     }
 }
 

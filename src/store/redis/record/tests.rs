@@ -375,7 +375,7 @@ fn relation(kind: u8, millis: u64, shows: bool) -> SessionRelation {
 }
 
 /// Changes in the order of their times: see the module about announcements in another order.
-fn record() -> impl Strategy<Value = Record> {
+pub(super) fn record() -> impl Strategy<Value = Record> {
     vec(change(), 0..8).prop_map(|mut changes| {
         changes.sort_by_key(|change| change.at);
         after(&changes)

@@ -1,8 +1,10 @@
 //! Records of the version before this one, as it wrote them, and what that version needs in those of this one: both share a
 //! Redis while gateways are being replaced.
 
+use proptest::prelude::*;
 use serde::Deserialize;
 
+use super::tests::record;
 use super::*;
 use crate::preview::{Announcement, CountedCall, RecordId};
 
@@ -149,4 +151,29 @@ fn a_call_that_either_version_has_counted_counts_in_both() {
     both.apply_all(&[timed(20, Change::CallReturned(control_id, id))], BOUNDS);
     both.merge(&theirs);
     assert_eq!(callable(&both), [(7, vec![("100".to_owned(), 1)])]);
+}
+
+proptest! {
+    /// It keeps no tombstones of its own, so what it takes for alive is the list of previews: nothing that has ended may be in
+    /// it, and everything that is alive must be.
+    #[test]
+    fn the_version_before_reads_any_record_of_this_one_as_it_is_meant(record in record()) {
+        let written = before(&record.to_json());
+        let listed: Vec<_> = written.previews.iter().map(|preview| {
+            let times = if preview.times.is_empty() { vec![preview.at; preview.numbers.len()] } else { preview.times.clone() };
+            prop_assert_eq!(times.len(), preview.numbers.len());
+            prop_assert!(times.iter().all(|at| *at <= preview.at), "the announcement is the latest");
+            Ok((preview.id, preview.numbers.iter().cloned().collect::<BTreeSet<_>>()))
+        }).collect::<Result<_, TestCaseError>>()?;
+        let alive: Vec<_> = callable(&record).into_iter().map(|(id, numbers)| {
+            (id, numbers.into_iter().map(|(number, _)| number).collect())
+        }).collect();
+        let sorted = |mut previews: Vec<(i64, BTreeSet<String>)>| { previews.sort(); previews };
+        prop_assert_eq!(sorted(listed), sorted(alive));
+        // Its ends are those that it knows how to merge.
+        prop_assert_eq!(written.ended, record.ends.all.map(|at| at.0));
+        let single: Vec<_> = record.ends.single.iter().map(|(at, id)| (id.0, at.0)).collect();
+        prop_assert_eq!(written.cancelled, single);
+        prop_assert_eq!(written.signed_in, record.ends.fence.polls.map(|at| at.0));
+    }
 }
