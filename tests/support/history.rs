@@ -51,6 +51,11 @@ impl History {
         self.events.iter().filter_map(|event| event.shown).max()
     }
 
+    /// When a client knew that this preview was shown.
+    pub(crate) fn shown_at(&self, control_id: i64) -> Option<Instant> {
+        self.events.iter().find(|event| event.shown == Some(control_id)).and_then(|event| event.known)
+    }
+
     /// Whether the last event was a release.
     pub(crate) fn is_released(&self) -> bool {
         self.events.last().is_some_and(|event| event.shown.is_none())

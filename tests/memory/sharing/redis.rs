@@ -1,6 +1,6 @@
 //! A Redis in memory, with faults: it speaks its protocol and knows the commands and scripts of the gateway, and no others.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -11,6 +11,8 @@ use previewgate::stream::Stream;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+
+use super::coverage::{Coverage, Place};
 
 type Fields = HashMap<Vec<u8>, Vec<u8>>;
 type Data = HashMap<Vec<u8>, Fields>;
@@ -30,6 +32,11 @@ struct State {
     subscribers: Vec<Answers>,
     /// Counts of commands, by name.
     commands: HashMap<String, usize>,
+    /// How far its clock was set, in milliseconds.
+    ahead: i64,
+    /// Its data was lost, and these agents were not written since.
+    lost: HashSet<Vec<u8>>,
+    coverage: Coverage,
 }
 
 /// The network between one gateway and Redis.
@@ -54,6 +61,11 @@ enum Reply {
 impl FakeRedis {
     /// An empty Redis for this many gateways.
     pub(crate) fn new(gateways: usize) -> Self {
+        Self::covering(gateways, Coverage::default())
+    }
+
+    /// The same; notes awkward places.
+    pub(super) fn covering(gateways: usize, coverage: Coverage) -> Self {
         let links = (0..gateways).map(|_| watch::Sender::new(Link::Up(Duration::from_millis(1)))).collect();
         Self(Arc::new(Mutex::new(State {
             start: Instant::now(),
@@ -62,6 +74,9 @@ impl FakeRedis {
             links,
             subscribers: Vec::new(),
             commands: HashMap::new(),
+            ahead: 0,
+            lost: HashSet::new(),
+            coverage,
         })))
     }
 
@@ -74,11 +89,20 @@ impl FakeRedis {
         self.state().links[gateway].send_replace(link);
     }
 
+    pub(super) fn link_of(&self, gateway: usize) -> Link {
+        *self.state().links[gateway].borrow()
+    }
+
+    /// Sets its clock to so many milliseconds ahead of what it would show.
+    pub(super) fn set_clock(&self, ahead: i64) {
+        self.state().ahead = ahead;
+    }
+
     /// Ends it and starts it again at once, with its data or without.
     pub(crate) fn restart(&self, keeps_data: bool) {
         let mut state = self.state();
         if !keeps_data {
-            state.data.clear();
+            state.lose(Data::new());
         }
         state.subscribers.clear();
         for link in &state.links {
@@ -89,7 +113,7 @@ impl FakeRedis {
 
     /// Everything is gone, and no connection breaks.
     pub(crate) fn flush(&self) {
-        self.state().data.clear();
+        self.state().lose(Data::new());
     }
 
     /// The replica has everything up to now.
@@ -101,7 +125,8 @@ impl FakeRedis {
     /// The replica becomes the master.
     pub(crate) fn fail_over(&self) {
         let mut state = self.state();
-        state.data = state.replicated.clone();
+        let replicated = state.replicated.clone();
+        state.lose(replicated);
     }
 
     /// How many commands of this name were executed.
@@ -178,6 +203,19 @@ impl FakeRedis {
 }
 
 impl State {
+    /// From now on this is all.
+    fn lose(&mut self, left: Data) {
+        for (key, fields) in std::mem::replace(&mut self.data, left) {
+            match self.data.get(&key) {
+                None => _ = self.lost.insert(key),
+                Some(left) if left.get(&b"state"[..]) != fields.get(&b"state"[..]) => {
+                    self.coverage.note(Place::WriteRolledBack);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
     fn fields(&self, key: &[u8], fields: &[&[u8]]) -> Reply {
         let known = self.data.get(key);
         let field = |name: &&[u8]| known?.get(*name).cloned();
@@ -191,7 +229,13 @@ impl State {
         };
         let known = self.data.get(key).and_then(|fields| fields.get(&b"tag"[..])).cloned().unwrap_or_default();
         if known != *before {
+            if !known.is_empty() && !before.is_empty() {
+                self.coverage.note(Place::WriteLost);
+            }
             return self.fields(key, &[b"tag", b"state", b"seen"]);
+        }
+        if self.lost.remove(key) {
+            self.coverage.note(Place::WrittenAfterLoss);
         }
         let fields = self.data.entry(key.to_vec()).or_default();
         for (name, value) in [(&b"seen"[..], &b"1"[..]), (b"tag", tag), (b"state", state)] {
@@ -207,7 +251,7 @@ impl State {
 
     /// `heartbeat.lua`
     fn beat(&mut self, key: &[u8], arguments: &[&[u8]]) -> Reply {
-        let now = Duration::from_millis(EPOCH) + self.start.elapsed();
+        let now = Duration::from_millis(EPOCH.saturating_add_signed(self.ahead)) + self.start.elapsed();
         let fields = self.data.entry(key.to_vec()).or_default();
         let agreed = |fields: &mut Fields, name: &[u8], proposal: &[u8]| {
             fields.entry(name.to_vec()).or_insert_with(|| proposal.to_vec()).clone()
