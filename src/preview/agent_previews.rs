@@ -521,6 +521,15 @@ mod tests {
     }
 
     #[test]
+    fn there_is_room_for_the_record_of_each_number_and_of_an_announcement_without_numbers() {
+        let numbers: Vec<String> = (0..MAX_NUMBERS).map(|n| n.to_string()).collect();
+        let named = (1..).zip(&numbers).map(|(name, number)| recorded(name, &[number]));
+        let changes: Vec<_> = named.chain([recorded(9999, &[])]).collect();
+        let expected: Vec<u64> = (1..=MAX_NUMBERS as u64).chain([9999]).collect();
+        assert_eq!(records(&after(&changes)), expected);
+    }
+
+    #[test]
     fn a_record_that_is_known_already_is_named_once() {
         let mut previews = after(&[recorded(1, &["1"]), recorded(2, &["2"])]);
         let again = previews.find(ControlId(1)).unwrap().clone();

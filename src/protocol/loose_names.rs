@@ -142,6 +142,8 @@ mod tests {
         let hash = |name: &str| name.bytes().fold(OFFSET, |hash, byte| fnv(hash, byte.into()));
         assert_eq!(hashes_of(b"a"), [0xaf63_dc4c_8601_ec8c, 0x61, 0x61]);
         assert_eq!(hashes_of(b"called"), [hash("called"), 0x6361_6c6c_6564, 0x6465_6c6c_6163]);
+        assert_eq!(hashes_of(b"calldata"), [hash("calldata"), 0x6361_6c6c_6461_7461, 0x6174_6164_6c6c_6163]);
+        assert_eq!(hashes_of(b"calleddnr"), [hash("calleddnr"); 3]);
         assert_eq!(hashes_of(b"callcontrolid"), [hash("callcontrolid"); 3]);
     }
 }
