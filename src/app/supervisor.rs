@@ -249,11 +249,13 @@ impl Supervisor {
         tracing::info!(target: "previewgate", connections = open(), "shutting down: not ready any more");
         self.control.announce(Phase::NotReady);
         tokio::time::sleep(shutdown.delay).await;
-        let deadline = Instant::now() + shutdown.drain;
+        let begin = Instant::now();
+        // Requests that clients send while polls are still held need time too: a third of it.
+        let (closing, deadline) = (begin + shutdown.drain - shutdown.drain / 3, begin + shutdown.drain);
         self.control.announce(Phase::Lingering);
         generation.services.drain.advance(DrainStage::Draining);
         tracing::info!(target: "previewgate", connections = open(), "draining: until the held polls have their answers");
-        let _ = tokio::time::timeout_at(deadline, linger(&generation.services)).await;
+        let _ = tokio::time::timeout_at(closing, linger(&generation.services)).await;
         tracing::info!(target: "previewgate", connections = open(), "closing: no new connections");
         self.control.announce(Phase::Draining);
         if tokio::time::timeout_at(deadline, self.gone.recv()).await.is_ok() {

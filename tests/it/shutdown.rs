@@ -127,6 +127,27 @@ async fn the_drain_deadline_bounds_the_wait_for_held_polls_too() {
     assert!(lab.try_connect().await.is_err());
 }
 
+/// A poll that is held longer than that uses up no time of the requests that came meanwhile.
+#[tokio::test]
+async fn a_request_that_is_sent_while_a_poll_is_held_has_time_after_the_listeners_close() {
+    let setup = Setup::plain().simulator(|simulator| simulator.poll_wait = LONG);
+    let mut lab = setup.config(|config| config.shutdown.drain = Duration::from_secs(6)).start().await;
+    let agent = lab.agent(101).await;
+    let mut held = lab.connect().await;
+    held.write(&agent.poll_request().bytes()).await;
+    within("the poll to be held", lab.simulator.wait_for_held_polls(1)).await;
+    let bytes = lab.simulator.body_bytes();
+    lab.stop();
+    says(&lab, "draining").await;
+    let mut upload = lab.connect().await;
+    upload.write(format!("POST {API}/x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na").as_bytes()).await;
+    within("the upload to begin", lab.simulator.wait_for_body_bytes(bytes + 1)).await;
+    says(&lab, "closing").await;
+    upload.write(b"b").await;
+    assert_eq!(upload.answer().await.passed().header("connection"), "close");
+    lab.ended().await.unwrap();
+}
+
 #[tokio::test]
 async fn requests_that_outlast_the_drain_are_cut() {
     let mut lab = Setup::plain().config(|config| config.shutdown.drain = Duration::from_millis(300)).start().await;
