@@ -530,6 +530,34 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_no_number_needs_stays_while_there_is_room() {
+        let changes: Vec<_> = (1..=129).map(|name| recorded(name, &["1"])).collect();
+        assert_eq!(records(&after(&changes)), (1..=129).collect::<Vec<u64>>());
+    }
+
+    #[test]
+    fn a_number_that_is_announced_twice_is_kept_once() {
+        let numbers: Vec<String> = (0..3 * FEW).map(|n| n.to_string()).collect();
+        let twice: Vec<&str> = numbers.iter().chain(&numbers).map(String::as_str).collect();
+        let previews = after(&[shown(1, &twice)]);
+        let kept: Vec<_> = previews.find(ControlId(1)).unwrap().numbers().map(DialedNumber::reveal).collect();
+        assert_eq!(kept, numbers);
+    }
+
+    #[test]
+    fn a_call_belongs_to_its_preview_and_takes_memory_until_it_is_given_back() {
+        let mut previews = after(&[shown(1, &["1"]), shown(2, &["1"])]);
+        let (before, id) = (previews.bytes, RecordId { run: 1, number: 1 });
+        let calls =
+            |previews: &AgentPreviews| previews.iter().map(|known| known.calls.iter().count()).collect::<Vec<_>>();
+        let call = CountedCall { number: DialedNumber::new("123"), id, at: Timestamp(5) };
+        previews.apply(Change::Called(ControlId(2), call), Timestamp(5), BOUNDS);
+        assert_eq!((calls(&previews), previews.bytes), (vec![0, 1], before + 64 + 3));
+        previews.apply(Change::CallReturned(ControlId(2), id), Timestamp(6), BOUNDS);
+        assert_eq!((calls(&previews), previews.bytes), (vec![0, 0], before));
+    }
+
+    #[test]
     fn a_record_that_is_known_already_is_named_once() {
         let mut previews = after(&[recorded(1, &["1"]), recorded(2, &["2"])]);
         let again = previews.find(ControlId(1)).unwrap().clone();

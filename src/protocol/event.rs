@@ -461,6 +461,17 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_has_an_event_whether_it_can_be_read_or_not() {
+        for (body, expected) in [
+            (r#"{"retcode":"0"}"#, false),
+            (r#"{"event":{"eventType":"AgentEvent_Talking","workNo":"101"}}"#, true),
+            (r#"{"event":{"eventType":"AgentEvent_Preview","workNo":"101"}}"#, true),
+        ] {
+            assert_eq!(parse_events(body.as_bytes()).unwrap().has_any(), expected, "{body}");
+        }
+    }
+
+    #[test]
     fn what_is_no_envelope_is_an_error() {
         for body in ["", "null", "[]", "<html></html>", r#"{"event":"#, "\u{1f4de}"] {
             assert_eq!(parse_events(body.as_bytes()), Err(EventError::NotAnEnvelope), "{body}");

@@ -143,6 +143,13 @@ fn a_member_that_is_withdrawn_is_not_there() {
 }
 
 #[test]
+fn a_text_in_a_list_of_events_is_no_event() {
+    // The last member of the event before it is of no interest.
+    let found = read(r#"{"eventList":[{"eventType":"AgentEvent_Talking","x":1},"text"]}"#).events();
+    assert_eq!((found.events.len(), found.unreadable), (1, 1));
+}
+
+#[test]
 fn scalars_are_bounded_and_hold_no_control_characters() {
     let result = |text: &str| read(&format!(r#"{{"result":"{text}"}}"#)).retcode_and_result().1.unwrap();
     let longest = "x".repeat(MAX_SCALAR);
