@@ -126,8 +126,10 @@ async fn count_warnings(log: ChildStdout, warnings: Warnings) {
             continue;
         }
         let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-        let message = line["message"].as_str().unwrap_or("a line that is no JSON").to_owned();
-        *warnings.lock().unwrap().entry(message).or_default() += 1;
+        // Messages that differ in a count at the beginning are of one kind.
+        let message = line["message"].as_str().unwrap_or("a line that is no JSON");
+        let kind = message.trim_start_matches(|character: char| character.is_ascii_digit() || character == ' ');
+        *warnings.lock().unwrap().entry(kind.to_owned()).or_default() += 1;
     }
 }
 
