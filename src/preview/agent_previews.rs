@@ -536,6 +536,22 @@ mod tests {
     }
 
     #[test]
+    fn a_change_ends_one_preview_or_all_or_none() {
+        let id = RecordId { run: 1, number: 1 };
+        let call = CountedCall { number: DialedNumber::new("1"), id, at: Timestamp(5) };
+        for (change, is_end, ended) in [
+            (shown(1, &["1"]), false, None),
+            (Change::Called(ControlId(1), call), false, None),
+            (Change::CallReturned(ControlId(1), id), false, None),
+            (Change::Cancelled(ControlId(1)), true, Some(ControlId(1))),
+            (Change::Ended, true, None),
+            (Change::EndedBefore(Timestamp(5)), true, None),
+        ] {
+            assert_eq!((change.is_end(), change.ended_preview()), (is_end, ended), "{change:?}");
+        }
+    }
+
+    #[test]
     fn a_number_that_is_announced_twice_is_kept_once() {
         let numbers: Vec<String> = (0..3 * FEW).map(|n| n.to_string()).collect();
         let twice: Vec<&str> = numbers.iter().chain(&numbers).map(String::as_str).collect();

@@ -110,7 +110,9 @@ mod tests {
         }
         count.give_back(RecordId { run: 1, number: 2 });
         count.give_back(RecordId { run: 2, number: 1 });
-        assert!(is_used(&count, "100", 1) && !is_used(&count, "100", 2));
+        assert!(is_used(&count, "100", 1) && !is_used(&count, "100", 2) && !count.is_empty());
+        count.give_back(RecordId { run: 1, number: 1 });
+        assert!(count.is_empty());
     }
 
     #[test]

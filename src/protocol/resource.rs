@@ -265,6 +265,8 @@ mod tests {
             ("PUT", "/agentgateway/resource/voicecall/abc/previewCallout", InvalidAgentId),
             ("GET", "/agentgateway/resource/agentevent/0101", InvalidAgentId),
             ("PUT", "/agentgateway/resource/onlineagent/-101", InvalidAgentId),
+            ("PUT", "/agentgateway/resource/x/101/previewCallout", AmbiguousPath),
+            ("PUT", "/agentgateway/x/voicecall/101/previewCallout", AmbiguousPath),
             ("PUT", "/agentgateway/resource/voicecall/101/previewCallout/", AmbiguousPath),
             ("PUT", "/agentgateway/resource/voicecall/101/previewCallout.json", AmbiguousPath),
             ("PUT", "/agentgateway/resource/voicecall/101/previewCallout;a=b", AmbiguousPath),
