@@ -434,7 +434,7 @@ fn worker_runtime(services: &Arc<Services>) -> io::Result<Runtime> {
     builder.enable_all().build()
 }
 
-/// The same with this runtime; drops `held` when nothing of the work is left. Requests that are cut are recorded when their
+/// Does `work` like [`thread`], with this runtime, and drops `held` when nothing of the work is left. Requests that are cut are recorded when their
 /// tasks end with the runtime, which is after `work`.
 fn thread_until_gone(
     name: &str,

@@ -56,7 +56,8 @@ pub(super) fn prune_chain(
     Ok(removed)
 }
 
-fn unless_removed<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+/// `None` if the file is not there: another process has removed it.
+pub(super) fn unless_removed<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
     match outcome {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         other => other.map(Some),

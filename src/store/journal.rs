@@ -213,18 +213,12 @@ impl Writer {
     /// A file without ends goes on: there would be nothing in it to leave behind. What is still pending goes into the new
     /// file.
     fn rotate(&mut self, mut kept: Vec<Entry>, wall_ahead: i64) -> io::Result<u64> {
-        match &self.file {
-            None => self.wall_ahead = wall_ahead,
-            Some(_) => {
-                let next = self.number + 1;
-                self.file = Some(create(&self.snapshot, next, &self.run)?);
-                self.number = next;
-                self.wall_ahead = wall_ahead;
-            }
+        if self.file.is_some() {
+            let next = self.number + 1;
+            self.file = Some(create(&self.snapshot, next, &self.run)?);
+            self.number = next;
         }
-        if self.file.is_none() && self.pending.is_empty() && kept.is_empty() {
-            return Ok(self.number);
-        }
+        self.wall_ahead = wall_ahead;
         self.pending.append(&mut kept);
         if self.pending.is_empty() { Ok(()) } else { self.try_write() }?;
         Ok(self.number)

@@ -15,7 +15,6 @@ pub(super) struct InForce {
     configurations: VecDeque<Configuration>,
     /// The last one that was read.
     latest: Option<Configuration>,
-    ttl_ms: Option<u64>,
     calls_per_number: Option<u32>,
 }
 
@@ -31,18 +30,18 @@ impl InForce {
     pub(super) fn change(&mut self, at: Timestamp, config: &ConfigInForce<'_>) -> Option<u64> {
         let ttl = config.changes.iter().find(|change| change.key == "previews.ttl");
         let ttl = ttl.and_then(|change| change.new.as_ref()).and_then(|value| duration_ms(value));
-        self.ttl_ms = ttl.or(self.ttl_ms);
+        let ttl_ms = ttl.or(self.latest.as_ref().and_then(|latest| latest.ttl_ms));
         let calls = config.changes.iter().find(|change| change.key == "previews.calls_per_number");
         let calls = calls.and_then(|change| change.new.as_ref()).and_then(|value| value.parse().ok());
         // Each start names every key. A gateway that does not know this one has no limit.
         let unlimited = (config.trigger == "start").then_some(0);
         self.calls_per_number = calls.or(unlimited).or(self.calls_per_number);
-        let configuration = Configuration { since: at, mode: config.mode.to_string(), ttl_ms: self.ttl_ms };
+        let configuration = Configuration { since: at, mode: config.mode.to_string(), ttl_ms };
         self.configurations.push_back(configuration.clone());
         self.latest = Some(configuration);
         // A new segment begins with the configuration in force, before records that still waited to be written.
         self.configurations.make_contiguous().sort_by_key(|config| config.since);
-        self.ttl_ms
+        ttl_ms
     }
 
     /// `previews.calls_per_number`, if it is known. It changes with a start only, so it is that of the records before.

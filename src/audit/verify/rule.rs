@@ -153,6 +153,7 @@ fn compare(decision: &DecisionFact, recorded: Reason, shown: &[(&ShownFact, Time
     let Some(control_id) = decision.control_id else {
         return Derived::Contradiction("was judged without a control ID".to_owned());
     };
+    let shown = &in_order(shown);
     let Some(mut previews) = previews_of(decision, shown) else {
         return Derived::Unknown("its number was not hashed under the key of its preview".to_owned());
     };
@@ -181,13 +182,13 @@ fn compare(decision: &DecisionFact, recorded: Reason, shown: &[(&ShownFact, Time
 /// The number that the callout asks for, among the hashes of all other numbers.
 const CALLED: &str = "called";
 
-/// The agent's previews as the gateway had them. A number is represented by its key and hash. The number that is called is
+/// The agent's previews as the gateway had them after these announcements. A number is represented by its key and hash. The number that is called is
 /// represented by [`CALLED`], because it may be listed under the keys of two months.
 fn previews_of(decision: &DecisionFact, shown: &[(&ShownFact, Timestamp)]) -> Option<AgentPreviews> {
     let mut previews = AgentPreviews::default();
     // The representations are longer than numbers, so the bound is larger: it must not drop what the gateway kept.
     let bounds = Bounds { per_agent: shown.len().saturating_mul(16).max(1) };
-    for (fact, at) in in_order(shown) {
+    for &(fact, at) in shown {
         let is_relevant = Some(fact.control_id) == decision.control_id && !fact.numbers.is_empty();
         let called = decision.called.iter().find(|called| called.key == fact.key);
         if is_relevant && called.is_none() {
@@ -221,7 +222,6 @@ fn in_order<'s>(shown: &[(&'s ShownFact, Timestamp)]) -> Vec<(&'s ShownFact, Tim
 
 /// The ages in the record must be those that follow from the times of the announcements.
 fn check_ages(decision: &DecisionFact, shown: &[(&ShownFact, Timestamp)]) -> Derived {
-    let shown = in_order(shown);
     for judged in &decision.previews {
         let latest = shown.iter().rfind(|(fact, _)| fact.control_id == judged.control_id).map(|(_, at)| *at);
         let age = latest.map(|latest| millis(decision.place.at.since(latest)));

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::audit::checkpoint_line::checkpoint_line;
 use crate::audit::digest::{Digest, Hex};
 use crate::audit::note;
-use crate::audit::prune::{Extent, prune_chain};
+use crate::audit::prune::{Extent, prune_chain, unless_removed};
 use crate::audit::record::{Header, Kind, Tail};
 use crate::audit::segment::{Chain, SegmentName, chains};
 use crate::preview::Timestamp;
@@ -170,10 +170,7 @@ impl Storage for Directory {
     }
 
     fn remove(&mut self, name: &SegmentName) -> io::Result<()> {
-        match fs::remove_file(self.path.join(name.file())) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
+        unless_removed(fs::remove_file(self.path.join(name.file()))).map(drop)
     }
 
     fn prune(&mut self, now: Timestamp, retention: Duration) {

@@ -229,18 +229,17 @@ impl Record {
     /// Unites the facts of two records.
     pub(super) fn merge(&mut self, other: &Record) {
         self.ends.merge(&other.ends);
-        self.ends.settle();
-        // What is over in either record must not take the place of what is not.
-        let mut shown = other.shown.clone();
-        for shown in [&mut self.shown, &mut shown] {
-            keep_sightings(shown, |control_id, sighting| !self.ends.includes(control_id, sighting));
-        }
-        for (control_id, shown) in &shown {
-            self.shown.entry(*control_id).or_default().merge(shown);
-        }
         self.session.merge(&other.session);
         self.calls.merge(&other.calls);
         self.settle();
+        // What is over in either record must not take the place of what is not.
+        let mut shown = other.shown.clone();
+        keep_sightings(&mut shown, |control_id, sighting| !self.ends.includes(control_id, sighting));
+        for (control_id, shown) in &shown {
+            let known = self.shown.entry(*control_id).or_default();
+            known.merge(shown);
+            known.retain_references();
+        }
     }
 
     /// Applies changes in order, and keeps no more than `bounds` allows.

@@ -18,6 +18,18 @@ impl EndObserver for Observed {
     }
 }
 
+impl Observed {
+    fn take(&self) -> Vec<(Option<i64>, usize, &'static str)> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+/// Records an answer with these events.
+fn record(ledger: &Ledger, events: &[String]) {
+    let body = format!(r#"{{"retcode":"0","event":[{}]}}"#, events.join(","));
+    ledger.record(referring(&body), &poll_of_all(ledger));
+}
+
 /// Each announcement refers to a record of its own.
 fn referring(body: &str) -> Events {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
@@ -37,13 +49,12 @@ fn the_observer_learns_of_each_end_once_with_its_cause() {
     let observed = Arc::new(Observed::default());
     ledger.observe_ends(observed.clone());
     let record = |events: &[String]| {
-        let body = format!(r#"{{"retcode":"0","event":[{}]}}"#, events.join(","));
-        ledger.record(referring(&body), &poll_of_all(&ledger));
-        std::mem::take(&mut *observed.0.lock().unwrap())
+        record(&ledger, events);
+        observed.take()
     };
     assert_eq!(record(&[preview(101, 1, 10), preview(101, 2, 10)]), []);
     ledger.end(agent(101), Change::Cancelled(ControlId(1)), EndCause::Cancelled);
-    assert_eq!(std::mem::take(&mut *observed.0.lock().unwrap()), [(Some(1), 1, "cancelled")]);
+    assert_eq!(observed.take(), [(Some(1), 1, "cancelled")]);
     // An agent without this preview: nothing ends.
     ledger.end(agent(102), Change::Cancelled(ControlId(1)), EndCause::Cancelled);
     assert_eq!(record(&[]), []);
@@ -77,9 +88,8 @@ fn no_preview_has_two_ends_however_the_events_of_an_answer_follow_each_other() {
         let observed = Arc::new(Observed::default());
         ledger.observe_ends(observed.clone());
         let record = |events: &[String]| {
-            let body = format!(r#"{{"retcode":"0","event":[{}]}}"#, events.join(","));
-            ledger.record(referring(&body), &poll_of_all(&ledger));
-            std::mem::take(&mut *observed.0.lock().unwrap())
+            record(&ledger, events);
+            observed.take()
         };
         assert_eq!(record(&sixteen()), []);
         assert_eq!(record(&events), expected, "{events:?}");
@@ -110,10 +120,7 @@ fn an_end_is_observed_when_the_preview_is_gone() {
     let ledger = Arc::new(ledger);
     let observer = Arc::new(AtTheEnd(Arc::clone(&ledger), Mutex::default()));
     ledger.observe_ends(observer.clone());
-    let record = |events: &[String]| {
-        let body = format!(r#"{{"retcode":"0","event":[{}]}}"#, events.join(","));
-        ledger.record(referring(&body), &poll_of_all(&ledger));
-    };
+    let record = |events: &[String]| record(&ledger, events);
     let sign_in = || SignIn { began: ledger.moment(), pushes: false, session: None };
     let ends: [(&str, &dyn Fn()); 7] = [
         ("cancelled", &|| ledger.end(agent(101), Change::Cancelled(ControlId(7)), EndCause::Cancelled)),

@@ -304,13 +304,13 @@ impl World {
 
     /// What this gateway has not written yet, as it counts now.
     pub(super) fn pending(&self, number: usize) -> Vec<TimedChange> {
-        let (now, at_once) = (self.now(number), self.at_once());
-        self.gateways[number].outbox.iter().map(|change| change.attempted(now, at_once)).collect()
+        self.attempted(&self.gateways[number].outbox, self.now(number))
     }
 
-    fn at_once(&self) -> AtOnce {
+    fn attempted(&self, changes: &[TimedChange], now: Timestamp) -> Vec<TimedChange> {
         let held_end = (self.guarantee == Guarantee::Strict).then_some(END_TIMEOUT);
-        AtOnce { change: CHANGE_AT_ONCE, held_end }
+        let at_once = AtOnce { change: CHANGE_AT_ONCE, held_end };
+        changes.iter().map(|change| change.attempted(now, at_once)).collect()
     }
 
     /// One attempt to swap the state. `answered`: the gateway learns what became of it.
@@ -326,9 +326,7 @@ impl World {
         let Replica { tag, mut record } = base;
         let present = self.redis.clone().unwrap_or_default();
         if tag == present.0 {
-            let at_once = self.at_once();
-            let attempted: Vec<_> = changes.iter().map(|change| change.attempted(now, at_once)).collect();
-            record.apply_all(&attempted, BOUNDS);
+            record.apply_all(&self.attempted(changes, now), BOUNDS);
             for waiting in &mut self.gateways[number].outbox {
                 waiting.known_end = waiting.known_end.max(waiting.shows().and_then(|id| record.outlived_by(id)));
             }
