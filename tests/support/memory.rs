@@ -174,7 +174,7 @@ impl MemoryLab {
     }
 
     /// Ends the gateway as `kill -9` does.
-    pub(crate) fn kill(&mut self) {
+    pub(crate) fn kill(&self) {
         self.worker.iter().chain(&self.connected).for_each(JoinHandle::abort);
     }
 

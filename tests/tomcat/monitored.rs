@@ -10,16 +10,14 @@ use crate::send::{Said, Sent, Shows, number, send};
 use crate::tomcat::Tomcat;
 use crate::verdict::{shown, slipped_past};
 
-/// Sends `cases` through a gateway in enforce mode and one in monitor mode, and compares their actions and logs.
+/// Sends `cases` through a gateway in monitor mode, and compares its actions and its log with those of one in enforce mode.
 ///
 /// - What could be a callout to any layer of the application has exactly one decision line, which never says `ok` of
 ///   what was not shown, and gives the reason for which the other gateway refused.
 ///   A preview that a request in an odd spelling may have ended stays valid here, because the application's reading is
 ///   not known.
 /// - A request with a broken head arrives in neither mode.
-pub(crate) fn assert_explained(tomcat: &Tomcat, cases: &[&Case]) {
-    let enforcing = Gate::start(tomcat.lenient, "");
-    let enforced = send(tomcat, &enforcing.target, &Shows::Poll(&enforcing.target), cases);
+pub(crate) fn assert_explained(tomcat: &Tomcat, cases: &[&Case], enforced: &Sent) {
     let gate = Gate::start(tomcat.lenient, "[validation]\nmode = \"monitor\"\n");
     let monitored = send(tomcat, &gate.target, &Shows::Poll(&gate.target), cases);
     let log = gate.log();
@@ -40,7 +38,7 @@ pub(crate) fn assert_explained(tomcat: &Tomcat, cases: &[&Case]) {
         // Only the first request of the case counts: later ones have another history in the two runs. A mutation can put the
         // marker of another case into a request.
         let is_own = |case: &&Case| entry["case"] == case.number.to_string().as_str() && marked(entry) == 1;
-        let refusal = case.filter(is_own).and_then(|case| refusal(&enforced, case));
+        let refusal = case.filter(is_own).and_then(|case| refusal(enforced, case));
         let slipped = slipped_past(entry, &shown);
         unverified += usize::from(said.iter().any(|line| line["decision"] == "unverified"));
         if let Err(what) = explained(said, slipped, refusal) {
@@ -50,7 +48,7 @@ pub(crate) fn assert_explained(tomcat: &Tomcat, cases: &[&Case]) {
     }
     for case in cases {
         let arrived = || monitored.journal.iter().find(|entry| entry["case"] == case.number.to_string().as_str());
-        if is_broken(&enforced, case) && (!is_broken(&monitored, case) || arrived().is_some()) {
+        if is_broken(enforced, case) && (!is_broken(&monitored, case) || arrived().is_some()) {
             wrong.push(format!("broken, and passed: #{} {:?}", case.number, monitored.heard[&case.number].first));
         }
     }

@@ -7,9 +7,11 @@
 //! place. So do the JAX-RS libraries, by Tomcat's own migration tool: there are none for `jakarta` in Debian.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
@@ -38,6 +40,48 @@ pub(crate) enum Version {
     Ten,
 }
 
+impl Version {
+    fn number(self) -> u32 {
+        match self {
+            Self::Nine => 9,
+            Self::Ten => 10,
+        }
+    }
+
+    /// The compiled application. It is made once, and kept until something changes that it is made of.
+    fn built(self) -> &'static Path {
+        static BUILT: [OnceLock<PathBuf>; 2] = [const { OnceLock::new() }; 2];
+        let [nine, ten] = &BUILT;
+        let built = if self == Self::Nine { nine } else { ten };
+        built.get_or_init(|| {
+            let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
+            let name = format!("tomcat{}-{:016x}", self.number(), self.made_of());
+            let place = kept.join(name);
+            if !place.exists() {
+                let made = tempfile::tempdir_in(kept).unwrap();
+                Site { version: self, directory: made.path() }.build();
+                // Another run may have been quicker.
+                assert!(fs::rename(made.path(), &place).is_ok() || place.exists());
+            }
+            place
+        })
+    }
+
+    /// Changes with the sources, the libraries and the compiler.
+    fn made_of(self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for source in sources() {
+            fs::read(source).unwrap().hash(&mut hasher);
+        }
+        for library in installed(self).chain(routers().map(jar)) {
+            let file = fs::metadata(&library).unwrap();
+            (library, file.len(), file.modified().unwrap()).hash(&mut hasher);
+        }
+        Command::new("javac").arg("-version").output().unwrap().stdout.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
 /// A running Tomcat; killed when dropped.
 pub(crate) struct Tomcat {
     child: Child,
@@ -51,7 +95,7 @@ pub(crate) struct Tomcat {
 }
 
 impl Tomcat {
-    /// Compiles and starts the application; nothing, and a message, where that is not possible.
+    /// Starts the application; nothing, and a message, where that is not possible.
     pub(crate) fn start(version: Version) -> Option<Self> {
         Self::start_with_charset(version, "UTF-8")
     }
@@ -69,8 +113,7 @@ impl Tomcat {
 
     fn launch(version: Version, charset: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let site = Site { version, directory: directory.path() };
-        site.build();
+        let site = Site { version, directory: version.built() };
         let mut child = Command::new("java")
             .arg(format!("-Dfile.encoding={charset}"))
             .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m", "-cp"])
@@ -149,20 +192,14 @@ impl Site<'_> {
 
     /// The source files as this version compiles them.
     fn sources(&self) -> Vec<PathBuf> {
-        let app = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tomcat/app");
-        let mut written = Vec::new();
-        for (from, to) in [(app.clone(), "source"), (app.join("rest"), "source/rest")] {
-            let to = self.directory.join(to);
-            fs::create_dir(&to).unwrap();
-            for file in fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()) {
-                if file.extension().is_some_and(|extension| extension == "java") {
-                    let text = fs::read_to_string(&file).unwrap();
-                    written.push(to.join(file.file_name().unwrap()));
-                    fs::write(written.last().unwrap(), self.spelled(&text)).unwrap();
-                }
-            }
-        }
-        written
+        let place = self.directory.join("source");
+        fs::create_dir_all(place.join("rest")).unwrap();
+        let spelled = |source: PathBuf| {
+            let written = place.join(source.strip_prefix(application()).unwrap());
+            fs::write(&written, self.spelled(&fs::read_to_string(source).unwrap())).unwrap();
+            written
+        };
+        sources().into_iter().map(spelled).collect()
     }
 
     fn spelled(&self, source: &str) -> String {
@@ -197,6 +234,20 @@ impl Site<'_> {
     }
 }
 
+fn application() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tomcat/app")
+}
+
+/// The source files, in a fixed order.
+fn sources() -> Vec<PathBuf> {
+    let files = |place: PathBuf| fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path());
+    let all = files(application()).chain(files(application().join("rest")));
+    let mut sources: Vec<_> =
+        all.filter(|file| file.extension().is_some_and(|extension| extension == "java")).collect();
+    sources.sort();
+    sources
+}
+
 fn jar(name: &str) -> String {
     format!("{JARS}/{name}.jar")
 }
@@ -207,8 +258,7 @@ fn routers() -> impl Iterator<Item = &'static str> {
 
 /// Everything on the class path that all parts of the application share.
 fn installed(version: Version) -> impl Iterator<Item = String> {
-    let number = if version == Version::Nine { 9 } else { 10 };
-    let tomcat = TOMCAT.iter().map(move |name| jar(&format!("tomcat{number}-{name}")));
+    let tomcat = TOMCAT.iter().map(move |name| jar(&format!("tomcat{}-{name}", version.number())));
     tomcat.chain(LIBRARIES.iter().map(|name| jar(name)))
 }
 

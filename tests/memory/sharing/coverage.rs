@@ -20,12 +20,16 @@ pub(super) enum Place {
     WriteRolledBack,
     /// A gateway found that Redis had lost data.
     LossHealed,
-    /// The clock of a gateway was set.
+    /// The wall clock of a gateway's machine was set.
     ClockSet,
+    /// A gateway crashed, and was started again.
+    Crashed,
+    /// A callout of a preview was forwarded by a gateway that had crashed after the preview was shown.
+    JudgedAfterCrash,
 }
 
 impl Place {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::WriteLost,
         Self::AnswerHeld,
         Self::JudgedWithoutRedis,
@@ -34,6 +38,8 @@ impl Place {
         Self::WriteRolledBack,
         Self::LossHealed,
         Self::ClockSet,
+        Self::Crashed,
+        Self::JudgedAfterCrash,
     ];
 }
 

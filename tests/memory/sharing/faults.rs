@@ -2,13 +2,12 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::coverage::Place;
-use super::{GATEWAYS, Kind, Link, Scene, SimulatedClock, start};
+use super::{GATEWAYS, Gateway, Kind, Link, Scene, SimulatedClock, start};
 use crate::support::Random;
 
 /// How long an answer of a Redis takes that is near.
@@ -19,7 +18,7 @@ impl Scene {
     /// Something fails, and is mended.
     pub(super) async fn fault(&self, random: &mut Random) {
         let (gateway, lasts, began) = (random.place(GATEWAYS), random.millis(3000), Instant::now());
-        match random.below(if self.kind == Kind::Available { 11 } else { 8 }) {
+        match random.below(if self.kind == Kind::Available { 12 } else { 9 }) {
             0 => self.during(gateway, Link::Cut, lasts).await,
             // As for a gateway that stands still: what it has sent arrives when it goes on.
             1 => self.during(gateway, Link::Silent, lasts).await,
@@ -33,8 +32,9 @@ impl Scene {
             5 => self.set_clock(gateway, random),
             6 => self.redis.set_clock(random.below(3000) as i64 - 1500),
             7 => self.another_joins(lasts, random).await,
-            8 => self.redis.restart(false),
-            9 => self.redis.flush(),
+            8 => self.crash(gateway, lasts).await,
+            9 => self.redis.restart(false),
+            10 => self.redis.flush(),
             _ => {
                 self.redis.replicate();
                 sleep(lasts).await;
@@ -51,7 +51,7 @@ impl Scene {
     }
 
     fn set_clock(&self, gateway: usize, random: &mut Random) {
-        self.clocks.borrow()[gateway].ahead.store(wrong(random), Ordering::Relaxed);
+        self.clocks.borrow()[gateway].set_wall(wrong(random));
         self.coverage.note(Place::ClockSet);
     }
 
@@ -63,7 +63,7 @@ impl Scene {
         let link = [Link::Up(NEAR), Link::Cut, Link::Silent][random.place(3)];
         self.redis.link(GATEWAYS, link);
         let clock = Arc::new(SimulatedClock::new(wrong(random)));
-        let gateway = Rc::new(start(&self.platform, &self.redis, self.kind, GATEWAYS, &clock));
+        let gateway = Gateway::new(start(&self.platform, &self.redis, self.kind, GATEWAYS, &clock));
         self.clocks.borrow_mut().push(clock);
         self.gateways.borrow_mut().push(gateway);
         self.joined.set(Some(Instant::now()));
@@ -71,10 +71,24 @@ impl Scene {
         self.redis.link(GATEWAYS, Link::Up(NEAR));
     }
 
+    /// A gateway ends as by `kill -9`, and another process takes its place after a while, on the same machine.
+    async fn crash(&self, gateway: usize, lasts: Duration) {
+        let before = Rc::clone(&self.gateways.borrow()[gateway]);
+        before.lab.kill();
+        before.crashed.send_replace(true);
+        self.coverage.note(Place::Crashed);
+        sleep(lasts).await;
+        let clock = Arc::new(self.clocks.borrow()[gateway].of_next_process());
+        self.clocks.borrow_mut()[gateway] = Arc::clone(&clock);
+        let after = Gateway::replacing(start(&self.platform, &self.redis, self.kind, gateway, &clock));
+        self.gateways.borrow_mut()[gateway] = after;
+        self.crashed.borrow_mut().push(before);
+    }
+
     /// Notes what the gateways noticed themselves.
     pub(super) fn note_losses(&self) {
         for gateway in self.gateways.borrow().iter() {
-            if gateway.metric("previewgate_store_data_losses_total") > 0.0 {
+            if gateway.lab.metric("previewgate_store_data_losses_total") > 0.0 {
                 self.coverage.note(Place::LossHealed);
             }
         }

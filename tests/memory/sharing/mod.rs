@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use previewgate::preview::{Clock, Timestamp};
 use previewgate::simulator::{Simulator, SimulatorConfig};
+use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 
@@ -61,29 +62,51 @@ impl Kind {
     }
 }
 
-/// A gateway's own clock: it follows paused time, and can be set.
+/// The clocks of one machine. The wall clock can be set; what a process judges by follows paused time from where the wall clock
+/// was at its start, as [`previewgate::preview::SystemClock`] does.
 struct SimulatedClock {
-    start: Instant,
-    ahead: AtomicI64,
+    began: Instant,
+    /// How far the wall clock is ahead, in milliseconds.
+    wall: Arc<AtomicI64>,
+    at_start: i64,
 }
 
 impl SimulatedClock {
     fn new(ahead: i64) -> Self {
-        Self { start: Instant::now(), ahead: AtomicI64::new(ahead) }
+        Self { began: Instant::now(), wall: Arc::new(AtomicI64::new(ahead)), at_start: ahead }
+    }
+
+    /// For another process on the same machine, which starts now.
+    fn of_next_process(&self) -> Self {
+        Self { began: self.began, wall: Arc::clone(&self.wall), at_start: self.wall.load(Ordering::Relaxed) }
+    }
+
+    fn set_wall(&self, ahead: i64) {
+        self.wall.store(ahead, Ordering::Relaxed);
+    }
+
+    fn ahead_by(&self, ahead: i64) -> Timestamp {
+        let now = EPOCH as i64 + self.began.elapsed().as_millis() as i64;
+        Timestamp((now + ahead) as u64)
     }
 }
 
 impl Clock for SimulatedClock {
     fn now(&self) -> Timestamp {
-        let now = EPOCH as i64 + self.start.elapsed().as_millis() as i64;
-        Timestamp((now + self.ahead.load(Ordering::Relaxed)) as u64)
+        self.ahead_by(self.at_start)
+    }
+
+    fn wall(&self) -> Timestamp {
+        self.ahead_by(self.wall.load(Ordering::Relaxed))
     }
 }
 
 /// Everything of one run.
 struct Scene {
     platform: Arc<Simulator>,
-    gateways: RefCell<Vec<Rc<MemoryLab>>>,
+    gateways: RefCell<Vec<Rc<Gateway>>>,
+    /// Those that crashed.
+    crashed: RefCell<Vec<Rc<Gateway>>>,
     clocks: RefCell<Vec<Arc<SimulatedClock>>>,
     redis: FakeRedis,
     kind: Kind,
@@ -92,6 +115,41 @@ struct Scene {
     coverage: Coverage,
     /// When the gateway that came later had started.
     joined: Cell<Option<Instant>>,
+    /// Callouts whose gateway crashed before their client had an answer: the telephone may have rung.
+    unanswered: Cell<usize>,
+}
+
+/// One process of a gateway.
+struct Gateway {
+    lab: MemoryLab,
+    /// When it took the place of one that crashed.
+    replaces_since: Option<Instant>,
+    crashed: watch::Sender<bool>,
+}
+
+impl Gateway {
+    fn new(lab: MemoryLab) -> Rc<Self> {
+        Rc::new(Self { lab, replaces_since: None, crashed: watch::Sender::new(false) })
+    }
+
+    /// In the place of one that crashed.
+    fn replacing(lab: MemoryLab) -> Rc<Self> {
+        Rc::new(Self { lab, replaces_since: Some(Instant::now()), crashed: watch::Sender::new(false) })
+    }
+
+    fn has_crashed(&self) -> bool {
+        *self.crashed.borrow()
+    }
+
+    /// What a client gets that does this through the gateway; nothing if it crashes meanwhile.
+    async fn unless_it_crashes<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut crashed = self.crashed.subscribe();
+        tokio::select! {
+            biased;
+            _ = crashed.wait_for(|crashed| *crashed) => None,
+            answer = work => Some(answer),
+        }
+    }
 }
 
 impl Scene {
@@ -107,19 +165,30 @@ impl Scene {
             |random: &mut Random| if kind == Kind::Calm { 0 } else { random.below(7_200_000) as i64 - 3_600_000 };
         let clocks: Vec<_> = (0..GATEWAYS).map(|_| Arc::new(SimulatedClock::new(skew(random)))).collect();
         let gateways: Vec<_> =
-            (0..GATEWAYS).map(|number| Rc::new(start(&platform, &redis, kind, number, &clocks[number]))).collect();
+            (0..GATEWAYS).map(|number| Gateway::new(start(&platform, &redis, kind, number, &clocks[number]))).collect();
         let (troubles, histories) = (RefCell::default(), AGENTS.iter().map(|_| RefCell::default()).collect());
         let (gateways, clocks) = (RefCell::new(gateways), RefCell::new(clocks));
-        let joined = Cell::new(None);
-        let scene = Self { platform, gateways, clocks, redis, kind, troubles, histories, coverage, joined };
+        let scene = Self {
+            platform,
+            gateways,
+            crashed: RefCell::default(),
+            clocks,
+            redis,
+            kind,
+            troubles,
+            histories,
+            coverage,
+            joined: Cell::new(None),
+            unanswered: Cell::new(0),
+        };
         scene.healed().await;
         scene
     }
 
     /// Waits until every gateway is connected and Redis has everything.
     async fn healed(&self) {
-        while self.gateways.borrow().iter().any(|gateway| gateway.store().state() != previewgate::store::StoreState::Ok)
-        {
+        let is_ok = |gateway: &Gateway| gateway.lab.store().state() == previewgate::store::StoreState::Ok;
+        while !self.gateways.borrow().iter().all(|gateway| is_ok(gateway)) {
             sleep(Duration::from_millis(50)).await;
         }
     }
@@ -130,7 +199,11 @@ impl Scene {
         for _ in 0..STEPS {
             sleep(random.millis(900)).await;
             let through = random.place(self.gateways.borrow().len());
-            let agent = self.gateways.borrow()[through].agent_from_elsewhere(AGENTS[place]);
+            let gateway = Rc::clone(&self.gateways.borrow()[through]);
+            if gateway.has_crashed() {
+                continue;
+            }
+            let agent = gateway.lab.agent_from_elsewhere(AGENTS[place]);
             match random.below(5) {
                 0 | 1 => {
                     if self.kind != Kind::Calm && self.histories[place].borrow().is_released() {
@@ -140,12 +213,16 @@ impl Scene {
                     control_id += 1;
                     self.histories[place].borrow_mut().begins(Some(control_id));
                     let began = Instant::now();
-                    self.learnt(place, began, agent.try_shown(control_id, "100").await);
+                    self.learnt(
+                        place,
+                        began,
+                        gateway.unless_it_crashes(agent.try_shown(control_id, "100")).await.flatten(),
+                    );
                 }
                 2 => {
                     self.histories[place].borrow_mut().begins(None);
                     let began = Instant::now();
-                    self.learnt(place, began, agent.try_released().await);
+                    self.learnt(place, began, gateway.unless_it_crashes(agent.try_released()).await.flatten());
                 }
                 _ => self.call(place, through, control_id).await,
             }
@@ -163,9 +240,14 @@ impl Scene {
     }
 
     async fn call(&self, place: usize, through: usize, control_id: i64) {
-        let agent = self.gateways.borrow()[through].agent_from_elsewhere(AGENTS[place]);
+        let gateway = Rc::clone(&self.gateways.borrow()[through]);
+        let agent = gateway.lab.agent_from_elsewhere(AGENTS[place]);
         let began = Instant::now();
-        let forwarded = agent.call(control_id, "100").await.verdict() == "ok";
+        let Some(answer) = gateway.unless_it_crashes(agent.call(control_id, "100")).await else {
+            self.unanswered.set(self.unanswered.get() + 1);
+            return;
+        };
+        let forwarded = answer.verdict() == "ok";
         self.histories[place].borrow_mut().called(control_id, began, forwarded, through);
         if forwarded && self.redis.link_of(through) != Link::Up(faults::NEAR) {
             self.coverage.note(Place::JudgedWithoutRedis);
@@ -173,6 +255,9 @@ impl Scene {
         let shown = self.histories[place].borrow().shown_at(control_id);
         if forwarded && through == GATEWAYS && shown.is_some_and(|shown| Some(shown) < self.joined.get()) {
             self.coverage.note(Place::JudgedByOneThatJoined);
+        }
+        if forwarded && shown.is_some_and(|shown| Some(shown) < gateway.replaces_since) {
+            self.coverage.note(Place::JudgedAfterCrash);
         }
     }
 
@@ -190,9 +275,11 @@ impl Scene {
             found.extend(history.wrong_refusals(felt));
         }
         let forwarded: usize = self.histories.iter().map(|history| history.borrow().forwarded()).sum();
-        let rung = self.gateways.borrow()[0].simulator.callouts().len();
-        if rung != forwarded {
-            found.push(format!("{forwarded} callouts were forwarded, and the telephone rang {rung} times"));
+        let (rung, unanswered) = (self.platform.handle().callouts().len(), self.unanswered.get());
+        if rung < forwarded || rung > forwarded + unanswered {
+            found.push(format!(
+                "{forwarded} callouts were forwarded, {unanswered} have no answer, and the telephone rang {rung} times"
+            ));
         }
         found
     }

@@ -63,6 +63,11 @@ impl Case {
     pub(crate) fn reads_bodies(&self) -> bool {
         self.class.starts_with("body: ") || matches!(self.class, "callout" | "session: two readings")
     }
+
+    /// Whether a target in it can be read in another way if encoded slashes and backslashes stay as they are.
+    pub(crate) fn has_encoded_target(&self) -> bool {
+        !self.reads_bodies() && self.bytes.iter().any(|byte| matches!(byte, b'%' | b'\\'))
+    }
 }
 
 /// All cases.
