@@ -18,6 +18,8 @@ struct Event {
     /// From when the platform sent it, to when the client had it.
     began: Instant,
     known: Option<Instant>,
+    /// No gateway knows it any more, perhaps: the only one that did has crashed, and could not share it before.
+    perhaps_lost: bool,
 }
 
 #[derive(Debug)]
@@ -32,7 +34,7 @@ struct Call {
 
 impl History {
     pub(crate) fn begins(&mut self, shown: Option<i64>) {
-        self.events.push(Event { shown, began: Instant::now(), known: None });
+        self.events.push(Event { shown, began: Instant::now(), known: None, perhaps_lost: false });
     }
 
     /// The client has the last event.
@@ -40,6 +42,16 @@ impl History {
         if let Some(event) = self.events.last_mut() {
             event.known = Some(Instant::now());
         }
+    }
+
+    /// The place of the last event.
+    pub(crate) fn last(&self) -> usize {
+        self.events.len() - 1
+    }
+
+    /// This event may be lost from now on.
+    pub(crate) fn is_perhaps_lost(&mut self, event: usize) {
+        self.events[event].perhaps_lost = true;
     }
 
     pub(crate) fn called(&mut self, control_id: i64, began: Instant, forwarded: bool, through: usize) {
@@ -77,20 +89,27 @@ impl History {
         self.calls.iter().filter(wrong).map(|call| format!("refused: {call:?} of {:#?}", self.events)).collect()
     }
 
-    /// The states that a call may have met: what the last event before it left, and each event that overlaps it.
-    fn met(&self, call: &Call) -> impl Iterator<Item = Option<i64>> {
+    /// The states that a call may have met: what the last event before it left, and each event that overlaps it. If that last
+    /// event may be lost, also what the one before it left.
+    fn met(&self, call: &Call) -> Vec<Option<i64>> {
         let known = |event: &&Event| event.known.is_some_and(|known| known <= call.began);
-        let before = self.events.iter().take_while(known).last().map(|event| event.shown);
+        let before: Vec<_> = self.events.iter().take_while(known).collect();
+        let lost = before.iter().rev().take_while(|event| event.perhaps_lost).count();
+        let mut met: Vec<_> = before.iter().rev().take(lost + 1).map(|event| event.shown).collect();
+        if lost == before.len() {
+            met.push(None);
+        }
         let after = self.events.iter().skip_while(known).take_while(|event| event.began <= call.ended);
-        std::iter::once(before.flatten()).chain(after.map(|event| event.shown).collect::<Vec<_>>())
+        met.extend(after.map(|event| event.shown));
+        met
     }
 
     fn may_be_shown(&self, call: &Call) -> bool {
-        self.met(call).any(|state| state == Some(call.control_id))
+        self.met(call).contains(&Some(call.control_id))
     }
 
     fn may_be_over(&self, call: &Call) -> bool {
-        self.met(call).any(|state| state != Some(call.control_id))
+        self.met(call).iter().any(|state| *state != Some(call.control_id))
     }
 }
 

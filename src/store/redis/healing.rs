@@ -1,8 +1,9 @@
 //! What becomes of a Redis that has lost something: each gateway writes again what it knows.
 //!
 //! A gateway compares all its replicas with Redis when it connects, and when a heartbeat shows that Redis is not the one that
-//! it was: another epoch (it has lost everything), or a counter that has gone back (a replica became the master before it
-//! had the last writes). A replica holds what was shown and what has ended, and so it restores both.
+//! it was: another epoch. A new epoch begins when Redis has lost everything, and when it lacks the last heartbeat of a gateway (a
+//! replica became the master before it had the last writes). A replica holds what was shown and what has ended, and so it
+//! restores both.
 
 use std::time::Duration;
 
@@ -20,6 +21,11 @@ const HEAL_LIMIT: Duration = Duration::from_secs(2);
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 impl SharedStore {
+    /// What the last heartbeat found.
+    pub(super) fn last_heartbeat(&self) -> Option<Incarnation> {
+        self.incarnation.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
     /// A heartbeat has found this.
     pub(super) fn note_incarnation(&self, found: Incarnation) {
         let mut known = self.incarnation.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

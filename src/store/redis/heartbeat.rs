@@ -1,11 +1,13 @@
 //! The heartbeat of the connection to Redis: whether it can be used, the key of GUIDs, the time by Redis's clock, and whether
 //! it is still the Redis that it was.
 
+use std::time::Duration;
+
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{RedisError, cmd};
 
 use super::incarnation::Incarnation;
-use crate::preview::Timestamp;
+use crate::preview::{Timestamp, millis};
 use crate::store::guid_key::random_secret;
 
 const HEARTBEAT: &str = include_str!("heartbeat.lua");
@@ -21,29 +23,43 @@ pub(super) struct Beat {
     pub(super) incarnation: Option<Incarnation>,
 }
 
-/// Asks once. `name` is where the secret is kept; `proposal` becomes the secret if there is none.
+/// Where a heartbeat keeps what it needs.
+pub(super) struct Names {
+    /// The key of the secret, for all gateways.
+    pub(super) secret: String,
+    /// The key of this gateway's own number.
+    pub(super) number: String,
+}
+
+/// How long Redis keeps the number of a gateway that has ended.
+const NUMBER_KEPT: Duration = Duration::from_hours(24);
+
+/// Asks once. `proposal` becomes the secret if there is none. `last` is what the last heartbeat found.
 ///
 /// # Errors
 /// Those of Redis. A replica (READONLY), a node of a cluster (MOVED) and a Redis that still loads its data (LOADING) return an
 /// error: none of them can be used.
 pub(super) async fn beat(
     connection: &mut MultiplexedConnection,
-    name: String,
+    names: Names,
     proposal: &[u8],
+    last: Option<&Incarnation>,
 ) -> Result<Beat, RedisError> {
     // Without random numbers there is no epoch, and no loss of data is found by it.
     let epoch = random_secret().unwrap_or_default();
     let mut command = cmd("EVAL");
-    command.arg(HEARTBEAT).arg(1).arg(name).arg(proposal).arg(&epoch[..]);
+    command.arg(HEARTBEAT).arg(2).arg(names.secret).arg(names.number);
+    let (last_epoch, last_number) = last.map_or((&[][..], 0), |last| (&last.epoch[..], last.number));
+    command.arg(proposal).arg(&epoch[..]).arg(last_epoch).arg(last_number).arg(millis(NUMBER_KEPT));
     let answer: Vec<Vec<u8>> = command.query_async(connection).await?;
     let mut answer = answer.into_iter();
     let secret = answer.next().unwrap_or_default();
-    let (epoch, beats) = (answer.next().unwrap_or_default(), answer.next().and_then(|beats| number(&beats)));
+    let (epoch, counted) = (answer.next().unwrap_or_default(), answer.next().and_then(|count| number(&count)));
     let time = answer.next().zip(answer.next()).and_then(|(seconds, micros)| {
         let millis = number(&seconds)?.checked_mul(1000)?;
         Some(Timestamp(millis.checked_add(number(&micros)? / 1000)?))
     });
-    Ok(Beat { secret, time, incarnation: beats.map(|beats| Incarnation { epoch, beats }) })
+    Ok(Beat { secret, time, incarnation: counted.map(|number| Incarnation { epoch, number }) })
 }
 
 /// The commands that the user needs and may not use. `name` is a key that no agent has.

@@ -3,16 +3,16 @@
 /// Which life of Redis this is, and how far it has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Incarnation {
-    /// Random, made by the first gateway that found none.
+    /// Random, made by the first gateway that found none, or that missed its own last heartbeat.
     pub(super) epoch: Vec<u8>,
-    /// Every heartbeat of every gateway adds one.
-    pub(super) beats: u64,
+    /// The number of this gateway's heartbeats.
+    pub(super) number: u64,
 }
 
 impl Incarnation {
     /// Whether writes may have been lost since `earlier`.
     pub(super) fn has_lost_writes_since(&self, earlier: &Incarnation) -> bool {
-        self.epoch != earlier.epoch || self.beats <= earlier.beats
+        self.epoch != earlier.epoch || self.number <= earlier.number
     }
 }
 
@@ -22,7 +22,7 @@ mod tests {
 
     #[test]
     fn a_redis_that_began_anew_or_went_back_has_lost_writes() {
-        let at = |epoch: &[u8], beats| Incarnation { epoch: epoch.to_vec(), beats };
+        let at = |epoch: &[u8], number| Incarnation { epoch: epoch.to_vec(), number };
         let known = at(b"a", 10);
         for (found, expected) in
             [(at(b"a", 11), false), (at(b"b", 11), true), (at(b"a", 10), true), (at(b"", 99), true)]

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::SharedStore;
 use super::broadcast::Listener;
-use super::heartbeat::{Beat, beat, refused_commands};
+use super::heartbeat::{Beat, Names, beat, refused_commands};
 use super::link::{Driver, LinkError, connect};
 use crate::config::RedisStore;
 use crate::preview::{Timestamp, millis};
@@ -126,10 +126,12 @@ impl SharedStore {
         // With a configured key, nothing secret is written.
         let (name, proposal) =
             if self.guid_key.is_configured() { ("heartbeat", None) } else { ("session-key", random_secret()) };
-        let name = format!("{}{name}", self.settings.prefix);
+        let names = Names { secret: format!("{}{name}", self.settings.prefix), number: self.number_key.clone() };
         let proposal = proposal.as_ref().map_or(&b"configured"[..], |secret| secret);
         let asked = self.clock.own().now();
-        let beat = tokio::time::timeout(HEARTBEAT_LIMIT, beat(&mut connection, name, proposal));
+        let last = self.last_heartbeat();
+        let beat = beat(&mut connection, names, proposal, last.as_ref());
+        let beat = tokio::time::timeout(HEARTBEAT_LIMIT, beat);
         let Beat { secret, time, incarnation } = beat.await.map_err(|_| LinkError::Timeout)??;
         self.guid_key.agree(&secret);
         if let Some(time) = time {

@@ -28,6 +28,7 @@ mod replicas;
 mod shared_key;
 mod writing;
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -78,6 +79,8 @@ pub(super) struct SharedStore {
     warnings: LogThrottle,
     skew_warnings: LogThrottle,
     clock: Arc<CommonClock>,
+    /// Where Redis keeps the number of this gateway's heartbeats.
+    number_key: String,
     /// Redis was asked for the time.
     is_clock_known: AtomicBool,
     /// Whether Redis was reached since the start.
@@ -155,6 +158,8 @@ impl SharedStore {
         let joining = Joining::new(settings.start_timeout);
         let counted = Arc::clone(&outbox);
         metrics.store.pending_from(move || counted.len() as u64);
+        let run = RandomState::new().build_hasher().finish();
+        let number_key = format!("{}heartbeat:{run:016x}", settings.prefix);
         let (lifetime, bounds) = (previews.ttl.saturating_mul(2), Bounds { per_agent: previews.per_agent });
         Self {
             settings,
@@ -171,6 +176,7 @@ impl SharedStore {
             skew_warnings: LogThrottle::every(SKEW_WARNING_INTERVAL),
             contact: std::sync::Mutex::new(clock.now()),
             clock,
+            number_key,
             is_clock_known: AtomicBool::new(false),
             joining,
             incarnation: std::sync::Mutex::new(None),

@@ -74,6 +74,13 @@ impl Scene {
     /// A gateway ends as by `kill -9`, and another process takes its place after a while, on the same machine.
     async fn crash(&self, gateway: usize, lasts: Duration) {
         let before = Rc::clone(&self.gateways.borrow()[gateway]);
+        if !before.is_sharing() {
+            for (place, event, gateway) in self.unshared.borrow().iter() {
+                if Rc::ptr_eq(gateway, &before) {
+                    self.histories[*place].borrow_mut().is_perhaps_lost(*event);
+                }
+            }
+        }
         before.lab.kill();
         before.crashed.send_replace(true);
         self.coverage.note(Place::Crashed);

@@ -8,6 +8,7 @@ mod clocks;
 mod coverage;
 mod faults;
 mod kept;
+mod losses;
 mod one_round_trip;
 mod redis;
 
@@ -115,6 +116,8 @@ struct Scene {
     coverage: Coverage,
     /// When the gateway that came later had started.
     joined: Cell<Option<Instant>>,
+    /// Events that their gateway could not share when it had them: the agent's place, and the event's.
+    unshared: RefCell<Vec<(usize, usize, Rc<Gateway>)>>,
     /// Callouts whose gateway crashed before their client had an answer: the telephone may have rung.
     unanswered: Cell<usize>,
 }
@@ -135,6 +138,11 @@ impl Gateway {
     /// In the place of one that crashed.
     fn replacing(lab: MemoryLab) -> Rc<Self> {
         Rc::new(Self { lab, replaces_since: Some(Instant::now()), crashed: watch::Sender::new(false) })
+    }
+
+    /// Whether Redis has everything that it knows.
+    fn is_sharing(&self) -> bool {
+        self.lab.store().store_condition().is_some_and(|store| store.node.is_some() && store.agents_pending == 0)
     }
 
     fn has_crashed(&self) -> bool {
@@ -179,6 +187,7 @@ impl Scene {
             histories,
             coverage,
             joined: Cell::new(None),
+            unshared: RefCell::default(),
             unanswered: Cell::new(0),
         };
         scene.healed().await;
@@ -213,23 +222,27 @@ impl Scene {
                     control_id += 1;
                     self.histories[place].borrow_mut().begins(Some(control_id));
                     let began = Instant::now();
-                    self.learnt(
-                        place,
-                        began,
-                        gateway.unless_it_crashes(agent.try_shown(control_id, "100")).await.flatten(),
-                    );
+                    let event = gateway.unless_it_crashes(agent.try_shown(control_id, "100")).await;
+                    self.learnt(place, &gateway, began, event.flatten());
                 }
                 2 => {
                     self.histories[place].borrow_mut().begins(None);
                     let began = Instant::now();
-                    self.learnt(place, began, gateway.unless_it_crashes(agent.try_released()).await.flatten());
+                    let event = gateway.unless_it_crashes(agent.try_released()).await;
+                    self.learnt(place, &gateway, began, event.flatten());
                 }
                 _ => self.call(place, through, control_id).await,
             }
         }
     }
 
-    fn learnt(&self, place: usize, began: Instant, event: Option<()>) {
+    fn learnt(&self, place: usize, gateway: &Rc<Gateway>, began: Instant, event: Option<()>) {
+        if gateway.is_sharing() {
+            self.unshared.borrow_mut().retain(|(_, _, unshared)| !Rc::ptr_eq(unshared, gateway));
+        } else {
+            let last = self.histories[place].borrow().last();
+            self.unshared.borrow_mut().push((place, last, Rc::clone(gateway)));
+        }
         if event.is_some() && began.elapsed() > HELD {
             self.coverage.note(Place::AnswerHeld);
         }

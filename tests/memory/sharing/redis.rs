@@ -29,6 +29,8 @@ struct State {
     /// What a replica has.
     replicated: Data,
     links: Vec<watch::Sender<Link>>,
+    /// How often it was started.
+    starts: watch::Sender<usize>,
     subscribers: Vec<Answers>,
     /// Counts of commands, by name.
     commands: HashMap<String, usize>,
@@ -72,6 +74,7 @@ impl FakeRedis {
             data: Data::new(),
             replicated: Data::new(),
             links,
+            starts: watch::Sender::new(1),
             subscribers: Vec::new(),
             commands: HashMap::new(),
             ahead: 0,
@@ -105,10 +108,7 @@ impl FakeRedis {
             state.lose(Data::new());
         }
         state.subscribers.clear();
-        for link in &state.links {
-            let before = link.send_replace(Link::Cut);
-            link.send_replace(before);
-        }
+        state.starts.send_modify(|starts| *starts += 1);
     }
 
     /// Everything is gone, and no connection breaks.
@@ -163,8 +163,9 @@ impl FakeRedis {
                 let _ = answers.send((Instant::now() + half, answer));
             }
         };
-        let mut breaks = link.clone();
+        let (mut breaks, mut starts) = (link.clone(), self.state().starts.subscribe());
         tokio::select! {
+            _ = starts.changed() => {}
             ((), ()) = async { tokio::join!(receive, execute) } => {}
             () = send(write, sent, link) => {}
             () = cut(&mut breaks) => {}
@@ -251,19 +252,29 @@ impl State {
 
     /// `heartbeat.lua`
     fn beat(&mut self, key: &[u8], arguments: &[&[u8]]) -> Reply {
-        let now = Duration::from_millis(EPOCH.saturating_add_signed(self.ahead)) + self.start.elapsed();
-        let fields = self.data.entry(key.to_vec()).or_default();
-        let agreed = |fields: &mut Fields, name: &[u8], proposal: &[u8]| {
-            fields.entry(name.to_vec()).or_insert_with(|| proposal.to_vec()).clone()
+        let [own_key, secret, new_epoch, last_epoch, last, _lifetime] = arguments else {
+            return Reply::Error("ERR arguments");
         };
-        let (secret, epoch) = (agreed(fields, b"key", arguments[0]), agreed(fields, b"epoch", arguments[1]));
-        let beats = fields.entry(b"beats".to_vec()).or_default();
-        let next = String::from_utf8_lossy(beats).parse::<u64>().unwrap_or(0) + 1;
-        *beats = next.to_string().into_bytes();
+        let now = Duration::from_millis(EPOCH.saturating_add_signed(self.ahead)) + self.start.elapsed();
+        let own = self.data.entry(own_key.to_vec()).or_default();
+        let kept = own.get(&b"number"[..]).map_or(0, |kept| number(kept));
+        let count = (number(last) + 1).to_string().into_bytes();
+        own.insert(b"number".to_vec(), count.clone());
+        let fields = self.data.entry(key.to_vec()).or_default();
+        if kept < number(last) && fields.get(&b"epoch"[..]).is_some_and(|epoch| epoch == last_epoch) {
+            fields.remove(&b"epoch"[..]);
+        }
+        let mut agreed =
+            |name: &[u8], proposal: &[u8]| fields.entry(name.to_vec()).or_insert_with(|| proposal.to_vec()).clone();
+        let (secret, epoch) = (agreed(b"key", secret), agreed(b"epoch", new_epoch));
         let (seconds, micros) = (now.as_secs().to_string(), now.subsec_micros().to_string());
-        let texts = [secret, epoch, beats.clone(), seconds.into_bytes(), micros.into_bytes()];
+        let texts = [secret, epoch, count, seconds.into_bytes(), micros.into_bytes()];
         Reply::List(texts.map(Reply::Text).into())
     }
+}
+
+fn number(digits: &[u8]) -> u64 {
+    String::from_utf8_lossy(digits).parse().unwrap_or_default()
 }
 
 /// Redis's clock at the beginning, in milliseconds since the Unix epoch.
