@@ -32,7 +32,7 @@ pub(super) struct Names {
 }
 
 /// How long Redis keeps the number of a gateway that has ended.
-const NUMBER_KEPT: Duration = Duration::from_hours(24);
+const NUMBER_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// Asks once. `proposal` becomes the secret if there is none. `last` is what the last heartbeat found.
 ///
