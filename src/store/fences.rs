@@ -7,9 +7,7 @@
 
 use std::time::Duration;
 
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
-
+use super::lru::{Lifetime, Lru};
 use super::moment::Moment;
 use crate::preview::{AgentId, ControlId, Timestamp};
 
@@ -18,7 +16,7 @@ use crate::preview::{AgentId, ControlId, Timestamp};
 const OVERTAKING_WINDOW: Duration = Duration::from_secs(5);
 
 /// The fences of all agents.
-pub(super) struct Fences(Cache<AgentId, Fence>);
+pub(super) struct Fences(Lru<AgentId, Fence>);
 
 /// Ends of single previews that are remembered. One agent has few previews at a time.
 const MAX_SINGLE_ENDS: usize = 16;
@@ -52,7 +50,7 @@ pub(super) struct TimedEnd {
 impl Fences {
     /// Remembers up to `max_agents` agents.
     pub(super) fn new(max_agents: u64) -> Self {
-        Self(Cache::builder().max_capacity(max_agents).eviction_policy(EvictionPolicy::lru()).build())
+        Self(Lru::new(max_agents, Lifetime::Unlimited))
     }
 
     /// The fence of `agent`, open if nothing is known.
@@ -63,11 +61,6 @@ impl Fences {
     /// Replaces the fence of `agent`. The caller holds the agent's lock.
     pub(super) fn set(&self, agent: AgentId, fence: Fence) {
         self.0.insert(agent, fence);
-    }
-
-    /// Does the cache's pending housekeeping.
-    pub(super) fn maintain(&self) {
-        self.0.run_pending_tasks();
     }
 }
 

@@ -488,7 +488,6 @@ impl Ledger {
     /// Does the pending housekeeping of the caches. Called now and then from a thread outside the data path.
     pub fn maintain(&self) {
         self.local.maintain();
-        self.fences.maintain();
         self.sessions.maintain();
         if let Some(shared) = &self.shared {
             shared.maintain();

@@ -1,29 +1,21 @@
-//! Previews in this process: a bounded cache, least recently used agents forgotten first.
+//! Previews in this process: a bounded map, least recently used agents forgotten first.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use moka::notification::RemovalCause;
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
-
+use super::lru::{Lifetime, Lru, RemovalCause, Removed};
 use super::preview_ends::PreviewEnds;
 use crate::config::Previews;
 use crate::preview::{AgentId, AgentPreviews, Bounds, Change, Preview, Surplus, Timestamp};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::EvictionCause;
 
-/// Agents share their locks, so that the number of locks is bounded.
-const LOCKS: usize = 64;
-
 /// The previews of all agents, in memory.
 ///
 /// Freshness is judged by `preview::decide`; the cache's own expiry is hygiene and comes later, so that a callout of
 /// an expired preview is refused as expired and not as unknown.
 pub struct MemoryStore {
-    agents: Cache<AgentId, Arc<AgentPreviews>>,
-    /// One for several agents each. A change of an agent's previews is made while it is held.
-    locks: [Mutex<()>; LOCKS],
+    agents: Lru<AgentId, Arc<AgentPreviews>>,
     bounds: Bounds,
     cached: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
@@ -36,28 +28,13 @@ impl MemoryStore {
         let cached = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&cached);
         metrics.previews.cached_from(move || counted.load(Ordering::Relaxed));
-        let (counted, evictions) = (Arc::clone(&cached), Arc::clone(&metrics));
-        let ends = PreviewEnds::default();
-        let forgotten = ends.clone();
-        let agents = Cache::builder()
-            .max_capacity(config.max_agents)
-            // The default policy (TinyLFU) may refuse a new key when full: the very preview about to be called.
-            .eviction_policy(EvictionPolicy::lru())
-            .time_to_live(config.ttl.saturating_mul(2))
-            .eviction_listener(move |agent, previews: Arc<AgentPreviews>, cause| {
-                let count = previews.len() as u64;
-                counted.fetch_sub(count, Ordering::Relaxed);
-                let cause = match cause {
-                    RemovalCause::Size => EvictionCause::Capacity,
-                    RemovalCause::Expired => EvictionCause::Expired,
-                    RemovalCause::Replaced | RemovalCause::Explicit => return,
-                };
-                evictions.previews.evicted(cause, count);
-                forgotten.ended(*agent, previews.iter(), cause.as_str());
-            })
-            .build();
-        let locks = std::array::from_fn(|_| Mutex::default());
-        Self { agents, locks, bounds: Bounds { per_agent: config.per_agent }, cached, metrics, ends }
+        Self {
+            agents: Lru::new(config.max_agents, Lifetime::SinceWritten(config.ttl.saturating_mul(2))),
+            bounds: Bounds { per_agent: config.per_agent },
+            cached,
+            metrics,
+            ends: PreviewEnds::default(),
+        }
     }
 
     /// What `agent` was shown, as of now. Later changes do not alter what is returned: a callout is judged by the
@@ -75,19 +52,10 @@ impl MemoryStore {
     /// the same time cannot lose each other's previews. Returns for each change what was not kept.
     pub fn apply(&self, agent: AgentId, changes: impl IntoIterator<Item = Change>, now: Timestamp) -> Vec<Surplus> {
         let mut evicted = Vec::new();
-        // The cache's own way to change an entry as one step costs twice as much.
-        let lock = self.lock(agent);
-        let known = self.agents.get(&agent);
-        let was_known = known.is_some();
-        let mut previews = known.map(Arc::unwrap_or_clone).unwrap_or_default();
-        let apply = |change| previews.apply_and_collect(change, now, self.bounds, &mut evicted);
-        let surpluses: Vec<_> = changes.into_iter().map(apply).collect();
-        match (previews.is_empty(), was_known) {
-            (true, true) => self.agents.invalidate(&agent),
-            (true, false) => {}
-            (false, _) => self.put(agent, previews),
-        }
-        drop(lock);
+        let surpluses: Vec<_> = self.change(agent, |previews| {
+            let apply = |change| previews.apply_and_collect(change, now, self.bounds, &mut evicted);
+            changes.into_iter().map(apply).collect()
+        });
         for surplus in &surpluses {
             self.metrics.previews.surplus(surplus);
         }
@@ -107,46 +75,64 @@ impl MemoryStore {
 
     /// Every agent with previews, as of about now, in no particular order. Does not count as a use of any of them.
     pub fn agents(&self) -> Vec<(AgentId, Arc<AgentPreviews>)> {
-        self.agents.iter().map(|(agent, previews)| (*agent, previews)).collect()
+        self.agents.entries()
     }
 
     /// Puts back what `agent` was shown before the process began, oldest first, each preview with its own time.
     pub fn restore(&self, agent: AgentId, shown: impl IntoIterator<Item = Preview>) {
-        let mut previews = AgentPreviews::default();
+        let mut restored = AgentPreviews::default();
         for preview in shown {
-            self.metrics.previews.surplus(&previews.restore(preview, self.bounds));
+            self.metrics.previews.surplus(&restored.restore(preview, self.bounds));
         }
-        if !previews.is_empty() {
-            let _lock = self.lock(agent);
-            self.put(agent, previews);
+        if !restored.is_empty() {
+            self.change(agent, |previews| *previews = restored);
         }
     }
 
     /// Gives every preview a new time, by a clock that was set.
     pub(super) fn redate(&self, today: impl Fn(Timestamp) -> Timestamp) {
         for (agent, _) in self.agents() {
-            let _lock = self.lock(agent);
-            let Some(mut previews) = self.agents.get(&agent).map(Arc::unwrap_or_clone) else { continue };
-            previews.redate(&today);
-            self.put(agent, previews);
+            self.change(agent, |previews| previews.redate(&today));
         }
     }
 
-    /// The caller holds the agent's lock.
-    fn put(&self, agent: AgentId, previews: AgentPreviews) {
-        self.cached.fetch_add(previews.len() as u64, Ordering::Relaxed);
-        self.agents.insert(agent, Arc::new(previews));
+    /// Changes what `agent` was shown, as one step. Whoever has read it before keeps what it has read.
+    fn change<R>(&self, agent: AgentId, change: impl FnOnce(&mut AgentPreviews) -> R) -> R {
+        let (result, removed) = self.agents.change(agent, |previews| {
+            let before = previews.as_ref().map_or(0, |previews| previews.len());
+            let changed = Arc::make_mut(previews.get_or_insert_default());
+            let result = change(changed);
+            // Before others can see them, and forget them.
+            self.cached.fetch_add(changed.len() as u64, Ordering::Relaxed);
+            self.cached.fetch_sub(before as u64, Ordering::Relaxed);
+            if changed.is_empty() {
+                *previews = None;
+            }
+            result
+        });
+        if let Some(Removed { key, value, cause }) = removed {
+            self.forget(key, &value, cause);
+        }
+        result
     }
 
-    fn lock(&self, agent: AgentId) -> Option<MutexGuard<'_, ()>> {
-        let lock = self.locks.get(agent.as_u32() as usize % LOCKS)?;
-        Some(lock.lock().unwrap_or_else(PoisonError::into_inner))
+    /// The map has removed the previews of an agent by itself.
+    fn forget(&self, agent: AgentId, previews: &AgentPreviews, cause: RemovalCause) {
+        let count = previews.len() as u64;
+        self.cached.fetch_sub(count, Ordering::Relaxed);
+        let cause = match cause {
+            RemovalCause::Capacity => EvictionCause::Capacity,
+            RemovalCause::Expired => EvictionCause::Expired,
+        };
+        self.metrics.previews.evicted(cause, count);
+        self.ends.ended(agent, previews.iter(), cause.as_str());
     }
 
-    /// Does the cache's pending housekeeping. Called now and then from a thread of its own, so that it need not
-    /// happen on the data path.
+    /// Forgets the previews that nobody needs any more. Called now and then from a thread of its own.
     pub fn maintain(&self) {
-        self.agents.run_pending_tasks();
+        for (agent, previews) in self.agents.expire() {
+            self.forget(agent, &previews, RemovalCause::Expired);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod guid_key;
 pub(crate) mod hex;
 mod journal;
 mod ledger;
+mod lru;
 mod memory;
 mod moment;
 mod preview_ends;

@@ -11,12 +11,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use moka::ops::compute::Op;
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
-
 use super::common_clock::STEP;
 use super::guid_key::{GuidHash, GuidKey, KeyId};
+use super::lru::{Lifetime, Lru};
 use super::moment::Moment;
 use crate::preview::{AgentId, Timestamp};
 
@@ -80,11 +77,11 @@ impl Ownership {
 
 /// The sessions of all agents.
 pub(super) struct Sessions {
-    agents: Cache<AgentId, Session>,
+    agents: Lru<AgentId, Session>,
     /// The agent that a GUID was last learnt for. An entry counts only while that agent's session has the GUID.
-    owners: Cache<GuidHash, AgentId>,
+    owners: Lru<GuidHash, AgentId>,
     /// GUIDs of sign-ins of which it is not known whose they are, with the instants at which the sign-ins began.
-    unclaimed: Cache<GuidHash, Moment>,
+    unclaimed: Lru<GuidHash, Moment>,
     /// There was one. Where every sign-in names its agent, polls need not look for any.
     any_unclaimed: AtomicBool,
     key: OnceLock<GuidKey>,
@@ -128,10 +125,11 @@ pub(super) struct Session {
 impl Sessions {
     /// Remembers the sessions of `max_agents` agents, each for `memory` after it was last needed.
     pub(super) fn new(max_agents: u64, memory: Duration) -> Self {
+        let lifetime = Lifetime::SinceUsed(memory);
         Self {
-            agents: cache(max_agents, memory),
-            owners: cache(max_agents.saturating_mul(2), memory),
-            unclaimed: cache(max_agents, memory),
+            agents: Lru::new(max_agents, lifetime),
+            owners: Lru::new(max_agents.saturating_mul(2), lifetime),
+            unclaimed: Lru::new(max_agents, lifetime),
             any_unclaimed: AtomicBool::new(false),
             key: OnceLock::new(),
         }
@@ -144,7 +142,7 @@ impl Sessions {
 
     fn ownership_of_hash(&self, hash: Option<GuidHash>, agent: AgentId, now: Timestamp) -> Ownership {
         let Some(hash) = hash else { return self.of_unknown_guid(agent) };
-        let has = |agent: &AgentId| self.agents.get(agent).is_some_and(|session| session.has(hash, now));
+        let has = |agent: &AgentId| self.agents.read(agent, |session| session.has(hash, now)) == Some(true);
         if has(&agent) {
             return Ownership::Own;
         }
@@ -155,7 +153,7 @@ impl Sessions {
     }
 
     fn of_unknown_guid(&self, agent: AgentId) -> Ownership {
-        if self.agents.contains_key(&agent) { Ownership::NotOwn } else { Ownership::Unknown }
+        if self.agents.contains(&agent) { Ownership::NotOwn } else { Ownership::Unknown }
     }
 
     /// A session of `agent` begins. Its GUID is unknown if the answer to the sign-in did not name one.
@@ -163,7 +161,7 @@ impl Sessions {
         let guid = guid.and_then(|guid| self.hash(guid));
         match guid {
             Some(hash) => self.change(agent, hash, |_| Session::begin(hash)),
-            None => self.agents.invalidate(&agent),
+            None => drop(self.agents.remove(agent)),
         }
         Learnt { guid, begins: true }
     }
@@ -217,8 +215,7 @@ impl Sessions {
             return None;
         }
         let hash = self.hash(guid)?;
-        // A look at the cache costs less than a removal, which has to be written down.
-        self.unclaimed.contains_key(&hash).then(|| self.unclaimed.remove(&hash)).flatten()
+        self.unclaimed.remove(hash)
     }
 
     /// Uses this key from now on, unless a key is in use already.
@@ -233,7 +230,8 @@ impl Sessions {
 
     /// All sessions, for a snapshot.
     pub(super) fn kept(&self) -> KeptSessions {
-        let agents = self.agents.iter().map(|(agent, session)| (*agent, session.guids().collect())).collect();
+        let agents =
+            self.agents.entries().into_iter().map(|(agent, session)| (agent, session.guids().collect())).collect();
         KeptSessions { key: self.key().id(), agents }
     }
 
@@ -248,15 +246,15 @@ impl Sessions {
         }
     }
 
-    /// Does the pending housekeeping of the caches.
+    /// Forgets what has not been needed for long.
     pub(super) fn maintain(&self) {
-        self.agents.run_pending_tasks();
-        self.owners.run_pending_tasks();
-        self.unclaimed.run_pending_tasks();
+        self.agents.expire();
+        self.owners.expire();
+        self.unclaimed.expire();
     }
 
     fn change(&self, agent: AgentId, learnt: GuidHash, change: impl FnOnce(Option<Session>) -> Session) {
-        self.agents.entry(agent).and_compute_with(|known| Op::Put(change(known.map(|entry| *entry.value()))));
+        self.agents.change(agent, |session| *session = Some(change(*session)));
         self.owners.insert(learnt, agent);
     }
 
@@ -319,13 +317,6 @@ impl Session {
 /// Whether a GUID that counts up to `until` counts now. A clock that was set back does not prolong that.
 fn counts(until: Timestamp, now: Timestamp) -> bool {
     now <= until && until.since(now) <= OVERLAP.saturating_add(STEP)
-}
-
-fn cache<K: std::hash::Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static>(
-    capacity: u64,
-    memory: Duration,
-) -> Cache<K, V> {
-    Cache::builder().max_capacity(capacity).eviction_policy(EvictionPolicy::lru()).time_to_idle(memory).build()
 }
 
 #[cfg(test)]

@@ -59,14 +59,14 @@ fn assert_bounded(what: &str, (count, bytes): (f64, f64), max_count: f64, max_by
 fn a_forwarded_callout() {
     let gateway = Gateway::start("", PREVIEW);
     each(&gateway, &poll(101), "5550101", 1);
-    assert_bounded("forwarded callout", each(&gateway, &callout(7), "1455885056-1095", TIMES), 31.0, 26_500.0);
+    assert_bounded("forwarded callout", each(&gateway, &callout(7), "1455885056-1095", TIMES), 30.0, 26_500.0);
 }
 
 #[test]
 fn a_refused_callout() {
     let gateway = Gateway::start("", PREVIEW);
     each(&gateway, &poll(101), "5550101", 1);
-    assert_bounded("refused callout", each(&gateway, &callout(99), "control_id_mismatch", TIMES), 25.0, 17_500.0);
+    assert_bounded("refused callout", each(&gateway, &callout(99), "control_id_mismatch", TIMES), 24.0, 17_500.0);
 }
 
 #[test]
@@ -79,12 +79,11 @@ fn a_poll_without_event() {
 fn a_poll_with_a_preview() {
     let gateway = Gateway::start("", PREVIEW);
     assert!(poll(101).windows(SHOWN.len()).any(|part| part == SHOWN.as_bytes()));
-    assert_bounded("poll with a preview", each(&gateway, &poll(101), "5550101", TIMES), 51.0, 27_500.0);
+    assert_bounded("poll with a preview", each(&gateway, &poll(101), "5550101", TIMES), 40.0, 24_500.0);
 }
 
-/// A write to a cache takes several allocations. Reading takes one now and then: the cache's housekeeping.
 #[test]
-fn an_answer_without_an_event_writes_to_no_cache() {
+fn an_answer_without_an_event_allocates_nothing_in_the_ledger() {
     let config = config::parse("upstream.endpoints = [\"http://platform:8043\"]", Path::new("/"), Files::Skip).unwrap();
     let ledger = Ledger::new(&config.previews, Arc::new(SystemClock::new()), Arc::new(Metrics::new()));
     let agent = AgentId::try_from(101).unwrap();
@@ -102,7 +101,7 @@ fn an_answer_without_an_event_writes_to_no_cache() {
     let (shown, nothing) = (each(PREVIEW), each(r#"{"message":"","retcode":"0"}"#));
     println!("recording a preview: {shown:.2} allocations, an answer without an event: {nothing:.2}");
     assert!(shown > 10.0, "{shown}");
-    assert!(nothing < 0.2, "{nothing}");
+    assert!(nothing < 0.01, "{nothing}");
 }
 
 /// What each of many connections keeps, in bytes on the thread of the gateway. Buffers of the system and of TLS come on top.
