@@ -93,6 +93,9 @@ impl Recorder {
 
     /// The response is known: records the outcome of a callout that had a decision, or the refusal of one that had none.
     pub(super) fn audit_response(&mut self) {
+        if self.context().services().audit.log().is_none() {
+            return;
+        }
         let context = Arc::clone(self.context());
         let services = context.services();
         let Some(audit) = services.audit.log() else { return };

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, header};
 use http_body::Body;
 use tokio::time::Instant;
 
-use super::finish_on_drop::Commitment;
+use super::finish_on_drop::{Commitment, KeptPolls, Owner};
 use super::headers::{GUID, REQUEST_ID};
 use super::proxy_chain::ProxyChain;
 use super::request_ids::{IdText, RequestId};
@@ -56,9 +56,13 @@ pub(super) struct RequestContext {
     pub(super) commitment: Commitment,
 }
 
-impl AsRef<Commitment> for RequestContext {
-    fn as_ref(&self) -> &Commitment {
+impl Owner for RequestContext {
+    fn commitment(&self) -> &Commitment {
         &self.commitment
+    }
+
+    fn kept_polls(&self) -> &KeptPolls {
+        &self.services().kept_polls
     }
 }
 

@@ -32,7 +32,7 @@ const MUST_FINISH: u8 = 2;
 const DETACHED: u8 = 0x80;
 
 /// The places for kept polls, shared by all requests of a gateway.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct KeptPolls(Arc<Semaphore>);
 
 impl Default for KeptPolls {
@@ -44,23 +44,22 @@ impl Default for KeptPolls {
 /// A future that goes on in the background when it is dropped unfinished after [`Commitment::must_finish`].
 pub struct FinishOnDrop<T: Send + 'static> {
     work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
-    owner: Owner,
-    kept: KeptPolls,
+    owner: Arc<dyn Owner>,
 }
 
 /// What has the commitment of the work. For a request this is its context, so that the commitment is no allocation of its
 /// own.
-type Owner = Arc<dyn AsRef<Commitment> + Send + Sync>;
+pub trait Owner: Send + Sync {
+    /// The commitment of the work.
+    fn commitment(&self) -> &Commitment;
+
+    /// The places for polls that are kept.
+    fn kept_polls(&self) -> &KeptPolls;
+}
 
 /// The work's own view: it says when it must be finished, and learns whether the client has left.
 #[derive(Debug, Default)]
 pub struct Commitment(AtomicU8);
-
-impl AsRef<Self> for Commitment {
-    fn as_ref(&self) -> &Self {
-        self
-    }
-}
 
 impl Commitment {
     /// From here on the work goes on for a moment after the client has left.
@@ -85,8 +84,8 @@ impl Commitment {
 
 impl<T: Send + 'static> FinishOnDrop<T> {
     /// Wraps `work`, whose commitment `owner` has.
-    pub fn new(kept: &KeptPolls, owner: Owner, work: impl Future<Output = T> + Send + 'static) -> Self {
-        Self { work: Some(Box::pin(work)), owner, kept: kept.clone() }
+    pub fn new(owner: Arc<dyn Owner>, work: impl Future<Output = T> + Send + 'static) -> Self {
+        Self { work: Some(Box::pin(work)), owner }
     }
 }
 
@@ -106,15 +105,15 @@ impl<T: Send + 'static> Drop for FinishOnDrop<T> {
         let Some(work) = self.work.take() else { return };
         // Without a runtime the process is ending, and the work with it.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let before = (*self.owner).as_ref().0.fetch_or(DETACHED, Ordering::Relaxed);
+        let before = self.owner.commitment().0.fetch_or(DETACHED, Ordering::Relaxed);
         if before & MUST_FINISH != 0 {
             runtime.spawn(work);
         } else if before & KEEP != 0
-            && let Ok(place) = Arc::clone(&self.kept.0).try_acquire_owned()
+            && let Ok(place) = Arc::clone(&self.owner.kept_polls().0).try_acquire_owned()
         {
             let owner = Arc::clone(&self.owner);
             runtime.spawn(async move {
-                finish_or_drop(work, (*owner).as_ref()).await;
+                finish_or_drop(work, owner.commitment()).await;
                 drop(place);
             });
         }
@@ -133,6 +132,22 @@ mod tests {
     use super::*;
     use tokio::sync::oneshot;
 
+    #[derive(Default)]
+    struct Work {
+        commitment: Commitment,
+        kept: KeptPolls,
+    }
+
+    impl Owner for Work {
+        fn commitment(&self) -> &Commitment {
+            &self.commitment
+        }
+
+        fn kept_polls(&self) -> &KeptPolls {
+            &self.kept
+        }
+    }
+
     /// Polls a future once and drops it.
     async fn poll_and_drop<T: Send + 'static>(mut work: FinishOnDrop<T>) {
         let pending = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut work).poll(cx).is_pending())).await;
@@ -143,11 +158,11 @@ mod tests {
     async fn committed_work_is_finished_after_its_owner_has_dropped_it() {
         let (start, started) = oneshot::channel::<()>();
         let (done, finished) = oneshot::channel();
-        let commitment = Arc::new(Commitment::default());
-        let work = FinishOnDrop::new(&KeptPolls::default(), commitment.clone(), async move {
-            commitment.must_finish();
+        let owner = Arc::new(Work::default());
+        let work = FinishOnDrop::new(owner.clone(), async move {
+            owner.commitment.must_finish();
             started.await.unwrap();
-            done.send(commitment.is_detached()).unwrap();
+            done.send(owner.commitment.is_detached()).unwrap();
         });
         poll_and_drop(work).await;
         start.send(()).unwrap();
@@ -160,12 +175,12 @@ mod tests {
             [(GRACE / 2, false, true), (GRACE * 2, false, false), (GRACE * 2, true, true)]
         {
             let (done, finished) = oneshot::channel::<()>();
-            let commitment = Arc::new(Commitment::default());
-            let work = FinishOnDrop::new(&KeptPolls::default(), commitment.clone(), async move {
-                commitment.keep();
+            let owner = Arc::new(Work::default());
+            let work = FinishOnDrop::new(owner.clone(), async move {
+                owner.commitment.keep();
                 tokio::time::sleep(GRACE / 4).await;
                 if commits {
-                    commitment.must_finish();
+                    owner.commitment.must_finish();
                 }
                 tokio::time::sleep(waits).await;
                 done.send(()).unwrap();
@@ -179,7 +194,7 @@ mod tests {
     async fn work_without_consequences_is_dropped() {
         let (start, started) = oneshot::channel::<()>();
         let (done, finished) = oneshot::channel::<()>();
-        let work = FinishOnDrop::new(&KeptPolls::default(), Arc::new(Commitment::default()), async move {
+        let work = FinishOnDrop::new(Arc::new(Work::default()), async move {
             started.await.unwrap();
             done.send(()).unwrap();
         });

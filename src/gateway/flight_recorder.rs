@@ -86,7 +86,7 @@ pub struct Decision {
     /// The client's address.
     pub client: Arc<str>,
     /// The agent's previews at that moment, the newest first.
-    pub previews: Vec<SeenPreview>,
+    pub previews: SmallVec<[SeenPreview; 1]>,
     /// Further previews that the agent had.
     pub more_previews: usize,
     /// Recent ends of earlier previews, the newest first.
@@ -192,12 +192,12 @@ impl Decision {
 }
 
 impl Evidence<'_> {
-    fn previews(&self, named: Option<ControlId>) -> (Vec<SeenPreview>, usize) {
-        let Some(known) = self.previews else { return (Vec::new(), 0) };
+    fn previews(&self, named: Option<ControlId>) -> (SmallVec<[SeenPreview; 1]>, usize) {
+        let Some(known) = self.previews else { return (SmallVec::new(), 0) };
         let excess = known.len().saturating_sub(MAX_PREVIEWS);
         let wanted = |(position, preview): &(usize, &Preview)| *position >= excess || Some(preview.control_id) == named;
         let kept = known.iter().enumerate().filter(wanted).map(|(_, preview)| SeenPreview::of(preview, self.at));
-        let mut previews: Vec<_> = kept.collect();
+        let mut previews: SmallVec<[_; 1]> = kept.collect();
         previews.reverse();
         let more = known.len().saturating_sub(previews.len());
         (previews, more)

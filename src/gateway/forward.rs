@@ -18,7 +18,7 @@ use super::record::Recorder;
 use super::response_body::ResponseBody;
 use super::set_guid::{follow_renewal, issued_guid};
 use crate::protocol::{Envelope, content};
-use crate::upstream::{Client, Failure, RequestBody, RoutingKey, Unsent, UpstreamBody, UpstreamResponse};
+use crate::upstream::{Client, Failure, RequestBody, Unsent, UpstreamBody, UpstreamResponse};
 
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
@@ -56,7 +56,7 @@ pub(super) async fn send(
     client: &Client,
     unsent: &mut Unsent,
 ) -> Result<Response<UpstreamBody>, GatewayError> {
-    let key = RoutingKey::new(context.agent(), context.guid.as_ref());
+    let key = client.upstream().routing_key(context.agent(), context.guid.as_ref());
     let sent = Instant::now();
     let answer = if context.classified.operation.is_long_poll() {
         client.send_patiently(unsent, key, || context.services().drain.until(DrainStage::Draining)).await

@@ -68,7 +68,7 @@ pub use clients::{ClientPlace, Clients};
 pub use cors::Origins;
 pub use drain::{Drain, DrainStage};
 pub use error::GatewayError;
-pub use finish_on_drop::{Commitment, FinishOnDrop, KeptPolls};
+pub use finish_on_drop::{Commitment, FinishOnDrop, KeptPolls, Owner};
 pub use flight_recorder::{Decision, FlightRecorder, MAX_DECISIONS, Minute, SeenEnd, SeenNumber, SeenPreview};
 pub use load::Load;
 pub use pipeline::RequestService;

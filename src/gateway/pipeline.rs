@@ -57,10 +57,9 @@ impl Service<Request<Incoming>> for RequestService {
         let context = Arc::new(RequestContext::new(&self.generation, &self.connection, &request));
         let mut request = ClientRequest::new(request, &context);
         let client = Arc::clone(&self.client);
-        let kept = &self.generation.services.kept_polls;
         let owner = Arc::clone(&context);
         // The outermost future owns everything: those within it refer to it, and so are small.
-        FinishOnDrop::new(kept, owner, async move { handle(&context, &client, &mut request).await })
+        FinishOnDrop::new(owner, async move { handle(&context, &client, &mut request).await })
     }
 }
 

@@ -254,7 +254,14 @@ impl Recorder {
         // After a panic nothing is looked up: the same lookup could panic again.
         let nothing = || Basis { previews: None, at: Timestamp(0), judged_by: "memory", session: "unknown" };
         let after_defect = record.reason == Reason::InternalError;
-        let basis = self.basis.clone().unwrap_or_else(|| if after_defect { nothing() } else { present() });
+        let otherwise;
+        let basis = match &self.basis {
+            Some(basis) => basis,
+            None => {
+                otherwise = if after_defect { nothing() } else { present() };
+                &otherwise
+            }
+        };
         let ended = record.agent_id.map(|agent| ledger.recent_ends(agent)).unwrap_or_default();
         let (id, client) = (self.context.own_id, &self.context.client().text);
         let names = Names { id, client, upstream: self.endpoint.as_ref() };

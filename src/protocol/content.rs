@@ -8,6 +8,8 @@ use encoding_rs::{Encoding, UTF_8};
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::header::{self, HeaderMap, HeaderValue};
 
+use super::media_type::is_usual;
+
 /// Why a body cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ContentError {
@@ -86,6 +88,9 @@ fn read_bounded(decoder: impl Read, most: usize) -> Result<Vec<u8>, ContentError
 }
 
 fn charset_of(content_type: &str) -> &'static Encoding {
+    if is_usual(content_type) {
+        return UTF_8;
+    }
     content_type
         .split(';')
         .skip(1)

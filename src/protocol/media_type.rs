@@ -26,10 +26,22 @@ fn only_field(headers: &HeaderMap) -> Option<&str> {
     fields.next().is_none().then_some(field)
 }
 
+/// How nearly every message declares JSON in UTF-8.
+const USUAL: [&str; 5] = [
+    "application/json; charset=UTF-8",
+    "application/json",
+    "application/json;charset=UTF-8",
+    "application/json; charset=utf-8",
+    "application/json;charset=utf-8",
+];
+
+/// Whether this is one of the usual spellings of JSON in UTF-8. To compare them costs less than to read one.
+pub(super) fn is_usual(value: &str) -> bool {
+    USUAL.contains(&value)
+}
+
 fn is_json(value: &str) -> bool {
-    // The common case.
-    value == "application/json"
-        || parameters(value).is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json"))
+    is_usual(value) || parameters(value).is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json"))
 }
 
 /// The media type, if all parameters behind it have one reading and none declares another charset than UTF-8.
@@ -106,6 +118,13 @@ mod tests {
             " application/json\t",
         ] {
             assert!(declares_json(&headers(&[good.as_bytes()])), "{good}");
+        }
+    }
+
+    #[test]
+    fn the_usual_spellings_are_json_in_utf_8_when_they_are_read() {
+        for usual in USUAL {
+            assert_eq!(parameters(usual), Some("application/json"), "{usual}");
         }
     }
 

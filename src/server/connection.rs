@@ -20,7 +20,8 @@ use tower::Service;
 
 use super::admission::Accepted;
 use super::handshake_failure::reason_of;
-use super::{Phase, Worker, WorkerState, proxy_header};
+use super::rarely_woken::RarelyWoken;
+use super::{Phase, PhaseWatch, Worker, WorkerState, proxy_header};
 use crate::config::{Limits, ProxyProtocol};
 use crate::downstream::framing::MAX_FIELDS;
 use crate::downstream::{Abort, ClientAuthorities, ClientCertificate, ClientIo, Connection, MinRate, Timeouts};
@@ -117,20 +118,13 @@ impl Worker {
         S: AsyncRead + AsyncWrite + Abort + Send + Unpin + 'static,
     {
         let limits = &state.generation.config.limits;
-        let timeouts = Timeouts {
-            first_byte: limits.first_byte_timeout,
-            head: limits.head_timeout,
-            idle: limits.idle_timeout,
-            body: min_rate(limits),
-        };
-        let mut io = ClientIo::new(stream, Arc::clone(&connection), limits.head_size, timeouts);
+        let mut io = ClientIo::new(stream, Arc::clone(&connection), limits.head_size, timeouts(limits));
         let (mut phase, mut revoked) = (self.phase.clone(), pin!(revoked));
         // Boxed, because `io` would otherwise have two places as long as the connection: before hyper has it, and after.
         let opening = Box::pin(async {
             let grace = tokio::select! {
                 opened = io.first_bytes() => opened.ok().map(|()| None),
-                () = phase.until(Phase::Lingering) => Some(Some(FIRST_REQUEST_GRACE)),
-                () = revoked.as_mut() => Some(Some(Duration::ZERO)),
+                grace = interruption(&mut phase, revoked.as_mut()) => Some(Some(grace)),
             };
             grace.map(|grace| (io, grace))
         });
@@ -148,12 +142,15 @@ impl Worker {
         let mut served = pin!(served);
         let grace = match grace {
             Some(grace) => grace,
-            None => tokio::select! {
-                // An error ends the connection, and nothing else: the request on it, if any, has been recorded.
-                _ = served.as_mut() => return,
-                () = phase.until(Phase::Lingering) => FIRST_REQUEST_GRACE,
-                () = revoked => Duration::ZERO,
-            },
+            None => {
+                let interruption = pin!(interruption(&mut phase, revoked));
+                tokio::select! {
+                    biased;
+                    // An error ends the connection, and nothing else: the request on it, if any, has been recorded.
+                    _ = served.as_mut() => return,
+                    grace = RarelyWoken::new(interruption) => grace,
+                }
+            }
         };
         tokio::select! {
             biased;
@@ -218,6 +215,23 @@ async fn identify(stream: Stream, peer: SocketAddr, generation: &Generation) -> 
             }
             None
         }
+    }
+}
+
+/// Waits until the connection must end. Returns the time for the first request of a client that has just connected.
+async fn interruption(phase: &mut PhaseWatch, revoked: impl Future<Output = ()>) -> Duration {
+    tokio::select! {
+        () = phase.until(Phase::Lingering) => FIRST_REQUEST_GRACE,
+        () = revoked => Duration::ZERO,
+    }
+}
+
+fn timeouts(limits: &Limits) -> Timeouts {
+    Timeouts {
+        first_byte: limits.first_byte_timeout,
+        head: limits.head_timeout,
+        idle: limits.idle_timeout,
+        body: min_rate(limits),
     }
 }
 

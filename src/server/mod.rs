@@ -11,6 +11,7 @@ mod handshake_queue;
 mod listener;
 mod phase;
 mod proxy_header;
+mod rarely_woken;
 
 use std::io;
 use std::net::SocketAddr;

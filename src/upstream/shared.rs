@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
+
 use super::dial::Dial;
 use super::endpoint::Endpoint;
 use super::failure::Cause;
@@ -13,6 +15,7 @@ use super::tls;
 use crate::config::{self, Balance, ProbeKind};
 use crate::failure::FailureKind;
 use crate::log_throttle::LogThrottle;
+use crate::preview::AgentId;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::CertificateRole;
 use crate::tls::TlsError;
@@ -106,6 +109,11 @@ impl Upstream {
                 "this machine has no descriptor, port or memory left for a connection to the upstream; no endpoint is at fault"
             );
         }
+    }
+
+    /// What decides about the endpoint of a request. If there is only one endpoint, nothing has to be known of the request.
+    pub fn routing_key<'a>(&self, agent: Option<AgentId>, guid: Option<&'a HeaderValue>) -> RoutingKey<'a> {
+        if self.endpoints.len() > 1 { RoutingKey::new(agent, guid) } else { RoutingKey::default() }
     }
 
     /// The endpoints for a request, in the order in which to try them.
