@@ -7,6 +7,7 @@ use super::document::{Document, Files};
 use super::files;
 use super::keys;
 use super::model::{Config, ProbeKind, ProxyProtocol, StoreKind};
+use super::redis::{Discovery, hash_tag};
 use super::tenants::MAX_TENANTS;
 use crate::endpoint_url::Scheme;
 
@@ -191,6 +192,12 @@ fn redis_settings(config: &Config, document: &mut Document<'_>) {
     if document.is_sound("previews.store.url") && !redis.url.tls && document.mentions(ca) {
         let cure = "write rediss:// in previews.store.url, or remove ca";
         document.conflict(ca, "is a setting for TLS, but the url is not rediss", cure);
+    }
+    let prefix = "previews.store.prefix";
+    let is_cluster = matches!(redis.url.discovery, Discovery::Cluster(_));
+    if is_cluster && document.is_sound(prefix) && hash_tag(&redis.prefix).is_none() {
+        let cure = "write prefix = \"{previewgate}:\", and let the ACL user have ~{previewgate}:* and &{previewgate}:*";
+        document.conflict(prefix, "has no part in braces, so a cluster would spread the keys over its nodes", cure);
     }
     if document.mentions(username) && !document.mentions(password) {
         document.conflict(username, "has no effect without previews.store.password_file", "set both, or neither");

@@ -63,7 +63,7 @@ pub use model::{
 };
 pub use network::Network;
 pub use problem::{Problem, Problems};
-pub use redis::{OnEndTimeout, OnStoreFailure, RedisStore, RedisUrl, Sentinels};
+pub use redis::{Discovery, OnEndTimeout, OnStoreFailure, RedisStore, RedisUrl, Sentinels};
 pub use reference::{KeyDescription, Presence, Reload, ValueKind};
 pub use schema::config_schema;
 pub use surroundings::{NamedPath, PathAccess};

@@ -39,7 +39,8 @@ pub struct RedisStore {
     pub on_end_timeout: OnEndTimeout,
 }
 
-/// `redis://host[:port][/database]`, or `redis+sentinel://host[:port],…/master[/database]`; with `rediss` for TLS.
+/// `redis://host[:port][/database]`, `redis+sentinel://host[:port],…/master[/database]` or `redis+cluster://host[:port],…`;
+/// with `rediss` for TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RedisUrl {
     /// Whether the connection uses TLS.
@@ -50,8 +51,20 @@ pub struct RedisUrl {
     pub port: u16,
     /// Default 0.
     pub database: u16,
-    /// Where the address of the master is asked for, if it is not `host` and `port`, which are then the first sentinel's.
-    pub sentinels: Option<Sentinels>,
+    /// How the address of the Redis to use is found.
+    pub discovery: Discovery,
+}
+
+/// How the address of the Redis to use is found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Discovery {
+    /// It is `host` and `port`.
+    #[default]
+    None,
+    /// Sentinels are asked. `host` and `port` are the first one's.
+    Sentinels(Sentinels),
+    /// Nodes of a Redis Cluster are asked, in this order. `host` and `port` are the first one's.
+    Cluster(Vec<(String, u16)>),
 }
 
 /// Sentinels, which name the present master.
@@ -91,17 +104,21 @@ const SENTINEL_PORT: u16 = 26_379;
 /// Writes the URL as in the configuration, always with port and database.
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tls, host, port, database, sentinels } = self;
+        let Self { tls, host, port, database, discovery } = self;
         let scheme = if *tls { "rediss" } else { "redis" };
-        match sentinels {
-            None => write!(f, "{scheme}://{}/{database}", Authority(host, *port)),
-            Some(Sentinels { addresses, master }) => {
-                let addresses: Vec<_> =
-                    addresses.iter().map(|(host, port)| Authority(host, *port).to_string()).collect();
-                write!(f, "{scheme}+sentinel://{}/{master}/{database}", addresses.join(","))
+        match discovery {
+            Discovery::None => write!(f, "{scheme}://{}/{database}", Authority(host, *port)),
+            Discovery::Sentinels(Sentinels { addresses, master }) => {
+                write!(f, "{scheme}+sentinel://{}/{master}/{database}", listed(addresses))
             }
+            Discovery::Cluster(nodes) => write!(f, "{scheme}+cluster://{}", listed(nodes)),
         }
     }
+}
+
+fn listed(addresses: &[(String, u16)]) -> String {
+    let addresses: Vec<_> = addresses.iter().map(|(host, port)| Authority(host, *port).to_string()).collect();
+    addresses.join(",")
 }
 
 struct Authority<'a>(&'a str, u16);
@@ -136,18 +153,18 @@ impl Kind for RedisAddress {
     }
 
     fn describe(&self) -> ValueKind {
-        ValueKind::Text("URL: redis, rediss, redis+sentinel or rediss+sentinel, hosts, ports and database")
+        ValueKind::Text("URL: redis or rediss, also with +sentinel or +cluster, hosts, ports and database")
     }
 }
 
 fn address(text: &str) -> Result<RedisUrl, Fault> {
     let wanted = || "write \"rediss://HOST:6379\", or redis:// for a connection without TLS".to_owned();
     let (scheme, rest) = text.split_once("://").ok_or_else(|| ("has no scheme", wanted()))?;
-    let (tls, by_sentinel) = match scheme.to_ascii_lowercase().as_str() {
-        "redis" => (false, false),
-        "rediss" => (true, false),
-        "redis+sentinel" => (false, true),
-        "rediss+sentinel" => (true, true),
+    let scheme = scheme.to_ascii_lowercase();
+    let (protocol, discovery) = scheme.split_once('+').unwrap_or((&scheme, ""));
+    let tls = match (protocol, discovery) {
+        ("redis", "" | "sentinel" | "cluster") => false,
+        ("rediss", "" | "sentinel" | "cluster") => true,
         _ => return Err(("has a scheme that is neither rediss nor redis", wanted())),
     };
     if rest.contains('@') {
@@ -158,13 +175,15 @@ fn address(text: &str) -> Result<RedisUrl, Fault> {
         return Err(("has a query or fragment", wanted()));
     }
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    if by_sentinel {
-        return by_sentinels(tls, authority, path);
+    match discovery {
+        "sentinel" => return by_sentinels(tls, authority, path),
+        "cluster" => return in_cluster(tls, authority, path),
+        _ => {}
     }
     let database = if path.is_empty() { Some(0) } else { plain_number(path) };
     let database = database.ok_or_else(|| ("has a path that is no database number", wanted()))?;
     let (host, port) = host_and_port(authority)?;
-    Ok(RedisUrl { tls, host, port: port.unwrap_or(DEFAULT_PORT), database, sentinels: None })
+    Ok(RedisUrl { tls, host, port: port.unwrap_or(DEFAULT_PORT), database, discovery: Discovery::None })
 }
 
 fn by_sentinels(tls: bool, authorities: &str, path: &str) -> Result<RedisUrl, Fault> {
@@ -174,14 +193,32 @@ fn by_sentinels(tls: bool, authorities: &str, path: &str) -> Result<RedisUrl, Fa
         return Err(("has no name of a master after the sentinels", wanted()));
     }
     let database = plain_number(database).ok_or_else(|| ("has a path that is no database number", wanted()))?;
-    let mut addresses = Vec::new();
-    for authority in authorities.split(',') {
-        let (host, port) = host_and_port(authority)?;
-        addresses.push((host, port.unwrap_or(SENTINEL_PORT)));
-    }
+    let addresses = addresses(authorities, SENTINEL_PORT)?;
     let (host, port) = addresses.first().cloned().ok_or_else(|| ("names no sentinel", wanted()))?;
-    let sentinels = Some(Sentinels { addresses, master: master.to_owned() });
-    Ok(RedisUrl { tls, host, port, database, sentinels })
+    let discovery = Discovery::Sentinels(Sentinels { addresses, master: master.to_owned() });
+    Ok(RedisUrl { tls, host, port, database, discovery })
+}
+
+fn in_cluster(tls: bool, authorities: &str, path: &str) -> Result<RedisUrl, Fault> {
+    let wanted = || "write \"redis+cluster://HOST:6379,HOST:6379\"".to_owned();
+    if !path.is_empty() {
+        return Err(("has a path, but a cluster has no databases to choose from", wanted()));
+    }
+    let nodes = addresses(authorities, DEFAULT_PORT)?;
+    let (host, port) = nodes.first().cloned().ok_or_else(|| ("names no node", wanted()))?;
+    Ok(RedisUrl { tls, host, port, database: 0, discovery: Discovery::Cluster(nodes) })
+}
+
+fn addresses(authorities: &str, default_port: u16) -> Result<Vec<(String, u16)>, Fault> {
+    let address = |authority| host_and_port(authority).map(|(host, port)| (host, port.unwrap_or(default_port)));
+    authorities.split(',').map(address).collect()
+}
+
+/// The part of a key by which a Redis Cluster chooses the node, if it is not the whole key: what stands between the first
+/// brace and the next closing one.
+pub(super) fn hash_tag(key: &str) -> Option<&str> {
+    let (_, rest) = key.split_once('{')?;
+    rest.split_once('}').map(|(tag, _)| tag).filter(|tag| !tag.is_empty())
 }
 
 fn plain_number(text: &str) -> Option<u16> {

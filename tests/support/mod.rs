@@ -107,7 +107,7 @@ pub(crate) use pipes::Pipes;
 pub(crate) use port::Port;
 pub(crate) use process::{Process, RUN, outcome, signal};
 pub(crate) use random::Random;
-pub(crate) use redis::{Kind, RedisServer, SECRET, Sentinel};
+pub(crate) use redis::{Cluster, Kind, RedisServer, SECRET, Sentinel};
 pub(crate) use relay::{Passage, Relay};
 pub(crate) use request::Request;
 pub(crate) use schema::violation;

@@ -19,7 +19,7 @@ pub(crate) enum Kind {
     Plain,
     /// TLS only, and one user who may do what `config/previewgate.toml` says.
     Protected,
-    /// A node of a cluster, without slots.
+    /// A node of a cluster, without slots. See [`Cluster`].
     Cluster,
     /// Like [`Kind::Plain`]. What it has answered is on the disk.
     Durable,
@@ -34,7 +34,7 @@ pub(crate) struct RedisServer {
     /// Stays reserved when the server ends: it comes back at the same address.
     port: Port,
     /// Of a cluster.
-    _bus: Port,
+    bus: Port,
     child: Child,
 }
 
@@ -62,7 +62,7 @@ impl RedisServer {
         let (port, bus, directory) = (Port::reserve(), Port::reserve(), tempfile::tempdir().unwrap());
         configure(&directory, kind, [port.address.port(), bus.address.port()]);
         let child = spawn(program, &directory);
-        let mut server = Self { child, directory, program, kind, port, _bus: bus };
+        let mut server = Self { child, directory, program, kind, port, bus };
         if !server.is_ready() {
             assert!(server.log().contains("without TLS support"), "redis-server does not start: {}", server.log());
             skip("this redis-server speaks no TLS");
@@ -166,6 +166,63 @@ impl RedisServer {
 
     fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("redis.log")).unwrap_or_default()
+    }
+}
+
+/// A cluster of one node that has everything, its replica, and one that has nothing and knows where it is.
+pub(crate) struct Cluster {
+    pub(crate) master: RedisServer,
+    replica: RedisServer,
+    empty: RedisServer,
+}
+
+impl Cluster {
+    /// Starts one; nothing, and a message, where there is no Redis.
+    pub(crate) fn start() -> Option<Self> {
+        let [master, replica, empty] = [(); 3].map(|()| RedisServer::start(Kind::Cluster));
+        let cluster = Self { master: master?, replica: replica?, empty: empty? };
+        let slots = ["ADDSLOTSRANGE", "0", "16383"];
+        redis::cmd("CLUSTER").arg(&slots).exec(&mut cluster.master.client()).unwrap();
+        for other in [&cluster.replica, &cluster.empty] {
+            let (port, bus) = (cluster.master.port.address.port(), cluster.master.bus.address.port());
+            let meet = ["MEET", "127.0.0.1", &port.to_string(), &bus.to_string()];
+            redis::cmd("CLUSTER").arg(&meet).exec(&mut other.client()).unwrap();
+        }
+        Some(cluster)
+    }
+
+    /// `[previews.store]` for a gateway, which does not name the master.
+    pub(crate) fn settings(&self) -> String {
+        format!(
+            "[previews.store]\nkind = \"redis\"\nurl = \"redis+cluster://{},{}\"\nprefix = \"{{previewgate}}:\"\n",
+            self.empty.address(),
+            self.replica.address()
+        )
+    }
+
+    /// Whether all nodes know each other, and who has the slots. Makes the replica one as soon as it can be.
+    pub(crate) fn is_complete(&self) -> bool {
+        let ask = |node: &RedisServer, words: &[&str]| -> redis::RedisResult<String> {
+            redis::cmd(words[0]).arg(&words[1..]).query(&mut node.client())
+        };
+        if ask(&self.replica, &["INFO", "replication"]).unwrap().contains("role:master") {
+            let master = ask(&self.master, &["CLUSTER", "MYID"]).unwrap();
+            // Fails as long as it does not know the master.
+            let _ = ask(&self.replica, &["CLUSTER", "REPLICATE", &master]);
+            return false;
+        }
+        let knows = |node: &RedisServer| {
+            let info = ask(node, &["CLUSTER", "INFO"]).unwrap();
+            info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+        };
+        let link = ask(&self.replica, &["INFO", "replication"]).unwrap();
+        link.contains("master_link_status:up") && [&self.master, &self.replica, &self.empty].into_iter().all(knows)
+    }
+
+    /// The master ends at once, and the replica takes its place.
+    pub(crate) fn fail_over(&mut self) {
+        self.master.kill();
+        redis::cmd("CLUSTER").arg(&["FAILOVER", "TAKEOVER"]).exec(&mut self.replica.client()).unwrap();
     }
 }
 

@@ -22,6 +22,12 @@ fn each_bad_redis_setting_is_reported_with_its_reason() {
         ("redis+sentinel://a,b", "", "url", "no name of a master", "/MASTER"),
         ("redis+sentinel://a,,b/m", "", "url", "neither a DNS name", ""),
         ("redis+sentinel://a/m/x", "", "url", "no database number", "/MASTER"),
+        ("redis+cluster://a,b/0", "prefix = \"{p}\"", "url", "has a path", "redis+cluster://HOST"),
+        ("redis+cluster://a,,b", "prefix = \"{p}\"", "url", "neither a DNS name", ""),
+        ("redis+clusters://a", "", "url", "neither rediss nor redis", "rediss://HOST"),
+        ("redis+cluster://a", "", "prefix", "no part in braces", "{previewgate}:"),
+        ("redis+cluster://a", "prefix = \"p{}:\"", "prefix", "no part in braces", "{previewgate}:"),
+        ("redis+cluster://a", "prefix = \"}p{\"", "prefix", "no part in braces", "{previewgate}:"),
         ("redis://h", "ca = \"ca.crt\"", "ca", "is not rediss", "rediss://"),
         ("redis://h", "username = \"u\"", "username", "no effect without", "set both"),
         ("redis://h", "username = \"u v\"\npassword_file = \"p\"", "username", "other characters", "visible"),
@@ -49,6 +55,19 @@ fn each_setting_for_redis_is_reported_if_previews_are_kept_in_memory() {
         let found = problems(&document("previews.store", &format!("{name} = \"x\"")));
         assert_eq!((found.len(), found[0].key.as_str()), (1, format!("previews.store.{name}").as_str()), "{found:#?}");
         assert!(found[0].message.contains("is a setting for Redis"), "{}", found[0]);
+    }
+}
+
+#[test]
+fn a_cluster_is_named_by_its_nodes() {
+    for (url, shown) in [
+        ("redis+cluster://a,b:7001,[::1]", "redis+cluster://a:6379,b:7001,[::1]:6379"),
+        ("REDISS+CLUSTER://a:1/", "rediss+cluster://a:1"),
+    ] {
+        let config = skip(&redis(url, "prefix = \"x{previewgate}:\"")).unwrap();
+        let StoreKind::Redis(store) = &config.previews.store else { panic!("{url}") };
+        assert_eq!(store.url.to_string(), shown);
+        assert_eq!(skip(&config.to_toml()).unwrap(), config);
     }
 }
 

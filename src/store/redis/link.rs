@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::aio::{MultiplexedConnection, PubSub};
-use ::redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, Value, cmd, from_redis_value};
+use ::redis::{
+    AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError, ServerErrorKind, Value, cmd, from_redis_value,
+};
 use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
 use rustls::pki_types::ServerName;
@@ -22,14 +24,16 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
-use crate::config::{RedisStore, Sentinels, password};
+use crate::config::{Discovery, RedisStore, Sentinels, password};
 use crate::stream::Stream;
 use crate::tls::{TlsError, provider, roots};
 
 /// Name resolution, TCP, TLS and authentication together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
-/// For one sentinel: the next one may answer.
-const SENTINEL_LIMIT: Duration = Duration::from_millis(500);
+/// For one sentinel, or one node of a cluster that is asked for another: the next one may answer.
+const NODE_LIMIT: Duration = Duration::from_millis(500);
+/// From node to node of a cluster. One leads to the owner, unless that changes meanwhile.
+const MAX_REDIRECTIONS: usize = 4;
 /// Commands that may be under way at once before further ones wait.
 const COMMANDS_AT_ONCE: usize = 1024;
 
@@ -85,8 +89,10 @@ pub struct Node {
 pub(super) enum LinkError {
     #[error("not connected within {CONNECT_LIMIT:?}")]
     Timeout,
-    #[error("it is a node of a Redis Cluster, which the gateway cannot use: name a single Redis")]
+    #[error("it is a node of a Redis Cluster: write redis+cluster:// in previews.store.url")]
     Cluster,
+    #[error("no node of the cluster names the one that has the keys: {0}")]
+    NoOwner(String),
     #[error("no sentinel names a master: {0}")]
     NoMaster(String),
     #[error("its user may not use {commands}: {source}")]
@@ -135,7 +141,7 @@ pub(super) async fn connect(
         let (host, port) = address(settings, dial).await?;
         let socket = open_to(settings, &host, port, dial).await?;
         let (mut connection, driver) = multiplexed(&identity(settings)?, socket).await?;
-        let node = describe(&mut connection, format!("{host}:{port}")).await?;
+        let node = describe(settings, &mut connection, format!("{host}:{port}")).await?;
         Ok((connection, driver, node))
     };
     tokio::time::timeout(CONNECT_LIMIT, connected).await.unwrap_or(Err(LinkError::Timeout))
@@ -176,9 +182,10 @@ impl<S: AsyncRead + AsyncWrite + Send> Bytes for S {}
 /// Host and port of the Redis to use at present.
 async fn address(settings: &RedisStore, dial: Option<&dyn DialStore>) -> Result<(String, u16), LinkError> {
     let url = &settings.url;
-    match &url.sentinels {
-        None => Ok((url.host.clone(), url.port)),
-        Some(sentinels) => master(settings, sentinels, dial).await,
+    match &url.discovery {
+        Discovery::None => Ok((url.host.clone(), url.port)),
+        Discovery::Sentinels(sentinels) => master(settings, sentinels, dial).await,
+        Discovery::Cluster(nodes) => owner(settings, nodes, dial).await,
     }
 }
 
@@ -212,7 +219,7 @@ async fn master(
     let mut last = "none is configured".to_owned();
     for (host, port) in &sentinels.addresses {
         let asked = ask(settings, host, *port, &sentinels.master, dial);
-        last = match tokio::time::timeout(SENTINEL_LIMIT, asked).await {
+        last = match tokio::time::timeout(NODE_LIMIT, asked).await {
             Ok(Ok(Some(master))) => return Ok(master),
             Ok(Ok(None)) => format!("{host}:{port} does not know {}", sentinels.master),
             Ok(Err(error)) => format!("{host}:{port}: {error}"),
@@ -253,13 +260,75 @@ async fn get_master(
     Ok(question.query_async(&mut connection).await?)
 }
 
-/// What the server says that it is. The gateway shares nothing through a cluster: most agents would be kept by other nodes. A
-/// version that does not say what it is, is none.
-async fn describe(connection: &mut MultiplexedConnection, address: String) -> Result<Node, LinkError> {
+/// The address of the node of a cluster that has the keys. They have one hash tag, so one node has all of them.
+///
+/// # Errors
+/// [`LinkError::NoOwner`], with what the last node said.
+async fn owner(
+    settings: &RedisStore,
+    nodes: &[(String, u16)],
+    dial: Option<&dyn DialStore>,
+) -> Result<(String, u16), LinkError> {
+    let mut last = "none is configured".to_owned();
+    for node in nodes {
+        let mut node = node.clone();
+        for _ in 0..MAX_REDIRECTIONS {
+            let (host, port) = (&node.0, node.1);
+            let moved = tokio::time::timeout(NODE_LIMIT, moved_to(settings, (host, port), dial)).await;
+            match moved {
+                Ok(Ok(None)) => return Ok(node),
+                Ok(Ok(Some(other))) => {
+                    last = format!("{host}:{port} names {}:{}", other.0, other.1);
+                    node = other;
+                    continue;
+                }
+                Ok(Err(error)) => last = format!("{host}:{port}: {error}"),
+                Err(_) => last = format!("{host}:{port} does not answer"),
+            }
+            break;
+        }
+    }
+    Err(LinkError::NoOwner(last))
+}
+
+/// The node that has the keys, in the view of this one. `None` if it has them itself.
+async fn moved_to(
+    settings: &RedisStore,
+    (host, port): (&str, u16),
+    dial: Option<&dyn DialStore>,
+) -> Result<Option<(String, u16)>, LinkError> {
+    let socket = open_to(settings, host, port, dial).await?;
+    let (mut connection, _driver) = multiplexed(&identity(settings)?, socket).await?;
+    let mut question = cmd("HGET");
+    question.arg(format!("{}agent:0", settings.prefix)).arg("tag");
+    match question.query_async::<Value>(&mut connection).await {
+        Ok(_) => Ok(None),
+        // Without a host, it is another port of the same one.
+        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) => {
+            let named = error.redirect_node().and_then(|(address, _)| address.rsplit_once(':'));
+            let other =
+                named.and_then(|(other, port)| Some((if other.is_empty() { host } else { other }, port.parse().ok()?)));
+            match other {
+                Some((other, port)) => Ok(Some((other.to_owned(), port))),
+                None => Err(error.into()),
+            }
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What the server says that it is. The gateway shares nothing through a node of a cluster that is named as if it were alone: most
+/// agents would be kept by other nodes. A version that does not say what it is, is none.
+async fn describe(
+    settings: &RedisStore,
+    connection: &mut MultiplexedConnection,
+    address: String,
+) -> Result<Node, LinkError> {
     let hello: Result<HashMap<String, Value>, _> = cmd("HELLO").arg(2).query_async(connection).await;
     let mut hello = hello.unwrap_or_default();
     let mut word = |name: &str| hello.remove(name).and_then(|word| from_redis_value::<String>(word).ok());
-    if word("mode").is_some_and(|mode| mode == "cluster") {
+    let is_expected = matches!(settings.url.discovery, Discovery::Cluster(_));
+    if !is_expected && word("mode").is_some_and(|mode| mode == "cluster") {
         return Err(LinkError::Cluster);
     }
     Ok(Node { address, server: word("server"), version: word("version"), role: word("role") })

@@ -33,14 +33,14 @@ impl RedisLab {
         let store = redis.settings();
         Self::reaching(redis, &store, settings).await
     }
-
-    /// Gateways that reach a Redis by `store`, their `[previews.store]`.
-    pub(crate) async fn reaching(redis: RedisServer, store: &str, settings: &[&str]) -> Self {
-        Self::reaching_each(redis, &vec![store.to_owned(); settings.len()], settings).await
-    }
 }
 
 impl<R> RedisLab<R> {
+    /// Gateways that reach a Redis by `store`, their `[previews.store]`.
+    pub(crate) async fn reaching(redis: R, store: &str, settings: &[&str]) -> Self {
+        Self::reaching_each(redis, &vec![store.to_owned(); settings.len()], settings).await
+    }
+
     /// Gateways that reach Redis through a relay each. They may be connected or not.
     pub(crate) async fn through(redis: R, relays: &[Relay], settings: &[&str]) -> Self {
         let store =

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::support::{Gateway, Kind, RedisServer, Sentinel, eventually, eventually_async};
+use crate::support::{Cluster, Gateway, Kind, RedisServer, Sentinel, eventually, eventually_async};
 
 use super::{LOCAL, REJECT, RedisLab, Shared};
 
@@ -148,6 +148,25 @@ async fn a_node_of_a_cluster_is_refused_in_words() {
     let lab = RedisLab::unconnected(server, &["start_timeout = \"0s\""]).await;
     eventually("the refusal", || lab.gateways[0].logged().contains("a node of a Redis Cluster")).await;
     assert!(!lab.gateways[0].is_well());
+}
+
+/// The master of a cluster dies, and its replica takes over.
+#[tokio::test]
+async fn a_failover_in_a_cluster_is_followed_and_ends_stay_ended() {
+    let Some(mut cluster) = Cluster::start() else { return };
+    eventually("a cluster", || cluster.is_complete()).await;
+    let lab = RedisLab::reaching((), &cluster.settings(), &[LOCAL, REJECT]).await;
+    lab.all_well().await;
+    let reject = &lab.gateways[1];
+    let store: Value = reject.admin("/store").await.json();
+    assert_eq!(store["node"], cluster.master.address().to_string(), "{store}");
+    lab.shown(&lab.gateways[0], 101, 7, "100").await;
+    lab.shown(&lab.gateways[0], 102, 8, "200").await;
+    assert_eq!(reject.call(102, 8, "200").await.verdict(), "ok");
+    lab.released(&lab.gateways[0], 102).await;
+    cluster.fail_over();
+    eventually_async("the new master to be used", async || reject.call(101, 7, "100").await.verdict() == "ok").await;
+    assert_eq!(reject.call(102, 8, "200").await.verdict(), "unknown_preview");
 }
 
 /// The master dies, and a sentinel makes the replica the master.
