@@ -1,0 +1,47 @@
+//! The list of `cargo mutants --list --json`.
+
+use proc_macro2::LineColumn;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+pub struct Mutant {
+    pub file: String,
+    pub genre: Genre,
+    pub name: String,
+    pub replacement: String,
+    span: Extent,
+}
+
+#[derive(Clone, Copy, Deserialize, Eq, Hash, PartialEq)]
+pub enum Genre {
+    BinaryOperator,
+    FnValue,
+    MatchArm,
+    MatchArmGuard,
+    StructField,
+    UnaryOperator,
+}
+
+#[derive(Deserialize)]
+struct Extent {
+    start: Place,
+}
+
+#[derive(Deserialize)]
+struct Place {
+    line: usize,
+    column: usize,
+}
+
+impl Mutant {
+    /// Where it begins, as syn counts: lines from 1, columns from 0.
+    pub fn start(&self) -> LineColumn {
+        LineColumn { line: self.span.start.line, column: self.span.start.column - 1 }
+    }
+
+    /// Filters for the unit tests near it: `src/store/ledger/calls.rs` is tested by `store::ledger::`, and by `store::`.
+    pub fn near_tests(&self) -> [String; 2] {
+        let path = self.file.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
+        [2, 1].map(|parts| path.split('/').take(parts).map(|part| part.to_owned() + "::").collect())
+    }
+}

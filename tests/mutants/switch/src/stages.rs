@@ -1,0 +1,100 @@
+//! Which tests a mutant meets, in which order, and how long they may take.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::build::Program;
+use crate::list::Mutant;
+use crate::report::Report;
+use crate::trial::{Limit, Outcome, Trial};
+
+/// Fewer cases of each property: a mutant that a property kills is killed soon.
+const FEW_CASES: &str = "64";
+/// The number that proptest takes by itself.
+const ALL_CASES: &str = "256";
+
+/// A mutant, and its number in the list.
+pub type Numbered<'a> = (usize, &'a Mutant);
+
+/// The unit tests near a mutant, by their filter, and then all tests of some programs.
+pub struct Stages<'a> {
+    near: BTreeMap<String, Stage<'a>>,
+    all: Vec<Stage<'a>>,
+}
+
+struct Stage<'a> {
+    trial: Trial<'a>,
+    /// Known when the first mutant needs it.
+    limit: Mutex<Option<Limit>>,
+}
+
+impl<'a> Stages<'a> {
+    pub fn of_unit_tests(copy: &'a Path, program: &'a Program, mutants: &[Numbered<'_>]) -> Self {
+        let filters = mutants.iter().flat_map(|(_, mutant)| mutant.near_tests());
+        let near = filters.map(|filter| (filter.clone(), Stage::new(copy, program, vec![filter], FEW_CASES)));
+        Self { near: near.collect(), all: vec![Stage::new(copy, program, Vec::new(), ALL_CASES)] }
+    }
+
+    /// `words` limits the tests.
+    pub fn of_integration_tests(copy: &'a Path, programs: &'a [Program], words: &str) -> Self {
+        let words: Vec<_> = words.split_whitespace().map(str::to_owned).collect();
+        let all = programs.iter().map(|program| Stage::new(copy, program, words.clone(), ALL_CASES)).collect();
+        Self { near: BTreeMap::new(), all }
+    }
+
+    /// Runs the mutants, `JOBS` at a time. Those that live are returned, and the others reported.
+    pub fn run<'m>(&self, mutants: Vec<Numbered<'m>>, report: &Report) -> io::Result<Vec<Numbered<'m>>> {
+        let (queue, living) = (Mutex::new(mutants.into_iter()), Mutex::new(Vec::new()));
+        let worker = || {
+            while let Some((number, mutant)) = { lock(&queue).next() } {
+                match self.judge(number, mutant)? {
+                    Some((verdict, tests)) => report.write(verdict, &tests, mutant)?,
+                    None => lock(&living).push((number, mutant)),
+                }
+            }
+            Ok::<_, io::Error>(())
+        };
+        let jobs = std::env::var("JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1);
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(worker)).collect();
+            workers
+                .into_iter()
+                .try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })?;
+        Ok(living.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The verdict, and the tests that gave it. `None` if the mutant lives.
+    fn judge(&self, number: usize, mutant: &Mutant) -> io::Result<Option<(&'static str, String)>> {
+        let near = mutant.near_tests();
+        for stage in near.iter().filter_map(|filter| self.near.get(filter)).chain(&self.all) {
+            match stage.trial.run(number, stage.limit()?)? {
+                Outcome::Killed(test) => return Ok(Some(("killed", test))),
+                Outcome::TimedOut => return Ok(Some(("timeout", stage.trial.name()))),
+                Outcome::Lived => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl<'a> Stage<'a> {
+    fn new(copy: &'a Path, program: &'a Program, filters: Vec<String>, cases: &'static str) -> Self {
+        Self { trial: Trial { program, copy, filters, cases }, limit: Mutex::new(None) }
+    }
+
+    /// Runs the tests once without a mutant, to see that they pass and how long they take.
+    fn limit(&self) -> io::Result<Limit> {
+        let mut known = lock(&self.limit);
+        match *known {
+            Some(limit) => Ok(limit),
+            None => Ok(*known.insert(self.trial.limit()?)),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
