@@ -328,14 +328,20 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_known_of_the_agent_decides() {
+    /// One preview: number 1, control ID 7, shown at 1000.
+    fn one_preview() -> AgentPreviews {
         let numbers = vec![DialedNumber::new("1")];
         let shown = Announcement { control_id: ControlId(7), numbers, shown: Vec::new() };
-        let bounds = Bounds { per_agent: 16 };
         let mut previews = AgentPreviews::default();
-        previews.apply(Change::Shown(shown), Timestamp(1000), bounds);
-        let none = AgentPreviews::default();
+        previews.apply(Change::Shown(shown), Timestamp(1000), Bounds { per_agent: 16 });
+        previews
+    }
+
+    const TTL: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn what_is_known_of_the_agent_decides() {
+        let (previews, none) = (one_preview(), AgentPreviews::default());
         let other = AgentId::try_from(102).unwrap();
         let own = Ownership::Own;
         for (body, previews, signed_out, session, expected) in [
@@ -351,7 +357,7 @@ mod tests {
             (br#"{"called":"1","callcontrolid":8}"#, &previews, false, Ownership::NotOwn, Err("control_id_mismatch")),
         ] {
             let state = AgentState { previews, signed_out, session, away: false };
-            let found = evaluate(parse_callout(body).unwrap(), state, Timestamp(3000), Duration::from_secs(60));
+            let found = evaluate(parse_callout(body).unwrap(), state, Timestamp(3000), TTL);
             assert!(found.callout.is_some() && found.rewritten.is_none());
             let word = match &found.outcome {
                 Ok(()) => Ok(()),
@@ -363,6 +369,32 @@ mod tests {
             let age =
                 if matches!(expected, Ok(()) | Err("foreign" | "number_not_in_preview")) { Some(2) } else { None };
             assert_eq!(found.preview_age.map(|age| age.as_secs()), age, "{expected:?}");
+        }
+    }
+
+    #[test]
+    fn while_the_shared_store_is_away_a_preview_that_is_not_known_here_may_be_known_there() {
+        let (previews, none) = (one_preview(), AgentPreviews::default());
+        let (nothing, others) = (Some(Unavailable::NothingHere), Some(Unavailable::OthersHere));
+        let (other_number, other_id): (&[u8], &[u8]) =
+            (br#"{"called":"2","callcontrolid":7}"#, br#"{"called":"1","callcontrolid":8}"#);
+        for (body, previews, signed_out, now, expected) in [
+            (BODY, &none, false, 3000, nothing),
+            (BODY, &none, true, 3000, nothing),
+            (other_number, &previews, false, 3000, others),
+            (other_id, &previews, false, 3000, others),
+            (BODY, &previews, false, 3000, None),
+            (BODY, &previews, false, 90_000, None),
+        ] {
+            for away in [true, false] {
+                let state = AgentState { previews, signed_out, session: Ownership::Own, away };
+                let found = evaluate(parse_callout(body).unwrap(), state, Timestamp(now), TTL);
+                let unavailable = match found.outcome {
+                    Err(Objection::Unknowable(unavailable)) => Some(unavailable),
+                    Ok(()) | Err(Objection::Invalid { .. } | Objection::ForeignSession) => None,
+                };
+                assert_eq!(unavailable, expected.filter(|_| away), "{expected:?} {away} {now}");
+            }
         }
     }
 

@@ -164,6 +164,21 @@ mod tests {
     const ONE: ControlId = ControlId(1);
 
     #[test]
+    fn each_agent_has_a_fence_of_its_own_and_their_number_is_bounded() {
+        let (fences, time) = (Fences::new(10), time());
+        let agent = |number: u32| AgentId::try_from(number).unwrap();
+        for number in 101..=200 {
+            let mut fence = fences.of(agent(number));
+            assert!(!fence.is_signed_out(), "{number}");
+            fence.sign_out(time.moment(), Timestamp(1));
+            fences.set(agent(number), fence);
+            assert!(fences.of(agent(number)).is_signed_out(), "{number}");
+        }
+        fences.maintain();
+        assert_eq!(fences.0.entry_count(), 10);
+    }
+
+    #[test]
     fn an_end_supersedes_only_what_was_made_before_it() {
         let mut fence = Fence::default();
         assert!(!fence.supersedes(ONE, 1000, Timestamp(1)));

@@ -129,8 +129,7 @@ impl Ledger {
         self.metrics.previews.numbers_dropped(dropped_numbers);
         let outcomes = vec![Outcome::Irrelevant; events.len()];
         let mut recorded = Recorded { unreadable, outcomes, ..Recorded::default() };
-        // The platform's strings can be padded (docs/protocol.md 5).
-        let retcode = retcode.as_deref().map(|code| code.trim_matches(|c: char| c == '\0' || c.is_whitespace()));
+        let retcode = retcode.as_deref();
         self.record_session(retcode, &events, source, &mut recorded);
         let answer = Answer { source, succeeded: retcode.is_none_or(|code| code == SUCCESS) };
         for (agent, pending) in self.by_agent(events, source, &mut recorded) {

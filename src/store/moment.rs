@@ -121,6 +121,13 @@ mod tests {
     }
 
     #[test]
+    fn a_time_before_the_earliest_counts_if_the_clock_was_set_back_by_more_than_the_greatest_lead() {
+        for (now, earliest, expected) in [(5, 4, 5), (5, 9, 9), (0, MAX_LEAD, MAX_LEAD), (0, MAX_LEAD + 1, 0)] {
+            assert_eq!(no_earlier(now, earliest), expected, "{now} {earliest}");
+        }
+    }
+
+    #[test]
     fn a_boundary_is_later_than_all_times_before_it_and_none_after_it_is_earlier() {
         let clock = Arc::new(ManualClock::new(Timestamp(5)));
         let time = LedgerTime::new(Arc::new(CommonClock::new(clock.clone())));

@@ -42,3 +42,26 @@ impl fmt::Display for MaskedNumbers<'_> {
         if self.0.len() > MAX_LOGGED_NUMBERS { f.write_str(",…") } else { Ok(()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_masked_and_the_first_ones_are_shown() {
+        let logged = |numbers: &[&str]| {
+            MaskedNumbers(&numbers.iter().copied().map(DialedNumber::new).collect::<Vec<_>>()).to_string()
+        };
+        let eight = ["*"; MAX_LOGGED_NUMBERS].join(",");
+        for (numbers, expected) in [
+            (&[][..], ""),
+            (&["05712345"], "******45"),
+            (&["05712345", "112"], "******45,***"),
+            (&["1"; MAX_LOGGED_NUMBERS], &eight),
+            (&["1"; MAX_LOGGED_NUMBERS + 1], &format!("{eight},…")),
+            (&["1"; MAX_LOGGED_NUMBERS + 2], &format!("{eight},…")),
+        ] {
+            assert_eq!(logged(numbers), expected, "{}", numbers.len());
+        }
+    }
+}

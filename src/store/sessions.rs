@@ -321,7 +321,12 @@ fn counts(until: Timestamp, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::preview::ManualClock;
+    use crate::store::common_clock::CommonClock;
+    use crate::store::moment::LedgerTime;
 
     const NOW: Timestamp = Timestamp(1_000_000);
 
@@ -352,6 +357,44 @@ mod tests {
         ] {
             assert_eq!(of(&sessions, guid, number, NOW), expected, "{guid} {number}");
         }
+    }
+
+    #[test]
+    fn the_shared_store_knows_whether_a_guid_is_that_of_the_session() {
+        let other = Ownership::Other(agent(102));
+        for ownership in [Ownership::Own, Ownership::Unknown, Ownership::NotOwn, other] {
+            assert_eq!(ownership.with_shared(true), Ownership::Own, "{ownership:?}");
+            let expected = if ownership == other { other } else { Ownership::NotOwn };
+            assert_eq!(ownership.with_shared(false), expected, "{ownership:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_without_its_agent_is_claimed_once() {
+        let sessions = sessions();
+        let time = LedgerTime::new(Arc::new(CommonClock::new(Arc::new(ManualClock::new(NOW)))));
+        assert!(sessions.claim(b"g1").is_none());
+        sessions.leave_unclaimed(b"g1", time.moment());
+        let began = time.moment();
+        sessions.leave_unclaimed(b"g2", began);
+        assert!(sessions.claim(b"invented").is_none());
+        let claimed = sessions.claim(b"g2").unwrap();
+        assert!(!claimed.is_before(began) && !began.is_before(claimed));
+        assert!(sessions.claim(b"g2").is_none(), "it has its agent");
+        assert!(sessions.claim(b"g1").unwrap().is_before(began));
+    }
+
+    #[test]
+    fn the_memory_is_bounded() {
+        let sessions = Sessions::new(10, Duration::from_secs(60));
+        let time = LedgerTime::new(Arc::new(CommonClock::new(Arc::new(ManualClock::new(NOW)))));
+        for number in 101..=200 {
+            sessions.begin(agent(number), Some(number.to_string().as_bytes()));
+            sessions.leave_unclaimed(format!("u{number}").as_bytes(), time.moment());
+        }
+        sessions.maintain();
+        let entries = (sessions.agents.entry_count(), sessions.owners.entry_count(), sessions.unclaimed.entry_count());
+        assert_eq!(entries, (10, 20, 10));
     }
 
     #[test]

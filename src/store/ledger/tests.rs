@@ -5,6 +5,7 @@ mod clocks;
 mod ends;
 mod killed;
 mod model;
+mod store_away;
 mod takeover;
 
 use std::sync::Arc;
@@ -145,6 +146,15 @@ fn one_answer_about_many_agents_is_recorded_for_each_in_order() {
 }
 
 #[test]
+fn events_that_cannot_be_read_are_counted() {
+    let scene = scene();
+    let unreadable = r#"{"eventType":"AgentEvent_Preview_CallOut","workNo":"101"}"#.to_owned();
+    let recorded = scene.poll_all(&[unreadable.clone(), preview(101, 1, 1), unreadable]);
+    assert_eq!((recorded.unreadable, scene.control_ids(101)), (2, vec![1]));
+    assert!(scene.has_metric("previewgate_event_parse_failures_total 2"));
+}
+
+#[test]
 fn what_a_poll_shows_that_began_before_a_sign_in_is_over() {
     let scene = scene();
     let held = scene.ledger.moment();
@@ -214,6 +224,10 @@ fn after_a_sign_out_the_agent_is_signed_out_until_a_later_poll_or_sign_in_succee
 fn only_the_own_session_ends_previews_by_an_answer_without_session() {
     let scene = scene();
     scene.poll(101, "own", scene.ledger.moment(), &[preview(101, 7, 1000)]);
+    for other_refusal in ["000-003", "100-007", "1"] {
+        let answer = scene.answered(101, "own", scene.ledger.moment(), other_refusal, &[]);
+        assert_eq!((answer.agents.len(), scene.control_ids(101)), (0, vec![7]), "{other_refusal}");
+    }
     let foreign = scene.answered(101, "foreign", scene.ledger.moment(), "100-006", &[]);
     assert_eq!((foreign.agents.len(), scene.control_ids(101)), (0, vec![7]));
     let own = scene.answered(101, "own", scene.ledger.moment(), "100-008", &[]);
@@ -450,19 +464,7 @@ async fn with_a_journal_ends_and_sessions_outlive_the_process() {
     assert_eq!(scene.ledger.rotate_journal(0).unwrap(), 2, "the next snapshot needs nothing of the first file");
     assert!(!scene.ledger.is_shared() && !scene.ledger.is_joining());
     assert_eq!(scene.ledger.state(), StoreState::Ok);
-}
-
-#[test]
-fn a_shared_store_that_was_never_reached_is_joined_and_fails() {
-    let settings =
-        "upstream.endpoints = [\"http://h\"]\n[previews.store]\nkind = \"redis\"\nurl = \"redis://127.0.0.1:1\"\n";
-    let config = crate::config::parse(settings, std::path::Path::new("/"), crate::config::Files::Skip).unwrap();
-    let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
-    let ledger = Ledger::new(&config.previews, clock, Arc::new(Metrics::new()));
-    assert!(ledger.is_shared() && ledger.is_joining());
-    assert_eq!(ledger.state(), StoreState::Failing);
-    ledger.learn_session(agent(101), b"own");
-    assert!(ledger.renew_session(agent(101), b"own", b"new"), "the other gateways are to be told");
+    assert!(scene.ledger.store_condition().is_none() && scene.ledger.shared_previews(agent(101)).is_none());
 }
 
 #[test]
@@ -472,6 +474,9 @@ fn each_agent_has_a_lock_and_the_memory_is_bounded() {
         assert!(scene.ledger.lock(agent(number)).is_some(), "{number}");
         assert!(scene.ledger.lock(agent(number)).is_some(), "it was released");
     }
+    let all = scene.ledger.lock_all();
+    assert!(scene.ledger.locks.iter().all(|lock| lock.try_lock().is_err()));
+    drop(all);
     for number in 101..401 {
         scene.poll(number, "own", scene.ledger.moment(), &[preview(number, 7, 1)]);
     }

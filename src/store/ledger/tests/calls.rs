@@ -231,3 +231,29 @@ fn callouts_at_the_same_time_are_counted_one_after_the_other() {
     });
     assert_eq!(counted.into_inner(), 3);
 }
+
+/// Agent 101 was shown the number 100, and may be called there once.
+pub(super) fn one_call() -> Ledger {
+    let config = Previews { calls_per_number: 1, ..config() };
+    let ledger = Ledger::new(&config, Arc::new(ManualClock::new(Timestamp(1_000_000))), Arc::new(Metrics::new()));
+    let shown = Announcement { control_id: ControlId(7), numbers: vec![DialedNumber::new("100")], shown: Vec::new() };
+    ledger.apply(agent(AGENT), vec![Change::Shown(shown)], SessionRelation::Any);
+    ledger
+}
+
+#[tokio::test]
+async fn a_call_that_is_forwarded_unjudged_counts() {
+    let ledger = one_call();
+    let calls = || {
+        let known = ledger.local().previews(agent(AGENT)).unwrap();
+        known.iter().map(|preview| preview.calls.iter().count()).sum::<usize>()
+    };
+    let callout = Callout { called: DialedNumber::new("100"), control_id: ControlId(7) };
+    let id = |number| RecordId { run: 1, number };
+    ledger.note_call(agent(AGENT), &callout, id(1));
+    assert_eq!(calls(), 1);
+    ledger.count_unjudged(agent(AGENT), &callout, id(2)).await;
+    assert_eq!(calls(), 2);
+    ledger.return_call(agent(AGENT), callout.control_id, id(1)).await;
+    assert_eq!(calls(), 1);
+}

@@ -81,6 +81,7 @@ fn no_preview_has_two_ends_however_the_events_of_an_answer_follow_each_other() {
         (vec![named(1), preview(101, 17, 60)], vec![(Some(1), 1, "released")]),
         (vec![preview(101, 17, 60), named(1)], vec![(Some(1), 1, "per_agent")]),
         (vec![named(1), named(1)], vec![(Some(1), 1, "released")]),
+        (vec![named(1), preview(101, 17, 60), named(17)], vec![(Some(1), 1, "released"), (Some(17), 1, "released")]),
         (vec![preview(101, 1, 60), named(1)], vec![(Some(1), 2, "released")]),
         (vec![preview(101, 17, 60), named(17)], vec![(Some(1), 1, "per_agent"), (Some(17), 1, "released")]),
     ] {

@@ -1,7 +1,54 @@
 //! What the process before hands on.
 
+use super::calls::one_call;
 use super::*;
-use crate::store::NumberedChange;
+use crate::preview::{AgentPreviews, Callout, CountedCall, DialedNumber, RecordId};
+use crate::store::{Acknowledged, Counted, NumberedChange, Unavailable};
+
+const NOW: Timestamp = Timestamp(1_000_000);
+
+#[test]
+fn a_call_of_the_process_before_counts_unless_it_is_one_too_many() {
+    let ledger = one_call();
+    let since = ledger.moment();
+    let id = |number| RecordId { run: 1, number };
+    let called = |number| {
+        Change::Called(ControlId(7), CountedCall { number: DialedNumber::new("100"), id: id(number), at: NOW })
+    };
+    let returned = Change::CallReturned(ControlId(7), id(1));
+    for (change, counts) in [(called(1), true), (called(2), false), (returned, true), (called(3), true)] {
+        assert_eq!(ledger.adopt(agent(101), change.clone(), NOW, since), counts, "{change:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_counts_if_the_process_that_takes_over_has_not_used_it_up() {
+    for (answer, expected) in [
+        (Some(false), Ok(Counted::Yes)),
+        (Some(true), Ok(Counted::UsedElsewhere)),
+        // It does not answer.
+        (None, Err(Unavailable::Reject)),
+    ] {
+        let ledger = one_call();
+        let (succession, mut received, acknowledge) = Succession::new();
+        ledger.hand_on(Some(succession));
+        if let Some(used) = answer {
+            acknowledge.send_modify(|known: &mut Acknowledged| known.note(1, used));
+        }
+        let callout = Callout { called: DialedNumber::new("100"), control_id: ControlId(7) };
+        let id = RecordId { run: 1, number: 1 };
+        let mut judge = |_: &Arc<AgentPreviews>| true;
+        assert_eq!(ledger.count_call(agent(101), &callout, id, &mut judge).await, expected);
+        assert!(matches!(received.try_recv().unwrap().change, Change::Called(..)), "{answer:?}");
+        // What does not count is given back, here and there.
+        let counts = expected == Ok(Counted::Yes);
+        let returned = received.try_recv().ok().map(|change| change.change);
+        assert_eq!(returned, (!counts).then_some(Change::CallReturned(ControlId(7), id)), "{answer:?}");
+        let known = ledger.local().previews(agent(101)).unwrap();
+        let calls = known.iter().map(|preview| preview.calls.iter().count()).collect::<Vec<_>>();
+        assert_eq!(calls, [usize::from(counts)], "{answer:?}");
+    }
+}
 
 #[test]
 fn a_process_that_takes_over_keeps_the_order_of_the_process_before() {
