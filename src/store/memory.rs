@@ -176,14 +176,6 @@ mod tests {
     }
 
     #[test]
-    fn each_agent_has_a_lock() {
-        let (store, _) = store(4, 100);
-        for number in [AgentId::MIN, 127, 128, 129, AgentId::MAX] {
-            assert!(store.lock(agent(number)).is_some(), "{number}");
-        }
-    }
-
-    #[test]
     fn what_was_read_does_not_change_under_the_reader() {
         let (store, _) = store(4, 100);
         store.apply(agent(101), [shown(1)], NOW);

@@ -393,7 +393,8 @@ mod tests {
             sessions.leave_unclaimed(format!("u{number}").as_bytes(), time.moment());
         }
         sessions.maintain();
-        let entries = (sessions.agents.entry_count(), sessions.owners.entry_count(), sessions.unclaimed.entry_count());
+        let entries =
+            (sessions.agents.entries().len(), sessions.owners.entries().len(), sessions.unclaimed.entries().len());
         assert_eq!(entries, (10, 20, 10));
     }
 
