@@ -374,10 +374,10 @@ fn without_faults_every_gateway_forwards_what_was_shown_and_nothing_else() {
 
 #[test]
 fn available_forwards_nothing_wrong_and_refuses_nothing_right_but_for_a_while_after_a_fault() {
-    search(Kind::Available, 0..60);
+    search(Kind::Available, 0..100);
 }
 
 #[test]
 fn strict_never_forwards_what_a_client_knows_to_have_ended() {
-    search(Kind::Strict, 0..60);
+    search(Kind::Strict, 0..100);
 }
