@@ -1,6 +1,7 @@
 //! The body of a client's request, on its way to the upstream.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
@@ -67,7 +68,15 @@ impl ClientBody {
     /// # Errors
     /// When the body does not arrive in time, or ends early.
     pub(super) async fn read(mut self, max: usize, limits: &Limits) -> Result<BodyRead, GatewayError> {
-        match tokio::time::timeout(limits.callout_body_timeout, read_whole(&mut self, max)).await {
+        let read = {
+            let mut reading = pin!(read_whole(&mut self, max));
+            // Nearly every body came with its head: then no timer is needed.
+            match poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
+                Poll::Ready(read) => Ok(read),
+                Poll::Pending => tokio::time::timeout(limits.callout_body_timeout, reading).await,
+            }
+        };
+        match read {
             Ok(Ok(bytes)) => Ok(BodyRead::Whole(bytes)),
             Ok(Err(Unread::TooLarge(beginning))) => {
                 self.beginning = beginning;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue};
+use smallvec::SmallVec;
 
 use super::audit_trail::EventSource;
 use super::context::RequestContext;
@@ -28,7 +29,7 @@ pub(super) struct Arrival {
 #[must_use]
 pub(super) struct RecordedEvents {
     /// The agents whose changes must be shared before the events are passed on.
-    pub(super) agents: Vec<AgentId>,
+    pub(super) agents: SmallVec<[AgentId; 1]>,
     /// The audit records of its previews.
     pub(super) shown: Vec<ShownRef>,
 }

@@ -168,7 +168,7 @@ impl Decision {
             duration: record.duration,
             upstream_duration: record.upstream_duration,
             id: names.id,
-            given_id: Some(record.caller.request_id).filter(|id| *id != names.id.text().as_str()).map(shortened),
+            given_id: Some(record.caller.request_id).filter(|id| *id != record.caller.id).map(shortened),
             client: Arc::clone(names.client),
             previews,
             more_previews,

@@ -121,7 +121,9 @@ pub(super) fn expects_continue(head: &request::Parts) -> bool {
 /// Makes a client's request head fit to be forwarded: origin form, end-to-end fields only. The upstream client sets
 /// `Host`, hyper the framing.
 pub(super) fn prepare_request(head: &mut request::Parts, context: &RequestContext) {
-    head.uri = origin_form(&head.uri);
+    if head.uri.authority().is_some() {
+        head.uri = origin_form(&head.uri);
+    }
     head.version = Version::HTTP_11;
     strip_hop_by_hop(&mut head.headers);
     // hyper answers it when the body is read.

@@ -13,16 +13,16 @@ pub(super) const REASON: HeaderName = HeaderName::from_static("x-previewgate-rea
 pub(super) const GUID: HeaderName = HeaderName::from_static("guid");
 
 /// Hop-by-hop fields, besides those that `Connection` names.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
 ];
 
 /// Declares the length of a body that replaces the client's.
@@ -96,8 +96,8 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         }
     }
     // Hardly any head has one of the others. To compare names costs less than to look each of them up.
-    if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
-        for name in &HOP_BY_HOP {
+    if headers.keys().any(|name| HOP_BY_HOP.contains(&name.as_str())) {
+        for name in HOP_BY_HOP {
             headers.remove(name);
         }
     }

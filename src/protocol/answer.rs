@@ -101,6 +101,9 @@ impl AnswerReader {
     }
 
     fn feed_first(&mut self, piece: &[u8]) {
+        if piece.is_ascii() {
+            return self.main.feed(piece);
+        }
         let ascii = piece.iter().position(|byte| !byte.is_ascii()).unwrap_or(piece.len());
         let (ascii, since) = piece.split_at_checked(ascii).unwrap_or((piece, &[]));
         self.main.feed(ascii);

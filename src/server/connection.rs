@@ -23,7 +23,6 @@ use super::handshake_failure::reason_of;
 use super::rarely_woken::RarelyWoken;
 use super::{Phase, PhaseWatch, Worker, WorkerState, proxy_header};
 use crate::config::{Limits, ProxyProtocol};
-use crate::downstream::framing::MAX_FIELDS;
 use crate::downstream::{Abort, ClientAuthorities, ClientCertificate, ClientIo, Connection, MinRate, Timeouts};
 use crate::gateway::{Generation, RecordedBody, RequestService};
 use crate::stream::Stream;
@@ -133,7 +132,6 @@ impl Worker {
             .preserve_header_case(true)
             // The fields that the gateway adds itself.
             .title_case_headers(true)
-            .max_headers(MAX_FIELDS)
             .max_buf_size(limits.head_size + BUFFER_BESIDE_HEAD)
             // `ClientIo` keeps all timeouts.
             .header_read_timeout(None)

@@ -1,5 +1,7 @@
 //! An answer or push with events: where it comes from, and what became of its events.
 
+use smallvec::SmallVec;
+
 use super::fences::Fence;
 use super::moment::{LedgerTime, Moment};
 use super::recent_ends::EndCause;
@@ -27,13 +29,13 @@ pub struct Source<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
     /// Agents whose previews changed: to be passed to [`Ledger::share`](super::Ledger::share) before the client sees the answer.
-    pub agents: Vec<AgentId>,
+    pub agents: SmallVec<[AgentId; 1]>,
     /// Events that could not be read, or that name no agent or the wrong one.
     pub unreadable: usize,
     /// Previews that were not recorded because they are over already.
     pub outdated: usize,
     /// What each event did, in the order of the events.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: SmallVec<[Outcome; 1]>,
 }
 
 /// What one event did.
@@ -58,6 +60,7 @@ pub enum Outcome {
 
 /// A change of one agent's previews, with what decides whether it still counts.
 pub(super) struct Pending {
+    pub(super) agent: AgentId,
     /// The position of the event in its answer.
     pub(super) position: usize,
     pub(super) event_type: EventType,

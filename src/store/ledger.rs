@@ -17,11 +17,11 @@ mod sharing;
 mod tests;
 mod unclaimed;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
+use smallvec::{SmallVec, smallvec};
 
 use super::answer::{Answer, Outcome, Pending, Recorded, Source, cause_of, only_agent, shows_preview};
 use super::common_clock::CommonClock;
@@ -29,6 +29,7 @@ use super::fences::{Fence, Fences, TimedEnd};
 use super::found_ends::FoundEnds;
 use super::guid_key::GuidKey;
 use super::journal::{Entry, Event as JournalEvent, Journal};
+use super::memory::Surpluses;
 use super::moment::{IssueTimes, LedgerTime, Moment};
 use super::preview_log::log_shown;
 use super::recent_ends::{EndCause, RecentEnd, RecentEnds};
@@ -39,7 +40,7 @@ use super::succession::Succession;
 use super::wall_clock::WallClock;
 use super::{EndObserver, MemoryStore};
 use crate::config::{Previews, RedisStore, StoreKind};
-use crate::preview::{AgentId, Change, Clock, Surplus, Timestamp};
+use crate::preview::{AgentId, Change, Clock, Timestamp};
 use crate::protocol::envelope::{SUCCESS, says_signed_out};
 use crate::protocol::{Delivery, Event, EventType, Events};
 use crate::telemetry::Metrics;
@@ -48,6 +49,9 @@ pub use sharing::LookUp;
 
 /// Agents share their locks, so that the number of locks is bounded.
 const LOCKS: usize = 256;
+
+/// Changes of one agent. Nearly every answer has one.
+type Changes = SmallVec<[Change; 1]>;
 
 /// The state of all agents. See the module.
 pub struct Ledger {
@@ -127,13 +131,15 @@ impl Ledger {
     pub fn record(&self, found: Events, source: &Source<'_>) -> Recorded {
         let Events { events, unreadable, retcode, dropped_numbers } = found;
         self.metrics.previews.numbers_dropped(dropped_numbers);
-        let outcomes = vec![Outcome::Irrelevant; events.len()];
+        let outcomes = smallvec![Outcome::Irrelevant; events.len()];
         let mut recorded = Recorded { unreadable, outcomes, ..Recorded::default() };
         let retcode = retcode.as_deref();
         self.record_session(retcode, &events, source, &mut recorded);
         let answer = Answer { source, succeeded: retcode.is_none_or(|code| code == SUCCESS) };
-        for (agent, pending) in self.by_agent(events, source, &mut recorded) {
-            self.record_of_agent(agent, pending, &answer, &mut recorded);
+        let mut pending = self.by_agent(events, source, &mut recorded).into_iter().peekable();
+        while let Some(agent) = pending.peek().map(|next| next.agent) {
+            let of_agent = std::iter::from_fn(|| pending.next_if(|next| next.agent == agent));
+            self.record_of_agent(agent, of_agent, &answer, &mut recorded);
         }
         for _ in 0..recorded.unreadable {
             self.metrics.events.parse_failed();
@@ -167,33 +173,33 @@ impl Ledger {
         recorded.agents.extend(changed.filter(|agent| !recorded.agents.contains(agent)));
     }
 
-    /// The events that change something, by agent.
-    fn by_agent(
-        &self,
-        events: Vec<Event>,
-        source: &Source<'_>,
-        recorded: &mut Recorded,
-    ) -> BTreeMap<AgentId, Vec<Pending>> {
-        let mut by_agent: BTreeMap<AgentId, Vec<Pending>> = BTreeMap::new();
+    /// The events that change something, by agent, those of one agent in their order.
+    fn by_agent(&self, events: Vec<Event>, source: &Source<'_>, recorded: &mut Recorded) -> SmallVec<[Pending; 1]> {
+        let mut by_agent = SmallVec::new();
         for (position, event) in events.into_iter().enumerate() {
             self.metrics.events.seen(event.event_type, source.delivery);
             let agent = event.whose(source.meant_for);
             let Event { event_type, generated_at, change: Some(change), .. } = event else { continue };
             match agent {
-                Some(agent) => {
-                    by_agent.entry(agent).or_default().push(Pending { position, event_type, change, generated_at });
-                }
+                Some(agent) => by_agent.push(Pending { agent, position, event_type, change, generated_at }),
                 None => {
                     recorded.unreadable += 1;
                     recorded.note(position, Outcome::NoAgent);
                 }
             }
         }
+        by_agent.sort_by_key(|pending: &Pending| pending.agent);
         by_agent
     }
 
     /// All changes of one agent, in order, as one step.
-    fn record_of_agent(&self, agent: AgentId, pending: Vec<Pending>, answer: &Answer<'_>, recorded: &mut Recorded) {
+    fn record_of_agent(
+        &self,
+        agent: AgentId,
+        pending: impl Iterator<Item = Pending>,
+        answer: &Answer<'_>,
+        recorded: &mut Recorded,
+    ) {
         let _lock = self.lock(agent);
         let mut ends = FoundEnds::new(answer.source.at, self.local.bounds());
         let (positions, changes) = self.still_valid(agent, pending, answer, recorded, &mut ends);
@@ -217,16 +223,16 @@ impl Ledger {
     fn still_valid(
         &self,
         agent: AgentId,
-        pending: Vec<Pending>,
+        pending: impl Iterator<Item = Pending>,
         answer: &Answer<'_>,
         recorded: &mut Recorded,
         ends: &mut FoundEnds,
-    ) -> (Vec<usize>, Vec<Change>) {
+    ) -> (SmallVec<[usize; 1]>, Changes) {
         let now = self.time.now();
         let mut fence = self.fences.of(agent);
         let mut changed_fence = false;
-        let mut valid = (Vec::with_capacity(pending.len()), Vec::with_capacity(pending.len()));
-        for Pending { position, event_type, change, generated_at } in pending {
+        let mut valid = (SmallVec::new(), Changes::new());
+        for Pending { position, event_type, change, generated_at, .. } in pending {
             if let Change::Shown(announcement) = &change {
                 if let Some(cause) = answer.objection(&fence, announcement.control_id, generated_at, now) {
                     self.note_dropped(agent, announcement, cause);
@@ -407,11 +413,11 @@ impl Ledger {
     }
 
     /// Applies changes of one agent in order. The caller holds the agent's lock. Returns for each change what was not kept.
-    fn apply(&self, agent: AgentId, changes: Vec<Change>, session: SessionRelation) -> Vec<Surplus> {
+    fn apply(&self, agent: AgentId, changes: Changes, session: SessionRelation) -> Surpluses {
         self.apply_at(agent, changes, session, self.time.now())
     }
 
-    fn apply_at(&self, agent: AgentId, changes: Vec<Change>, session: SessionRelation, at: Timestamp) -> Vec<Surplus> {
+    fn apply_at(&self, agent: AgentId, changes: Changes, session: SessionRelation, at: Timestamp) -> Surpluses {
         let surplus = self.apply_here(agent, &changes, at);
         if let Some(shared) = &self.shared {
             shared.add(agent, changes.into_iter().map(|change| TimedChange::new(change, at, session)));

@@ -3,12 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use smallvec::SmallVec;
+
 use super::lru::{Lifetime, Lru, RemovalCause, Removed};
 use super::preview_ends::PreviewEnds;
 use crate::config::Previews;
 use crate::preview::{AgentId, AgentPreviews, Bounds, Change, Preview, Surplus, Timestamp};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::EvictionCause;
+
+/// For each change what was not kept.
+pub(super) type Surpluses = SmallVec<[Surplus; 1]>;
 
 /// The previews of all agents, in memory.
 ///
@@ -50,9 +55,9 @@ impl MemoryStore {
 
     /// Applies changes of one agent that were seen at `now`, in order, as one step: two polls of an agent that are answered at
     /// the same time cannot lose each other's previews. Returns for each change what was not kept.
-    pub fn apply(&self, agent: AgentId, changes: impl IntoIterator<Item = Change>, now: Timestamp) -> Vec<Surplus> {
+    pub fn apply(&self, agent: AgentId, changes: impl IntoIterator<Item = Change>, now: Timestamp) -> Surpluses {
         let mut evicted = Vec::new();
-        let surpluses: Vec<_> = self.change(agent, |previews| {
+        let surpluses: Surpluses = self.change(agent, |previews| {
             let apply = |change| previews.apply_and_collect(change, now, self.bounds, &mut evicted);
             changes.into_iter().map(apply).collect()
         });

@@ -1,5 +1,7 @@
 //! Ends of previews: each is applied once, and then reported to the operators and to the audit log.
 
+use smallvec::smallvec;
+
 use super::Ledger;
 use crate::preview::{AgentId, Change, Clock, Preview};
 use crate::store::found_ends::FoundEnd;
@@ -12,7 +14,7 @@ impl Ledger {
         let known = self.local.previews(agent);
         let known = known.iter().flat_map(|known| known.iter());
         let ended = known.filter(|known| change.ends(known)).cloned().collect();
-        self.apply(agent, vec![change.clone()], session);
+        self.apply(agent, smallvec![change.clone()], session);
         self.note_ends(agent, [FoundEnd { change, cause, ended }]);
     }
 

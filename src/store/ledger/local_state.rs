@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::Ledger;
-use crate::preview::{AgentId, Announcement, Change, Clock, ControlId, Surplus, Timestamp};
+use crate::preview::{AgentId, Announcement, Change, Clock, ControlId, Timestamp};
 use crate::store::journal::Entry;
+use crate::store::memory::Surpluses;
 use crate::store::moment::Moment;
 use crate::store::recent_ends::{GoneCause, RecentEnd};
 use crate::store::redis::{SessionRelation, TimedChange};
@@ -13,7 +14,7 @@ use crate::telemetry::metrics::DropCause;
 
 impl Ledger {
     /// Applies changes to everything that belongs to this machine: memory, journal, and the process that takes over.
-    pub(super) fn apply_here(&self, agent: AgentId, changes: &[Change], at: Timestamp) -> Vec<Surplus> {
+    pub(super) fn apply_here(&self, agent: AgentId, changes: &[Change], at: Timestamp) -> Surpluses {
         let surplus = self.apply_to_memory(agent, changes, at);
         if let Some(succession) = &*self.succession.load() {
             changes.iter().for_each(|change| {
@@ -25,7 +26,7 @@ impl Ledger {
     }
 
     /// Applies changes to memory and journal.
-    pub(super) fn apply_to_memory(&self, agent: AgentId, changes: &[Change], at: Timestamp) -> Vec<Surplus> {
+    pub(super) fn apply_to_memory(&self, agent: AgentId, changes: &[Change], at: Timestamp) -> Surpluses {
         let surplus = self.local.apply(agent, changes.iter().cloned(), at);
         for _ in surplus.iter().filter(|surplus| surplus.previews > 0) {
             self.recent_ends.note(agent, RecentEnd { control_id: None, cause: GoneCause::MadeRoom, at });

@@ -119,7 +119,7 @@ fn a_release_that_overtakes_its_preview_ends_it_and_the_drop_is_counted() {
     scene.poll(101, "own", second, &[release(101, 2000)]);
     let late = scene.poll(101, "own", first, &[preview(101, 7, 1000)]);
     assert_eq!((late.outdated, late.agents.len()), (1, 0));
-    assert_eq!(late.outcomes, [Outcome::Dropped(agent(101), DropCause::Outdated)]);
+    assert_eq!(late.outcomes[..], [Outcome::Dropped(agent(101), DropCause::Outdated)]);
     assert_eq!(scene.control_ids(101), [] as [i64; 0]);
     assert!(scene.has_metric("previewgate_previews_dropped_total{cause=\"outdated\"} 1"));
     scene.poll(101, "own", scene.ledger.moment(), &[preview(101, 8, 2000)]);
@@ -139,10 +139,13 @@ fn one_answer_about_many_agents_is_recorded_for_each_in_order() {
     ];
     let recorded = scene.poll_all(&events);
     assert_eq!((scene.control_ids(101), scene.control_ids(102)), (vec![3], vec![2]));
-    assert_eq!((recorded.agents, recorded.unreadable), (vec![agent(101), agent(102)], 1));
+    assert_eq!((recorded.agents.to_vec(), recorded.unreadable), (vec![agent(101), agent(102)], 1));
     let shown = |number| Outcome::Shown { agent: agent(number), evicted: 0 };
     let ended = Outcome::Ended(agent(101), None);
-    assert_eq!(recorded.outcomes, [shown(101), shown(102), ended, shown(101), Outcome::NoAgent, Outcome::Irrelevant]);
+    assert_eq!(
+        recorded.outcomes[..],
+        [shown(101), shown(102), ended, shown(101), Outcome::NoAgent, Outcome::Irrelevant]
+    );
 }
 
 #[test]
@@ -161,7 +164,7 @@ fn what_a_poll_shows_that_began_before_a_sign_in_is_over() {
     let began = scene.ledger.moment();
     scene.ledger.sign_in(agent(101), &SignIn { began, pushes: false, session: None });
     let recorded = scene.poll(101, "old", held, &[preview(101, 7, 1000)]);
-    assert_eq!(recorded.outcomes, [Outcome::Dropped(agent(101), DropCause::EarlierSession)]);
+    assert_eq!(recorded.outcomes[..], [Outcome::Dropped(agent(101), DropCause::EarlierSession)]);
     // In the same millisecond, but after the sign-in.
     scene.poll(101, "new", scene.ledger.moment(), &[preview(101, 8, 1000)]);
     assert_eq!(scene.control_ids(101), [8]);
@@ -231,7 +234,7 @@ fn only_the_own_session_ends_previews_by_an_answer_without_session() {
     let foreign = scene.answered(101, "foreign", scene.ledger.moment(), "100-006", &[]);
     assert_eq!((foreign.agents.len(), scene.control_ids(101)), (0, vec![7]));
     let own = scene.answered(101, "own", scene.ledger.moment(), "100-008", &[]);
-    assert_eq!((own.agents, scene.control_ids(101)), (vec![agent(101)], vec![]));
+    assert_eq!((own.agents.to_vec(), scene.control_ids(101)), (vec![agent(101)], vec![]));
     assert!(scene.ledger.is_signed_out(agent(101)));
 }
 

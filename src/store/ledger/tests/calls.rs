@@ -117,7 +117,7 @@ impl Both {
             Step::Shown(id, numbers) => {
                 let announced = numbers.iter().map(|number| DialedNumber::new(format!("10{number}"))).collect();
                 let shown = Announcement { control_id: ControlId(id), numbers: announced, shown: Vec::new() };
-                both.ledger.apply(agent(AGENT), vec![Change::Shown(shown)], SessionRelation::Any);
+                both.ledger.apply(agent(AGENT), smallvec::smallvec![Change::Shown(shown)], SessionRelation::Any);
                 for number in numbers {
                     both.model.shown.retain(|(known, shown, _)| (*known, *shown) != (id, number));
                     both.model.shown.push((id, number, now));
@@ -209,7 +209,7 @@ fn callouts_at_the_same_time_are_counted_one_after_the_other() {
     let config = Previews { calls_per_number: 3, ..config() };
     let ledger = Ledger::new(&config, clock, Arc::new(Metrics::new()));
     let shown = Announcement { control_id: ControlId(7), numbers: vec![DialedNumber::new("100")], shown: Vec::new() };
-    ledger.apply(agent(AGENT), vec![Change::Shown(shown)], SessionRelation::Any);
+    ledger.apply(agent(AGENT), smallvec::smallvec![Change::Shown(shown)], SessionRelation::Any);
     let counted = std::sync::atomic::AtomicU64::new(0);
     std::thread::scope(|scope| {
         for thread in 0..8_u64 {
