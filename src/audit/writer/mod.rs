@@ -13,6 +13,7 @@ mod open_segment;
 pub(super) mod queue;
 #[cfg(test)]
 mod tests;
+mod waiters;
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -179,7 +180,7 @@ impl Writer {
             match self.try_commit(batch) {
                 Ok(first) => {
                     self.recovered();
-                    confirm(batch, first);
+                    batch.confirm(first);
                     return true;
                 }
                 Err(error) if attempt >= ATTEMPTS => self.failed(&error),
@@ -200,7 +201,7 @@ impl Writer {
 
     /// One last attempt at the end: a disk that is full must not keep the process.
     fn try_last(&mut self, batch: &mut Batch) -> bool {
-        self.try_commit(batch).map(|first| confirm(batch, first)).is_ok()
+        self.try_commit(batch).map(|first| batch.confirm(first)).is_ok()
     }
 
     /// One attempt. Returns the sequence number of the first record.
@@ -413,16 +414,6 @@ impl Writer {
         if self.queue.set_failing(false) {
             self.warned = None;
             tracing::info!(target: "previewgate::audit", "the audit log is written again");
-        }
-    }
-}
-
-/// Lets the callouts go on.
-fn confirm(batch: &mut Batch, first: u64) {
-    for (seq, entry) in (first..).zip(batch.entries.drain(..)) {
-        if let Some(waiter) = entry.waiter {
-            // A callout that waited too long is gone.
-            let _ = waiter.send(seq);
         }
     }
 }

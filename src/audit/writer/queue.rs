@@ -6,11 +6,10 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
+use super::waiters::{Confirmation, Ticket, Waiters, confirm};
 use crate::audit::progress::SharedProgress;
 use crate::audit::record::{ConfigInForce, Kind, Record, append_body};
 use crate::preview::Timestamp;
@@ -27,6 +26,8 @@ const LINGER: Duration = Duration::from_millis(5);
 const MAX_LINGERING: usize = 256 << 10;
 
 thread_local! {
+    /// The callouts of this thread that wait.
+    static WAITERS: Arc<Waiters> = Arc::default();
     /// Whether this thread calls [`Queue::before_park`] before it waits.
     static WAKES_BEFORE_PARK: Cell<bool> = const { Cell::new(false) };
 }
@@ -35,7 +36,7 @@ thread_local! {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) end: usize,
-    pub(super) waiter: Option<oneshot::Sender<u64>>,
+    pub(super) waiter: Option<Ticket>,
 }
 
 /// Records that are written together.
@@ -52,6 +53,12 @@ impl Batch {
     pub(super) fn bodies(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.entries.iter().map(|entry| entry.end));
         starts.zip(&self.entries).map(|(start, entry)| self.bodies.get(start..entry.end).unwrap_or_default())
+    }
+
+    /// The records are written. The first one has this number.
+    pub(super) fn confirm(&mut self, first: u64) {
+        let entries = (first..).zip(self.entries.drain(..));
+        confirm(entries.filter_map(|(seq, entry)| Some((seq, entry.waiter?))));
     }
 
     /// Wakes the callouts that wait for these records, without a confirmation.
@@ -172,14 +179,16 @@ impl Queue {
         self.add(at, record, None)
     }
 
-    /// Like [`Queue::push`]. The receiver gets the sequence number as soon as the record is written as `audit.durability`
-    /// asks for. `None` if the record is lost.
-    pub(crate) fn push_and_wait(&self, at: Timestamp, record: &Record<'_>) -> Option<oneshot::Receiver<u64>> {
-        let (waiter, written) = oneshot::channel();
+    /// Like [`Queue::push`]. The confirmation has the sequence number as soon as the record is written as
+    /// `audit.durability` asks for. `None` if the record is lost.
+    pub(crate) fn push_and_wait(&self, at: Timestamp, record: &Record<'_>) -> Option<Confirmation> {
+        // Only a thread that ends has none of its own.
+        let waiters = WAITERS.try_with(Arc::clone).unwrap_or_default();
+        let (waiter, written) = waiters.wait();
         self.add(at, record, Some(waiter)).then_some(written)
     }
 
-    fn add(&self, at: Timestamp, record: &Record<'_>, waiter: Option<oneshot::Sender<u64>>) -> bool {
+    fn add(&self, at: Timestamp, record: &Record<'_>, waiter: Option<Ticket>) -> bool {
         let kind = record.kind();
         let bound = match kind {
             Kind::Outcome => self.max_waiting.saturating_add(RESERVE),
@@ -215,10 +224,12 @@ impl Queue {
         true
     }
 
-    /// To be called by a thread whenever it has nothing to do: wakes the writer if callouts wait. From the first call on, the
-    /// callouts of this thread wake the writer here only, unless it is asleep.
+    /// To be called by a thread whenever it has nothing to do: wakes its callouts whose records are written, and the writer
+    /// if callouts wait for it. From the first call on, the callouts of this thread wake the writer here only, unless it is
+    /// asleep.
     pub(crate) fn before_park(&self) {
         WAKES_BEFORE_PARK.set(true);
+        let _ = WAITERS.try_with(|waiters| waiters.wake_settled());
         // Read first: this is called often.
         if !self.wake_is_due.load(Ordering::Relaxed) || !self.wake_is_due.swap(false, Ordering::Relaxed) {
             return;

@@ -5,6 +5,7 @@ use std::sync::{Mutex, mpsc};
 use std::thread;
 
 use super::disk::SegmentFile;
+use super::waiters::Unconfirmed;
 use super::*;
 use crate::audit::record::{Header, Store};
 use crate::preview::ManualClock;
@@ -155,7 +156,13 @@ impl Running {
     }
 
     fn record_and_wait(&self, since: u64) -> u64 {
-        self.queue.push_and_wait(self.clock.now(), &store(since)).unwrap().blocking_recv().unwrap()
+        self.waiting(since).unwrap()
+    }
+
+    /// Records something, and waits until that is written or given up.
+    fn waiting(&self, since: u64) -> Result<u64, Unconfirmed> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(self.queue.push_and_wait(self.clock.now(), &store(since)).unwrap())
     }
 
     fn script(&self, steps: impl IntoIterator<Item = Step>) {
@@ -383,8 +390,7 @@ fn callouts_that_wait_learn_soon_that_the_disk_fails() {
     let running = Running::start(Durability::Written, u64::MAX);
     let fails = std::iter::repeat_with(|| Step::Fail(ErrorKind::StorageFull));
     running.script(fails.take(5));
-    let waiting = running.queue.push_and_wait(running.clock.now(), &store(1)).unwrap();
-    assert!(waiting.blocking_recv().is_err(), "not confirmed");
+    assert!(running.waiting(1).is_err(), "not confirmed");
     // Its record is written all the same.
     running.recovers();
     let [lines] = &running.end()[..] else { panic!() };
@@ -398,8 +404,7 @@ fn a_disk_that_fails_for_long_is_not_filled_with_segments() {
     // Each attempt fails when the lines are written to the disk: the room is promised, and then not there.
     let fails = std::iter::repeat_with(|| Step::Fail(ErrorKind::StorageFull)).take(6);
     running.disk.0.lock().unwrap().syncs.extend(fails);
-    let waiting = running.queue.push_and_wait(running.clock.now(), &store(2)).unwrap();
-    assert!(waiting.blocking_recv().is_err(), "not confirmed");
+    assert!(running.waiting(2).is_err(), "not confirmed");
     running.recovers();
     let names: Vec<_> = running.disk.0.lock().unwrap().files.iter().map(|(name, _)| name.number).collect();
     assert_eq!(names, [1, 7], "the first, and the one that could be written; five were begun and are gone");
