@@ -58,6 +58,13 @@ impl<const N: usize> Hex<N> {
         Self(taken)
     }
 
+    /// Appends the digits.
+    pub(super) fn append_to(self, text: &mut Vec<u8>) {
+        let start = text.len();
+        text.resize(start + 2 * N, 0);
+        HEXLOWER.encode_mut(&self.0, text.get_mut(start..).unwrap_or_default());
+    }
+
     /// Reads exactly `2 * N` lower-case digits.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = HEXLOWER.decode(text.as_bytes()).ok()?;

@@ -10,6 +10,7 @@
 pub mod certificate;
 mod changes;
 mod checkpoint_line;
+mod compact_json;
 mod digest;
 mod facts;
 pub mod merkle;

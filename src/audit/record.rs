@@ -4,10 +4,10 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::Write as _;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::compact_json::{append_decimal, append_json};
 use super::digest::{Digest, Mac};
 use super::time;
 use crate::label_enum::label_enum;
@@ -117,10 +117,11 @@ impl Kind {
 
 /// Appends a record without `seq` and `prev`, which only the writer knows, and without a line feed.
 pub(super) fn append_body(body: &mut Vec<u8>, at: Timestamp, record: &Record<'_>) {
-    // Writing into a vector cannot fail, and every key of a record is a string.
-    let _ = write!(body, "\"at\":\"{}\"", time::Rfc3339(at));
+    body.extend_from_slice(b"\"at\":\"");
+    body.extend_from_slice(&time::digits(at));
+    body.push(b'"');
     let start = body.len();
-    let _ = serde_json::to_writer(&mut *body, record);
+    append_json(body, record);
     // The members follow those of the header, so the object's own brace becomes a comma.
     if let Some(brace) = body.get_mut(start) {
         *brace = b',';
@@ -129,7 +130,11 @@ pub(super) fn append_body(body: &mut Vec<u8>, at: Timestamp, record: &Record<'_>
 
 /// Appends a whole line, without line feed.
 pub(super) fn append_line(line: &mut Vec<u8>, seq: u64, prev: Digest, body: &[u8]) {
-    let _ = write!(line, "{{\"seq\":{seq},\"prev\":\"{prev}\",");
+    line.extend_from_slice(b"{\"seq\":");
+    append_decimal(line, seq);
+    line.extend_from_slice(b",\"prev\":\"");
+    prev.append_to(line);
+    line.extend_from_slice(b"\",");
     line.extend_from_slice(body);
 }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::Timestamp;
+use crate::bounded_text::BoundedText;
 
 /// The name of one audit record: unique among all instances and all starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,7 +20,12 @@ pub struct RecordId {
 
 impl fmt::Display for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}-{:x}", self.run, self.number)
+        // Each record names others, so this is written without the machinery of `format!`.
+        let mut text = BoundedText::<33>::default();
+        text.push_hex(self.run, 16);
+        text.push(b'-');
+        text.push_hex(self.number, self.number.checked_ilog2().unwrap_or_default() / 4 + 1);
+        f.write_str(text.as_str())
     }
 }
 
@@ -53,7 +59,16 @@ pub struct NumberKeyId {
 
 impl fmt::Display for NumberKeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:04}-{:02}:{:08x}", self.year, self.month, self.fingerprint)
+        let Self { year, month, fingerprint } = *self;
+        let digit = |number: u16| b'0' + (number % 10) as u8;
+        let mut text = BoundedText::<17>::default();
+        // A year beyond 9999 has no key.
+        [year / 1000, year / 100, year / 10, year].iter().for_each(|number| text.push(digit(*number)));
+        text.push(b'-');
+        [month / 10, month].iter().for_each(|number| text.push(digit(u16::from(*number))));
+        text.push(b':');
+        text.push_hex(u64::from(fingerprint), 8);
+        f.write_str(text.as_str())
     }
 }
 

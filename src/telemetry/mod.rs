@@ -25,6 +25,7 @@ pub use line_kind::{LOG_SCHEMA, LOG_SCHEMA_VERSION, LineKind};
 pub use line_style::LineStyle;
 pub use logging::{LevelHandle, Logging};
 pub use metrics::Metrics;
+pub(crate) use redact::is_printable_ascii;
 pub use redact::{CalledHash, HashKey, LogText, Redactor, ShownNumber, bounded, sanitized};
 pub use writer::{DropNotice, LineClass, LogGuard, LogWriter, Sink, WriterLimits, stdout};
 

@@ -89,3 +89,13 @@ async fn a_disk_that_stands_still_is_waited_for_once_and_forgotten_when_it_moves
     let line = text.lines().nth(usize::try_from(third.seq.unwrap()).unwrap() - 1).unwrap();
     assert!(line.contains("0000000000000001-3"), "{line}");
 }
+
+#[test]
+fn a_number_is_masked_as_in_the_log() {
+    let long = ["1".repeat(MAX_NUMBER - 1), "1".repeat(MAX_NUMBER), "1".repeat(MAX_NUMBER + 1)];
+    let numbers = ["", "1", "1234", "12345", "05712345678", "+49 (0)30", "é1234", "1234é", "12\n45", "123\u{7f}5"];
+    for number in numbers.into_iter().chain(long.iter().map(String::as_str)) {
+        let expected = sanitized(DialedNumber::new(number).masked(), MAX_NUMBER).to_string();
+        assert_eq!(masked(&DialedNumber::new(number)), expected, "{number:?}");
+    }
+}

@@ -12,6 +12,9 @@ use crate::audit::segment::SegmentName;
 use crate::config::Durability;
 use crate::preview::Timestamp;
 
+/// Memory that is kept from one batch to the next, in bytes.
+const MAX_SPARE: usize = 1 << 20;
+
 /// The open segment.
 pub(super) struct OpenSegment {
     file: Box<dyn SegmentFile>,
@@ -27,6 +30,8 @@ pub(super) struct OpenSegment {
     usage: Usage,
     /// Lines that are being written.
     pending: Option<Pending>,
+    /// The memory of the last lines, for the next ones.
+    spare: Vec<u8>,
 }
 
 /// Whether lines of a segment count.
@@ -130,7 +135,7 @@ impl OpenSegment {
         usage: Usage,
     ) -> Self {
         let position = Position { seq, head, tree: Tree::default() };
-        Self { file, name, period, position, bytes: 0, unsealed: false, usage, pending: None }
+        Self { file, name, period, position, bytes: 0, unsealed: false, usage, pending: None, spare: Vec::new() }
     }
 
     /// Writes the lines of `bodies`, and a checkpoint after them; if that was begun before, goes on where it stopped.
@@ -146,16 +151,21 @@ impl OpenSegment {
             self.pending = Some(pending);
             return Err(unwritten);
         }
-        let Pending { lines, after, checkpoint, .. } = pending;
+        let Pending { mut lines, after, checkpoint, .. } = pending;
         let first = self.position.seq + 1;
         self.position = after;
         self.bytes += lines.len() as u64;
         self.unsealed = checkpoint.is_none() && (self.unsealed || !lines.is_empty());
+        // What a disk that hung has left behind need not stay.
+        if lines.capacity() <= MAX_SPARE {
+            lines.clear();
+            self.spare = lines;
+        }
         Ok(Written { first, checkpoint })
     }
 
-    fn prepare<'b>(&self, bodies: impl Iterator<Item = &'b [u8]>, seal: Option<Seal<'_>>) -> Pending {
-        let (mut after, mut lines) = (self.position.clone(), Vec::new());
+    fn prepare<'b>(&mut self, bodies: impl Iterator<Item = &'b [u8]>, seal: Option<Seal<'_>>) -> Pending {
+        let (mut after, mut lines) = (self.position.clone(), std::mem::take(&mut self.spare));
         bodies.for_each(|body| after.append(&mut lines, body));
         let checkpoint = seal.map(|seal| after.seal(&mut lines, &self.name, &seal));
         Pending { lines, written: 0, after, checkpoint }
