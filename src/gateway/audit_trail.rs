@@ -34,7 +34,7 @@ struct Trail {
     audit: Arc<Audit>,
     refusals: RefusalBudget,
     /// The decision that led to each call, by the platform's call ID.
-    calls: Recent<Arc<str>, RecordId>,
+    calls: Recent<str, RecordId>,
     /// Agents who made a callout recently. Reports on calls of other agents are not recorded.
     callers: Recent<AgentId, ()>,
     clock: Arc<dyn Clock>,
@@ -159,14 +159,14 @@ impl AuditTrail {
     /// Remembers an agent whose callout was forwarded.
     pub(super) fn calls_soon(&self, agent: Option<AgentId>) {
         if let (Some(trail), Some(agent)) = (&self.0, agent) {
-            trail.callers.insert(agent, (), trail.clock.now());
+            trail.callers.insert(&agent, (), trail.clock.now());
         }
     }
 
     /// Remembers the call that a decision led to.
     pub(super) fn called(&self, call_id: &str, decision: RecordId) {
         if let Some(trail) = &self.0 {
-            trail.calls.insert(call_id.into(), decision, trail.clock.now());
+            trail.calls.insert(call_id, decision, trail.clock.now());
         }
     }
 

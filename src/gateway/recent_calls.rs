@@ -2,43 +2,70 @@
 //!
 //! A callout pays for it each time, so this is a map and a queue, and not a cache.
 
-use std::borrow::Borrow;
-use std::collections::{HashMap, VecDeque};
-use std::hash::Hash;
+use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
+use std::marker::PhantomData;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::preview::Timestamp;
 
 /// Values that are forgotten after `lifetime`, and earlier if there are more than `max`: the oldest first.
-pub(super) struct Recent<K, V> {
-    state: Mutex<State<K, V>>,
+///
+/// A key is represented by its hash of 64 bits under a secret that is chosen at random. Among 100,000 keys, one in 10^14 keys
+/// that are looked up is taken for another one. So a key is hashed once, and needs no memory of its own.
+pub(super) struct Recent<K: ?Sized, V> {
+    state: Mutex<State<V>>,
+    secret: RandomState,
     max: usize,
     lifetime: Duration,
+    keys: PhantomData<fn(&K)>,
 }
 
-struct State<K, V> {
-    values: HashMap<K, (Timestamp, V)>,
-    order: VecDeque<(Timestamp, K)>,
+struct State<V> {
+    values: HashMap<u64, (Timestamp, V), BuildHasherDefault<Hashed>>,
+    order: VecDeque<(Timestamp, u64)>,
 }
 
-impl<K: Hash + Eq + Clone, V: Copy> Recent<K, V> {
-    pub(super) fn new(max: usize, lifetime: Duration) -> Self {
-        let state = State { values: HashMap::new(), order: VecDeque::new() };
-        Self { state: Mutex::new(state), max, lifetime }
+/// The hasher of keys that are hashes.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<K, V>> {
+    fn write(&mut self, bytes: &[u8]) {
+        // A key is written by `write_u64`.
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+impl<K: Hash + ?Sized, V: Copy> Recent<K, V> {
+    pub(super) fn new(max: usize, lifetime: Duration) -> Self {
+        let state = State { values: HashMap::default(), order: VecDeque::new() };
+        Self { state: Mutex::new(state), secret: RandomState::new(), max, lifetime, keys: PhantomData }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<V>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers a value from `now` on. One that is known for less than half of its time is left as it is.
-    pub(super) fn insert(&self, key: K, value: V, now: Timestamp) {
+    pub(super) fn insert(&self, key: &K, value: V, now: Timestamp) {
+        let key = self.secret.hash_one(key);
         let mut state = self.lock();
-        if state.values.get(&key).is_some_and(|(since, _)| now.since(*since) < self.lifetime / 2) {
-            return;
+        match state.values.entry(key) {
+            Entry::Occupied(known) if now.since(known.get().0) < self.lifetime / 2 => return,
+            Entry::Occupied(mut known) => _ = known.insert((now, value)),
+            Entry::Vacant(place) => _ = place.insert((now, value)),
         }
-        state.values.insert(key.clone(), (now, value));
         state.order.push_back((now, key));
         if state.order.len() > self.max {
             state.forget_oldest();
@@ -46,11 +73,9 @@ impl<K: Hash + Eq + Clone, V: Copy> Recent<K, V> {
     }
 
     /// The value of this key.
-    pub(super) fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<V>
-    where
-        K: Borrow<Q>,
-    {
-        self.lock().values.get(key).map(|(_, value)| *value)
+    pub(super) fn get(&self, key: &K) -> Option<V> {
+        let key = self.secret.hash_one(key);
+        self.lock().values.get(&key).map(|(_, value)| *value)
     }
 
     /// Forgets what is too old.
@@ -62,12 +87,14 @@ impl<K: Hash + Eq + Clone, V: Copy> Recent<K, V> {
     }
 }
 
-impl<K: Hash + Eq, V> State<K, V> {
+impl<V> State<V> {
     fn forget_oldest(&mut self) {
         let Some((since, key)) = self.order.pop_front() else { return };
         // It may have been remembered again.
-        if self.values.get(&key).is_some_and(|(latest, _)| *latest == since) {
-            self.values.remove(&key);
+        if let Entry::Occupied(known) = self.values.entry(key)
+            && known.get().0 == since
+        {
+            known.remove();
         }
     }
 }
@@ -80,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_value_is_known_for_its_lifetime_and_longer_if_it_comes_again() {
-        let recent = Recent::new(10, LIFETIME);
+        let recent = Recent::<str, _>::new(10, LIFETIME);
         recent.insert("a", 1, Timestamp(0));
         recent.insert("b", 2, Timestamp(0));
         recent.insert("a", 1, Timestamp(60));
@@ -96,11 +123,11 @@ mod tests {
     #[test]
     fn the_newest_stay_within_the_bound() {
         let recent = Recent::new(3, LIFETIME);
-        (0..10_u64).for_each(|number| recent.insert(number, (), Timestamp(number)));
+        (0..10_u64).for_each(|number| recent.insert(&number, (), Timestamp(number)));
         let known: Vec<_> = (0..10_u64).filter(|number| recent.get(number).is_some()).collect();
         assert_eq!(known, [7, 8, 9]);
         // One agent who calls all day takes one place.
-        (0..50).for_each(|number| recent.insert(9, (), Timestamp(10 + number)));
+        (0..50).for_each(|number| recent.insert(&9, (), Timestamp(10 + number)));
         assert_eq!(recent.lock().order.len(), 3);
     }
 }
