@@ -21,8 +21,8 @@ use previewgate::audit::note::Signer;
 use previewgate::audit::{Audit, DecisionFacts, Digest, OutcomeFacts, Settings, ShownFacts, WriterSettings};
 use previewgate::config::Durability;
 use previewgate::preview::{
-    AgentId, AgentPreviews, Announcement, Bounds, Change, Clock, ControlId, DialedNumber, Reason, RecordId, Rule,
-    SystemClock, Verdict,
+    AgentId, AgentPreviews, Announcement, Bounds, Change, Clock, ControlId, DialedNumber, ManualClock, Reason,
+    RecordId, Rule, Timestamp, Verdict,
 };
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -60,7 +60,8 @@ async fn main() {
         },
         exit: HOUR,
     };
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    // The system's clock is read through a part of the kernel that valgrind hides from the program.
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp(1_795_579_200_000)));
     let (audit, guard) = Audit::start(&settings, Arc::clone(&clock)).unwrap();
     let mut agent =
         Agent { audit: &audit, clock: &clock, id: AgentId::try_from(101).unwrap(), previews: AgentPreviews::default() };

@@ -17,8 +17,6 @@ use crate::gateway::Gateway;
 
 const API: &str = "/agentgateway/resource";
 const CONTROL_ID: i64 = 11_776;
-/// As many as a campaign shows for a contact.
-const NUMBERS: &str = "05712345678,05712345679";
 
 /// The agents of one gateway.
 pub(crate) struct Agents(Vec<Agent>);
@@ -26,6 +24,8 @@ pub(crate) struct Agents(Vec<Agent>);
 struct Agent {
     id: AgentId,
     guid: String,
+    /// Previews so far.
+    previews: u32,
     connection: SendRequest<Full<Bytes>>,
     platform: SimulatorHandle,
 }
@@ -57,7 +57,7 @@ impl Agents {
             let (sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
             tokio::spawn(connection);
             let guid = platform.sign_in_directly(id);
-            agents.push(Agent { id, guid, connection: sender, platform });
+            agents.push(Agent { id, guid, previews: 0, connection: sender, platform });
         }
         let mut agents = Self(agents);
         agents.each(agents.0.len(), async |agent| agent.shown().await).await;
@@ -122,8 +122,11 @@ impl Latencies {
 }
 
 impl Agent {
+    /// Each preview shows two numbers, as a campaign does for a contact, and no two previews the same.
     async fn shown(&mut self) {
-        self.platform.preview(self.id, ControlId(CONTROL_ID), NUMBERS);
+        self.previews += 1;
+        let [first, second] = [1, 2].map(|which| self.number(which));
+        self.platform.preview(self.id, ControlId(CONTROL_ID), &format!("{first},{second}"));
         let answer = self.poll().await;
         assert!(answer.body().windows(9).any(|part| part == b"controlid"), "{answer:?}");
     }
@@ -138,11 +141,15 @@ impl Agent {
         self.exchange(Method::GET, format!("{API}/agentevent/{}", self.id), Bytes::new()).await
     }
 
+    fn number(&self, which: u32) -> String {
+        format!("0{which}{:04}{:05}", self.id.as_u32() % 10_000, self.previews % 100_000)
+    }
+
     /// Whether the callout reached the platform.
     async fn call(&mut self) -> bool {
-        const BODY: &[u8] = br#"{"called":"05712345679","callcontrolid":"11776"}"#;
+        let body = format!(r#"{{"called":"{}","callcontrolid":"{CONTROL_ID}"}}"#, self.number(2));
         let path = format!("{API}/voicecall/{}/previewCallout", self.id);
-        let answer = self.exchange(Method::PUT, path, Bytes::from_static(BODY)).await;
+        let answer = self.exchange(Method::PUT, path, Bytes::from(body)).await;
         answer.status() == 200 && answer.body().windows(13).any(|part| part == br#""retcode":"0""#)
     }
 
