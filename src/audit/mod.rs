@@ -13,6 +13,7 @@ mod checkpoint_line;
 mod compact_json;
 mod digest;
 mod facts;
+mod lock;
 pub mod merkle;
 pub mod note;
 pub mod number_keys;

@@ -15,6 +15,7 @@ use super::pruned;
 use super::segment_state::SegmentState;
 use super::summary::ChainSummary;
 use crate::audit::digest::Digest;
+use crate::audit::lock::is_locked;
 use crate::audit::note::Verifier;
 use crate::audit::record::{FORMAT, Header, Kind, Open, Record};
 use crate::preview::Timestamp;
@@ -72,7 +73,8 @@ impl<'k> ChainReader<'k> {
         mut anchors: ChainAnchors,
         findings: &mut Findings,
     ) -> io::Result<Self> {
-        let live = super::lock::is_held(&files.locks);
+        let latest = files.segments.last().map(|segment| &segment.path);
+        let live = files.locks.iter().chain(latest).any(|path| is_locked(path));
         let mut summary = ChainSummary { instance, pruned: files.pruned.len(), live, ..ChainSummary::default() };
         let ChainFiles { segments, pruned, .. } = files;
         let gone = pruned.iter().filter(|(name, _)| segments.iter().all(|segment| segment.name != **name));

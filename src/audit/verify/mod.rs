@@ -15,7 +15,6 @@ mod finding;
 mod in_force;
 mod judge;
 mod lines;
-mod lock;
 mod log;
 mod pruned;
 mod recent;

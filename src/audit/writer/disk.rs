@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use crate::audit::checkpoint_line::checkpoint_line;
 use crate::audit::digest::{Digest, Hex};
+use crate::audit::lock::is_locked;
 use crate::audit::note;
 use crate::audit::prune::{Extent, prune_chain, unless_removed};
 use crate::audit::record::{Header, Kind, Tail};
@@ -102,11 +103,19 @@ impl Directory {
 
     /// Claims this chain, and reads its end. `None` if another process writes it.
     fn claim_chain(&self, instance: String) -> io::Result<Option<(Claim, Recovered)>> {
-        let Some(claim) = self.try_claim(instance)? else { return Ok(None) };
+        let Some((claim, chain)) = self.claim_idle(instance)? else { return Ok(None) };
         let instance = claim.instance.clone();
-        let chain = chains([self.path.as_path()])?.remove(&instance).unwrap_or_default();
         let recovered = Recovered { latest: latest(&chain), end: end(&chain)?, instance };
         Ok(Some((claim, recovered)))
+    }
+
+    /// Claims a chain that no process writes, and lists its files. The lock file alone does not tell: it may have been removed
+    /// while a gateway runs. That gateway has its open segment locked too.
+    fn claim_idle(&self, instance: String) -> io::Result<Option<(Claim, Chain)>> {
+        let Some(claim) = self.try_claim(instance)? else { return Ok(None) };
+        let chain = chains([self.path.as_path()])?.remove(&claim.instance).unwrap_or_default();
+        let is_written = chain.segments.last_key_value().is_some_and(|(_, path)| is_locked(path));
+        Ok((!is_written).then_some((claim, chain)))
     }
 
     /// Claims the chain again if the directory was removed and is back: another process must not take the same chain.
@@ -125,12 +134,11 @@ impl Directory {
     fn prune_chains(&self, now: Timestamp, retention: Duration) -> io::Result<usize> {
         let mut removed = 0;
         for (instance, chain) in chains([self.path.as_path()])? {
-            let is_own = self.claimed.as_ref().is_some_and(|claim| claim.instance == instance);
-            // Held until the chain is pruned.
-            let claim = if is_own { None } else { self.try_claim(instance)? };
-            if is_own || claim.is_some() {
-                let extent = if is_own { Extent::ButLast } else { Extent::All };
-                removed += prune_chain(&self.path, &chain, now, retention, extent)?;
+            if self.claimed.as_ref().is_some_and(|claim| claim.instance == instance) {
+                removed += prune_chain(&self.path, &chain, now, retention, Extent::ButLast)?;
+            } else if let Some((_claim, chain)) = self.claim_idle(instance)? {
+                // The claim is held until the chain is pruned.
+                removed += prune_chain(&self.path, &chain, now, retention, Extent::All)?;
             }
         }
         Ok(removed)
@@ -159,8 +167,10 @@ impl Storage for Directory {
         self.renew_claim()?;
         let path = self.path.join(name.file());
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
+        let locked = flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from);
         // The name of the file is safe only when the directory is on the disk too.
-        if let Err(error) = File::open(&self.path).and_then(|directory| directory.sync_all()) {
+        let synced = locked.and_then(|()| File::open(&self.path)).and_then(|directory| directory.sync_all());
+        if let Err(error) = synced {
             // The file is empty, and the next attempt needs its name.
             let _ = fs::remove_file(&path);
             return Err(error);
@@ -265,3 +275,6 @@ fn end_of_segment(name: &SegmentName, path: &Path) -> io::Result<Option<End>> {
         End { segment: name.clone(), seq, head, closed: closed && is_checkpoint && tail.is_none(), tail }
     }))
 }
+
+#[cfg(test)]
+mod tests;
