@@ -27,6 +27,8 @@ pub(super) trait SegmentFile: Send {
     fn sync(&mut self) -> io::Result<()>;
     /// Whether the file still has its name. Records in a removed file would be lost.
     fn is_there(&mut self) -> io::Result<bool>;
+    /// The same file, for another thread to [`sync`](Self::sync) it.
+    fn duplicate(&self) -> io::Result<Box<dyn SegmentFile>>;
 }
 
 /// A directory with the chain of one instance.
@@ -229,6 +231,16 @@ impl SegmentFile for Segment {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    fn duplicate(&self) -> io::Result<Box<dyn SegmentFile>> {
+        let Self { path, inode, name_checked, .. } = self;
+        Ok(Box::new(Self {
+            file: self.file.try_clone()?,
+            path: path.clone(),
+            inode: *inode,
+            name_checked: *name_checked,
+        }))
     }
 }
 

@@ -8,6 +8,7 @@
 //! confirmed is written again at the start of the next one, and the `open` record there says how many bytes of the old
 //! file do not count.
 
+mod announcer;
 mod disk;
 mod open_segment;
 pub(super) mod queue;
@@ -20,8 +21,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::announcer::Announcer;
 use self::disk::{Directory, End, Storage};
-use self::open_segment::{OpenSegment, Seal, Unwritten, Usage, Written, body_of};
+use self::open_segment::{Announcement, OpenSegment, Seal, Unwritten, Usage, Written, body_of};
 use self::queue::{Batch, Queue, Work};
 use super::digest::Digest;
 use super::note::Signer;
@@ -64,6 +66,7 @@ pub(super) struct Writer {
     /// Of the chain; `None` until the directory could be read.
     chain: Option<ChainEnd>,
     segment: Option<OpenSegment>,
+    announcer: Announcer,
     next_checkpoint: Instant,
     /// When the first record was made that no checkpoint covers.
     unsealed_since: Option<Timestamp>,
@@ -131,6 +134,7 @@ impl Writer {
             settings,
             chain: None,
             segment: None,
+            announcer: Announcer::new(Announcement::log),
             next_checkpoint: now,
             unsealed_since: None,
             warned: None,
@@ -226,8 +230,8 @@ impl Writer {
                 error
             }
         })?;
-        if let Some(segment) = self.segment.as_mut().filter(|_| !batch.entries.is_empty()) {
-            segment.note_use();
+        if !batch.entries.is_empty() {
+            self.note_use(durability);
         }
         if sealing == Sealing::Unsealed {
             self.unsealed_since = since;
@@ -253,11 +257,33 @@ impl Writer {
             self.unsealed_since = None;
             self.queue.count(Kind::Checkpoint);
             self.queue.chain.sealed(checkpoint.sealed);
-            segment.announce(checkpoint);
+            let due = segment.sealed(checkpoint);
+            self.announce(due, durability);
         }
-        let (seq, head) = segment.last_line();
-        self.queue.chain.reached(seq, head);
+        if let Some(segment) = &self.segment {
+            let (seq, head) = segment.last_line();
+            self.queue.chain.reached(seq, head);
+        }
         Ok(first)
+    }
+
+    /// Records are in the segment, and confirmed.
+    fn note_use(&mut self, durability: Durability) {
+        let due = self.segment.as_mut().and_then(OpenSegment::note_use);
+        self.announce(due, durability);
+    }
+
+    /// Announces a checkpoint, once the disk has its lines: after a write with `durability`.
+    fn announce(&mut self, due: Option<Announcement>, durability: Durability) {
+        let (Some(checkpoint), Some(segment)) = (due, &self.segment) else { return };
+        if durability == Durability::Synced {
+            self.announcer.announce(checkpoint);
+            return;
+        }
+        let file = segment.duplicate_file();
+        if let Err(error) = file.and_then(|file| self.announcer.announce_later(checkpoint, file)) {
+            tracing::warn!(target: "previewgate::audit", %error, "a checkpoint is not announced");
+        }
     }
 
     /// Leaves a segment behind that cannot be written any more.
@@ -363,7 +389,7 @@ impl Writer {
         match self.write(std::iter::once(&body[..]), Durability::Written, Sealing::Unsealed) {
             Ok(_) => {
                 self.queue.count(Kind::Lost);
-                self.segment.iter_mut().for_each(OpenSegment::note_use);
+                self.note_use(Durability::Written);
             }
             Err(unwritten) => {
                 self.queue.return_losses(losses);
@@ -390,7 +416,7 @@ impl Writer {
         match self.write(std::iter::once(&body[..]), Durability::Synced, Sealing::Sealed) {
             Ok(_) => {
                 self.queue.count(Kind::Close);
-                self.segment.iter_mut().for_each(OpenSegment::note_use);
+                self.note_use(Durability::Synced);
                 self.leave_segment();
                 if let Some(chain) = &mut self.chain {
                     chain.cause = ROTATION;

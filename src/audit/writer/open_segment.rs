@@ -90,7 +90,7 @@ pub(super) enum Unwritten {
 
 impl Announcement {
     /// The log goes elsewhere: whoever keeps it has an anchor that this machine cannot change.
-    fn log(self) {
+    pub(super) fn log(self) {
         let Self { sealed: Sealed { seq, .. }, segment, note } = self;
         tracing::info!(target: "previewgate::audit", segment, seq, note, "audit checkpoint");
     }
@@ -197,19 +197,28 @@ impl OpenSegment {
         (self.position.seq, self.position.head)
     }
 
-    /// Announces a checkpoint in the log, now or when the segment is used.
-    pub(super) fn announce(&mut self, checkpoint: Announcement) {
+    /// A checkpoint was written. Returns it if it can be announced now, and not only when the segment is used.
+    pub(super) fn sealed(&mut self, checkpoint: Announcement) -> Option<Announcement> {
         match &mut self.usage {
-            Usage::Begun(waiting) => *waiting = Some(checkpoint),
-            Usage::Used => checkpoint.log(),
+            Usage::Begun(waiting) => {
+                *waiting = Some(checkpoint);
+                None
+            }
+            Usage::Used => Some(checkpoint),
         }
     }
 
-    /// Records are in the segment, and confirmed.
-    pub(super) fn note_use(&mut self) {
-        if let Usage::Begun(Some(checkpoint)) = std::mem::replace(&mut self.usage, Usage::Used) {
-            checkpoint.log();
+    /// Records are in the segment, and confirmed. Returns the checkpoint that can be announced now.
+    pub(super) fn note_use(&mut self) -> Option<Announcement> {
+        match std::mem::replace(&mut self.usage, Usage::Used) {
+            Usage::Begun(waiting) => waiting,
+            Usage::Used => None,
         }
+    }
+
+    /// The same file, for another thread.
+    pub(super) fn duplicate_file(&self) -> io::Result<Box<dyn SegmentFile>> {
+        self.file.duplicate()
     }
 
     /// Whether no record in it counts, and no other segment need name it.

@@ -31,6 +31,8 @@ struct Disk {
     /// The next write of nothing but a checkpoint fails.
     fail_checkpoint: bool,
     synced: usize,
+    /// Syncs for announcements.
+    anchor_syncs: VecDeque<Step>,
     gone: bool,
     /// No file can be removed.
     keeps_files: bool,
@@ -42,6 +44,8 @@ struct TestStorage(Arc<Mutex<Disk>>);
 struct TestFile {
     disk: TestStorage,
     name: SegmentName,
+    /// It is the file of the thread that announces checkpoints.
+    is_duplicate: bool,
 }
 
 impl Storage for TestStorage {
@@ -57,7 +61,7 @@ impl Storage for TestStorage {
         assert!(disk.files.iter().all(|(known, _)| known < name));
         disk.files.push((name.clone(), Vec::new()));
         disk.gone = false;
-        Ok(Box::new(TestFile { disk: self.clone(), name: name.clone() }))
+        Ok(Box::new(TestFile { disk: self.clone(), name: name.clone(), is_duplicate: false }))
     }
 
     fn remove(&mut self, name: &SegmentName) -> io::Result<()> {
@@ -99,6 +103,18 @@ impl SegmentFile for TestFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        if self.is_duplicate {
+            let step = self.disk.0.lock().unwrap().anchor_syncs.pop_front();
+            return match step {
+                Some(Step::Fail(kind)) => Err(kind.into()),
+                Some(Step::Stall(began, go_on)) => {
+                    began.send(()).unwrap();
+                    // The test may end without telling it.
+                    go_on.recv().map_err(|_| ErrorKind::Other.into())
+                }
+                Some(Step::Short(_)) | None => Ok(()),
+            };
+        }
         let mut disk = self.disk.0.lock().unwrap();
         disk.synced += 1;
         match disk.syncs.pop_front() {
@@ -110,6 +126,10 @@ impl SegmentFile for TestFile {
     fn is_there(&mut self) -> io::Result<bool> {
         Ok(!self.disk.0.lock().unwrap().gone)
     }
+
+    fn duplicate(&self) -> io::Result<Box<dyn SegmentFile>> {
+        Ok(Box::new(Self { disk: self.disk.clone(), name: self.name.clone(), is_duplicate: true }))
+    }
 }
 
 struct Running {
@@ -117,6 +137,8 @@ struct Running {
     queue: Arc<Queue>,
     clock: Arc<ManualClock>,
     thread: Option<thread::JoinHandle<()>>,
+    /// The sequence numbers of the checkpoints that were announced.
+    announced: mpsc::Receiver<u64>,
     _keys: tempfile::TempDir,
 }
 
@@ -146,9 +168,11 @@ impl Running {
         let storage = Box::new(disk.clone());
         let mut writer =
             Writer::with_storage(storage, Arc::new(signer), keys, clock.clone(), settings, Arc::clone(&queue));
+        let (announce, announced) = mpsc::channel();
+        writer.announcer = Announcer::new(move |checkpoint| _ = announce.send(checkpoint.sealed.seq));
         let _ = writer.open_first();
         let thread = Some(thread::spawn(move || writer.run()));
-        Self { disk, queue, clock, thread, _keys: directory }
+        Self { disk, queue, clock, thread, announced, _keys: directory }
     }
 
     fn record(&self, since: u64) -> bool {
@@ -169,11 +193,17 @@ impl Running {
         self.disk.0.lock().unwrap().writes.extend(steps);
     }
 
-    /// Ends the writer; returns the files, each with its lines.
-    fn end(mut self) -> Vec<Vec<String>> {
+    /// Ends the writer.
+    fn ended(mut self) -> Self {
         assert!(self.queue.close(PATIENCE));
         self.thread.take().unwrap().join().unwrap();
-        let disk = self.disk.0.lock().unwrap();
+        self
+    }
+
+    /// Ends the writer; returns the files, each with its lines.
+    fn end(self) -> Vec<Vec<String>> {
+        let ended = self.ended();
+        let disk = ended.disk.0.lock().unwrap();
         let lines = |content: &[u8]| std::str::from_utf8(content).unwrap().lines().map(str::to_owned).collect();
         disk.files.iter().map(|(_, content)| lines(content)).collect()
     }
@@ -411,4 +441,56 @@ fn a_disk_that_fails_for_long_is_not_filled_with_segments() {
     let [old, new] = &running.end()[..] else { panic!() };
     assert_eq!(kinds(new), ["open", "checkpoint", "store", "close", "checkpoint"]);
     assert_chained(&[&old[..3], new]);
+}
+
+/// An anchor must not name lines that a power failure may take away, and no callout may wait for the disk because of it.
+#[test]
+fn a_checkpoint_is_announced_when_the_disk_has_it_and_callouts_go_on_meanwhile() {
+    let disk = TestStorage::default();
+    let ((began, beginning), (go_on, gate)) = (mpsc::channel(), mpsc::channel());
+    disk.0.lock().unwrap().anchor_syncs.extend([Step::Stall(began, gate), Step::Fail(ErrorKind::Other)]);
+    let running =
+        Running::start_with(disk, WriterSettings { checkpoint_interval: Duration::from_millis(5), ..settings() });
+    // The checkpoint at the beginning of the segment. The disk stands still for it.
+    beginning.recv_timeout(PATIENCE).unwrap();
+    let checkpoints = || running.queue.chain.now().and_then(|now| now.checkpoint).unwrap().seq;
+    let first = checkpoints();
+    let deadline = Instant::now() + PATIENCE;
+    for since in 0.. {
+        running.record_and_wait(since);
+        if checkpoints() > first + 10 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "no checkpoints");
+    }
+    assert!(!running.queue.is_failing());
+    assert_eq!(running.announced.try_recv(), Err(mpsc::TryRecvError::Empty), "the disk does not have them yet");
+    go_on.send(()).unwrap();
+    assert_eq!(running.announced.recv_timeout(PATIENCE), Ok(first));
+    // The next one fails, so it is not announced, but a later one is. Those between were replaced.
+    let deadline = Instant::now() + PATIENCE;
+    let next = loop {
+        running.record_and_wait(0);
+        if let Ok(next) = running.announced.try_recv() {
+            break next;
+        }
+        assert!(Instant::now() < deadline, "no announcement");
+    };
+    assert!(next > first + 10, "{next}");
+    let (disk, queue) = (running.disk.clone(), Arc::clone(&running.queue));
+    assert!(disk.0.lock().unwrap().anchor_syncs.is_empty());
+    running.end();
+    let Some(progress) = queue.chain.now() else { panic!() };
+    assert_eq!(progress.checkpoint.unwrap().seq + 1, progress.seq, "closed and sealed");
+}
+
+#[test]
+fn the_last_checkpoint_is_on_the_disk_and_announced_when_the_writer_ends() {
+    let running = Running::start(Durability::Written, u64::MAX);
+    running.record_and_wait(1);
+    let (queue, before) = (Arc::clone(&running.queue), running.disk.0.lock().unwrap().synced);
+    let Running { announced, .. } = running.ended();
+    let sealed = queue.chain.now().unwrap().checkpoint.unwrap().seq;
+    assert!(announced.iter().any(|seq| seq == sealed));
+    assert_eq!(before, 0, "callouts wait for no disk");
 }
