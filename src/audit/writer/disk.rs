@@ -178,7 +178,7 @@ impl Storage for Directory {
             return Err(error);
         }
         let inode = file.metadata()?.ino();
-        Ok(Box::new(Segment { file, path, inode, name_checked: Instant::now() }))
+        Ok(Box::new(Segment { file, holds_lock: true, path, inode, name_checked: Instant::now() }))
     }
 
     fn remove(&mut self, name: &SegmentName) -> io::Result<()> {
@@ -204,9 +204,20 @@ const NAME_CHECK: Duration = Duration::from_secs(1);
 
 struct Segment {
     file: File,
+    /// It is no duplicate: with it, the lock ends.
+    holds_lock: bool,
     path: PathBuf,
     inode: u64,
     name_checked: Instant,
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if self.holds_lock {
+            // A duplicate may be open for longer, and the next gateway is to continue this chain.
+            let _ = flock(&self.file, FlockOperation::Unlock);
+        }
+    }
 }
 
 impl SegmentFile for Segment {
@@ -237,6 +248,7 @@ impl SegmentFile for Segment {
         let Self { path, inode, name_checked, .. } = self;
         Ok(Box::new(Self {
             file: self.file.try_clone()?,
+            holds_lock: false,
             path: path.clone(),
             inode: *inode,
             name_checked: *name_checked,

@@ -60,3 +60,14 @@ fn a_gateway_whose_lock_file_was_removed_goes_on_with_its_chain() {
     let mut other = Directory::new(path.path());
     assert_ne!(other.recover().unwrap().instance, instance, "both are locked again");
 }
+
+/// The thread that waits for the disk has the file for longer than the writer.
+#[test]
+fn a_chain_is_free_when_its_segment_is_closed_although_a_duplicate_is_open() {
+    let path = tempfile::tempdir().unwrap();
+    let (running, instance, segment) = gateway(path.path());
+    let duplicate = segment.duplicate().unwrap();
+    drop((running, segment));
+    assert_eq!(Directory::new(path.path()).recover().unwrap().instance, instance);
+    drop(duplicate);
+}
