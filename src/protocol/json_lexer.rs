@@ -140,15 +140,14 @@ impl Lexer {
                 return;
             }
             match self.within {
-                Within::Text => match self.text_length(rest) {
-                    0 => self.special(byte, handler),
-                    length => {
-                        let (text, behind) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-                        self.emit(text, handler);
-                        rest = behind;
-                        continue;
-                    }
-                },
+                // Each string ends in one: to look at it first saves half of the searches.
+                Within::Text if self.is_special(byte) => self.special(byte, handler),
+                Within::Text => {
+                    let (text, behind) = rest.split_at_checked(self.text_length(rest)).unwrap_or((rest, &[]));
+                    self.emit(text, handler);
+                    rest = behind;
+                    continue;
+                }
                 Within::Trail => {
                     self.emit(&[byte], handler);
                     self.within = Within::Text;
@@ -166,12 +165,16 @@ impl Lexer {
         }
     }
 
+    /// Whether a byte of a string is not simply text.
+    fn is_special(&self, byte: u8) -> bool {
+        matches!(byte, b'"' | b'\\') || self.lead_bytes.has(byte)
+    }
+
     /// Count of ordinary bytes before the next special one.
     fn text_length(&self, rest: &[u8]) -> usize {
-        let is_lead = |byte: &u8| self.lead_bytes.has(*byte);
         let special = match self.lead_bytes {
             LeadBytes::None => memchr::memchr2(b'"', b'\\', rest),
-            _ => rest.iter().position(|byte| matches!(byte, b'"' | b'\\') || is_lead(byte)),
+            _ => rest.iter().position(|byte| self.is_special(*byte)),
         };
         special.unwrap_or(rest.len())
     }
