@@ -145,7 +145,9 @@ impl MemoryStore {
 mod tests {
     use super::*;
     use crate::config::StoreKind;
-    use crate::preview::{Announcement, CallCount, ControlId, DialedNumber, ShownNumber};
+    use crate::preview::{
+        Announcement, CallCount, ControlId, CountedCall, DialedNumber, RecordId, ShownNumber, ShownRef,
+    };
     use std::time::Duration;
 
     fn store(per_agent: usize, max_agents: u64) -> (MemoryStore, Arc<Metrics>) {
@@ -234,9 +236,36 @@ mod tests {
         let times: Vec<_> = previews.iter().map(|preview| preview.announced_at.0).collect();
         assert_eq!((restored.as_u32(), &times[..]), (101, &[2, 3][..]));
         assert!(metrics.encode().contains("previewgate_previews_cached 2"));
+        assert_eq!(store.count(), 2);
         store.apply(agent(101), [Change::Ended], NOW);
         store.maintain();
         assert!(metrics.encode().contains("previewgate_previews_cached 0"));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_changes_every_time_of_previews_and_of_changes() {
+        let (store, _) = store(2, 100);
+        let call = |at| CountedCall {
+            number: DialedNumber::new("100"),
+            id: RecordId { run: 1, number: 1 },
+            at: Timestamp(at),
+        };
+        let preview = |by: u64| Preview {
+            control_id: ControlId(1),
+            numbers: vec![ShownNumber { number: DialedNumber::new("100"), shown_at: Timestamp(10 + by) }],
+            announced_at: Timestamp(20 + by),
+            shown: vec![ShownRef {
+                at: Some(Timestamp(30 + by)),
+                .."0000000000000001-1@2026-11:00000001".parse().unwrap()
+            }],
+            calls: [call(40 + by)].into_iter().collect(),
+        };
+        store.restore(agent(101), [preview(0)]);
+        let later = |time: Timestamp| Timestamp(time.0 + 5);
+        store.redate(later);
+        assert_eq!(store.previews(agent(101)).unwrap().find(ControlId(1)), Some(&preview(5)));
+        let changes = |by: u64| [Change::Called(ControlId(1), call(7 + by)), Change::EndedBefore(Timestamp(7 + by))];
+        assert_eq!(changes(0).map(|change| change.redated(later)), changes(5));
     }
 
     #[test]

@@ -143,6 +143,22 @@ fn a_member_that_is_withdrawn_is_not_there() {
 }
 
 #[test]
+fn numbers_that_are_too_long_are_counted_in_every_event() {
+    let long = "1".repeat(65);
+    let event = format!(
+        r#"{{"eventType":"AgentEvent_Preview_CallOut","workNo":"101","content":{{"controlid":7,"dialeddigits":"1,{long}"}}}}"#
+    );
+    for (body, expected) in [
+        (format!(r#"{{"event":{event}}}"#), 1),
+        (format!(r#"{{"eventList":[{event},{event}]}}"#), 2),
+        (format!(r#"{{"event":{event},"eventList":[{event},{event}]}}"#), 3),
+    ] {
+        let found = read(&body).events();
+        assert_eq!((found.events.len(), found.dropped_numbers), (expected, expected), "{body}");
+    }
+}
+
+#[test]
 fn a_text_in_a_list_of_events_is_no_event() {
     // The last member of the event before it is of no interest.
     let found = read(r#"{"eventList":[{"eventType":"AgentEvent_Talking","x":1},"text"]}"#).events();

@@ -237,7 +237,7 @@ pub(super) fn one_call() -> Ledger {
     let config = Previews { calls_per_number: 1, ..config() };
     let ledger = Ledger::new(&config, Arc::new(ManualClock::new(Timestamp(1_000_000))), Arc::new(Metrics::new()));
     let shown = Announcement { control_id: ControlId(7), numbers: vec![DialedNumber::new("100")], shown: Vec::new() };
-    ledger.apply(agent(AGENT), smallvec::smallvec![Change::Shown(shown)], SessionRelation::Any);
+    ledger.adopt(agent(AGENT), Change::Shown(shown), Timestamp(1_000_000), ledger.moment());
     ledger
 }
 

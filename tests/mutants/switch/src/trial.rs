@@ -82,8 +82,8 @@ impl Trial<'_> {
     }
 
     fn start(&self, mutant: usize, cpu: Duration) -> io::Result<Child> {
-        // Unit tests compute, integration tests wait.
-        let threads = if self.program.is_lib { "1" } else { "4" };
+        // Those of one module compute, others also wait.
+        let threads = if self.program.is_lib && !self.filters.is_empty() { "1" } else { "4" };
         Command::new("prlimit")
             .args([MAX_MEMORY, &format!("--cpu={}", cpu.as_secs())])
             .arg(&self.program.path)
