@@ -3,6 +3,9 @@
 use proc_macro2::LineColumn;
 use serde::Deserialize;
 
+/// How many filters name the tests near a mutant.
+pub const NEAR: usize = 2;
+
 #[derive(Deserialize)]
 pub struct Mutant {
     pub file: String,
@@ -40,7 +43,7 @@ impl Mutant {
     }
 
     /// Filters for the unit tests near it: `src/store/ledger/calls.rs` is tested by `store::ledger::`, and by `store::`.
-    pub fn near_tests(&self) -> [String; 2] {
+    pub fn near_tests(&self) -> [String; NEAR] {
         let path = self.file.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
         [2, 1].map(|parts| path.split('/').take(parts).map(|part| part.to_owned() + "::").collect())
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::build::Program;
-use crate::list::Mutant;
+use crate::list::{Mutant, NEAR};
 use crate::report::Report;
 use crate::trial::{Limit, Outcome, Trial};
 
@@ -44,14 +44,31 @@ impl<'a> Stages<'a> {
         Self { near: BTreeMap::new(), all }
     }
 
-    /// Runs the mutants, `JOBS` at a time. Those that live are returned, and the others reported.
+    /// Runs the mutants. Those that live are returned, and the others reported. All mutants meet the near tests before one
+    /// meets all tests.
     pub fn run<'m>(&self, mutants: Vec<Numbered<'m>>, report: &Report) -> io::Result<Vec<Numbered<'m>>> {
+        let depths = NEAR + self.all.len();
+        (0..depths).try_fold(mutants, |living, depth| self.run_stage(depth, living, report))
+    }
+
+    /// `JOBS` mutants at a time.
+    fn run_stage<'m>(
+        &self,
+        depth: usize,
+        mutants: Vec<Numbered<'m>>,
+        report: &Report,
+    ) -> io::Result<Vec<Numbered<'m>>> {
         let (queue, living) = (Mutex::new(mutants.into_iter()), Mutex::new(Vec::new()));
         let worker = || {
             while let Some((number, mutant)) = { lock(&queue).next() } {
-                match self.judge(number, mutant)? {
-                    Some((verdict, tests)) => report.write(verdict, &tests, mutant)?,
-                    None => lock(&living).push((number, mutant)),
+                let outcome = match self.stage(mutant, depth) {
+                    Some(stage) => stage.trial.run(number, stage.limit()?)?,
+                    None => Outcome::Lived,
+                };
+                match outcome {
+                    Outcome::Killed(test) => report.write("killed", &test, mutant)?,
+                    Outcome::TimedOut(tests) => report.write("timeout", &tests, mutant)?,
+                    Outcome::Lived => lock(&living).push((number, mutant)),
                 }
             }
             Ok::<_, io::Error>(())
@@ -66,17 +83,11 @@ impl<'a> Stages<'a> {
         Ok(living.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The verdict, and the tests that gave it. `None` if the mutant lives.
-    fn judge(&self, number: usize, mutant: &Mutant) -> io::Result<Option<(&'static str, String)>> {
-        let near = mutant.near_tests();
-        for stage in near.iter().filter_map(|filter| self.near.get(filter)).chain(&self.all) {
-            match stage.trial.run(number, stage.limit()?)? {
-                Outcome::Killed(test) => return Ok(Some(("killed", test))),
-                Outcome::TimedOut => return Ok(Some(("timeout", stage.trial.name()))),
-                Outcome::Lived => {}
-            }
+    fn stage(&self, mutant: &Mutant, depth: usize) -> Option<&Stage<'a>> {
+        match mutant.near_tests().get(depth) {
+            Some(filter) => self.near.get(filter),
+            None => self.all.get(depth - NEAR),
         }
-        Ok(None)
     }
 }
 

@@ -20,7 +20,8 @@ const MAX_MEMORY: &str = "--as=8589934592";
 pub enum Outcome {
     /// By this test.
     Killed(String),
-    TimedOut,
+    /// In these tests.
+    TimedOut(String),
     Lived,
 }
 
@@ -39,7 +40,7 @@ pub struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    pub fn name(&self) -> String {
+    fn name(&self) -> String {
         format!("{} {}", self.program.name, self.filters.join(" "))
     }
 
@@ -52,7 +53,7 @@ impl Trial<'_> {
         match outcome {
             Outcome::Lived => Ok(Limit { cpu: CPU_GRACE + taken * SLOWDOWN, wait: WAIT_GRACE + taken * SLOWDOWN }),
             Outcome::Killed(test) => Err(io::Error::other(format!("{}: {test} fails without a mutant", self.name()))),
-            Outcome::TimedOut => Err(io::Error::other(format!("{} does not end without a mutant", self.name()))),
+            Outcome::TimedOut(_) => Err(io::Error::other(format!("{} does not end without a mutant", self.name()))),
         }
     }
 
@@ -73,10 +74,10 @@ impl Trial<'_> {
         let status = child.wait()?;
         Ok(match failed {
             Ok(Some(test)) => Outcome::Killed(test.trim_start_matches("test ").to_owned()),
-            Err(_) => Outcome::TimedOut,
+            Err(_) => Outcome::TimedOut(self.name()),
             Ok(None) if status.success() => Outcome::Lived,
             // The limit of CPU time: SIGKILL or SIGXCPU.
-            Ok(None) if matches!(status.signal(), Some(9 | 24)) => Outcome::TimedOut,
+            Ok(None) if matches!(status.signal(), Some(9 | 24)) => Outcome::TimedOut(self.name()),
             Ok(None) => Outcome::Killed(format!("{}: {status}", self.name())),
         })
     }
