@@ -346,6 +346,39 @@ mod tests {
     }
 
     #[test]
+    fn a_part_without_another_entry_takes_the_room_of_others() {
+        for part in [0, 2, 4, PARTS - 1] {
+            let map = Lru::new(MIN_DIVIDED, Lifetime::Unlimited);
+            let of_part = |part: usize| {
+                let map = &map;
+                (0_u32..).filter(move |key| map.position_of_part(key) == part)
+            };
+            let full: Vec<u32> = of_part(3).take(MIN_DIVIDED as usize).collect();
+            full.iter().for_each(|key| assert_eq!(map.insert(*key, 0), None));
+            let key = of_part(part).next().unwrap();
+            assert_eq!(map.insert(key, 0).map(|removed| removed.key), Some(full[0]), "{part}");
+            assert!(map.contains(&key), "{part}");
+        }
+    }
+
+    #[test]
+    fn expired_entries_are_looked_for_when_there_are_some_and_not_all_the_time() {
+        let lifetime = Lifetime::SinceWritten(Duration::from_secs(DELAY.into()));
+        let start = Instant::now();
+        let after = |millis| start + Duration::from_millis(millis);
+        let mut part = Part { entries: LruCache::new_unbounded(), next_look: None };
+        for (key, millis) in [(1, 0), (2, 500), (3, 30_000)] {
+            part.add(key, Entry { value: (), since: Some(after(millis)) }, lifetime);
+        }
+        for (now, expected, next) in [(64_000, 1, Some(65_000)), (65_000, 2, Some(94_000)), (94_000, 3, None)] {
+            assert_eq!(part.next_look, Some(after(now)));
+            let mut expired = Vec::new();
+            part.expire(lifetime, after(now), &mut expired);
+            assert_eq!((expired, part.next_look), (vec![(expected, ())], next.map(after)));
+        }
+    }
+
+    #[test]
     fn only_a_use_prolongs_a_lifetime_since_the_last_use() {
         let hour = Duration::from_secs(3600);
         for (lifetime, prolongs) in [(Lifetime::SinceUsed(hour), true), (Lifetime::SinceWritten(hour), false)] {

@@ -399,6 +399,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_needed_for_long_is_forgotten() {
+        let sessions = Sessions::new(10, Duration::ZERO);
+        let time = LedgerTime::new(Arc::new(CommonClock::new(Arc::new(ManualClock::new(NOW)))));
+        sessions.begin(agent(101), Some(b"g1"));
+        sessions.leave_unclaimed(b"g2", time.moment());
+        sessions.maintain();
+        let left = (sessions.agents.expire(), sessions.owners.expire(), sessions.unclaimed.expire().len());
+        assert_eq!(left, (vec![], vec![], 0));
+    }
+
+    #[test]
     fn what_each_ownership_allows() {
         for (ownership, speaks, may_be, foreign) in [
             (Ownership::Own, true, true, false),

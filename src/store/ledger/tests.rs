@@ -410,6 +410,18 @@ fn a_sign_in_without_push_ends_the_push_addresses_of_the_session_before() {
 }
 
 #[test]
+fn previews_that_nobody_needs_any_more_are_forgotten_and_counted() {
+    let scene = scene();
+    let config = Previews { ttl: Duration::ZERO, ..config() };
+    let ledger = Ledger::new(&config, scene.clock.clone(), Arc::clone(&scene.metrics));
+    let scene = Scene { ledger, ..scene };
+    scene.poll(101, "own", scene.ledger.moment(), &[preview(101, 7, 1)]);
+    scene.ledger.maintain();
+    assert!(scene.has_metric("previewgate_previews_evicted_total{cause=\"expired\"} 1"));
+    assert_eq!(scene.ledger.local().count(), 0);
+}
+
+#[test]
 fn what_ended_lately_is_remembered_with_its_cause() {
     let scene = scene();
     let many: Vec<_> = (0..17).map(|id| preview(101, id, 1)).collect();
