@@ -119,3 +119,15 @@ async fn requests_from_before_the_drain_are_finished() {
     lab.ended().await;
     assert!(lab.try_connect().await.is_err());
 }
+
+/// The framer's limit of fields is hyper's too: neither refuses what the other lets through.
+#[tokio::test(start_paused = true)]
+async fn a_request_may_have_a_hundred_fields_and_no_more() {
+    let lab = MemorySetup::new().start();
+    for (fields, expected) in [(100, 200), (101, 431)] {
+        let others: String = (1..fields).map(|number| format!("X-Field-{number}: {number}\r\n")).collect();
+        let mut client = lab.connect().await;
+        client.write(format!("GET {API}/x HTTP/1.1\r\nHost: gateway\r\n{others}\r\n").as_bytes()).await;
+        assert_eq!(client.answer().await.status, expected, "{fields}");
+    }
+}
