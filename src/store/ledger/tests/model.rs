@@ -80,7 +80,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Default)]
 struct Model {
     clock: u64,
-    /// The ledger's time: a sign-in moves it on by a millisecond, so it can be ahead of the clock.
+    /// The ledger's time: a sign-in moves it on by a millisecond twice, so it can be ahead of the clock.
     now: u64,
     /// Counts moments, as the ledger does.
     moment: usize,
@@ -244,6 +244,7 @@ impl Both {
             Step::SignIn { pushes } => {
                 let (Some(began), Some(start)) = (self.sign_in_began, self.model.sign_in_began) else { return };
                 ledger.sign_in(id, &SignIn { began, pushes, session: Some(OWN.as_bytes()) });
+                self.model.now += 1;
                 self.model.end(|_, shown| !pushes || shown < start);
                 (self.model.poll_fence, self.model.push_fence) = (moment, if pushes { start } else { moment });
             }
@@ -276,7 +277,8 @@ impl Both {
     }
 }
 
-/// A release is remembered for five seconds of the ledger's time, which a sign-in moves on.
+/// A release is remembered for five seconds of the ledger's time, which a sign-in moves on when it begins, and again when it
+/// succeeds.
 #[test]
 fn the_times_of_the_ledger_and_of_the_model_are_one() {
     let mut both = Both::new();
@@ -286,6 +288,18 @@ fn the_times_of_the_ledger_and_of_the_model_are_one() {
     both.step(Step::Advance(Duration::from_secs(5)));
     both.step(Step::BeginSignIn);
     both.answer(0, "0", &[What::Shown { id: 0, numbers: vec![0], generated_at: Some(0) }]);
+    both.agree().unwrap();
+
+    let mut both = Both::new();
+    both.step(Step::BeginSignIn);
+    both.step(Step::BeginPoll);
+    both.answer(0, "0", &[What::Released { id: None, generated_at: Some(7) }]);
+    both.step(Step::Advance(Duration::from_secs(5)));
+    both.step(Step::SignIn { pushes: false });
+    both.step(Step::Push {
+        arrived: None,
+        events: vec![What::Shown { id: 0, numbers: vec![0], generated_at: Some(0) }],
+    });
     both.agree().unwrap();
 }
 
