@@ -157,6 +157,13 @@ impl Directory {
     }
 }
 
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // A child process has a copy of the descriptor until it begins its own program.
+        let _ = flock(&self.lock, FlockOperation::Unlock);
+    }
+}
+
 impl Storage for Directory {
     fn recover(&mut self) -> io::Result<Recovered> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
@@ -214,7 +221,8 @@ struct Segment {
 impl Drop for Segment {
     fn drop(&mut self) {
         if self.holds_lock {
-            // A duplicate may be open for longer, and the next gateway is to continue this chain.
+            // A duplicate may be open for longer, also in a child process that has not begun its own program yet. The next gateway
+            // is to continue this chain.
             let _ = flock(&self.file, FlockOperation::Unlock);
         }
     }
