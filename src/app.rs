@@ -434,8 +434,8 @@ fn worker_runtime(services: &Arc<Services>) -> io::Result<Runtime> {
     builder.enable_all().build()
 }
 
-/// Does `work` like [`thread`], with this runtime, and drops `held` when nothing of the work is left. Requests that are cut are recorded when their
-/// tasks end with the runtime, which is after `work`.
+/// Does `work` like [`thread`], with this runtime, and drops `held` when nothing of the work is left. Requests that are cut are
+/// recorded when their tasks end with the runtime, which is after `work`.
 fn thread_until_gone(
     name: &str,
     dispatch: &Dispatch,

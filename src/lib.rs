@@ -36,7 +36,7 @@
 //! config
 //! preview
 //! endpoint_url, failure, stream
-//! bounded_text, label_enum, lazy_timer, log_throttle, socket_passing, sockets, standard_output, systemd, tls
+//! bounded_text, label_enum, lazy_timer, log_throttle, rfc3339, socket_passing, sockets, standard_output, systemd, tls
 //! ```
 //!
 //! `tests/architecture` reads this list. It also fails when two files use each other, directly or over other files.
@@ -62,6 +62,7 @@ pub mod preview;
 pub mod protocol;
 pub mod reload;
 pub mod report;
+mod rfc3339;
 pub mod schema;
 pub mod server;
 pub mod simulator;

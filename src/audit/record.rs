@@ -12,6 +12,7 @@ use super::digest::{Digest, Mac};
 use super::time;
 use crate::label_enum::label_enum;
 use crate::preview::{NumberKeyId, RecordId, Timestamp};
+use crate::rfc3339::digits;
 
 /// The version of the format. Readers refuse segments of another version.
 pub const FORMAT: u32 = 1;
@@ -118,7 +119,7 @@ impl Kind {
 /// Appends a record without `seq` and `prev`, which only the writer knows, and without a line feed.
 pub(super) fn append_body(body: &mut Vec<u8>, at: Timestamp, record: &Record<'_>) {
     body.extend_from_slice(b"\"at\":\"");
-    body.extend_from_slice(&time::digits(at));
+    body.extend_from_slice(&digits(at.0));
     body.push(b'"');
     let start = body.len();
     append_json(body, record);

@@ -513,17 +513,12 @@ fn read_recipient(path: &Path) -> Result<Recipient, AuditError> {
 }
 
 fn masked(number: &DialedNumber) -> String {
-    let text = number.reveal();
-    match text.len().checked_sub(2).and_then(|stars| text.get(stars..)) {
-        // Nearly every number. Each record has one, so it is masked without the machinery of `format!`.
-        Some(last) if text.len() > 4 && text.len() <= MAX_NUMBER && is_printable_ascii(text) => {
-            let mut masked = String::with_capacity(text.len());
-            masked.extend(std::iter::repeat_n('*', text.len() - last.len()));
-            masked.push_str(last);
-            masked
-        }
-        _ => sanitized(number.masked(), MAX_NUMBER).to_string(),
+    let (text, masked) = (number.reveal(), number.masked());
+    // Nearly every number: nothing of it is to be escaped or cut.
+    if text.len() <= MAX_NUMBER && is_printable_ascii(text) {
+        return masked.to_string();
     }
+    sanitized(masked, MAX_NUMBER).to_string()
 }
 
 fn kept(value: &Evidence, key: &NumberKey) -> String {

@@ -6,9 +6,7 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Deserializer, Serializer, de};
 
 use crate::preview::Timestamp;
-
-/// The end of the year 9999, the last that RFC 3339 can write.
-const MAX: u64 = 253_402_300_799_999;
+use crate::rfc3339::{Date, date, digits};
 
 /// `2026-11-25T04:00:00.000Z`
 #[derive(Clone, Copy, Debug)]
@@ -16,45 +14,8 @@ pub struct Rfc3339(pub Timestamp);
 
 impl fmt::Display for Rfc3339 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(std::str::from_utf8(&digits(self.0)).unwrap_or_default())
+        f.write_str(std::str::from_utf8(&digits(self.0.0)).unwrap_or_default())
     }
-}
-
-/// The text of [`Rfc3339`]. Each record has one, so it is made without the machinery of `format!`.
-pub(super) fn digits(at: Timestamp) -> [u8; 24] {
-    let at = at.0.min(MAX);
-    let Date { year, month, day } = date(Timestamp(at));
-    let (seconds, milliseconds) = (at / 1000 % (24 * 60 * 60), at % 1000);
-    let [year, month, day] = [u64::from(year), u64::from(month), u64::from(day)];
-    let digit = |number: u64| b'0' + (number % 10) as u8;
-    let [y, mo, d] = [digit(year), digit(month), digit(day)];
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    [
-        digit(year / 1000),
-        digit(year / 100),
-        digit(year / 10),
-        y,
-        b'-',
-        digit(month / 10),
-        mo,
-        b'-',
-        digit(day / 10),
-        d,
-        b'T',
-        digit(hour / 10),
-        digit(hour),
-        b':',
-        digit(minute / 10),
-        digit(minute),
-        b':',
-        digit(second / 10),
-        digit(second),
-        b'.',
-        digit(milliseconds / 100),
-        digit(milliseconds / 10),
-        digit(milliseconds),
-        b'Z',
-    ]
 }
 
 /// Reads what [`Rfc3339`] writes.
@@ -76,41 +37,13 @@ pub(super) fn start_of_day(day: &str) -> Option<Timestamp> {
 
 /// Year and month, in UTC.
 pub(super) fn month(at: Timestamp) -> (u16, u8) {
-    let Date { year, month, .. } = date(at);
+    let Date { year, month, .. } = date(at.0);
     (year, month)
-}
-
-struct Date {
-    year: u16,
-    /// From 1.
-    month: u8,
-    /// From 1.
-    day: u8,
-}
-
-/// The date in UTC. Each record asks for it, so it is computed without text: the civil calendar is the same in each 400 years,
-/// which are counted from 1 March 0000.
-fn date(at: Timestamp) -> Date {
-    const DAYS_TO_1970: u64 = 719_468;
-    const DAYS_OF_400_YEARS: u64 = 146_097;
-    let days = at.0.min(MAX) / (24 * 60 * 60 * 1000) + DAYS_TO_1970;
-    let (cycle, day) = (days / DAYS_OF_400_YEARS, days % DAYS_OF_400_YEARS);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year + year / 4 - year / 100);
-    // From March, which is 0.
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
-    Date {
-        year: u16::try_from(cycle * 400 + year).unwrap_or(u16::MAX),
-        month: u8::try_from(month).unwrap_or(1),
-        day: u8::try_from(day).unwrap_or(1),
-    }
 }
 
 /// For `#[serde(with)]`.
 pub(super) fn serialize<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(std::str::from_utf8(&digits(*at)).unwrap_or_default())
+    serializer.serialize_str(std::str::from_utf8(&digits(at.0)).unwrap_or_default())
 }
 
 /// For `#[serde(with)]`.
@@ -142,6 +75,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::rfc3339::MAX;
 
     #[test]
     fn dates_are_those_of_the_calendar() {

@@ -1,7 +1,6 @@
 //! The audit records of one callout: its decision before its first byte goes upstream, its outcome after the answer.
 
 use std::fmt::Display;
-use std::sync::Arc;
 
 use super::audited::Sent;
 use super::context::RequestContext;
@@ -93,20 +92,16 @@ impl Recorder {
 
     /// The response is known: records the outcome of a callout that had a decision, or the refusal of one that had none.
     pub(super) fn audit_response(&mut self) {
-        if self.context().services().audit.log().is_none() {
-            return;
-        }
-        let context = Arc::clone(self.context());
-        let services = context.services();
-        let Some(audit) = services.audit.log() else { return };
+        let trail = &self.context().services().audit;
+        let Some(audit) = trail.log() else { return };
         match self.audited.decision {
             Some(decision) => self.audit_outcome(audit, decision),
-            None if self.audited.refused => services.audit.refused_unrecorded(&self.decision_facts()),
+            None if self.audited.refused => trail.refused_unrecorded(&self.decision_facts()),
             // It was sent, and there was no room for its decision.
             None if self.audited.unconfirmed => {}
             None => {
-                let client = context.client().ip;
-                self.audited.decision = services.audit.refused(&self.decision_facts(), client);
+                let refused = trail.refused(&self.decision_facts(), self.context().client().ip);
+                self.audited.decision = refused;
             }
         }
     }

@@ -3,10 +3,9 @@
 //! No value can end its line or begin another field: both formats escape the same characters in the same way, and no
 //! value is longer than [`MAX_VALUE`].
 
-use std::cell::Cell;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use tracing::field::{Field, Visit};
@@ -15,6 +14,8 @@ use tracing::{Event, Level};
 use super::line_kind::{LOG_SCHEMA_VERSION, LineKind};
 use super::line_style::LineStyle;
 use super::redact::is_unprintable;
+use crate::preview::millis;
+use crate::rfc3339::digits;
 
 /// Approximate maximum bytes of one value in a line. A longer value is cut and ends in `…`. Values of the gateway itself
 /// are much shorter.
@@ -91,29 +92,9 @@ fn colour_of(level: Level) -> &'static str {
     }
 }
 
-/// RFC 3339, UTC, milliseconds. A thread formats each second once: many lines are written in it.
+/// RFC 3339, UTC, milliseconds. A machine without a clock can be before 1970.
 fn append_time(line: &mut Vec<u8>, at: SystemTime) {
-    thread_local!(static SECOND: Cell<Option<(u64, [u8; SECOND_LENGTH])>> = const { Cell::new(None) });
-    // A machine without a clock can be before 1970.
-    let since_1970 = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (second, millis) = (since_1970.as_secs(), since_1970.subsec_millis());
-    let known = SECOND.get().filter(|(known, _)| *known == second);
-    let text = known.map_or_else(|| second_text(second), |(_, text)| text);
-    SECOND.set(Some((second, text)));
-    line.extend_from_slice(&text);
-    let digit = |divisor| b'0' + u8::try_from(millis / divisor % 10).unwrap_or_default();
-    line.extend_from_slice(&[b'.', digit(100), digit(10), digit(1), b'Z']);
-}
-
-/// The length of `2026-11-22T09:20:37`.
-const SECOND_LENGTH: usize = 19;
-
-fn second_text(second: u64) -> [u8; SECOND_LENGTH] {
-    // `humantime` panics on times after the year 9999.
-    const LAST: u64 = 253_402_300_799;
-    let at = UNIX_EPOCH + Duration::from_secs(second.min(LAST));
-    let text = humantime::format_rfc3339_seconds(at).to_string();
-    text.as_bytes().first_chunk().copied().unwrap_or([b'-'; SECOND_LENGTH])
+    line.extend_from_slice(&digits(millis(at.duration_since(UNIX_EPOCH).unwrap_or_default())));
 }
 
 /// A number or boolean. A value that JSON does not have (NaN) becomes `null`.

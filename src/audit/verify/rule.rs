@@ -182,8 +182,8 @@ fn compare(decision: &DecisionFact, recorded: Reason, shown: &[(&ShownFact, Time
 /// The number that the callout asks for, among the hashes of all other numbers.
 const CALLED: &str = "called";
 
-/// The agent's previews as the gateway had them after these announcements. A number is represented by its key and hash. The number that is called is
-/// represented by [`CALLED`], because it may be listed under the keys of two months.
+/// The agent's previews as the gateway had them after these announcements. A number is represented by its key and hash. The
+/// number that is called is represented by [`CALLED`], because it may be listed under the keys of two months.
 fn previews_of(decision: &DecisionFact, shown: &[(&ShownFact, Timestamp)]) -> Option<AgentPreviews> {
     let mut previews = AgentPreviews::default();
     // The representations are longer than numbers, so the bound is larger: it must not drop what the gateway kept.

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use super::disk::SegmentFile;
+use super::disk::LaterSync;
 use super::open_segment::Announcement;
 
 /// Publishes an announcement.
@@ -30,8 +30,8 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// The latest checkpoint that is not announced yet, and its file.
-    waiting: Option<(Announcement, Box<dyn SegmentFile>)>,
+    /// The latest checkpoint that is not announced yet, and how to wait for its lines.
+    waiting: Option<(Announcement, LaterSync)>,
     ended: bool,
 }
 
@@ -45,12 +45,12 @@ impl Announcer {
         (self.publish)(checkpoint);
     }
 
-    /// Announces this checkpoint when the disk has the lines of `file`. It replaces an earlier one that still waits: a
+    /// Announces this checkpoint when `sync` says that the disk has its lines. It replaces an earlier one that still waits: a
     /// checkpoint seals all lines before it.
     ///
     /// # Errors
     /// When the system refuses another file or thread. Then the checkpoint is not announced; a later one is.
-    pub(super) fn announce_later(&mut self, checkpoint: Announcement, file: Box<dyn SegmentFile>) -> io::Result<()> {
+    pub(super) fn announce_later(&mut self, checkpoint: Announcement, sync: LaterSync) -> io::Result<()> {
         if !self.has_thread {
             let (shared, publish) = (Arc::clone(&self.shared), Arc::clone(&self.publish));
             let dispatch = tracing::dispatcher::get_default(Clone::clone);
@@ -61,7 +61,7 @@ impl Announcer {
             })?;
             self.has_thread = true;
         }
-        self.shared.lock().waiting = Some((checkpoint, file));
+        self.shared.lock().waiting = Some((checkpoint, sync));
         self.shared.changed.notify_one();
         Ok(())
     }
@@ -76,8 +76,8 @@ impl Drop for Announcer {
 
 impl Shared {
     fn run(&self, publish: &Publish) {
-        while let Some((checkpoint, mut file)) = self.next() {
-            match file.sync() {
+        while let Some((checkpoint, sync)) = self.next() {
+            match sync() {
                 Ok(()) => publish(checkpoint),
                 Err(error) => {
                     tracing::warn!(target: "previewgate::audit", %error, "a checkpoint is not announced: the disk may not have it");
@@ -86,7 +86,7 @@ impl Shared {
         }
     }
 
-    fn next(&self) -> Option<(Announcement, Box<dyn SegmentFile>)> {
+    fn next(&self) -> Option<(Announcement, LaterSync)> {
         let state = self.lock();
         let waited = self.changed.wait_while(state, |state| state.waiting.is_none() && !state.ended);
         waited.unwrap_or_else(PoisonError::into_inner).waiting.take()

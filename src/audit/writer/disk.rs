@@ -27,9 +27,12 @@ pub(super) trait SegmentFile: Send {
     fn sync(&mut self) -> io::Result<()>;
     /// Whether the file still has its name. Records in a removed file would be lost.
     fn is_there(&mut self) -> io::Result<bool>;
-    /// The same file, for another thread to [`sync`](Self::sync) it.
-    fn duplicate(&self) -> io::Result<Box<dyn SegmentFile>>;
+    /// Does what [`sync`](Self::sync) does, from another thread, and if need be later than this file is open.
+    fn later_sync(&self) -> io::Result<LaterSync>;
 }
+
+/// Waits until the disk has everything that was written to a file.
+pub(super) type LaterSync = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
 /// A directory with the chain of one instance.
 pub(super) trait Storage: Send {
@@ -185,7 +188,7 @@ impl Storage for Directory {
             return Err(error);
         }
         let inode = file.metadata()?.ino();
-        Ok(Box::new(Segment { file, holds_lock: true, path, inode, name_checked: Instant::now() }))
+        Ok(Box::new(Segment { file, path, inode, name_checked: Instant::now() }))
     }
 
     fn remove(&mut self, name: &SegmentName) -> io::Result<()> {
@@ -210,9 +213,8 @@ impl Storage for Directory {
 const NAME_CHECK: Duration = Duration::from_secs(1);
 
 struct Segment {
+    /// Locked as long as the segment is open.
     file: File,
-    /// It is no duplicate: with it, the lock ends.
-    holds_lock: bool,
     path: PathBuf,
     inode: u64,
     name_checked: Instant,
@@ -220,11 +222,9 @@ struct Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        if self.holds_lock {
-            // A duplicate may be open for longer, also in a child process that has not begun its own program yet. The next gateway
-            // is to continue this chain.
-            let _ = flock(&self.file, FlockOperation::Unlock);
-        }
+        // The descriptor has copies that may be open for longer: for a later sync, and in a child process that has not begun its
+        // own program yet. The next gateway is to continue this chain.
+        let _ = flock(&self.file, FlockOperation::Unlock);
     }
 }
 
@@ -252,15 +252,9 @@ impl SegmentFile for Segment {
         }
     }
 
-    fn duplicate(&self) -> io::Result<Box<dyn SegmentFile>> {
-        let Self { path, inode, name_checked, .. } = self;
-        Ok(Box::new(Self {
-            file: self.file.try_clone()?,
-            holds_lock: false,
-            path: path.clone(),
-            inode: *inode,
-            name_checked: *name_checked,
-        }))
+    fn later_sync(&self) -> io::Result<LaterSync> {
+        let file = self.file.try_clone()?;
+        Ok(Box::new(move || file.sync_data()))
     }
 }
 

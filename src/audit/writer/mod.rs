@@ -280,8 +280,8 @@ impl Writer {
             self.announcer.announce(checkpoint);
             return;
         }
-        let file = segment.duplicate_file();
-        if let Err(error) = file.and_then(|file| self.announcer.announce_later(checkpoint, file)) {
+        let sync = segment.later_sync();
+        if let Err(error) = sync.and_then(|sync| self.announcer.announce_later(checkpoint, sync)) {
             tracing::warn!(target: "previewgate::audit", %error, "a checkpoint is not announced");
         }
     }

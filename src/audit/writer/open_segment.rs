@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 
-use super::disk::{End, SegmentFile};
+use super::disk::{End, LaterSync, SegmentFile};
 use crate::audit::digest::Digest;
 use crate::audit::merkle::Tree;
 use crate::audit::note::{Checkpoint, Signer};
@@ -216,9 +216,9 @@ impl OpenSegment {
         }
     }
 
-    /// The same file, for another thread.
-    pub(super) fn duplicate_file(&self) -> io::Result<Box<dyn SegmentFile>> {
-        self.file.duplicate()
+    /// Waits for the disk, from another thread.
+    pub(super) fn later_sync(&self) -> io::Result<LaterSync> {
+        self.file.later_sync()
     }
 
     /// Whether no record in it counts, and no other segment need name it.

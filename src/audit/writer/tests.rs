@@ -44,8 +44,6 @@ struct TestStorage(Arc<Mutex<Disk>>);
 struct TestFile {
     disk: TestStorage,
     name: SegmentName,
-    /// It is the file of the thread that announces checkpoints.
-    is_duplicate: bool,
 }
 
 impl Storage for TestStorage {
@@ -61,7 +59,7 @@ impl Storage for TestStorage {
         assert!(disk.files.iter().all(|(known, _)| known < name));
         disk.files.push((name.clone(), Vec::new()));
         disk.gone = false;
-        Ok(Box::new(TestFile { disk: self.clone(), name: name.clone(), is_duplicate: false }))
+        Ok(Box::new(TestFile { disk: self.clone(), name: name.clone() }))
     }
 
     fn remove(&mut self, name: &SegmentName) -> io::Result<()> {
@@ -103,18 +101,6 @@ impl SegmentFile for TestFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        if self.is_duplicate {
-            let step = self.disk.0.lock().unwrap().anchor_syncs.pop_front();
-            return match step {
-                Some(Step::Fail(kind)) => Err(kind.into()),
-                Some(Step::Stall(began, go_on)) => {
-                    began.send(()).unwrap();
-                    // The test may end without telling it.
-                    go_on.recv().map_err(|_| ErrorKind::Other.into())
-                }
-                Some(Step::Short(_)) | None => Ok(()),
-            };
-        }
         let mut disk = self.disk.0.lock().unwrap();
         disk.synced += 1;
         match disk.syncs.pop_front() {
@@ -127,8 +113,20 @@ impl SegmentFile for TestFile {
         Ok(!self.disk.0.lock().unwrap().gone)
     }
 
-    fn duplicate(&self) -> io::Result<Box<dyn SegmentFile>> {
-        Ok(Box::new(Self { disk: self.disk.clone(), name: self.name.clone(), is_duplicate: true }))
+    fn later_sync(&self) -> io::Result<disk::LaterSync> {
+        let disk = self.disk.clone();
+        Ok(Box::new(move || {
+            let step = disk.0.lock().unwrap().anchor_syncs.pop_front();
+            match step {
+                Some(Step::Fail(kind)) => Err(kind.into()),
+                Some(Step::Stall(began, go_on)) => {
+                    began.send(()).unwrap();
+                    // The test may end without telling it.
+                    go_on.recv().map_err(|_| ErrorKind::Other.into())
+                }
+                Some(Step::Short(_)) | None => Ok(()),
+            }
+        }))
     }
 }
 

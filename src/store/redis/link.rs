@@ -207,6 +207,14 @@ async fn open_to(
     Ok(Box::pin(connector(settings)?.connect(name, stream).await?))
 }
 
+/// What a node answers in time to the question that is `asked`. Without an answer, what is to be said of it.
+async fn answer_of<T>(host: &str, port: u16, asked: impl Future<Output = Result<T, LinkError>>) -> Result<T, String> {
+    match tokio::time::timeout(NODE_LIMIT, asked).await {
+        Ok(answer) => answer.map_err(|error| format!("{host}:{port}: {error}")),
+        Err(_) => Err(format!("{host}:{port} does not answer")),
+    }
+}
+
 /// The address of the master, from the first sentinel that knows it.
 ///
 /// # Errors
@@ -219,11 +227,10 @@ async fn master(
     let mut last = "none is configured".to_owned();
     for (host, port) in &sentinels.addresses {
         let asked = ask(settings, host, *port, &sentinels.master, dial);
-        last = match tokio::time::timeout(NODE_LIMIT, asked).await {
-            Ok(Ok(Some(master))) => return Ok(master),
-            Ok(Ok(None)) => format!("{host}:{port} does not know {}", sentinels.master),
-            Ok(Err(error)) => format!("{host}:{port}: {error}"),
-            Err(_) => format!("{host}:{port} does not answer"),
+        last = match answer_of(host, *port, asked).await {
+            Ok(Some(master)) => return Ok(master),
+            Ok(None) => format!("{host}:{port} does not know {}", sentinels.master),
+            Err(said) => said,
         };
     }
     Err(LinkError::NoMaster(last))
@@ -271,24 +278,30 @@ async fn owner(
 ) -> Result<(String, u16), LinkError> {
     let mut last = "none is configured".to_owned();
     for node in nodes {
-        let mut node = node.clone();
-        for _ in 0..MAX_REDIRECTIONS {
-            let (host, port) = (&node.0, node.1);
-            let moved = tokio::time::timeout(NODE_LIMIT, moved_to(settings, (host, port), dial)).await;
-            match moved {
-                Ok(Ok(None)) => return Ok(node),
-                Ok(Ok(Some(other))) => {
-                    last = format!("{host}:{port} names {}:{}", other.0, other.1);
-                    node = other;
-                    continue;
-                }
-                Ok(Err(error)) => last = format!("{host}:{port}: {error}"),
-                Err(_) => last = format!("{host}:{port} does not answer"),
-            }
-            break;
+        match redirected(settings, node.clone(), dial).await {
+            Ok(owner) => return Ok(owner),
+            Err(said) => last = said,
         }
     }
     Err(LinkError::NoOwner(last))
+}
+
+/// The node that has the keys, by way of this one. Otherwise, what the last node said.
+async fn redirected(
+    settings: &RedisStore,
+    mut node: (String, u16),
+    dial: Option<&dyn DialStore>,
+) -> Result<(String, u16), String> {
+    let mut said = String::new();
+    for _ in 0..MAX_REDIRECTIONS {
+        let (host, port) = (&node.0, node.1);
+        let Some(other) = answer_of(host, port, moved_to(settings, (host, port), dial)).await? else {
+            return Ok(node);
+        };
+        said = format!("{host}:{port} names {}:{}", other.0, other.1);
+        node = other;
+    }
+    Err(said)
 }
 
 /// The node that has the keys, in the view of this one. `None` if it has them itself.

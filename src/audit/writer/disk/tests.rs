@@ -63,11 +63,11 @@ fn a_gateway_whose_lock_file_was_removed_goes_on_with_its_chain() {
 
 /// The thread that waits for the disk has the file for longer than the writer.
 #[test]
-fn a_chain_is_free_when_its_segment_is_closed_although_a_duplicate_is_open() {
+fn a_chain_is_free_when_its_segment_is_closed_although_a_sync_is_due() {
     let path = tempfile::tempdir().unwrap();
     let (running, instance, segment) = gateway(path.path());
-    let duplicate = segment.duplicate().unwrap();
+    let sync = segment.later_sync().unwrap();
     drop((running, segment));
     assert_eq!(Directory::new(path.path()).recover().unwrap().instance, instance);
-    drop(duplicate);
+    sync().unwrap();
 }
