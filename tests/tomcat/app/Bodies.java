@@ -19,6 +19,7 @@ import java.io.InputStreamReader;
 import java.io.StringReader;
 import java.io.UnsupportedEncodingException;
 import java.net.URLDecoder;
+import java.nio.ByteBuffer;
 import java.nio.charset.Charset;
 import java.nio.charset.StandardCharsets;
 import java.text.Normalizer;
@@ -31,6 +32,8 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.regex.Pattern;
 import java.util.zip.GZIPInputStream;
 import java.util.zip.InflaterInputStream;
 
@@ -57,6 +60,11 @@ final class Bodies {
     /** Every charset of the JVM that reads the structure of JSON as ASCII does. */
     private static final Set<Charset> LIKE_ASCII = likeAscii();
 
+    /** Many cases send the same body, and each case is sent in several ways: what a body can mean is found out once. */
+    private static final Map<List<Object>, Bodies> KNOWN = new ConcurrentHashMap<>();
+    private static final Pattern NO_LETTER = Pattern.compile("[^\\p{L}\\p{N}]");
+    private static final Pattern INDEX = Pattern.compile("\\[.*?\\]$");
+
     private static JsonMapper lenient() {
         JsonFactoryBuilder factory = new JsonFactoryBuilder();
         for (JsonReadFeature feature : JsonReadFeature.values()) factory.enable(feature);
@@ -82,7 +90,12 @@ final class Bodies {
      * Reads `body`, sent with these header fields, together with the parameters of the query. `encoding` is the charset
      * that the container reads with, null if it knows none.
      */
-    Bodies(byte[] body, String contentType, String encoding, String query) {
+    static Bodies of(byte[] body, String contentType, String encoding, String query) {
+        return KNOWN.computeIfAbsent(Arrays.asList(ByteBuffer.wrap(body), contentType, encoding, query),
+            unknown -> new Bodies(body, contentType, encoding, query));
+    }
+
+    private Bodies(byte[] body, String contentType, String encoding, String query) {
         Set<String> texts = new LinkedHashSet<>();
         // As an application does that forgets the charset: under the JVM's default.
         texts.add(new String(body));
@@ -252,8 +265,8 @@ final class Bodies {
     }
 
     static String folded(String key) {
-        return Normalizer.normalize(key, Normalizer.Form.NFKC).toUpperCase(Locale.ROOT).toLowerCase(Locale.ROOT)
-            .replaceAll("[^\\p{L}\\p{N}]", "");
+        String plain = Normalizer.normalize(key, Normalizer.Form.NFKC).toUpperCase(Locale.ROOT).toLowerCase(Locale.ROOT);
+        return NO_LETTER.matcher(plain).replaceAll("");
     }
 
     /** Form and query parameters win over the body in some frameworks and lose in others. */
@@ -265,7 +278,7 @@ final class Bodies {
             for (String pair : form.split("[&;]")) {
                 int at = pair.indexOf('=');
                 if (at < 0) continue;
-                String key = folded(decoded(pair.substring(0, at)).replaceAll("\\[.*?\\]$", ""));
+                String key = folded(INDEX.matcher(decoded(pair.substring(0, at))).replaceAll(""));
                 if (key.equals("called")) called.add(decoded(pair.substring(at + 1)));
                 if (key.equals("callcontrolid")) ids.add(decoded(pair.substring(at + 1)));
             }

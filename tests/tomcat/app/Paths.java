@@ -7,7 +7,9 @@ import java.util.ArrayList;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
@@ -20,10 +22,25 @@ final class Paths {
     private static final Pattern FORCED = Pattern.compile("(?:^|/)qualitycontrol/[^/]+/forcelogout/([^/]+)$");
     private static final Pattern POLL = Pattern.compile("(?:^|/)agentevent/([^/]+)$");
 
+    private static final Pattern PARAMETERS = Pattern.compile(";[^/]*");
+    private static final Pattern END = Pattern.compile("[^\\p{L}\\p{N}]+$");
+    private static final Pattern SUFFIX = Pattern.compile("\\.[a-z]+$");
+    private static final Pattern NOT_ASCII = Pattern.compile("[^\\p{ASCII}]");
+    private static final Pattern INVISIBLE = Pattern.compile("[\\p{Cntrl}\\p{Cf}\\s\"']");
+    private static final Pattern LAST_SLASHES = Pattern.compile("/+$");
+    private static final Pattern SPACED_SLASH = Pattern.compile("[\\s\\p{Cntrl}]*/[\\s\\p{Cntrl}]*");
+
+    /** What a path can mean is found out once, however often it is sent. */
+    private static final Map<List<String>, Paths> KNOWN = new ConcurrentHashMap<>();
+
     private final Set<String> readings = new LinkedHashSet<>();
 
     /** Takes the spellings under which the layers see the path: raw, decoded, from a rewriting header. */
-    Paths(Iterable<String> spellings) {
+    static Paths of(List<String> spellings) {
+        return KNOWN.computeIfAbsent(spellings, Paths::new);
+    }
+
+    private Paths(List<String> spellings) {
         Set<String> decoded = new LinkedHashSet<>();
         ArrayDeque<String> open = new ArrayDeque<>();
         for (String spelling : spellings) {
@@ -83,8 +100,8 @@ final class Paths {
             for (String slashes : new String[] {end, end.replace('\\', '/')}) {
                 // Parameters are dropped before or after the dot segments are folded, or stay.
                 read(slashes);
-                read(slashes.replaceAll(";[^/]*", ""));
-                read(fold(slashes).replaceAll(";[^/]*", ""));
+                read(without(PARAMETERS, slashes));
+                read(without(PARAMETERS, fold(slashes)));
             }
         }
     }
@@ -93,15 +110,19 @@ final class Paths {
         String folded = fold(path);
         for (String plain : new String[] {folded, Normalizer.normalize(folded, Normalizer.Form.NFKC)}) {
             String lower = plain.toUpperCase(Locale.ROOT).toLowerCase(Locale.ROOT).replace("i\u0307", "i");
-            String trimmed = lower.replaceAll("[^\\p{L}\\p{N}]+$", "");
+            String trimmed = without(END, lower);
             readings.add(trimmed);
-            readings.add(trimmed.replaceAll("\\.[a-z]+$", ""));
+            readings.add(without(SUFFIX, trimmed));
             // A decoder that drops what it cannot decode, and a filter that lets ASCII through only.
-            readings.add(fold(lower.replaceAll("[^\\p{ASCII}]", "")));
-            readings.add(lower.replaceAll("[\\p{Cntrl}\\p{Cf}\\s\"']", "").replaceAll("/+$", ""));
+            readings.add(fold(without(NOT_ASCII, lower)));
+            readings.add(without(LAST_SLASHES, without(INVISIBLE, lower)));
             // Segments as a router trims them.
-            readings.add(trimmed.replaceAll("[\\s\\p{Cntrl}]*/[\\s\\p{Cntrl}]*", "/"));
+            readings.add(SPACED_SLASH.matcher(trimmed).replaceAll("/"));
         }
+    }
+
+    private static String without(Pattern pattern, String text) {
+        return pattern.matcher(text).replaceAll("");
     }
 
     /** Without empty and dot segments. */

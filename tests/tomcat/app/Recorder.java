@@ -19,6 +19,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
+import java.util.regex.Pattern;
 import java.util.zip.CRC32;
 import javax.servlet.Filter;
 import javax.servlet.FilterChain;
@@ -37,7 +38,7 @@ import javax.servlet.http.HttpServletResponseWrapper;
 
 /** Writes down what every request that arrives could mean, before it is answered, and answers like CC-Gateway. */
 final class Recorder implements Filter {
-    private static final String OVERRIDE = "x?(http)?method(override)?";
+    private static final Pattern OVERRIDE = Pattern.compile("x?(http)?method(override)?");
     private static final String[] PATH_HEADERS = {"X-Original-URL", "X-Rewrite-URL"};
     private final ObjectMapper json = new ObjectMapper();
     private final BufferedWriter journal;
@@ -65,7 +66,7 @@ final class Recorder implements Filter {
         } catch (RuntimeException | ServletException e) {
             request.setAttribute("failed", e.toString());
         }
-        Paths paths = new Paths(spellings(request));
+        Paths paths = Paths.of(spellings(request));
         write(entry(request, body, paths));
         answer(request, response, paths);
     }
@@ -78,16 +79,20 @@ final class Recorder implements Filter {
         return spellings;
     }
 
+    private static boolean overrides(String name) {
+        return OVERRIDE.matcher(Bodies.folded(name)).matches();
+    }
+
     private static Set<String> methods(HttpServletRequest request, byte[] body) {
         Set<String> methods = new LinkedHashSet<>();
         methods.add(request.getMethod());
         for (String name : Collections.list(request.getHeaderNames())) {
-            if (Bodies.folded(name).matches(OVERRIDE)) methods.add(request.getHeader(name));
+            if (overrides(name)) methods.add(request.getHeader(name));
         }
         String form = request.getQueryString() + "&" + new String(body, StandardCharsets.ISO_8859_1);
         for (String pair : form.split("[&;]")) {
             int at = pair.indexOf('=');
-            if (at >= 0 && Bodies.folded(Bodies.decoded(pair.substring(0, at))).matches(OVERRIDE)) {
+            if (at >= 0 && overrides(Bodies.decoded(pair.substring(0, at)))) {
                 methods.add(Bodies.decoded(pair.substring(at + 1)));
             }
         }
@@ -125,7 +130,7 @@ final class Recorder implements Filter {
         if (body.length < 4096) entry.put("body", new String(body, StandardCharsets.UTF_8));
         if (!callouts.isEmpty()) {
             List<Object> bodies = new ArrayList<>();
-            new Bodies(body, request.getContentType(), request.getCharacterEncoding(), request.getQueryString())
+            Bodies.of(body, request.getContentType(), request.getCharacterEncoding(), request.getQueryString())
                 .readings.forEach((fields, reader) -> bodies.add(Arrays.asList(fields.get(0), fields.get(1), reader)));
             entry.put("bodies", bodies);
         }
@@ -146,7 +151,7 @@ final class Recorder implements Filter {
 
     /** Whether a cancellation may mean the one preview that the agent has. */
     private static boolean cancels(HttpServletRequest request, byte[] body, String agent) {
-        Set<List<String>> readings = new Bodies(body, request.getContentType(), request.getCharacterEncoding(), request.getQueryString()).readings.keySet();
+        Set<List<String>> readings = Bodies.of(body, request.getContentType(), request.getCharacterEncoding(), request.getQueryString()).readings.keySet();
         return readings.isEmpty() || readings.stream().anyMatch(fields -> (agent + "0").equals(fields.get(1)));
     }
 
