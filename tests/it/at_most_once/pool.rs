@@ -102,7 +102,7 @@ async fn without_probes_a_request_readmits_the_endpoint() {
 async fn the_last_endpoint_is_never_ejected() {
     let absent = Port::reserve();
     let dead = absent.address;
-    let gateway = before(&[endpoint(dead)], "").start().await;
+    let gateway = before(&[endpoint(dead)], "upstream.poll_patience = \"200ms\"").start().await;
     for _ in 0..5 {
         let told = gateway.send(&poll(20000, "g.n")).await;
         assert!(told.status == 502 && told.field("message").contains("not sent"), "{told:?}");

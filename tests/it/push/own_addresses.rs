@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use super::site::{PushSite, pushes, sign_in};
@@ -100,21 +101,28 @@ impl<'a> Tested<'a> {
     }
 }
 
+/// A gateway of its own for each listener and port: a name that nothing can tell takes seconds, all of them at once no longer.
 #[tokio::test]
 async fn no_listener_of_the_gateway_is_a_target_under_any_name() {
-    for listener in ["", "0.0.0.0:0", "[::]:0"] {
-        let site = PushSite::new().await;
-        let listeners = format!("listener.address = \"{listener}\"\nadmin.address = \"{listener}\"\n");
-        let listeners = if listener.is_empty() { String::new() } else { listeners };
-        let gateway = site.start_another(&format!("{listeners}{}", PushSite::push(EVERYTHING)));
-        let tested = Tested::new(&site, &gateway);
-        for port in [gateway.address.port(), gateway.admin_address.port()] {
-            for (name, scheme) in names().iter().zip(["http", "https"].iter().cycle()) {
-                tested.assert_refused(scheme, name, port).await;
-            }
-        }
-        gateway.close().await;
+    let listeners = [
+        "",
+        "listener.address = \"0.0.0.0:0\"\nadmin.address = \"0.0.0.0:0\"\n",
+        "listener.address = \"[::]:0\"\nadmin.address = \"[::]:0\"\n",
+    ];
+    let each =
+        listeners.iter().flat_map(|listeners| [false, true].map(|admin| no_target_under_any_name(listeners, admin)));
+    join_all(each).await;
+}
+
+async fn no_target_under_any_name(listeners: &str, admin: bool) {
+    let site = PushSite::new().await;
+    let gateway = site.start_another(&format!("{listeners}{}", PushSite::push(EVERYTHING)));
+    let tested = Tested::new(&site, &gateway);
+    let port = if admin { gateway.admin_address.port() } else { gateway.address.port() };
+    for (name, scheme) in names().iter().zip(["http", "https"].iter().cycle()) {
+        tested.assert_refused(scheme, name, port).await;
     }
+    gateway.close().await;
 }
 
 /// What other gateways and clients call this gateway leads to it, through whatever stands in front.
