@@ -20,7 +20,7 @@ impl Subject {
     /// The schema, as JSON.
     pub fn schema(self) -> Cow<'static, str> {
         match self {
-            Self::Audit => include_str!("audit/schema.json").into(),
+            Self::Audit => include_str!("io/audit/schema.json").into(),
             Self::Config => format!("{:#}\n", config_schema()).into(),
             Self::Log => LOG_SCHEMA.into(),
         }

@@ -217,7 +217,7 @@ mod tests {
     use crate::preview::{AgentId, ControlId};
     use crate::simulator::{Simulator, SimulatorConfig, SimulatorHandle};
     use crate::telemetry::Logging;
-    use crate::telemetry::testing::CapturedLog;
+    use crate::testing::CapturedLog;
 
     /// Upper bound for a step of a test. Only a failed test reaches it.
     const PATIENCE: Duration = Duration::from_secs(30);

@@ -87,7 +87,7 @@ async fn every_line_of_the_log_and_of_the_audit_log_follows_its_schema() {
     let segments = segments.filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
     let records: String = segments.map(|path| std::fs::read_to_string(path).unwrap()).collect();
     let whole = records.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    assert!(assert_follow_schema(include_str!("../audit/schema.json"), whole) > 25, "{records}");
+    assert!(assert_follow_schema(include_str!("../io/audit/schema.json"), whole) > 25, "{records}");
     stage.logging.writer.flush(Duration::from_secs(10));
     let callouts = SCRIPT.iter().filter(|step| step.expected.decision.is_some()).count();
     assert!(assert_follow_schema(telemetry::LOG_SCHEMA, &stage.log.text()) > callouts);

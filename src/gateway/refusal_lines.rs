@@ -147,7 +147,7 @@ mod tests {
     use super::*;
     use crate::config::LogFormat;
     use crate::telemetry::Logging;
-    use crate::telemetry::testing::CapturedLog;
+    use crate::testing::CapturedLog;
 
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 

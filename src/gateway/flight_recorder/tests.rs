@@ -29,7 +29,15 @@ fn record(verdict: Verdict, request_id: &str) -> DecisionRecord<'_> {
         status: Some(200),
         duration: Duration::ZERO,
         upstream_duration: None,
-        caller: Caller { request_id, ..Caller::sample() },
+        caller: Caller {
+            id: "64fd9ca90e103750-3",
+            request_id,
+            trace_id: None,
+            client: "192.0.2.7:50123",
+            tenant: None,
+            subject: None,
+            sha256: None,
+        },
     }
 }
 

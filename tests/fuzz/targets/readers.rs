@@ -1,9 +1,9 @@
-//! The models of lenient readers that the unit tests use (`src/protocol/lenient`), for targets that read JSON.
+//! The models of lenient readers that the unit tests use (`src/core/protocol/lenient`), for targets that read JSON.
 
-#[path = "../../../src/protocol/lenient/charset.rs"]
+#[path = "../../../src/core/protocol/lenient/charset.rs"]
 #[allow(dead_code)]
 mod charset;
-#[path = "../../../src/protocol/lenient/reader.rs"]
+#[path = "../../../src/core/protocol/lenient/reader.rs"]
 #[allow(dead_code)]
 mod reader;
 

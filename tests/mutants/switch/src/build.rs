@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
-use crate::list::Mutant;
+use crate::list::{CRATES, Mutant};
 use crate::report::Report;
 use crate::rewrite::{Piece, rewrite};
 
@@ -25,7 +25,8 @@ const DROPPED: &str = "dropped";
 const INTEGRATION_TESTS: [&str; 4] = ["--test", "memory", "--test", "it"];
 
 pub struct Built {
-    pub unit_tests: Program,
+    /// Of each crate.
+    pub unit_tests: Vec<Program>,
     /// Those that can be switched on.
     pub coded: BTreeSet<usize>,
 }
@@ -35,6 +36,8 @@ pub struct Program {
     pub name: String,
     pub path: PathBuf,
     pub is_lib: bool,
+    /// The directory of the source that it begins with.
+    pub directory: PathBuf,
 }
 
 /// One line of `--message-format=json`.
@@ -49,6 +52,7 @@ struct Line {
 struct Target {
     name: String,
     kind: Vec<String>,
+    src_path: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -72,15 +76,12 @@ struct DiagnosticSpan {
 pub fn build(copy: &Path, mutants: &[Mutant], report: &Report) -> Result<Built, Box<dyn Error>> {
     let is_known = |(_, mutant): &(usize, &Mutant)| report.verdict(mutant).as_deref() == Some(DROPPED);
     let mut dropped: BTreeSet<usize> = (1..).zip(mutants).filter(is_known).map(|(number, _)| number).collect();
-    fs::write(copy.join("src/mutants.rs"), SWITCH)?;
-    let lib = copy.join("src/lib.rs");
-    fs::write(&lib, format!("#![allow(warnings)]\n{}pub mod mutants;\n", fs::read_to_string(&lib)?))?;
+    add_switch(copy)?;
     let sources = read_sources(copy, mutants)?;
     loop {
         let pieces = rewrite_all(copy, &sources, mutants, &dropped)?;
         let errors = match compile(copy, &["--lib"])? {
-            Ok(programs) => {
-                let unit_tests = programs.into_iter().next().ok_or("there are no unit tests")?;
+            Ok(unit_tests) => {
                 let coded = pieces.values().flatten().flat_map(|piece| piece.mutants.iter().copied()).collect();
                 return Ok(Built { unit_tests, coded });
             }
@@ -99,6 +100,18 @@ pub fn build(copy: &Path, mutants: &[Mutant], report: &Report) -> Result<Built, 
             return Err(format!("no mutant is the cause of these errors:\n{}", texts(&errors)).into());
         }
     }
+}
+
+/// The lowest crate has the switch, the others hand it on.
+fn add_switch(copy: &Path) -> Result<(), Box<dyn Error>> {
+    let [_, lowest, _] = CRATES;
+    fs::write(copy.join(lowest).join("mutants.rs"), SWITCH)?;
+    for directory in CRATES {
+        let lib = copy.join(directory).join("lib.rs");
+        let switch = if directory == lowest { "pub mod mutants;" } else { "pub use previewgate_core::mutants;" };
+        fs::write(&lib, format!("#![allow(warnings)]\n{}{switch}\n", fs::read_to_string(&lib)?))?;
+    }
+    Ok(())
 }
 
 /// Builds the integration tests of a package whose unit tests are built.
@@ -150,7 +163,8 @@ fn compile(copy: &Path, tests: &[&str]) -> Result<Result<Vec<Program>, Vec<Diagn
 /// `None` for the program that some integration tests start.
 fn program(path: PathBuf, target: Target) -> Option<Program> {
     let is = |kind: &str| target.kind.iter().any(|word| word == kind);
-    (is("lib") || is("test")).then(|| Program { path, is_lib: is("lib"), name: target.name })
+    let directory = target.src_path.parent()?.to_owned();
+    (is("lib") || is("test")).then(|| Program { path, is_lib: is("lib"), name: target.name, directory })
 }
 
 /// The mutants of the smallest piece around the error. Without one, those of all pieces in it.

@@ -1,7 +1,7 @@
 //! Mutation tests with one build. `cargo mutants` builds the crate again for each mutant, which takes hours. This program
 //! writes all mutants into one build, and the environment variable `MUTANT` switches one of them on.
 //!
-//! `switch COPY LIST`: COPY is the copy of the package that `tests/mutants/run --switched` makes, LIST the output of
+//! `switch COPY LIST`: COPY is the copy of the package that `tests/mutants/run` makes, LIST the output of
 //! `cargo mutants --list --json`. Each mutant meets the unit tests of its module, those of its layer, all unit tests,
 //! and the integration tests; the first test that fails kills it. Without a mutant these tests must pass.
 //!

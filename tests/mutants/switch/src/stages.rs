@@ -18,9 +18,9 @@ const ALL_CASES: &str = "256";
 /// A mutant, and its number in the list.
 pub type Numbered<'a> = (usize, &'a Mutant);
 
-/// The unit tests near a mutant, by their filter, and then all tests of some programs.
+/// The unit tests near a mutant, by its crate and their filter, and then all tests of some programs.
 pub struct Stages<'a> {
-    near: BTreeMap<String, Stage<'a>>,
+    near: BTreeMap<(&'static str, String), Stage<'a>>,
     all: Vec<Stage<'a>>,
 }
 
@@ -31,10 +31,15 @@ struct Stage<'a> {
 }
 
 impl<'a> Stages<'a> {
-    pub fn of_unit_tests(copy: &'a Path, program: &'a Program, mutants: &[Numbered<'_>]) -> Self {
-        let filters = mutants.iter().flat_map(|(_, mutant)| mutant.near_tests());
-        let near = filters.map(|filter| (filter.clone(), Stage::new(copy, program, vec![filter], FEW_CASES)));
-        Self { near: near.collect(), all: vec![Stage::new(copy, program, Vec::new(), ALL_CASES)] }
+    pub fn of_unit_tests(copy: &'a Path, programs: &'a [Program], mutants: &[Numbered<'_>]) -> Self {
+        let filters =
+            mutants.iter().flat_map(|(_, mutant)| mutant.near_tests().map(|filter| (mutant.crate_directory(), filter)));
+        let near = filters.filter_map(|(directory, filter)| {
+            let own = programs.iter().find(|program| program.directory.ends_with(directory))?;
+            Some(((directory, filter.clone()), Stage::new(copy, own, vec![filter], FEW_CASES)))
+        });
+        let all = programs.iter().map(|program| Stage::new(copy, program, Vec::new(), ALL_CASES));
+        Self { near: near.collect(), all: all.collect() }
     }
 
     /// `words` limits the tests.
@@ -85,7 +90,7 @@ impl<'a> Stages<'a> {
 
     fn stage(&self, mutant: &Mutant, depth: usize) -> Option<&Stage<'a>> {
         match mutant.near_tests().get(depth) {
-            Some(filter) => self.near.get(filter),
+            Some(filter) => self.near.get(&(mutant.crate_directory(), filter.clone())),
             None => self.all.get(depth - NEAR),
         }
     }
