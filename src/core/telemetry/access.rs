@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use super::caller::{Caller, MAX_SUBJECT};
-use super::redact::bounded;
-use super::{ACCESS_TARGET, millis, sanitized};
+use super::caller::Caller;
+use super::line::{FieldSink, Record};
+use super::logging::write_record;
+use super::{LineClass, LineKind};
 use crate::failure::Blame;
 use crate::preview::AgentId;
 use crate::protocol::OperationName;
 
 /// The client chooses the method. The longest registered one has 17 characters.
 const MAX_METHOD: usize = 20;
-const MAX_REQUEST_ID: usize = 128;
 
 /// The content of one access line. It has no path, query or header.
 #[derive(Clone)]
@@ -45,30 +45,33 @@ pub struct AccessRecord<'a> {
 impl AccessRecord<'_> {
     /// Writes the line. `log.level` does not hide it; `log.access` decides which requests have a line.
     pub fn emit(&self) {
-        let method = bounded(self.method, MAX_METHOD);
-        let request_id = bounded(self.caller.request_id, MAX_REQUEST_ID);
-        tracing::info!(
-            target: ACCESS_TARGET,
-            operation = self.operation.as_str(),
-            method = &*method,
-            agent_id = self.agent_id.map(AgentId::as_u32),
-            status = self.status,
-            bytes_in = self.bytes_in,
-            bytes_out = self.bytes_out,
-            duration_ms = millis(self.duration),
-            upstream_ms = self.upstream_duration.map(millis),
-            id = self.caller.id,
-            request_id = &*request_id,
-            trace_id = self.caller.trace_id.map(display),
-            client = self.caller.client,
-            tenant = self.caller.tenant,
-            client_subject = self.caller.subject.map(|subject| display(sanitized(subject, MAX_SUBJECT))),
-            client_sha256 = self.caller.sha256,
-            upstream = self.upstream,
-            blame = self.blame.as_str(),
-            cause = self.cause,
-            "request"
-        );
+        write_record(self);
+    }
+}
+
+impl Record for AccessRecord<'_> {
+    fn kind(&self) -> LineKind {
+        LineKind::Access
+    }
+
+    fn class(&self) -> LineClass {
+        LineClass::Access
+    }
+
+    fn write(&self, fields: &mut impl FieldSink) {
+        fields.string("message", "request");
+        fields.string("operation", self.operation.as_str());
+        fields.some_chosen("method", Some(self.method), MAX_METHOD);
+        fields.some_number("agent_id", self.agent_id.map(AgentId::as_u32));
+        fields.some_number("status", self.status);
+        fields.number("bytes_in", self.bytes_in);
+        fields.number("bytes_out", self.bytes_out);
+        fields.some_millis("duration_ms", Some(self.duration));
+        fields.some_millis("upstream_ms", self.upstream_duration);
+        self.caller.write(fields);
+        fields.some_string("upstream", self.upstream);
+        fields.string("blame", self.blame.as_str());
+        fields.some_string("cause", self.cause);
     }
 }
 

@@ -2,8 +2,13 @@
 
 use std::fmt::Display;
 
+use super::line::FieldSink;
+use super::sanitized;
+
 /// The longest subject of a certificate in a log line, in characters.
-pub(super) const MAX_SUBJECT: usize = 256;
+const MAX_SUBJECT: usize = 256;
+/// The longest request ID of a client in a log line.
+const MAX_REQUEST_ID: usize = 128;
 
 /// Who sent a request.
 #[derive(Clone, Copy)]
@@ -22,6 +27,18 @@ pub struct Caller<'a> {
     pub subject: Option<&'a str>,
     /// SHA-256 of the client's certificate.
     pub sha256: Option<&'a str>,
+}
+
+impl Caller<'_> {
+    pub(super) fn write(&self, fields: &mut impl FieldSink) {
+        fields.string("id", self.id);
+        fields.some_chosen("request_id", Some(self.request_id), MAX_REQUEST_ID);
+        fields.some_display("trace_id", self.trace_id);
+        fields.string("client", self.client);
+        fields.some_string("tenant", self.tenant);
+        fields.some_display("client_subject", self.subject.map(|subject| sanitized(subject, MAX_SUBJECT)));
+        fields.some_string("client_sha256", self.sha256);
+    }
 }
 
 #[cfg(test)]

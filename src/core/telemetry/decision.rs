@@ -1,10 +1,12 @@
 //! The decision log: one line for each request to the previewCallout resource.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::caller::{Caller, MAX_SUBJECT};
-use super::redact::bounded;
-use super::{DECISION_TARGET, REFUSAL_TARGET, Redactor, millis, sanitized};
+use super::caller::Caller;
+use super::line::{FieldSink, Record};
+use super::logging::write_record;
+use super::{LineClass, LineKind, Redactor};
 use crate::config::Mode;
 use crate::preview::{AgentId, ControlId, DialedNumber, Reason, Verdict};
 use crate::protocol::OperationName;
@@ -58,47 +60,6 @@ pub struct AuditRef<'a> {
     pub instance: &'a str,
 }
 
-/// The line of a record. A macro, because the target of an event is part of its call site.
-macro_rules! line {
-    ($target:expr, $record:expr, $redactor:expr) => {{
-        let (record, redactor) = ($record, $redactor);
-        let called_hash = record.called.map(|number| redactor.hash(number).text());
-        let retcode = record.retcode.map(|text| bounded(text, MAX_TEXT));
-        let call_id = record.call_id.map(|text| bounded(text, MAX_TEXT));
-        let request_id = bounded(record.caller.request_id, MAX_TEXT);
-        tracing::info!(
-            target: $target,
-            method = OperationName::PreviewCallout.as_str(),
-            agent_id = record.agent_id.map(AgentId::as_u32),
-            decision = record.verdict.as_str(),
-            reason = record.reason.as_str(),
-            mode = record.mode.as_str(),
-            called = record.called.map(|number| display(redactor.shown(number))),
-            called_hash = called_hash.as_ref().map(|hash| hash.as_str()),
-            control_id = record.control_id.map(|id| id.0),
-            preview_age_ms = record.preview_age.map(millis),
-            judged_by = record.judged_by,
-            retcode = retcode.as_deref(),
-            call_id = call_id.as_deref(),
-            upstream = record.upstream,
-            status = record.status,
-            duration_ms = millis(record.duration),
-            upstream_ms = record.upstream_duration.map(millis),
-            id = record.caller.id,
-            request_id = &*request_id,
-            trace_id = record.caller.trace_id.map(display),
-            client = record.caller.client,
-            tenant = record.caller.tenant,
-            client_subject = record.caller.subject.map(|subject| display(sanitized(subject, MAX_SUBJECT))),
-            client_sha256 = record.caller.sha256,
-            seq = record.audit.and_then(|audit| audit.seq),
-            instance = record.audit.map(|audit| audit.instance),
-            "previewCallout {}",
-            record.verdict
-        );
-    }};
-}
-
 impl DecisionRecord<'_> {
     /// Whether the callout was refused before it could reach the upstream: no telephone rang.
     pub fn is_refusal(&self) -> bool {
@@ -107,11 +68,52 @@ impl DecisionRecord<'_> {
 
     /// Writes the line with level INFO. `log.level` does not hide it.
     pub fn emit(&self, redactor: &Redactor) {
-        if self.is_refusal() {
-            line!(REFUSAL_TARGET, self, redactor);
-        } else {
-            line!(DECISION_TARGET, self, redactor);
+        write_record(&Line { record: self, redactor });
+    }
+}
+
+/// The line of a record.
+struct Line<'a> {
+    record: &'a DecisionRecord<'a>,
+    redactor: &'a Redactor,
+}
+
+impl Record for Line<'_> {
+    fn kind(&self) -> LineKind {
+        LineKind::Decision
+    }
+
+    fn class(&self) -> LineClass {
+        if self.record.is_refusal() { LineClass::Refusal } else { LineClass::Call }
+    }
+
+    fn write(&self, fields: &mut impl FieldSink) {
+        let Self { record, redactor } = self;
+        fields.text("message", |out| {
+            out.write_str("previewCallout ")?;
+            out.write_str(record.verdict.as_str())
+        });
+        fields.string("method", OperationName::PreviewCallout.as_str());
+        fields.some_number("agent_id", record.agent_id.map(AgentId::as_u32));
+        fields.string("decision", record.verdict.as_str());
+        fields.string("reason", record.reason.as_str());
+        fields.string("mode", record.mode.as_str());
+        if let Some(number) = record.called {
+            fields.some_display("called", Some(redactor.shown(number)));
+            fields.string("called_hash", redactor.hash(number).text().as_str());
         }
+        fields.some_number("control_id", record.control_id.map(|id| id.0));
+        fields.some_millis("preview_age_ms", record.preview_age);
+        fields.some_string("judged_by", record.judged_by);
+        fields.some_chosen("retcode", record.retcode, MAX_TEXT);
+        fields.some_chosen("call_id", record.call_id, MAX_TEXT);
+        fields.some_string("upstream", record.upstream);
+        fields.some_number("status", record.status);
+        fields.some_millis("duration_ms", Some(record.duration));
+        fields.some_millis("upstream_ms", record.upstream_duration);
+        record.caller.write(fields);
+        fields.some_number("seq", record.audit.and_then(|audit| audit.seq));
+        fields.some_string("instance", record.audit.map(|audit| audit.instance));
     }
 }
 

@@ -1,11 +1,14 @@
-//! Formats one event as one line: JSON for machines, text for people.
+//! Formats one event or one record of a request as one line: JSON for machines, text for people.
+//!
+//! A record writes its fields straight into the line. An event of `tracing` hands over each field as a value without a type,
+//! which costs as much again.
 //!
 //! No value can end its line or begin another field: both formats escape the same characters in the same way, and no
 //! value is longer than [`MAX_VALUE`].
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use tracing::field::{Field, Visit};
@@ -13,7 +16,8 @@ use tracing::{Event, Level};
 
 use super::line_kind::{LOG_SCHEMA_VERSION, LineKind};
 use super::line_style::LineStyle;
-use super::redact::is_unprintable;
+use super::redact::{bounded, is_unprintable};
+use super::writer::LineClass;
 use crate::preview::millis;
 use crate::rfc3339::digits;
 
@@ -24,18 +28,39 @@ pub(super) const MAX_VALUE: usize = 8 << 10;
 /// Nearly every line fits into so many bytes.
 const USUAL_LENGTH: usize = 1024;
 
+/// A line about one request, with level INFO.
+pub(super) trait Record {
+    /// What the line is about.
+    fn kind(&self) -> LineKind;
+    /// When the line may be dropped.
+    fn class(&self) -> LineClass;
+    /// Writes the message, which is the first field, and then the others.
+    fn write(&self, fields: &mut impl FieldSink);
+}
+
 /// Appends the line of `event`, line feed included.
 pub(super) fn append_event(line: &mut Vec<u8>, style: LineStyle, at: SystemTime, event: &Event<'_>) {
-    let metadata = event.metadata();
-    let kind = LineKind::of(metadata.target());
+    let level = *event.metadata().level();
     if style == LineStyle::Json {
-        start_json(line, at, *metadata.level(), kind);
+        start_json(line, at, level, LineKind::Operation);
         event.record(&mut JsonFields { line });
         line.extend_from_slice(b"}\n");
     } else {
-        start_text(line, style, at, *metadata.level());
-        let message_at = line.len();
-        event.record(&mut TextFields { line, message_at, omitted: kind.only_in_json() });
+        start_text(line, style, at, level);
+        event.record(&mut TextFields::new(line, LineKind::Operation));
+        line.push(b'\n');
+    }
+}
+
+/// Appends the line of `record`, line feed included.
+pub(super) fn append_record(line: &mut Vec<u8>, style: LineStyle, at: SystemTime, record: &impl Record) {
+    if style == LineStyle::Json {
+        start_json(line, at, Level::INFO, record.kind());
+        record.write(&mut JsonFields { line });
+        line.extend_from_slice(b"}\n");
+    } else {
+        start_text(line, style, at, Level::INFO);
+        record.write(&mut TextFields::new(line, record.kind()));
         line.push(b'\n');
     }
 }
@@ -102,30 +127,44 @@ fn append_number(line: &mut Vec<u8>, number: impl Serialize) {
     let _ = serde_json::to_writer(line, &number);
 }
 
+/// Milliseconds with one to three decimals: the number that `telemetry::millis` returns, without a `f64` to be formatted.
+fn append_millis(line: &mut Vec<u8>, duration: Duration) {
+    let micros = (u64::from(duration.subsec_nanos()) + 500) / 1000 + duration.as_secs().saturating_mul(1_000_000);
+    append_number(line, micros / 1000);
+    let digit = |number: u64| b'0' + (number % 10) as u8;
+    let decimals = [b'.', digit(micros / 100), digit(micros / 10), digit(micros)];
+    let shown = match micros % 1000 {
+        rest if rest % 100 == 0 => 2,
+        rest if rest % 10 == 0 => 3,
+        _ => 4,
+    };
+    line.extend_from_slice(decimals.get(..shown).unwrap_or_default());
+}
+
 /// Fields as members of a JSON object. `tracing` records the message first.
 struct JsonFields<'a> {
     line: &'a mut Vec<u8>,
 }
 
 impl FieldSink for JsonFields<'_> {
-    fn number(&mut self, field: &Field, number: impl Serialize) {
-        self.name(field);
-        append_number(self.line, number);
+    fn plain(&mut self, name: &str, append: impl FnOnce(&mut Vec<u8>)) {
+        self.name(name);
+        append(self.line);
     }
 
-    fn text(&mut self, field: &Field, text: impl FnOnce(&mut Escaping<'_>) -> fmt::Result) {
-        self.name(field);
+    fn text(&mut self, name: &str, text: impl FnOnce(&mut Escaping<'_>) -> fmt::Result) {
+        self.name(name);
         self.line.push(b'"');
         Escaping::append(self.line, Quotes::Escaped, text);
         self.line.push(b'"');
     }
 
-    fn string(&mut self, field: &Field, value: &str) {
+    fn string(&mut self, name: &str, value: &str) {
         // The common case: nothing to escape.
         if value.len() > MAX_VALUE || is_odd(value) {
-            return self.text(field, |out| out.write_str(value));
+            return self.text(name, |out| out.write_str(value));
         }
-        self.name(field);
+        self.name(name);
         self.line.push(b'"');
         self.line.extend_from_slice(value.as_bytes());
         self.line.push(b'"');
@@ -134,9 +173,9 @@ impl FieldSink for JsonFields<'_> {
 
 impl JsonFields<'_> {
     /// Field names are identifiers in this program and need no escapes.
-    fn name(&mut self, field: &Field) {
+    fn name(&mut self, name: &str) {
         self.line.extend_from_slice(b",\"");
-        self.line.extend_from_slice(field.name().as_bytes());
+        self.line.extend_from_slice(name.as_bytes());
         self.line.extend_from_slice(b"\":");
     }
 }
@@ -151,22 +190,22 @@ struct TextFields<'a> {
 }
 
 impl FieldSink for TextFields<'_> {
-    fn number(&mut self, field: &Field, number: impl Serialize) {
-        if self.omitted.contains(&field.name()) {
+    fn plain(&mut self, name: &str, append: impl FnOnce(&mut Vec<u8>)) {
+        if self.omitted.contains(&name) {
             return;
         }
-        self.name(field);
-        append_number(self.line, number);
+        self.name(name);
+        append(self.line);
     }
 
-    fn text(&mut self, field: &Field, text: impl FnOnce(&mut Escaping<'_>) -> fmt::Result) {
-        if field.name() == "message" {
+    fn text(&mut self, name: &str, text: impl FnOnce(&mut Escaping<'_>) -> fmt::Result) {
+        if name == "message" {
             return self.message(text);
         }
-        if self.omitted.contains(&field.name()) {
+        if self.omitted.contains(&name) {
             return;
         }
-        self.name(field);
+        self.name(name);
         let start = self.line.len();
         self.line.push(b'"');
         if Escaping::append(self.line, Quotes::Escaped, text) == Extent::Plain {
@@ -177,10 +216,15 @@ impl FieldSink for TextFields<'_> {
     }
 }
 
-impl TextFields<'_> {
-    fn name(&mut self, field: &Field) {
+impl<'a> TextFields<'a> {
+    fn new(line: &'a mut Vec<u8>, kind: LineKind) -> Self {
+        let message_at = line.len();
+        Self { line, message_at, omitted: kind.only_in_json() }
+    }
+
+    fn name(&mut self, name: &str) {
         self.line.push(b' ');
-        self.line.extend_from_slice(field.name().as_bytes());
+        self.line.extend_from_slice(name.as_bytes());
         self.line.push(b'=');
     }
 
@@ -192,14 +236,54 @@ impl TextFields<'_> {
     }
 }
 
-/// Receives the two kinds of fields.
-trait FieldSink {
-    /// A number or boolean, formatted by serde_json. A value that JSON does not have (NaN) becomes `null`.
-    fn number(&mut self, field: &Field, number: impl Serialize);
-    fn text(&mut self, field: &Field, text: impl FnOnce(&mut Escaping<'_>) -> fmt::Result);
+/// Receives the fields of a line.
+pub(super) trait FieldSink {
+    /// A value that needs no quotes.
+    fn plain(&mut self, name: &str, append: impl FnOnce(&mut Vec<u8>));
+
+    fn text(&mut self, name: &str, text: impl FnOnce(&mut Escaping<'_>) -> fmt::Result);
+
     /// A text that is there as a whole.
-    fn string(&mut self, field: &Field, value: &str) {
-        self.text(field, |out| out.write_str(value));
+    fn string(&mut self, name: &str, value: &str) {
+        self.text(name, |out| out.write_str(value));
+    }
+
+    /// A number or boolean.
+    fn number(&mut self, name: &str, number: impl Serialize) {
+        self.plain(name, |line| append_number(line, number));
+    }
+
+    /// A number, if there is one.
+    fn some_number(&mut self, name: &str, number: Option<impl Serialize>) {
+        if let Some(number) = number {
+            self.number(name, number);
+        }
+    }
+
+    /// Milliseconds, if there are any.
+    fn some_millis(&mut self, name: &str, duration: Option<Duration>) {
+        if let Some(duration) = duration {
+            self.plain(name, |line| append_millis(line, duration));
+        }
+    }
+
+    /// A text, if there is one.
+    fn some_string(&mut self, name: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.string(name, value);
+        }
+    }
+
+    /// A value that is formatted as a text, if there is one.
+    fn some_display(&mut self, name: &str, value: Option<impl fmt::Display>) {
+        if let Some(value) = value {
+            self.text(name, |out| write!(out, "{value}"));
+        }
+    }
+
+    /// Text that a client or the upstream chose, if there is some: at most `max` characters of it.
+    fn some_chosen(&mut self, name: &str, value: Option<&str>, max: usize) {
+        self.some_string(name, value.map(|value| bounded(value, max)).as_deref());
     }
 }
 
@@ -207,22 +291,22 @@ macro_rules! visit_fields {
     ($Fields:ident) => {
         impl Visit for $Fields<'_> {
             fn record_f64(&mut self, field: &Field, value: f64) {
-                self.number(field, value);
+                self.number(field.name(), value);
             }
             fn record_i64(&mut self, field: &Field, value: i64) {
-                self.number(field, value);
+                self.number(field.name(), value);
             }
             fn record_u64(&mut self, field: &Field, value: u64) {
-                self.number(field, value);
+                self.number(field.name(), value);
             }
             fn record_bool(&mut self, field: &Field, value: bool) {
-                self.number(field, value);
+                self.number(field.name(), value);
             }
             fn record_str(&mut self, field: &Field, value: &str) {
-                self.string(field, value);
+                self.string(field.name(), value);
             }
             fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-                self.text(field, |out| write!(out, "{value:?}"));
+                self.text(field.name(), |out| write!(out, "{value:?}"));
             }
         }
     };
@@ -245,7 +329,7 @@ enum Extent {
 }
 
 /// Writes text with JSON's escapes, up to [`MAX_VALUE`].
-struct Escaping<'a> {
+pub(super) struct Escaping<'a> {
     line: &'a mut Vec<u8>,
     quotes: Quotes,
     extent: Extent,
@@ -326,4 +410,19 @@ fn is_odd(text: &str) -> bool {
 /// Looks at all bytes: without an early end, the compiler takes many at a time.
 fn any_byte(text: &str, is: impl Fn(u8) -> bool) -> bool {
     text.bytes().fold(false, |found, byte| found | is(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn milliseconds_are_written_as_the_number_that_they_are() {
+        for nanos in [0, 1, 499, 500, 1_499, 12_345_678, 99_999_999, 3_000_000, 2_500_000_000, 10_200_000, 10_010_000] {
+            let (mut line, duration) = (Vec::new(), Duration::from_nanos(nanos));
+            append_millis(&mut line, duration);
+            let expected = serde_json::to_string(&crate::telemetry::millis(duration)).unwrap();
+            assert_eq!(str::from_utf8(&line).unwrap(), expected, "{nanos}");
+        }
+    }
 }

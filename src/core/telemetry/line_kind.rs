@@ -1,6 +1,5 @@
 //! The kinds of log lines, and the published schema of their JSON form.
 
-use super::{ACCESS_TARGET, DECISION_TARGET, REFUSAL_TARGET};
 use crate::label_enum;
 
 label_enum! {
@@ -16,15 +15,6 @@ label_enum! {
 }
 
 impl LineKind {
-    /// The kind of an event.
-    pub(super) fn of(target: &str) -> Self {
-        match target {
-            DECISION_TARGET | REFUSAL_TARGET => Self::Decision,
-            ACCESS_TARGET => Self::Access,
-            _ => Self::Operation,
-        }
-    }
-
     /// Fields that a line for people leaves out, so that it fits on a terminal. The JSON line has them.
     pub(super) fn only_in_json(self) -> &'static [&'static str] {
         match self {

@@ -15,10 +15,9 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
-use super::line::{append_event, drop_notice};
+use super::line::{Record as LineRecord, append_event, append_record, drop_notice};
 use super::line_style::LineStyle;
 use super::writer::{LineClass, LogGuard, LogWriter, Sink, WriterLimits};
-use super::{ACCESS_TARGET, DECISION_TARGET, REFUSAL_TARGET};
 
 /// The log of one gateway.
 #[derive(Debug)]
@@ -36,7 +35,7 @@ pub struct Logging {
 impl Logging {
     /// Starts a log that writes events of `level` and more severe ones to `sink`.
     ///
-    /// Decisions and access lines are written at every level. Events of libraries are never written: they may contain
+    /// Decisions and access lines are written at every level: see [`write_record`]. Events of libraries are never written: they may contain
     /// headers or bodies.
     ///
     /// # Errors
@@ -104,21 +103,17 @@ impl Subscriber for LineSubscriber {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let target = metadata.target();
-        // A higher log level must not hide compliance records.
-        let exempt = class_of(target) != LineClass::Message;
-        metadata.is_event() && is_ours(target) && (exempt || *metadata.level() <= self.level.current())
+        metadata.is_event() && is_ours(metadata.target()) && *metadata.level() <= self.level.current()
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        // Never below INFO, the level of the exempt records.
-        Some(LevelFilter::from_level(self.level.current().max(Level::INFO)))
+        Some(LevelFilter::from_level(self.level.current()))
     }
 
     fn event(&self, event: &Event<'_>) {
         with_scratch(|line| {
             append_event(line, self.style, (self.now)(), event);
-            self.writer.write(class_of(event.metadata().target()), line);
+            self.writer.write(LineClass::Message, line);
         });
     }
 
@@ -132,14 +127,17 @@ impl Subscriber for LineSubscriber {
     fn exit(&self, _: &Id) {}
 }
 
-/// What a line with this target is about.
-fn class_of(target: &str) -> LineClass {
-    match target {
-        DECISION_TARGET => LineClass::Call,
-        REFUSAL_TARGET => LineClass::Refusal,
-        ACCESS_TARGET => LineClass::Access,
-        _ => LineClass::Message,
-    }
+/// Writes the line of a request to the log of the present thread, whatever its level: a higher log level must not hide
+/// compliance records.
+pub(super) fn write_record(record: &impl LineRecord) {
+    tracing::dispatcher::get_default(|dispatch| {
+        if let Some(log) = dispatch.downcast_ref::<LineSubscriber>() {
+            with_scratch(|line| {
+                append_record(line, log.style, (log.now)(), record);
+                log.writer.write(record.class(), line);
+            });
+        }
+    });
 }
 
 /// Matches the three crates and their modules, but not another crate whose name begins with `previewgate_`.
@@ -167,7 +165,8 @@ fn with_scratch(use_it: impl FnOnce(&mut Vec<u8>)) {
 mod tests {
     use super::*;
     use crate::config::LogFormat;
-    use crate::telemetry::line::MAX_VALUE;
+    use crate::telemetry::LineKind;
+    use crate::telemetry::line::{FieldSink, MAX_VALUE};
     use crate::telemetry::sanitized;
     use crate::telemetry::testing::CapturedLog;
     use std::time::{Duration, UNIX_EPOCH};
@@ -298,14 +297,28 @@ mod tests {
         assert!(!log.contains("SECRET"));
     }
 
+    struct Decision;
+
+    impl LineRecord for Decision {
+        fn kind(&self) -> LineKind {
+            LineKind::Decision
+        }
+
+        fn class(&self) -> LineClass {
+            LineClass::Call
+        }
+
+        fn write(&self, fields: &mut impl FieldSink) {
+            fields.string("message", "decision");
+        }
+    }
+
     #[test]
     fn the_level_can_change_and_never_hides_a_decision() {
         let log = logged(LogFormat::Text, Level::ERROR, |level| {
             let say = |word| {
                 warn!("{word}");
-                info!(target: DECISION_TARGET, "decision");
-                info!(target: REFUSAL_TARGET, "refusal");
-                info!(target: ACCESS_TARGET, "access");
+                write_record(&Decision);
             };
             say("hidden");
             level.set(Level::WARN);
@@ -315,13 +328,7 @@ mod tests {
             assert_eq!(level.current(), Level::ERROR);
         });
         let words: Vec<_> = log.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
-        assert_eq!(
-            words,
-            [
-                "decision", "refusal", "access", "shown", "decision", "refusal", "access", "decision", "refusal",
-                "access"
-            ]
-        );
+        assert_eq!(words, ["decision", "shown", "decision", "decision"]);
     }
 
     #[test]

@@ -34,12 +34,5 @@ pub fn millis(duration: std::time::Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// Target of decision records of callouts that were forwarded, or may have reached the upstream.
-pub const DECISION_TARGET: &str = "previewgate::decision";
-/// Target of decision records of callouts that were refused.
-pub const REFUSAL_TARGET: &str = "previewgate::decision::refusal";
-/// Target of access records.
-pub const ACCESS_TARGET: &str = "previewgate::access";
-
 #[cfg(test)]
 mod testing;
