@@ -36,7 +36,7 @@
 //! config
 //! preview
 //! endpoint_url, failure, stream
-//! bounded_text, label_enum, lazy_timer, log_throttle, rfc3339, socket_passing, sockets, standard_output, systemd, tls
+//! bounded_text, label_enum, lazy_timer, log_throttle, poll_gate, rfc3339, socket_passing, sockets, standard_output, systemd, tls
 //! ```
 //!
 //! Three crates share these lines: `previewgate-core` (in `src/core`) has those from `telemetry` down, `previewgate-io` (in
@@ -65,4 +65,4 @@ pub use previewgate_core::{config, endpoint_url, failure, preview, protocol, str
 #[doc(inline)]
 pub use previewgate_io::{audit, downstream, simulator, store, upstream};
 
-use previewgate_core::{bounded_text, log_throttle, socket_passing, sockets, standard_output};
+use previewgate_core::{bounded_text, log_throttle, poll_gate, socket_passing, sockets, standard_output};

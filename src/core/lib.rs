@@ -9,6 +9,7 @@ pub mod failure;
 mod label_enum;
 pub mod lazy_timer;
 pub mod log_throttle;
+pub mod poll_gate;
 pub mod preview;
 pub mod protocol;
 pub mod rfc3339;

@@ -26,6 +26,7 @@ use super::connection::Connection;
 use super::framing::{Fault, Framer, HeadFault};
 use super::rate::{MinRate, RateMeter};
 use crate::lazy_timer::LazyTimer;
+use crate::poll_gate::PollGate;
 use crate::stream::Stream;
 
 /// The timeouts of one connection; see `[limits]`.
@@ -51,6 +52,7 @@ const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n";
 /// A client's socket behind the framer.
 pub struct ClientIo<S> {
     socket: S,
+    reads: PollGate,
     connection: Arc<Connection>,
     framer: Framer,
     /// Read, but not yet handed to hyper: the first `checked` bytes have passed the framer.
@@ -91,6 +93,7 @@ impl<S> ClientIo<S> {
         let framer = Framer::new(max_head_bytes);
         Self {
             socket,
+            reads: PollGate::default(),
             connection,
             framer,
             waiting: Vec::new(),
@@ -207,7 +210,7 @@ impl<S: AsyncRead + Unpin> ClientIo<S> {
             return Poll::Ready(Ok(count));
         }
         let start = out.filled().len();
-        ready!(Pin::new(&mut self.socket).poll_read(cx, out))?;
+        ready!(self.reads.poll(cx, |cx| Pin::new(&mut self.socket).poll_read(cx, out)))?;
         let count = out.filled().len() - start;
         if count > 0 && !self.connection.is_raw() {
             self.inspect_in_place(out, start)?;
@@ -219,7 +222,7 @@ impl<S: AsyncRead + Unpin> ClientIo<S> {
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         READ_BUFFER.with_borrow_mut(|buffer| {
             let mut input = ReadBuf::new(buffer);
-            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut input))?;
+            ready!(self.reads.poll(cx, |cx| Pin::new(&mut self.socket).poll_read(cx, &mut input)))?;
             self.waiting.extend_from_slice(input.filled());
             Poll::Ready(Ok(input.filled().len()))
         })

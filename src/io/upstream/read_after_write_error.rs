@@ -11,15 +11,18 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::poll_gate::PollGate;
+
 /// A stream whose write errors do not end reading; see the module.
 pub(super) struct ReadAfterWriteError<S> {
     stream: S,
+    reads: PollGate,
     write_failed: bool,
 }
 
 impl<S> ReadAfterWriteError<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, write_failed: false }
+        Self { stream, reads: PollGate::default(), write_failed: false }
     }
 
     /// `offered`: the bytes reported as written if the peer is gone.
@@ -41,8 +44,9 @@ fn is_hang_up(error: &io::Error) -> bool {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for ReadAfterWriteError<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, reads, .. } = self.get_mut();
+        reads.poll(cx, |cx| Pin::new(stream).poll_read(cx, buffer))
     }
 }
 
