@@ -152,7 +152,7 @@ fn as_json(decision: &Decision) -> Value {
     }
     add("retcode", json!(decision.retcode));
     add("status", json!(decision.status));
-    add("call_id", json!(decision.call_id));
+    add("call_id", json!(decision.call_id.as_deref()));
     add("upstream", json!(decision.upstream.as_deref()));
     add("upstream_ms", json!(decision.upstream_duration.map(millis)));
     add("duration_ms", json!(millis(decision.duration)));

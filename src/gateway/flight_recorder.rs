@@ -24,7 +24,7 @@ use crate::config::Mode;
 use crate::preview::{AgentId, AgentPreviews, ControlId, DialedNumber, Masked, Preview, Reason, Timestamp, Verdict};
 use crate::protocol::envelope::SUCCESS;
 use crate::store::{GoneCause, RecentEnd};
-use crate::telemetry::{DecisionRecord, sanitized};
+use crate::telemetry::{DecisionRecord, is_printable_ascii, sanitized};
 
 /// Decisions that are kept.
 pub const MAX_DECISIONS: usize = 1000;
@@ -70,7 +70,7 @@ pub struct Decision {
     /// The `retcode` that the client received.
     pub retcode: Option<Cow<'static, str>>,
     /// The `result` of a successful response.
-    pub call_id: Option<Box<str>>,
+    pub call_id: Option<Arc<str>>,
     /// The endpoint that answered, or may have received the request.
     pub upstream: Option<Arc<str>>,
     /// The HTTP status that the client received; `None` if the client left before.
@@ -145,6 +145,7 @@ pub(super) struct Names<'a> {
     pub(super) id: RequestId,
     pub(super) client: &'a Arc<str>,
     pub(super) upstream: Option<&'a Arc<str>>,
+    pub(super) call_id: Option<&'a Arc<str>>,
 }
 
 impl Decision {
@@ -162,7 +163,7 @@ impl Decision {
             preview_age: record.preview_age,
             judged_by: record.judged_by,
             retcode: record.retcode.map(code),
-            call_id: record.call_id.map(shortened),
+            call_id: names.call_id.map(|id| if is_short(id) { Arc::clone(id) } else { shortened(id).into() }),
             upstream: names.upstream.cloned(),
             status: record.status,
             duration: record.duration,
@@ -232,11 +233,13 @@ fn code(text: &str) -> Cow<'static, str> {
 }
 
 fn shortened(text: &str) -> Box<str> {
-    // Fast path: printable ASCII that is short enough is copied once.
-    if text.len() <= MAX_TEXT && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-        return text.into();
-    }
-    sanitized(text, MAX_TEXT).to_string().into()
+    // Fast path: it is copied once.
+    if is_short(text) { text.into() } else { sanitized(text, MAX_TEXT).to_string().into() }
+}
+
+/// Whether the text can be kept as it is: printable ASCII that is short enough.
+fn is_short(text: &str) -> bool {
+    text.len() <= MAX_TEXT && is_printable_ascii(text)
 }
 
 /// The last decisions, and the number of decisions in each of the last 60 minutes.

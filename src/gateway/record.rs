@@ -264,7 +264,8 @@ impl Recorder {
         };
         let ended = record.agent_id.map(|agent| ledger.recent_ends(agent)).unwrap_or_default();
         let (id, client) = (self.context.own_id, &self.context.client().text);
-        let names = Names { id, client, upstream: self.endpoint.as_ref() };
+        let call_id = self.envelope.result.as_ref();
+        let names = Names { id, client, upstream: self.endpoint.as_ref(), call_id };
         Decision::new(record, &names, &Evidence { previews: basis.previews.as_deref(), ended: &ended, at: basis.at })
     }
 

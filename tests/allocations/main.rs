@@ -59,7 +59,7 @@ fn assert_bounded(what: &str, (count, bytes): (f64, f64), max_count: f64, max_by
 fn a_forwarded_callout() {
     let gateway = Gateway::start("", PREVIEW);
     each(&gateway, &poll(101), "5550101", 1);
-    assert_bounded("forwarded callout", each(&gateway, &callout(7), "1455885056-1095", TIMES), 30.0, 26_500.0);
+    assert_bounded("forwarded callout", each(&gateway, &callout(7), "1455885056-1095", TIMES), 29.0, 26_500.0);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_poll_without_event() {
 fn a_poll_with_a_preview() {
     let gateway = Gateway::start("", PREVIEW);
     assert!(poll(101).windows(SHOWN.len()).any(|part| part == SHOWN.as_bytes()));
-    assert_bounded("poll with a preview", each(&gateway, &poll(101), "5550101", TIMES), 33.0, 24_000.0);
+    assert_bounded("poll with a preview", each(&gateway, &poll(101), "5550101", TIMES), 31.0, 24_000.0);
 }
 
 #[test]

@@ -4,8 +4,9 @@
 //! each of at most [`MAX_NUMBER`] bytes. So an answer may have any size and depth. See `event` for what the events mean.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use super::event::{Content, Draft, Event, EventError, Events, NumberList, trim_padding};
+use super::event::{Content, Draft, Event, EventError, Events, NumberList, TypeName, trim_padding};
 use super::json_lexer::{Container, Handler, LeadBytes, Lexer, trim_bom};
 use crate::bounded_text::BoundedText;
 use crate::preview::AgentId;
@@ -152,7 +153,7 @@ impl AnswerReader {
 pub(super) struct Answer {
     is_object: bool,
     retcode: Retcode,
-    result: Option<String>,
+    result: Option<Arc<str>>,
     work_no: OneAgent,
     /// The members of the outermost object, which may be an event itself.
     top: Draft,
@@ -400,7 +401,7 @@ impl Handler for Answer {
 
 impl Answer {
     /// `retcode`, unless the text has two that differ, and `result`, if it is a scalar.
-    pub(super) fn retcode_and_result(self) -> (Option<Cow<'static, str>>, Option<String>) {
+    pub(super) fn retcode_and_result(self) -> (Option<Cow<'static, str>>, Option<Arc<str>>) {
         let retcode = match self.retcode {
             Retcode::Is(retcode) => Some(retcode),
             Retcode::Absent | Retcode::Differs(_) => None,
@@ -510,7 +511,7 @@ impl Answer {
         let text = trim_padding(text);
         match (self.path.last(), self.member) {
             (Some(Place::Top), Member::Retcode) => self.retcode.note(text),
-            (Some(Place::Top), Member::Result) => self.result = Some(text.to_owned()),
+            (Some(Place::Top), Member::Result) => self.result = Some(text.into()),
             (Some(Place::Result), Member::WorkNo) => self.work_no.note(text),
             (Some(Place::Content), Member::ControlId) => self.content.control_id = Some(text.parse().ok()),
             (Some(Place::Content), Member::ControllId) => self.content.controll_id = Some(text.parse().ok()),
@@ -520,7 +521,7 @@ impl Answer {
             (Some(Place::Top | Place::Event), member) => {
                 if let Some(draft) = self.draft() {
                     match member {
-                        Member::EventType => draft.event_type = Some(text.to_owned()),
+                        Member::EventType => draft.event_type = Some(TypeName::read(text)),
                         Member::WorkNo => draft.agent = text.parse().ok(),
                         Member::EventGenTime => draft.generated_at = text.parse().ok(),
                         _ => {}

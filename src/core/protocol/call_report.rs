@@ -11,14 +11,6 @@ pub struct CallReport {
     pub event: CallEvent,
 }
 
-impl CallReport {
-    /// The report in an event of this type, if it is one.
-    pub(super) fn read(event_type: &str, call_id: String) -> Option<Self> {
-        let event = CallEvent::ALL.iter().copied().find(|known| known.as_str().eq_ignore_ascii_case(event_type))?;
-        Some(Self { call_id, event })
-    }
-}
-
 label_enum! {
     /// The event types that report on a call.
     pub enum CallEvent {
@@ -36,6 +28,13 @@ label_enum! {
         CustomerRelease = "AgentEvent_Customer_Release",
         /// The agent's telephone hung up.
         PhoneRelease = "AgentOther_PhoneRelease",
+    }
+}
+
+impl CallEvent {
+    /// The event of this type, if it reports on a call.
+    pub(super) fn read(event_type: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|known| known.as_str().eq_ignore_ascii_case(event_type))
     }
 }
 

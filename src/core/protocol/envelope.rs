@@ -1,6 +1,7 @@
 //! The vendor's response envelope: `message`, `retcode`, `result` (docs/protocol.md 3).
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -16,8 +17,8 @@ pub const SUCCESS: &str = answer::SUCCESS;
 pub struct Envelope {
     /// `"0"` is success; `None` if the answer is not an envelope.
     pub retcode: Option<Cow<'static, str>>,
-    /// The call ID in the answer to a `previewCallout`.
-    pub result: Option<String>,
+    /// The call ID in the answer to a `previewCallout`. All that keep it share it.
+    pub result: Option<Arc<str>>,
 }
 
 /// The outcome of a request.
@@ -115,7 +116,7 @@ mod tests {
     fn envelopes_are_read_forgivingly() {
         let read = |text: &str| {
             let envelope = Envelope::read(text.as_bytes());
-            (envelope.retcode.unwrap_or_default().into_owned(), envelope.result.unwrap_or_default())
+            (envelope.retcode.unwrap_or_default().into_owned(), envelope.result.unwrap_or_default().to_string())
         };
         let pair = |retcode: &str, result: &str| (retcode.to_owned(), result.to_owned());
         assert_eq!(read(r#"{"message":"","retcode":"0","result":"1455885056-1095"}"#), pair("0", "1455885056-1095"));

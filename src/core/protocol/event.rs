@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use super::call_report::CallReport;
+use super::call_report::{CallEvent, CallReport};
 use crate::bounded_text::BoundedText;
 use crate::label_enum;
 use crate::preview::{AgentId, Announcement, Change, ControlId, DialedNumber};
@@ -86,7 +86,7 @@ impl Events {
 /// An event whose members are still being read.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Draft {
-    pub(super) event_type: Option<String>,
+    pub(super) event_type: Option<TypeName>,
     pub(super) agent: Option<AgentId>,
     pub(super) generated_at: Option<u64>,
     pub(super) content: Option<Content>,
@@ -105,6 +105,24 @@ pub(super) struct Content {
     pub(super) call_id: Option<String>,
 }
 
+/// What the type of an event says to the gateway.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct TypeName {
+    event_type: EventType,
+    call: Option<CallEvent>,
+}
+
+impl TypeName {
+    const NONE: Self = Self { event_type: EventType::Other, call: None };
+
+    pub(super) fn read(name: &str) -> Self {
+        match EventType::read(name) {
+            EventType::Other => Self { call: CallEvent::read(name), ..Self::NONE },
+            event_type => Self { event_type, ..Self::NONE },
+        }
+    }
+}
+
 impl Draft {
     /// Count of its numbers that are not kept.
     pub(super) fn dropped_numbers(&self) -> usize {
@@ -114,8 +132,7 @@ impl Draft {
     /// The event.
     pub(super) fn event(self) -> Result<Event, EventError> {
         let Self { event_type, agent, generated_at, content } = self;
-        let name = event_type.unwrap_or_default();
-        let event_type = EventType::read(&name);
+        let TypeName { event_type, call: call_event } = event_type.unwrap_or(TypeName::NONE);
         let mut call = None;
         let change = match event_type {
             EventType::Preview | EventType::PreviewCallOut | EventType::PreviewCallOutEx => {
@@ -132,7 +149,7 @@ impl Draft {
             EventType::ShutdownService => Some(Change::Ended),
             EventType::Other => {
                 let call_id = content.and_then(|content| content.call_id);
-                call = call_id.and_then(|call_id| CallReport::read(&name, call_id));
+                call = call_event.zip(call_id).map(|(event, call_id)| CallReport { call_id, event });
                 None
             }
         };
@@ -163,19 +180,21 @@ pub(super) struct NumberList {
 impl NumberList {
     /// Reads the next part of the text.
     pub(super) fn text(&mut self, piece: &[u8]) {
-        piece.iter().for_each(|byte| self.byte(*byte));
-    }
-
-    fn byte(&mut self, byte: u8) {
-        match byte {
-            b',' => self.end(),
-            0..=b' ' if self.current.is_empty() => {}
-            0..=b' ' => self.padding.push(byte),
-            _ => {
-                self.current.extend(self.padding.as_bytes());
-                self.padding.clear();
-                self.current.push(byte);
+        let mut rest = piece;
+        while let Some(byte) = rest.first() {
+            let plain = rest.iter().position(|byte| matches!(byte, 0..=b' ' | b',')).unwrap_or(rest.len());
+            let (taken, behind) = rest.split_at_checked(plain.max(1)).unwrap_or((rest, &[]));
+            match byte {
+                b',' => self.end(),
+                0..=b' ' if self.current.is_empty() => {}
+                0..=b' ' => self.padding.push(*byte),
+                _ => {
+                    self.current.extend(self.padding.as_bytes());
+                    self.padding.clear();
+                    self.current.extend(taken);
+                }
             }
+            rest = behind;
         }
     }
 

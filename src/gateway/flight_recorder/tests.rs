@@ -44,7 +44,8 @@ fn record(verdict: Verdict, request_id: &str) -> DecisionRecord<'_> {
 const NOTHING: Evidence<'_> = Evidence { previews: None, ended: &[], at: Timestamp(0) };
 
 fn decision(record: &DecisionRecord<'_>, evidence: &Evidence<'_>) -> Decision {
-    let names = Names { id: RequestIds::new().next(), client: &"192.0.2.7:50123".into(), upstream: None };
+    let names =
+        Names { id: RequestIds::new().next(), client: &"192.0.2.7:50123".into(), upstream: None, call_id: None };
     Decision::new(record, &names, evidence)
 }
 

@@ -167,7 +167,7 @@ fn a_text_in_a_list_of_events_is_no_event() {
 
 #[test]
 fn scalars_are_bounded_and_hold_no_control_characters() {
-    let result = |text: &str| read(&format!(r#"{{"result":"{text}"}}"#)).retcode_and_result().1.unwrap();
+    let result = |text: &str| read(&format!(r#"{{"result":"{text}"}}"#)).retcode_and_result().1.unwrap().to_string();
     let longest = "x".repeat(MAX_SCALAR);
     assert_eq!((result(&longest), result(&format!("{longest}x"))), (longest, String::new()));
     assert_eq!(result("a\\u0001b\\nc\\u0000d\\u0000"), "a b c\0d");
