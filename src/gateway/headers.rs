@@ -12,19 +12,6 @@ pub(super) const REASON: HeaderName = HeaderName::from_static("x-previewgate-rea
 /// The agent's credential (docs/protocol.md 2).
 pub(super) const GUID: HeaderName = HeaderName::from_static("guid");
 
-/// Hop-by-hop fields, besides those that `Connection` names.
-const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
 /// Declares the length of a body that replaces the client's.
 pub(super) fn replace_length(head: &mut request::Parts, body: &[u8]) {
     head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
@@ -96,11 +83,25 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         }
     }
     // Hardly any head has one of the others. To compare names costs less than to look each of them up.
-    if headers.keys().any(|name| HOP_BY_HOP.contains(&name.as_str())) {
-        for name in HOP_BY_HOP {
-            headers.remove(name);
-        }
+    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name)).cloned() {
+        headers.remove(name);
     }
+}
+
+/// Whether a field is one of those that are hop-by-hop although `Connection` does not name them.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 #[cfg(test)]

@@ -121,7 +121,9 @@ impl DialedNumber {
     pub fn masked(&self) -> Masked {
         let mut last = self.0.chars().rev();
         let last = [last.next(), last.next()].map(Option::unwrap_or_default);
-        Masked { length: self.0.chars().count(), last }
+        // Nearly every number is ASCII: its characters need not be counted.
+        let length = if self.0.is_ascii() { self.0.len() } else { self.0.chars().count() };
+        Masked { length, last }
     }
 }
 

@@ -94,8 +94,8 @@ impl Connection {
     /// hyper reads ahead: when a fault is known, the request before it may not have been served yet. The stand-in
     /// differs from every real request: an HTTP/1.1 request without `Host` never passes the framer.
     pub fn fault_of<B>(&self, request: &Request<B>) -> Option<HeadFault> {
-        let stands_in = request.version() == Version::HTTP_11 && !request.headers().contains_key(header::HOST);
-        self.fault().filter(|_| stands_in)
+        let stands_in = || request.version() == Version::HTTP_11 && !request.headers().contains_key(header::HOST);
+        self.fault().filter(|_| stands_in())
     }
 
     /// Why a head on this connection was refused, if one was.
