@@ -59,9 +59,9 @@ pub(super) async fn send(
     let key = client.upstream().routing_key(context.agent(), context.guid.as_ref());
     let sent = Instant::now();
     let answer = if context.classified.operation.is_long_poll() {
-        client.send_patiently(unsent, key, || context.services().drain.until(DrainStage::Draining)).await
+        client.send_patiently(unsent, key, sent, || context.services().drain.until(DrainStage::Draining)).await
     } else {
-        client.send(unsent, client.upstream().route(key)).await
+        client.send(unsent, client.upstream().route(key), sent).await
     };
     let took = sent.elapsed();
     record.waited(took);

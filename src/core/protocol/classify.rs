@@ -142,7 +142,8 @@ impl RequestHead<'_> {
     /// A field such as `X-HTTP-Method-Override`, in any spelling: some servers take `_` for `-`.
     fn overrides_the_method(&self) -> bool {
         let mut names = self.headers.keys().map(HeaderName::as_str);
-        names.any(|name| name.contains("method") && query::overrides_method(name))
+        // Hardly any name has an `m`: to look for a byte costs less than to look for a word.
+        names.any(|name| name.as_bytes().contains(&b'm') && name.contains("method") && query::overrides_method(name))
     }
 
     /// A `_method=PUT` in the query, on a path where another method would be guarded.

@@ -79,14 +79,14 @@ impl Client {
         &self.upstream
     }
 
-    /// Sends a request to the first endpoint of `route` that takes it, and waits for the response head. The wait is at most
+    /// At `now`, sends a request to the first endpoint of `route` that takes it, and waits for the response head. The wait is at most
     /// `response_timeout` from when the upstream has the whole request. Dropping the future cancels the request and closes
     /// its connection.
     ///
     /// # Errors
     /// [`Failure::NotSent`] if no endpoint received any of it, [`Failure::MaybeSent`] otherwise.
-    pub async fn send(&self, unsent: &mut Unsent, route: Route) -> Result<UpstreamResponse, Failure> {
-        match self.attempt_route(unsent, route).await {
+    pub async fn send(&self, unsent: &mut Unsent, route: Route, now: Instant) -> Result<UpstreamResponse, Failure> {
+        match self.attempt_route(unsent, route, now).await {
             Outcome::Answered(response) => Ok(response),
             Outcome::NotSent(cause) => Err(Failure::NotSent(cause)),
             Outcome::MaybeSent(cause) => Err(Failure::MaybeSent(cause)),
@@ -94,13 +94,15 @@ impl Client {
     }
 
     /// Tries the endpoints of `route` until one takes the request. Without that, `unsent` still has it.
-    pub(super) async fn attempt_route(&self, unsent: &mut Unsent, route: Route) -> Outcome {
+    pub(super) async fn attempt_route(&self, unsent: &mut Unsent, route: Route, mut now: Instant) -> Outcome {
         let mut last = None;
         for position in route.0 {
-            match self.attempt(position, unsent).await {
+            match self.attempt(position, unsent, now).await {
                 Outcome::NotSent(cause) => last = Some(cause),
                 outcome => return outcome,
             }
+            // A connection that could not be established may have taken long.
+            now = Instant::now();
         }
         Outcome::NotSent(last.unwrap_or_else(no_endpoint))
     }
@@ -116,7 +118,7 @@ impl Client {
     }
 
     /// Tries one endpoint: over a pooled connection if a good one exists, else over a new one.
-    async fn attempt(&self, position: usize, unsent: &mut Unsent) -> Outcome {
+    async fn attempt(&self, position: usize, unsent: &mut Unsent, now: Instant) -> Outcome {
         let (Some(endpoint), Some(pool)) = (self.upstream.endpoints.get(position), self.pools.get(position)) else {
             return Outcome::NotSent(no_endpoint());
         };
@@ -124,7 +126,6 @@ impl Client {
         if let Some(request) = unsent.request.as_mut().filter(|_| !keeps_host) {
             request.headers_mut().insert(header::HOST, endpoint.authority.clone());
         }
-        let now = Instant::now();
         // A pooled connection that turns out to be closed gives the request back. The next one may be good.
         while let Some(sender) = pool.take(now) {
             match self.exchange(Place { position, endpoint, pool, kept: true }, sender, unsent, now).await {

@@ -14,7 +14,7 @@ use super::reconnection::FIRST_PAUSE;
 use super::route::RoutingKey;
 
 impl Client {
-    /// Like [`Client::send`], for the endpoints of `key`. A request that no endpoint has received any byte of is kept for
+    /// Like [`Client::send`], at `began` for the endpoints of `key`. A request that no endpoint has received any byte of is kept for
     /// `upstream.poll_patience`, or until `ending`, and tried again.
     ///
     /// # Errors
@@ -23,10 +23,10 @@ impl Client {
         &self,
         unsent: &mut Unsent,
         key: RoutingKey<'_>,
+        began: Instant,
         ending: impl FnOnce() -> E,
     ) -> Result<UpstreamResponse, Failure> {
-        let began = Instant::now();
-        match self.send(unsent, self.upstream().route(key)).await {
+        match self.send(unsent, self.upstream().route(key), began).await {
             // Boxed, so that a held poll is not larger for it.
             Err(Failure::NotSent(cause)) => Box::pin(self.try_again(unsent, key, ending(), (cause, began))).await,
             answer => answer,
@@ -51,7 +51,7 @@ impl Client {
             if chance.is_none() {
                 return Err(Failure::NotSent(cause));
             }
-            cause = match self.send(unsent, upstream.route(key)).await {
+            cause = match self.send(unsent, upstream.route(key), Instant::now()).await {
                 Err(Failure::NotSent(cause)) => cause,
                 answer => return answer,
             };

@@ -10,6 +10,7 @@ use http::Request;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 use super::health::FailureMode;
 use super::*;
@@ -52,7 +53,10 @@ async fn serve(listener: TcpListener) {
 
 async fn ask(client: &Client) -> UpstreamResponse {
     let request = Request::get("/").body(RequestBody::Whole(Bytes::new())).unwrap();
-    client.send(&mut Unsent::new(request), client.upstream().route(RoutingKey::default())).await.unwrap()
+    client
+        .send(&mut Unsent::new(request), client.upstream().route(RoutingKey::default()), Instant::now())
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -112,7 +116,10 @@ async fn a_lack_of_this_machine_ejects_no_endpoint() {
     let client = Client::new(Arc::clone(&upstream));
     for _ in 0..5 {
         let request = Request::get("/").body(RequestBody::Whole(Bytes::new())).unwrap();
-        let failure = client.send(&mut Unsent::new(request), upstream.route(RoutingKey::default())).await.unwrap_err();
+        let failure = client
+            .send(&mut Unsent::new(request), upstream.route(RoutingKey::default()), Instant::now())
+            .await
+            .unwrap_err();
         assert!(matches!(&failure, Failure::NotSent(cause) if cause.kind == FailureKind::LocalResources), "{failure}");
         upstream.probe_due().await;
     }
