@@ -34,11 +34,7 @@ impl Wake for Wakeup {
 
 impl PollGate {
     /// Polls the source, unless it was pending and has not woken the task since.
-    pub fn poll<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        source: impl FnOnce(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
+    pub fn poll<T>(&mut self, cx: &mut Context<'_>, source: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
         let (wakeup, waker) = match &mut self.wakeup {
             Some(known) if known.0.task.will_wake(cx.waker()) => known,
             // The source has another task from now on, and must know it.
