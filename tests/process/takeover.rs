@@ -23,21 +23,23 @@ async fn take_over(site: &Site) -> Process {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn takeovers_refuse_no_client() {
-    for (setup, requests) in [(Setup::plain(), 600), (Setup::encrypted(), 100)] {
-        let site = setup.settings("runtime.workers = 2\nshutdown.drain = \"10s\"").site().await;
-        let mut gateway = site.run().await;
-        let hammer = Hammer::start(&gateway, 4);
-        for _ in 0..5 {
-            hammer.wait_for(requests).await;
-            let next = take_over(&site).await;
-            assert_eq!((next.address, next.admin_address), (gateway.address, gateway.admin_address));
-            assert!(gateway.ended().await.success());
-            gateway = next;
-        }
+    tokio::join!(five_takeovers(Setup::plain(), 600), five_takeovers(Setup::encrypted(), 100));
+}
+
+async fn five_takeovers(setup: Setup, requests: u64) {
+    let site = setup.settings("runtime.workers = 2\nshutdown.drain = \"10s\"").site().await;
+    let mut gateway = site.run().await;
+    let hammer = Hammer::start(&gateway, 4);
+    for _ in 0..5 {
         hammer.wait_for(requests).await;
-        hammer.stop().await;
-        assert!(gateway.stop().await.success());
+        let next = take_over(&site).await;
+        assert_eq!((next.address, next.admin_address), (gateway.address, gateway.admin_address));
+        assert!(gateway.ended().await.success());
+        gateway = next;
     }
+    hammer.wait_for(requests).await;
+    hammer.stop().await;
+    assert!(gateway.stop().await.success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
