@@ -40,12 +40,15 @@ impl<const MAX: usize> BoundedText<MAX> {
         str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 
-    /// Appends `digits` hexadecimal digits: the last ones of `number`.
+    /// Appends `digits` hexadecimal digits, at most 16: the last ones of `number`.
     pub fn push_hex(&mut self, number: u64, digits: u32) {
-        for position in (0..digits).rev() {
-            let digit = (number >> (4 * position)) & 15;
-            self.push(b"0123456789abcdef".get(digit as usize).copied().unwrap_or_default());
-        }
+        let [high, low] = [(number >> 32) as u32, number as u32].map(hex_digits);
+        let mut all = [0; 16];
+        let (first, last) = all.split_at_mut(high.len());
+        first.copy_from_slice(&high);
+        last.copy_from_slice(&low);
+        let start = all.len().saturating_sub(digits as usize);
+        self.extend(all.get(start..).unwrap_or_default());
     }
 
     pub(crate) fn make_ascii_lowercase(&mut self) {
@@ -59,6 +62,19 @@ impl<const MAX: usize> BoundedText<MAX> {
     pub(crate) fn is_empty(&self) -> bool {
         self.length == 0
     }
+}
+
+/// The hexadecimal digits of `number`, in lower case. All eight are made at once, each in its own byte of a larger number:
+/// each audit record has hundreds of them.
+pub fn hex_digits(number: u32) -> [u8; 8] {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let spread = u64::from(number);
+    let spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
+    let spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+    let spread = (spread | spread << 4) & (EACH * 0x0f);
+    // One in each byte that is a letter.
+    let letters = (spread + EACH * 6) >> 4 & EACH;
+    (spread + EACH * u64::from(b'0') + letters * u64::from(b'a' - b'9' - 1)).to_be_bytes()
 }
 
 impl<const MAX: usize> Default for BoundedText<MAX> {
@@ -93,6 +109,9 @@ mod tests {
             text.push(b' ');
         }
         assert_eq!(text.as_str(), "0abc 0 ffffffffffffffff 34 ");
+        for number in (0..32).flat_map(|digit| [digit, digit << 13, !digit << 24]).chain([0x0123_4567, 0x89ab_cdef]) {
+            assert_eq!(hex_digits(number), *format!("{number:08x}").as_bytes());
+        }
     }
 
     #[test]

@@ -10,6 +10,6 @@ pub mod store;
 pub mod upstream;
 
 use previewgate_core::{
-    config, failure, label_enum, lazy_timer, log_throttle, poll_gate, preview, protocol, rfc3339, stream, telemetry,
-    tls,
+    bounded_text, config, failure, label_enum, lazy_timer, log_throttle, poll_gate, preview, protocol, rfc3339, stream,
+    telemetry, tls,
 };

@@ -20,14 +20,20 @@ pub struct RecordId {
     pub number: u64,
 }
 
-impl fmt::Display for RecordId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Each record names others, so this is written without the machinery of `format!`.
-        let mut text = BoundedText::<33>::default();
+impl RecordId {
+    /// As text, without the machinery of `format!`: each record names others.
+    pub(crate) fn text(self) -> BoundedText<33> {
+        let mut text = BoundedText::default();
         text.push_hex(self.run, 16);
         text.push(b'-');
         text.push_hex(self.number, self.number.checked_ilog2().unwrap_or_default() / 4 + 1);
-        f.write_str(text.as_str())
+        text
+    }
+}
+
+impl fmt::Display for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text().as_str())
     }
 }
 
@@ -59,18 +65,25 @@ pub struct NumberKeyId {
     pub fingerprint: u32,
 }
 
-impl fmt::Display for NumberKeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { year, month, fingerprint } = *self;
+impl NumberKeyId {
+    /// As text, without the machinery of `format!`: nearly each record names one.
+    pub(crate) fn text(self) -> BoundedText<17> {
+        let Self { year, month, fingerprint } = self;
         let digit = |number: u16| b'0' + (number % 10) as u8;
-        let mut text = BoundedText::<17>::default();
+        let mut text = BoundedText::default();
         // A year beyond 9999 has no key.
         [year / 1000, year / 100, year / 10, year].iter().for_each(|number| text.push(digit(*number)));
         text.push(b'-');
         [month / 10, month].iter().for_each(|number| text.push(digit(u16::from(*number))));
         text.push(b':');
         text.push_hex(u64::from(fingerprint), 8);
-        f.write_str(text.as_str())
+        text
+    }
+}
+
+impl fmt::Display for NumberKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text().as_str())
     }
 }
 
@@ -93,7 +106,7 @@ macro_rules! serde_as_text {
     ($($Type:ty),+) => {$(
         impl Serialize for $Type {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                serializer.serialize_str(self.text().as_str())
             }
         }
 

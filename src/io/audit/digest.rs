@@ -6,6 +6,8 @@ use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::bounded_text::hex_digits;
+
 /// A SHA-256 digest.
 pub type Digest = Hex<32>;
 
@@ -51,18 +53,28 @@ impl DigestOfPieces {
 impl<const N: usize> Hex<N> {
     /// Takes the first bytes of `bytes`; missing ones are zero.
     pub(super) fn from_slice(bytes: &[u8]) -> Self {
-        let mut taken = [0; N];
-        for (to, from) in taken.iter_mut().zip(bytes) {
-            *to = *from;
+        // As a whole if they are enough.
+        if let Some(taken) = bytes.first_chunk() {
+            return Self(*taken);
         }
+        let mut taken = [0; N];
+        taken.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
         Self(taken)
     }
 
     /// Appends the digits.
     pub(super) fn append_to(self, text: &mut Vec<u8>) {
-        let start = text.len();
-        text.resize(start + 2 * N, 0);
-        HEXLOWER.encode_mut(&self.0, text.get_mut(start..).unwrap_or_default());
+        let mut digits = [0; 64];
+        text.extend_from_slice(self.digits(&mut digits));
+    }
+
+    /// The digits, in `room`. Eight are made at once: each record has several digests.
+    fn digits(self, room: &mut [u8; 64]) -> &[u8] {
+        const { assert!(N <= 32 && N.is_multiple_of(4), "whole pieces, and room for all") };
+        let (pieces, _) = self.0.as_chunks();
+        let (places, _) = room.as_chunks_mut();
+        places.iter_mut().zip(pieces).for_each(|(place, piece)| *place = hex_digits(u32::from_be_bytes(*piece)));
+        room.get(..2 * N).unwrap_or_default()
     }
 
     /// Reads exactly `2 * N` lower-case digits.
@@ -75,13 +87,7 @@ impl<const N: usize> Hex<N> {
 impl<const N: usize> fmt::Display for Hex<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut digits = [0; 64];
-        match digits.get_mut(..2 * N) {
-            Some(digits) => {
-                HEXLOWER.encode_mut(&self.0, digits);
-                f.write_str(std::str::from_utf8(digits).unwrap_or_default())
-            }
-            None => f.write_str(&HEXLOWER.encode(&self.0)),
-        }
+        f.write_str(std::str::from_utf8(self.digits(&mut digits)).unwrap_or_default())
     }
 }
 
@@ -94,14 +100,7 @@ impl<const N: usize> fmt::Debug for Hex<N> {
 impl<const N: usize> Serialize for Hex<N> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut digits = [0; 64];
-        match digits.get_mut(..2 * N) {
-            // Without the machinery of `Display`: each record has several.
-            Some(digits) => {
-                HEXLOWER.encode_mut(&self.0, digits);
-                serializer.serialize_str(std::str::from_utf8(digits).unwrap_or_default())
-            }
-            None => serializer.collect_str(self),
-        }
+        serializer.serialize_str(std::str::from_utf8(self.digits(&mut digits)).unwrap_or_default())
     }
 }
 

@@ -5,20 +5,24 @@
 
 use super::digest::Digest;
 
+/// Bytes of a digest.
+const LENGTH: usize = 32;
+
 /// The hash of a leaf.
 pub fn leaf(line: Digest) -> Digest {
-    let mut bytes = [0; 33];
-    for (to, from) in bytes.iter_mut().skip(1).zip(line.0) {
-        *to = from;
-    }
+    let mut bytes = [0; 1 + LENGTH];
+    let [_, entry @ ..] = &mut bytes;
+    *entry = line.0;
     Digest::of(&bytes)
 }
 
 fn node(left: Digest, right: Digest) -> Digest {
-    let mut bytes = [1; 65];
-    for (to, from) in bytes.iter_mut().skip(1).zip(left.0.into_iter().chain(right.0)) {
-        *to = from;
-    }
+    let mut bytes = [1; 1 + 2 * LENGTH];
+    let [_, children @ ..] = &mut bytes;
+    // Whole halves: an iterator over single bytes took as long as the hash.
+    let (to_left, to_right) = children.split_at_mut(LENGTH);
+    to_left.copy_from_slice(&left.0);
+    to_right.copy_from_slice(&right.0);
     Digest::of(&bytes)
 }
 

@@ -72,6 +72,7 @@ macro_rules! records {
         /// The content of a line.
         #[derive(Clone, Debug, PartialEq, Serialize)]
         #[serde(tag = "kind", rename_all = "snake_case")]
+        #[allow(clippy::large_enum_variant, reason = "a record is not kept: it becomes text at once")]
         pub enum Record<'a> {
             $(#[doc = concat!("See [`Kind::", stringify!($Kind), "`].")] $Kind($Content),)+
         }
