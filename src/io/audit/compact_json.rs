@@ -42,7 +42,7 @@ struct Json<'a>(&'a mut Vec<u8>);
 
 impl Json<'_> {
     fn text(self, text: &str) {
-        if needs_escapes(text) {
+        if needs_escapes(text.as_bytes()) {
             let _ = serde_json::to_writer(self.0, text);
             return;
         }
@@ -53,10 +53,27 @@ impl Json<'_> {
     }
 }
 
-/// Looks at every byte, also after one that is found: the compiler then looks at many of them at once.
-fn needs_escapes(text: &str) -> bool {
-    text.bytes().fold(false, |found, byte| found | (byte < b' ') | (byte == b'"') | (byte == b'\\'))
+/// Whether JSON writes one of these bytes differently. The compiler has an instruction for all bytes of a piece of fixed
+/// length. The last piece overlaps the one before it.
+fn needs_escapes(text: &[u8]) -> bool {
+    if let Some(last) = text.last_chunk::<16>() {
+        let (pieces, _) = text.as_chunks::<16>();
+        return pieces.iter().fold(is_escaped(last), |found, piece| found | is_escaped(piece));
+    }
+    match (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+        (Some(first), Some(last)) => is_escaped(first) | is_escaped(last),
+        _ => text.iter().any(|byte| is_escaped(&[*byte])),
+    }
 }
+
+/// Looks at every byte, also after one that is found.
+#[inline(always)]
+fn is_escaped<const N: usize>(bytes: &[u8; N]) -> bool {
+    bytes.iter().fold(false, |found, byte| found | (*byte < b' ') | (*byte == b'"') | (*byte == b'\\'))
+}
+
+/// Names of members are rarely longer.
+const MAX_NAME: usize = 28;
 
 /// The members of an object, or the elements of an array.
 struct Items<'a> {
@@ -76,6 +93,24 @@ impl<'a> Items<'a> {
         self.before_next = b',';
     }
 
+    /// The name of a member, as one piece.
+    #[inline(always)]
+    fn name(&mut self, name: &'static str) {
+        let before = std::mem::replace(&mut self.before_next, b',');
+        let mut piece = [0; MAX_NAME + 4];
+        let Some(piece) = piece.get_mut(..name.len() + 4) else {
+            self.out.push(before);
+            Json(self.out).text(name);
+            self.out.push(b':');
+            return;
+        };
+        if let [first, opening, letters @ .., closing, colon] = piece {
+            (*first, *opening, *closing, *colon) = (before, b'"', b'"', b':');
+            letters.copy_from_slice(name.as_bytes());
+        }
+        self.out.extend_from_slice(piece);
+    }
+
     fn finish(self) {
         // There was none.
         if self.before_next != b',' {
@@ -89,12 +124,10 @@ impl ser::SerializeStruct for Items<'_> {
     type Ok = ();
     type Error = Unsupported;
 
+    /// Inlined, so that the length of the name is known when this is compiled.
+    #[inline(always)]
     fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), Unsupported> {
-        self.out.reserve(key.len() + 4);
-        self.next();
-        self.out.push(b'"');
-        self.out.extend_from_slice(key.as_bytes());
-        self.out.extend_from_slice(b"\":");
+        self.name(key);
         value.serialize(Json(self.out))
     }
 
@@ -261,7 +294,7 @@ struct Quoted<'a> {
 
 impl fmt::Write for Quoted<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.is_plain &= !needs_escapes(text);
+        self.is_plain &= !needs_escapes(text.as_bytes());
         self.out.extend_from_slice(text.as_bytes());
         Ok(())
     }
@@ -342,6 +375,31 @@ mod tests {
                 prop_assert_eq!(text_of(&&value[..]), serde_json::to_string(&value[..]).unwrap());
             }
         }
+    }
+
+    #[test]
+    fn texts_of_each_length_are_examined_whole() {
+        for length in 0..40 {
+            let plain = vec![b'x'; length];
+            assert!(!needs_escapes(&plain));
+            for (place, byte) in (0..length).flat_map(|place| (0..=255).map(move |byte| (place, byte))) {
+                let mut text = plain.clone();
+                text[place] = byte;
+                let expected = byte < b' ' || byte == b'"' || byte == b'\\';
+                assert_eq!(needs_escapes(&text), expected, "{byte} at {place} of {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_name_is_written_whole() {
+        #[derive(Serialize)]
+        struct Long {
+            a_name_that_is_longer_than_those_of_records: u8,
+            b: u8,
+        }
+        let value = Long { a_name_that_is_longer_than_those_of_records: 1, b: 2 };
+        assert_eq!(text_of(&value), serde_json::to_string(&value).unwrap());
     }
 
     #[test]
