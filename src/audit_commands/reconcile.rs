@@ -11,6 +11,7 @@ use super::arguments::{self, Directories};
 use super::checked::CheckOptions;
 use super::error::Error;
 use super::output::count;
+use crate::audit::ShortList;
 use crate::audit::number_keys::{NumberKey, NumberKeys, Subject};
 use crate::audit::record::{KeyedMac, Record};
 use crate::audit::verify::{Line, Scan};
@@ -72,7 +73,7 @@ struct Sent {
     place: String,
     agent: Option<u32>,
     masked: String,
-    hmacs: Vec<KeyedMac>,
+    hmacs: ShortList<KeyedMac>,
     result: Option<String>,
     call_id: Option<String>,
     is_covered: bool,

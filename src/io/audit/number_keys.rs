@@ -24,7 +24,7 @@ use crate::preview::{NumberKeyId, Timestamp};
 const AHEAD: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 
 /// What a keyed hash is of. The same text in two roles has two hashes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
     /// A telephone number.
     Number,
@@ -52,7 +52,7 @@ pub struct NumberKey {
 }
 
 impl NumberKey {
-    fn new(year: u16, month: u8, secret: &[u8]) -> Self {
+    pub(super) fn new(year: u16, month: u8, secret: &[u8]) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
         let Hex(fingerprint) = Hex::<4>::from_slice(hmac::sign(&key, b"fingerprint").as_ref());
         Self { id: NumberKeyId { year, month, fingerprint: u32::from_be_bytes(fingerprint) }, key }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compact_json::{append_decimal, append_json};
 use super::digest::{Digest, Mac};
+use super::short_list::ShortList;
 use super::time;
 use crate::label_enum;
 use crate::preview::{NumberKeyId, RecordId, Timestamp};
@@ -289,7 +290,7 @@ pub struct Shown<'a> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Delivered<'a> {
     /// The announcements in the answer.
-    pub shown: Vec<RecordId>,
+    pub shown: ShortList<RecordId>,
     /// `written`: the last byte was handed to the socket, or the application answered the push. `client_gone`: it was not.
     /// `unanswered`: the application did not answer the push, and may have it.
     #[serde(borrow)]
@@ -305,7 +306,7 @@ pub struct Ended<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control_id: Option<i64>,
     /// Its announcements, as far as this gateway knows them.
-    pub shown: Vec<RecordId>,
+    pub shown: ShortList<RecordId>,
     /// Only previews that were shown before this time are over.
     #[serde(with = "time::optional", default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Timestamp>,
@@ -347,8 +348,8 @@ pub struct Decision<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control_id: Option<i64>,
     /// The preview with that control ID, or the newest previews of the agent if none has it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub previews: Vec<JudgedPreview>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub previews: ShortList<JudgedPreview>,
     /// With `previews.calls_per_number`: the earlier decisions that count as calls of this number of this preview.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<RecordId>,
@@ -395,7 +396,7 @@ pub struct Called<'a> {
     #[serde(borrow)]
     pub masked: Text<'a>,
     /// Its hash under the key of each preview that is listed, or of the current month.
-    pub hmacs: Vec<KeyedMac>,
+    pub hmacs: ShortList<KeyedMac>,
     /// The number, encrypted to the auditor's public key, if no preview that is listed has it.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<Text<'a>>,
@@ -421,7 +422,7 @@ pub struct JudgedPreview {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number_age_ms: Option<u64>,
     /// Its announcements. Empty: they were not recorded.
-    pub shown: Vec<RecordId>,
+    pub shown: ShortList<RecordId>,
 }
 
 /// The result of a callout.

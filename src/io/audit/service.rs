@@ -3,6 +3,7 @@
 //! Only [`Audit::decision`] waits, for at most `audit.timeout`. All other methods copy their record into the queue of the
 //! [`writer`](super::writer) and return.
 
+use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,10 +13,12 @@ use std::thread;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
+use smallvec::{SmallVec, smallvec};
 
 use super::changes::{self, ConfigTrigger, Values};
 use super::digest::Mac;
 use super::facts::{CallFacts, DecisionFacts, DecisionRef, Evidence, OutcomeFacts, ShownFacts};
+use super::known_macs::KnownMacs;
 use super::note::{KeyError, Signer};
 use super::number_keys::{NumberKey, NumberKeys, Subject};
 use super::progress::Progress;
@@ -24,6 +27,7 @@ use super::record::{
     Call, Called, Decision, Delivered, Ended, JudgedPreview, KeyedMac, Kind, Number, Outcome, Record, Refusals, Shown,
     Store,
 };
+use super::short_list::ShortList;
 use super::writer::queue::Queue;
 use super::writer::{Writer, WriterSettings};
 use crate::config::{self, Config};
@@ -139,6 +143,7 @@ pub struct Status {
 pub struct Audit {
     queue: Arc<Queue>,
     keys: Arc<NumberKeys>,
+    macs: KnownMacs,
     signer: Arc<Signer>,
     recipient: Option<Recipient>,
     /// As the last `config` record has it.
@@ -206,7 +211,8 @@ impl Audit {
         rand::fill(&mut run).map_err(|_| io::Error::other("the system has no random numbers"))?;
         let run = u64::from_be_bytes(run);
         let (configuration, next, open) = (Mutex::default(), AtomicU64::new(1), AtomicU64::new(0));
-        Ok((Self { queue, keys, signer, recipient, configuration, clock, run, next, open }, writer))
+        let macs = KnownMacs::default();
+        Ok((Self { queue, keys, macs, signer, recipient, configuration, clock, run, next, open }, writer))
     }
 
     /// The name of the chain that this gateway writes; empty until the directory could be opened.
@@ -223,7 +229,7 @@ impl Audit {
         let key = self.keys.at(at)?;
         let numbers = facts.announcement.numbers.iter().map(|number| Number {
             masked: masked(number).into(),
-            hmac: key.mac(Subject::Number, number.reveal().as_bytes()),
+            hmac: self.macs.mac(&key, Subject::Number, number.reveal().as_bytes()),
         });
         let evidence = facts.evidence.iter().map(|(name, value)| (name.as_str().into(), kept(value, &key).into()));
         let id = self.next_id();
@@ -239,7 +245,7 @@ impl Audit {
             event: facts.event,
             position: facts.position,
             generated_at: facts.generated_at,
-            session: session(facts.guid, &key),
+            session: self.session(facts.guid, &key),
             evidence: evidence.collect(),
         });
         self.queue.push(at, &record).then(|| ShownRef { record: id, key: key.id(), at: None })
@@ -268,7 +274,7 @@ impl Audit {
 
     /// The previews of an agent are over that any gateway showed before `moment`.
     pub fn ended_before(&self, agent: AgentId, moment: Timestamp, cause: &str) {
-        let (shown, before, cause) = (Vec::new(), Some(moment), cause.into());
+        let (shown, before, cause) = (ShortList::default(), Some(moment), cause.into());
         self.push(&Record::Ended(Ended { agent: agent.as_u32(), control_id: None, shown, before, cause }));
     }
 
@@ -357,12 +363,16 @@ impl Audit {
             judged_by: facts.judged_by.map(Into::into),
             client: facts.client.map(Into::into),
             certificate: facts.certificate,
-            session: current.and_then(|key| session(facts.guid, &key)),
+            session: current.and_then(|key| self.session(facts.guid, &key)),
             session_match: facts.session_match.map(Into::into),
             unconfirmed: facts.unconfirmed,
             request_id: bounded(facts.request_id, MAX_TEXT),
             trace_id: facts.trace_id.map(|id| id.to_string().into()),
         }
+    }
+
+    fn session(&self, guid: Option<&[u8]>, key: &NumberKey) -> Option<Mac> {
+        guid.map(|guid| self.macs.mac(key, Subject::Session, guid))
     }
 
     /// The numbers for the auditor, if there is one.
@@ -373,12 +383,12 @@ impl Audit {
     }
 
     /// The number under each key that it can be compared under.
-    fn hashes(&self, number: &DialedNumber, previews: &[&Preview], current: Option<&NumberKey>) -> Vec<KeyedMac> {
+    fn hashes(&self, number: &DialedNumber, previews: &[&Preview], current: Option<&NumberKey>) -> ShortList<KeyedMac> {
         let bytes = number.reveal().as_bytes();
-        let mut hashes: Vec<KeyedMac> = Vec::new();
+        let mut hashes = ShortList::<KeyedMac>::default();
         let mut add = |key: &NumberKey| {
             if !hashes.iter().any(|known| known.key == key.id()) {
-                hashes.push(KeyedMac { key: key.id(), hmac: key.mac(Subject::Number, bytes) });
+                hashes.push(KeyedMac { key: key.id(), hmac: self.macs.mac(key, Subject::Number, bytes) });
             }
         };
         for shown in previews.iter().flat_map(|preview| &preview.shown) {
@@ -394,7 +404,7 @@ impl Audit {
         if hashes.is_empty()
             && let Some(key) = current
         {
-            hashes.push(KeyedMac { key: key.id(), hmac: key.mac(Subject::Number, bytes) });
+            hashes.push(KeyedMac { key: key.id(), hmac: self.macs.mac(key, Subject::Number, bytes) });
         }
         hashes
     }
@@ -516,7 +526,10 @@ fn masked(number: &DialedNumber) -> String {
     let (text, masked) = (number.reveal(), number.masked());
     // Nearly every number: nothing of it is to be escaped or cut.
     if text.len() <= MAX_NUMBER && is_printable_ascii(text) {
-        return masked.to_string();
+        let mut whole = String::with_capacity(text.len());
+        // Writing to a string cannot fail.
+        let _ = write!(whole, "{masked}");
+        return whole;
     }
     sanitized(masked, MAX_NUMBER).to_string()
 }
@@ -528,18 +541,14 @@ fn kept(value: &Evidence, key: &NumberKey) -> String {
     }
 }
 
-fn session(guid: Option<&[u8]>, key: &NumberKey) -> Option<Mac> {
-    guid.map(|guid| key.mac(Subject::Session, guid))
-}
-
-fn names(shown: &[ShownRef]) -> Vec<RecordId> {
+fn names(shown: &[ShownRef]) -> ShortList<RecordId> {
     shown.iter().map(|shown| shown.record).collect()
 }
 
 /// The previews that the verdict follows from: the one that the callout names, or the newest ones if it names none.
-fn relevant(previews: &AgentPreviews, control_id: Option<ControlId>) -> Vec<&Preview> {
+fn relevant(previews: &AgentPreviews, control_id: Option<ControlId>) -> SmallVec<[&Preview; 1]> {
     match control_id.and_then(|control_id| previews.find(control_id)) {
-        Some(named) => vec![named],
+        Some(named) => smallvec![named],
         None => previews.iter().skip(previews.len().saturating_sub(MAX_PREVIEWS)).collect(),
     }
 }

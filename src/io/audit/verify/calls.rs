@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use super::facts::{DecisionFact, Place};
 use super::finding::Grade;
 use super::rule::CLOCK_TOLERANCE;
+use crate::audit::ShortList;
 use crate::audit::record::KeyedMac;
 use crate::preview::{RecordId, Timestamp};
 
@@ -23,7 +24,7 @@ pub(super) struct Calls {
 struct Call {
     place: Place,
     id: RecordId,
-    called: Vec<KeyedMac>,
+    called: ShortList<KeyedMac>,
     /// The announcements of its preview.
     shown: HashSet<RecordId>,
     calls: Vec<RecordId>,

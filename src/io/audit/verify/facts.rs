@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::chain::Line;
+use crate::audit::ShortList;
 use crate::audit::digest::Mac;
 use crate::audit::record::{Decision, Ended, JudgedPreview, KeyedMac, Shown};
 use crate::preview::{MAX_NUMBER_BYTES, NumberKeyId, Reason, RecordId, Timestamp, Verdict};
@@ -101,10 +102,10 @@ pub(super) struct DecisionFact {
     pub(super) reason: Option<Reason>,
     pub(super) mode: String,
     pub(super) allowed_by: Option<String>,
-    pub(super) called: Vec<KeyedMac>,
+    pub(super) called: ShortList<KeyedMac>,
     pub(super) masked: String,
     pub(super) control_id: Option<i64>,
-    pub(super) previews: Vec<JudgedPreview>,
+    pub(super) previews: ShortList<JudgedPreview>,
     pub(super) ttl_ms: u64,
     /// The limit in force, if it is known: from this record, or from those before.
     pub(super) calls_per_number: Option<u32>,
