@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use smallvec::SmallVec;
+
 /// Called once: with `true` when the bytes are in the socket, with `false` when they cannot get there any more.
 type Callback = Box<dyn FnOnce(bool) + Send>;
 
@@ -12,7 +14,8 @@ type Callback = Box<dyn FnOnce(bool) + Send>;
 pub(super) struct FlushCallbacks {
     /// Read before each flush, so that a flush without callbacks takes no lock.
     any: AtomicBool,
-    waiting: Mutex<Vec<Callback>>,
+    /// A response has one at most, so it takes no memory of its own.
+    waiting: Mutex<SmallVec<[Callback; 1]>>,
 }
 
 impl fmt::Debug for FlushCallbacks {
