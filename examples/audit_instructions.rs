@@ -63,13 +63,18 @@ async fn main() {
     // The system's clock is read through a part of the kernel that valgrind hides from the program.
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp(1_795_579_200_000)));
     let (audit, guard) = Audit::start(&settings, Arc::clone(&clock)).unwrap();
-    let mut agent =
-        Agent { audit: &audit, clock: &clock, id: AgentId::try_from(101).unwrap(), previews: AgentPreviews::default() };
-    agent.poll();
+    let mut agent = Agent {
+        audit: &audit,
+        clock: &clock,
+        id: AgentId::try_from(101).unwrap(),
+        previews: AgentPreviews::default(),
+        called: called(2 * number + 2),
+    };
+    agent.poll(number);
     for number in 0..number {
         match work {
             Work::Callouts => agent.call(number).await,
-            Work::Polls => agent.poll(),
+            Work::Polls => agent.poll(number),
         }
     }
     drop(guard);
@@ -81,13 +86,21 @@ struct Agent<'a> {
     clock: &'a Arc<dyn Clock>,
     id: AgentId,
     previews: AgentPreviews,
+    /// One of the numbers that were shown.
+    called: DialedNumber,
+}
+
+/// A number of eleven digits.
+fn called(number: u64) -> DialedNumber {
+    DialedNumber::new(format!("0571{:07}", number % 10_000_000))
 }
 
 impl Agent<'_> {
     /// The answer to a poll shows a preview with two numbers, and ends the one before.
-    fn poll(&mut self) {
+    fn poll(&mut self, number: u64) {
         let (now, control_id) = (self.clock.now(), ControlId(11_776));
-        let numbers = ["05712345678", "05712345679"].map(DialedNumber::new).to_vec();
+        // Each contact has numbers of its own.
+        let numbers = [1, 2].map(|which| called(2 * number + which)).to_vec();
         let mut announcement = Announcement { control_id, numbers, shown: Vec::new() };
         let facts = ShownFacts {
             agent: self.id,
@@ -102,13 +115,14 @@ impl Agent<'_> {
         };
         let shown = self.audit.shown(now, &facts).unwrap();
         announcement.shown = vec![shown];
+        self.previews.apply(Change::Cancelled(control_id), now, Bounds { per_agent: 16 });
         self.previews.apply(Change::Shown(announcement), now, Bounds { per_agent: 16 });
         self.audit.delivered(&[shown], "written");
         self.audit.ended(self.id, Some(control_id), &[shown], "released");
     }
 
     async fn call(&self, number: u64) {
-        let called = DialedNumber::new("05712345679");
+        let called = self.called.clone();
         let id = RecordId { run: 0x1234_5678_9abc_def0, number };
         let facts = DecisionFacts {
             id,
