@@ -64,6 +64,13 @@ impl Case {
         self.class.starts_with("body: ") || matches!(self.class, "callout" | "session: two readings")
     }
 
+    /// Whether an application's charset can matter to it: each one that the tests set reads ASCII as ASCII, so that it takes
+    /// other bytes, or escapes that stand for bytes.
+    pub(crate) fn depends_on_charset(&self) -> bool {
+        let plain = |byte: &u8| matches!(byte, b' '..=b'~' | b'\r' | b'\n' | b'\t') && *byte != b'%';
+        self.reads_bodies() && !self.bytes.iter().all(plain)
+    }
+
     /// Whether a target in it can be read in another way if encoded slashes and backslashes stay as they are.
     pub(crate) fn has_encoded_target(&self) -> bool {
         !self.reads_bodies() && self.bytes.iter().any(|byte| matches!(byte, b'%' | b'\\'))
