@@ -82,26 +82,50 @@ fn a_poll_with_a_preview() {
     assert_bounded("poll with a preview", each(&gateway, &poll(101), "5550101", TIMES), 31.0, 24_000.0);
 }
 
+/// The state of the agents, with the default configuration.
+fn ledger() -> Ledger {
+    let config = config::parse("upstream.endpoints = [\"http://platform:8043\"]", Path::new("/"), Files::Skip).unwrap();
+    Ledger::new(&config.previews, Arc::new(SystemClock::new()), Arc::new(Metrics::new()))
+}
+
+/// An agent is answered.
+fn record(ledger: &Ledger, agent: u32, guid: &str, answer: &str) {
+    let (began, at) = (ledger.moment(), ledger.clock().now());
+    let (meant_for, delivery, session) = (AgentId::try_from(agent).ok(), Delivery::Poll, Some(guid.as_bytes()));
+    let found = parse_events(answer.as_bytes()).unwrap();
+    drop(ledger.record(found, &Source { meant_for, delivery, session, began, at }));
+}
+
 #[test]
 fn an_answer_without_an_event_allocates_nothing_in_the_ledger() {
-    let config = config::parse("upstream.endpoints = [\"http://platform:8043\"]", Path::new("/"), Files::Skip).unwrap();
-    let ledger = Ledger::new(&config.previews, Arc::new(SystemClock::new()), Arc::new(Metrics::new()));
-    let agent = AgentId::try_from(101).unwrap();
-    let record = |answer: &str| {
-        let (began, at) = (ledger.moment(), ledger.clock().now());
-        let (meant_for, delivery, session) = (Some(agent), Delivery::Poll, Some(GUID.as_bytes()));
-        let found = parse_events(answer.as_bytes()).unwrap();
-        drop(ledger.record(found, &Source { meant_for, delivery, session, began, at }));
-    };
+    let ledger = ledger();
     let each = |answer: &str| {
-        record(answer);
-        let info = measure(|| (0..TIMES).for_each(|_| record(answer)));
+        record(&ledger, 101, GUID, answer);
+        let info = measure(|| (0..TIMES).for_each(|_| record(&ledger, 101, GUID, answer)));
         info.count_total as f64 / TIMES as f64
     };
     let (shown, nothing) = (each(PREVIEW), each(r#"{"message":"","retcode":"0"}"#));
     println!("recording a preview: {shown:.2} allocations, an answer without an event: {nothing:.2}");
     assert!(shown > 5.0, "{shown}");
     assert!(nothing < 0.01, "{nothing}");
+}
+
+/// Agents with a session and one preview each: as many bytes an agent for a hundred as for tens of thousands.
+#[test]
+fn what_is_kept_of_an_agent() {
+    for agents in [100, 10_000, 50_000] {
+        let ledger = ledger();
+        let info = measure(|| {
+            for agent in 101..101 + agents {
+                let (workno, guid) = (format!("\"workNo\":\"{agent}\""), format!("guid-of-{agent}"));
+                record(&ledger, agent, &guid, &PREVIEW.replace("\"workNo\":\"101\"", &workno));
+            }
+        });
+        let bytes = info.bytes_current / i64::from(agents);
+        println!("{agents} agents: {bytes} bytes an agent");
+        assert!(bytes <= 900, "{bytes} bytes");
+        drop(ledger);
+    }
 }
 
 /// What each of many connections keeps, in bytes on the thread of the gateway. Buffers of the system and of TLS come on top.
