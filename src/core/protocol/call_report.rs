@@ -36,9 +36,7 @@ impl CallEvent {
     pub(super) fn read(event_type: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|known| known.as_str().eq_ignore_ascii_case(event_type))
     }
-}
 
-impl CallEvent {
     /// The phase of the call that it begins.
     pub fn phase(self) -> &'static str {
         match self {

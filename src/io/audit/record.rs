@@ -6,10 +6,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::compact_json::{append_decimal, append_json};
 use super::digest::{Digest, Mac};
-use super::short_list::ShortList;
 use super::time;
 use crate::label_enum;
 use crate::preview::{NumberKeyId, RecordId, Timestamp};
@@ -20,6 +20,9 @@ pub const FORMAT: u32 = 1;
 
 /// Text in a record.
 pub type Text<'a> = Cow<'a, str>;
+
+/// A list in a record. Nearly every one has one element, which takes no memory of its own.
+pub type ShortList<T> = SmallVec<[T; 1]>;
 
 label_enum! {
     /// `kind`: the subject of a record.

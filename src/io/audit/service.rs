@@ -24,10 +24,9 @@ use super::number_keys::{NumberKey, NumberKeys, Subject};
 use super::progress::Progress;
 use super::recipient::Recipient;
 use super::record::{
-    Call, Called, Decision, Delivered, Ended, JudgedPreview, KeyedMac, Kind, Number, Outcome, Record, Refusals, Shown,
-    Store,
+    Call, Called, Decision, Delivered, Ended, JudgedPreview, KeyedMac, Kind, Number, Outcome, Record, Refusals,
+    ShortList, Shown, Store,
 };
-use super::short_list::ShortList;
 use super::writer::queue::Queue;
 use super::writer::{Writer, WriterSettings};
 use crate::config::{self, Config};
